@@ -1,0 +1,223 @@
+//! The command line as clap sees it: names, flags and help. No logic.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Raw medical text to a trained and evaluated language model.
+#[derive(Debug, Parser)]
+#[command(name = "mellama", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 recipe or arguments, 3 input, 4 storage, 5 verification, \
+                        75 try later, 99 nothing to do (stage), 130/143 stopped by a signal.")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+/// How to run; none of it changes what comes out.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "How to run")]
+pub(crate) struct How {
+    /// Worker threads; all cores by default.
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Memory for buffers, for example 512MiB or 4GiB.
+    #[arg(long, global = true, value_name = "SIZE", default_value = "2GiB", value_parser = crate::size::parse)]
+    pub(crate) memory: u64,
+    /// Folder for spill files; the system's temporary folder by default.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// Show nothing but results and errors.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Results as JSON on standard output.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How progress and errors are written to standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A recipe and where its output goes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RecipeArguments {
+    /// The recipe, a TOML file.
+    pub(crate) recipe: PathBuf,
+    /// Output folder in place of the recipe's workdir.
+    #[arg(long, value_name = "URI")]
+    pub(crate) workdir: Option<String>,
+}
+
+/// A recipe, or the folder that a run wrote.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TargetArguments {
+    /// A recipe or a work folder.
+    #[arg(value_name = "RECIPE or WORKDIR")]
+    pub(crate) target: String,
+    /// Output folder in place of the recipe's workdir.
+    #[arg(long, value_name = "URI")]
+    pub(crate) workdir: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Do everything that is not yet done.
+    Run {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// Stop after this stage.
+        #[arg(long, value_name = "STAGE")]
+        until: Option<String>,
+    },
+    /// Show tasks, bytes, tokens, epochs and cost; touches nothing.
+    Plan {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+    },
+    /// Run one stage or one task of it; the last line on standard output is one JSON object.
+    Stage {
+        /// ingest, dedup, tokenize, mix, pack, publish, instruct-data, cpt, instruct, evaluate or report.
+        name: String,
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// Only this task, from 0.
+        #[arg(long, value_name = "N")]
+        task: Option<u64>,
+    },
+    /// Show what is done, from the work folder alone.
+    Status(TargetArguments),
+    /// Read everything that was published again and compare lengths and digests.
+    Verify(TargetArguments),
+    /// Say where the report is; write it if the run is complete without one.
+    Report(TargetArguments),
+    /// Show documents, decisions, sequences with boundaries and masks, or a checkpoint.
+    Inspect {
+        /// A file of a work folder, or a checkpoint folder.
+        object: PathBuf,
+        /// Rows to show.
+        #[arg(long, default_value_t = 3)]
+        rows: u64,
+        /// First row to show.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Show text of documents too; only for open sources.
+        #[arg(long)]
+        text: bool,
+    },
+    /// Train: continual pre-training, or instruction tuning. A started run is always resumed.
+    Train {
+        /// What to train.
+        #[arg(value_enum)]
+        what: TrainKind,
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// Accepted for clarity: an interrupted run is resumed in any case.
+        #[arg(long)]
+        resume: bool,
+    },
+    /// Score the run's model on the recipe's tasks.
+    Evaluate {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+    },
+    /// Continue a prompt with a checkpoint.
+    Generate {
+        /// Folder with config.json and model.safetensors.
+        checkpoint: PathBuf,
+        /// The text to continue; may be empty.
+        #[arg(long)]
+        prompt: String,
+        /// Take the most likely token each time (the only way so far).
+        #[arg(long)]
+        greedy: bool,
+        /// Tokens to generate at most.
+        #[arg(long, default_value_t = 256, value_name = "N")]
+        max_tokens: usize,
+        /// Tokenizer file; by default the one in the checkpoint folder.
+        #[arg(long, value_name = "FILE")]
+        tokenizer: Option<PathBuf>,
+    },
+    /// Convert foreign weights (llama2.c, Hugging Face) to a checkpoint folder.
+    Import {
+        /// A llama2.c .bin file, or a folder in the Hugging Face layout.
+        source: PathBuf,
+        /// Folder to write.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+        /// Tokenizer file to keep beside the weights.
+        #[arg(long, value_name = "FILE")]
+        tokenizer: Option<PathBuf>,
+    },
+    /// Write a commented recipe to start from.
+    Init {
+        /// File to write; must not exist.
+        #[arg(default_value = "recipe.toml")]
+        file: PathBuf,
+    },
+    /// Check configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print a shell completion script.
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        shell: Shell,
+    },
+    /// One process per rank on this node (not there yet).
+    #[command(disable_help_flag = true)]
+    Launch(NotYet),
+    /// Remove what no commit names (not there yet).
+    #[command(disable_help_flag = true)]
+    Gc(NotYet),
+    /// Write another trainer's format (not there yet).
+    #[command(disable_help_flag = true)]
+    Export(NotYet),
+    /// Take a document out of published shards (not there yet).
+    #[command(disable_help_flag = true)]
+    Retract(NotYet),
+    /// Score recorded answers again (not there yet).
+    #[command(disable_help_flag = true)]
+    Rescore(NotYet),
+    /// Serve a checkpoint over HTTP (not there yet).
+    #[command(disable_help_flag = true)]
+    Serve(NotYet),
+    /// Merge an adapter into weights (not there yet; instruction tuning writes merged weights).
+    #[command(disable_help_flag = true)]
+    Merge(NotYet),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Parse a recipe and check every key; touches nothing else.
+    Check {
+        /// The recipe.
+        recipe: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TrainKind {
+    /// Continual pre-training.
+    Cpt,
+    /// Instruction tuning.
+    Instruct,
+}
+
+/// Takes whatever a coming command will take.
+#[derive(Debug, Args)]
+pub(crate) struct NotYet {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub(crate) rest: Vec<String>,
+}

@@ -1,0 +1,93 @@
+//! One file a command; here only the dispatch and what several commands share.
+
+mod completions;
+mod config;
+mod generate;
+mod import;
+mod init;
+mod inspect;
+mod not_yet;
+mod plan;
+mod report;
+mod run;
+mod stage;
+mod status;
+mod verify;
+
+use std::io::Write;
+use std::path::Path;
+
+use mellama_pipeline::{Failure, RecipeFile, Resources, Session, Stage};
+use serde::Serialize;
+
+use crate::arguments::{Arguments, Command, ConfigCommand, How, RecipeArguments, TargetArguments, TrainKind};
+use crate::progress::Progress;
+
+/// Runs the command.
+pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), Failure> {
+    let how = arguments.how;
+    match arguments.command {
+        Command::Run { recipe, until } => run::run(&how, &recipe, until.as_deref(), progress),
+        Command::Plan { recipe } => plan::run(&how, &recipe),
+        Command::Stage { name, recipe, task } => stage::run(&how, &name, &recipe, task, progress),
+        Command::Status(target) => status::run(&how, &target),
+        Command::Verify(target) => verify::run(&how, &target, progress),
+        Command::Report(target) => report::run(&how, &target, progress),
+        Command::Inspect { object, rows, from, text } => inspect::run(&object, from, rows, text),
+        Command::Train { what, recipe, resume: _ } => {
+            let stage = if what == TrainKind::Cpt { Stage::Cpt } else { Stage::Instruct };
+            run::single(&how, &recipe, stage, progress)
+        }
+        Command::Evaluate { recipe } => run::single(&how, &recipe, Stage::Evaluate, progress),
+        Command::Generate { checkpoint, prompt, greedy: _, max_tokens, tokenizer } => {
+            generate::run(&how, &checkpoint, &prompt, max_tokens, tokenizer.as_deref(), progress)
+        }
+        Command::Import { source, to, tokenizer } => import::run(&how, &source, &to, tokenizer.as_deref()),
+        Command::Init { file } => init::run(&file),
+        Command::Config { command: ConfigCommand::Check { recipe } } => config::check(&how, &recipe),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Launch(rest) => not_yet::refuse("launch", &rest),
+        Command::Gc(rest) => not_yet::refuse("gc", &rest),
+        Command::Export(rest) => not_yet::refuse("export", &rest),
+        Command::Retract(rest) => not_yet::refuse("retract", &rest),
+        Command::Rescore(rest) => not_yet::refuse("rescore", &rest),
+        Command::Serve(rest) => not_yet::refuse("serve", &rest),
+        Command::Merge(rest) => not_yet::refuse("merge", &rest),
+    }
+}
+
+/// Opens a recipe for work.
+fn session(how: &How, recipe: &RecipeArguments, progress: &Progress) -> Result<Session, Failure> {
+    Session::open(&recipe.recipe, recipe.workdir.as_deref(), resources(how), progress)
+}
+
+fn resources(how: &How) -> Resources {
+    Resources {
+        threads: how.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        memory_bytes: how.memory,
+        scratch: how.scratch.clone().unwrap_or_else(std::env::temp_dir),
+    }
+}
+
+/// The work folder of a recipe, or the folder itself.
+fn workdir_uri(target: &TargetArguments) -> Result<String, Failure> {
+    let path = Path::new(&target.target);
+    if path.is_file() || path.extension().is_some_and(|e| e == "toml") {
+        let file = RecipeFile::read(path)?;
+        return Ok(match &target.workdir {
+            Some(uri) => uri.clone(),
+            None => file.expand(&file.recipe.workdir)?,
+        });
+    }
+    Ok(target.target.clone())
+}
+
+/// Writes a result as one JSON line on standard output.
+fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    print_line(&serde_json::to_string(value).expect("results are plain data"))
+}
+
+/// Writes one line on standard output.
+fn print_line(line: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout().lock(), "{line}").map_err(|e| Failure::Storage(format!("standard output: {e}")))
+}

@@ -1,0 +1,12 @@
+//! `completions`: a shell completion script on standard output.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use mellama_pipeline::Failure;
+
+use crate::arguments::Arguments;
+
+pub(crate) fn run(shell: Shell) -> Result<(), Failure> {
+    clap_complete::generate(shell, &mut Arguments::command(), "mellama", &mut std::io::stdout().lock());
+    Ok(())
+}

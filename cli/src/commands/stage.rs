@@ -1,0 +1,25 @@
+//! `stage`: one stage or one task of it, for Airflow and Slurm. The last line on standard output is one JSON object.
+
+use mellama_pipeline::{Failure, Stage, runner};
+
+use super::{print_json, session};
+use crate::arguments::{How, RecipeArguments};
+use crate::progress::Progress;
+
+pub(crate) fn run(
+    how: &How,
+    name: &str,
+    recipe: &RecipeArguments,
+    task: Option<u64>,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let stage: Stage = name.parse()?;
+    let session = session(how, recipe, progress)?;
+    let context = session.context(progress);
+    runner::require(&context, stage)?;
+    let result = match task {
+        Some(task) => runner::run_task(&context, stage, task)?,
+        None => runner::run_whole_stage(&context, stage)?,
+    };
+    print_json(&result)
+}

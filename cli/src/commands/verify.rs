@@ -1,0 +1,17 @@
+//! `verify`: reads everything that was published again; exit 5 when anything is not as it was published.
+
+use mellama_pipeline::{Failure, verification};
+
+use super::{print_json, print_line, workdir_uri};
+use crate::arguments::{How, TargetArguments};
+use crate::progress::Progress;
+
+pub(crate) fn run(how: &How, target: &TargetArguments, progress: &Progress) -> Result<(), Failure> {
+    let outcome = verification::verify(&workdir_uri(target)?, progress)?;
+    if how.json {
+        print_json(&outcome)?;
+    } else if !how.quiet || !outcome.findings.is_empty() {
+        print_line(&outcome.text())?;
+    }
+    outcome.into_result()
+}

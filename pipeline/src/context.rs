@@ -1,0 +1,123 @@
+//! What every stage works with: the recipe, its plan, the work folder, and the resources it may use.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use mellama_dedup::BenchmarkIndex;
+use mellama_shards::Tokenizer;
+use mellama_storage::{StageManifest, Workdir};
+
+use crate::failure::Failure;
+use crate::observer::Observer;
+use crate::plan::Plan;
+use crate::recipe::{CorpusRecipe, RecipeFile};
+use crate::stage::Stage;
+
+/// How a run may use the machine; none of it changes a byte of the output.
+#[derive(Debug, Clone)]
+pub struct Resources {
+    /// Worker threads.
+    pub threads: usize,
+    /// Memory that buffers may take, in bytes.
+    pub memory_bytes: u64,
+    /// Folder for spill files.
+    pub scratch: PathBuf,
+}
+
+/// Everything a stage is given.
+pub struct Context<'a> {
+    /// The recipe with its place.
+    pub file: &'a RecipeFile,
+    /// The frozen inputs.
+    pub plan: &'a Plan,
+    /// Where output goes.
+    pub workdir: &'a Workdir,
+    /// What may be used.
+    pub resources: &'a Resources,
+    /// Who is told.
+    pub observer: &'a dyn Observer,
+    /// Loaded once, on first use.
+    pub cache: Cache,
+}
+
+/// Small things that several tasks of one process share.
+#[derive(Default)]
+pub struct Cache {
+    pub(crate) tokenizer: OnceLock<Arc<Tokenizer>>,
+    pub(crate) benchmarks: OnceLock<Option<Arc<BenchmarkIndex>>>,
+}
+
+impl<'a> Context<'a> {
+    /// A context with nothing loaded yet.
+    pub fn new(
+        file: &'a RecipeFile,
+        plan: &'a Plan,
+        workdir: &'a Workdir,
+        resources: &'a Resources,
+        observer: &'a dyn Observer,
+    ) -> Context<'a> {
+        Context { file, plan, workdir, resources, observer, cache: Cache::default() }
+    }
+
+    /// The corpus part; stages of the corpus run only where there is one.
+    pub(crate) fn corpus(&self) -> &'a CorpusRecipe {
+        self.file.recipe.corpus.as_ref().expect("corpus stages run only with [corpus]")
+    }
+
+    /// Name of a corpus source by its index.
+    pub(crate) fn source_name(&self, source: usize) -> &'a str {
+        &self.corpus().source[source].name
+    }
+
+    /// The manifest of an earlier stage.
+    ///
+    /// # Errors
+    /// `Failure::Policy` when that stage is not done.
+    pub(crate) fn manifest(&self, stage: Stage) -> Result<StageManifest, Failure> {
+        let found = self.workdir.read_manifest(&self.plan.id, stage.name())?;
+        let uri = self.workdir.store().uri();
+        found.ok_or_else(|| Failure::Policy(format!("{uri}: stage {stage} is not finished; run \"mellama stage {stage}\" first")))
+    }
+
+    /// Commits of an earlier, finished stage in task order.
+    ///
+    /// # Errors
+    /// As `manifest`.
+    pub(crate) fn commits(&self, stage: Stage) -> Result<Vec<mellama_storage::TaskCommit>, Failure> {
+        let manifest = self.manifest(stage)?;
+        (0..manifest.tasks).map(|task| self.commit(stage, task)).collect()
+    }
+
+    /// One commit of a finished stage.
+    ///
+    /// # Errors
+    /// As `manifest`; `Failure::Verification` when a commit that the manifest lists is gone.
+    pub(crate) fn commit(&self, stage: Stage, task: u64) -> Result<mellama_storage::TaskCommit, Failure> {
+        let uri = self.workdir.store().uri();
+        let missing = || Failure::Verification(format!("{uri}: commit {task} of stage {stage} is missing; run \"mellama verify\""));
+        self.workdir.read_commit(&self.plan.id, stage.name(), task)?.ok_or_else(missing)
+    }
+
+    /// The recipe's tokenizer, loaded once.
+    ///
+    /// # Errors
+    /// `Failure::Policy` when the file is not a usable tokenizer.
+    pub(crate) fn tokenizer(&self) -> Result<Arc<Tokenizer>, Failure> {
+        if let Some(tokenizer) = self.cache.tokenizer.get() {
+            return Ok(Arc::clone(tokenizer));
+        }
+        let Some(file) = &self.plan.tokenizer else {
+            return Err(Failure::Policy("corpus.tokenizer: none given; add [corpus.tokenizer] path".into()));
+        };
+        let tokenizer = Tokenizer::from_bytes(&file.name, &file.read()?).map_err(|e| Failure::Policy(e.to_string()))?;
+        Ok(Arc::clone(self.cache.tokenizer.get_or_init(|| Arc::new(tokenizer))))
+    }
+
+    /// Fails when a signal has asked to stop.
+    ///
+    /// # Errors
+    /// `Failure::Stopped`.
+    pub(crate) fn check_stop(&self) -> Result<(), Failure> {
+        self.observer.stopped().map_or(Ok(()), |signal| Err(Failure::Stopped(signal)))
+    }
+}

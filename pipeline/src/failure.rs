@@ -1,0 +1,113 @@
+//! Why a command ended, and with which exit code. One table for the whole program; no other place decides an exit code.
+
+use mellama_storage::{ProtocolError, StoreError};
+
+use crate::inputs::InputError;
+use crate::recipe::RecipeError;
+
+/// How a run can end other than by being done; each variant has one exit code of the command line's contract.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A bug, a lost device, or training stopped by its guards: exit 1.
+    #[error("{0}")]
+    Failed(String),
+    /// The recipe, the arguments or a policy forbid it: exit 2.
+    #[error("{0}")]
+    Policy(String),
+    /// Input over its reject budget, over `max_source_loss`, or changed during the run: exit 3.
+    #[error("{0}")]
+    Input(String),
+    /// Storage, disk or credentials: exit 4.
+    #[error("{0}")]
+    Storage(String),
+    /// Published bytes are not what their manifest says: exit 5.
+    #[error("{0}")]
+    Verification(String),
+    /// Something that a later attempt may find better: exit 75.
+    #[error("{0}")]
+    Temporary(String),
+    /// `stage` only: no such task, or already committed: exit 99.
+    #[error("{0}")]
+    NothingToDo(String),
+    /// A signal asked to stop; what was committed stays: exit 130 (SIGINT) or 143 (SIGTERM).
+    #[error("stopped by a signal; run the same command again to continue")]
+    Stopped(Signal),
+}
+
+/// The signals that stop a run in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT, exit 130.
+    Interrupt,
+    /// SIGTERM, exit 143.
+    Terminate,
+}
+
+impl Failure {
+    /// The process exit code of this failure.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Failed(_) => 1,
+            Failure::Policy(_) => 2,
+            Failure::Input(_) => 3,
+            Failure::Storage(_) => 4,
+            Failure::Verification(_) => 5,
+            Failure::Temporary(_) => 75,
+            Failure::NothingToDo(_) => 99,
+            Failure::Stopped(Signal::Interrupt) => 130,
+            Failure::Stopped(Signal::Terminate) => 143,
+        }
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let text = chain(&error);
+        match error {
+            StoreError::Changed { .. } => Failure::Input(text),
+            StoreError::InvalidKey { .. } | StoreError::Unsupported { .. } | StoreError::OutsideRoot { .. } => {
+                Failure::Policy(text)
+            }
+            _ => Failure::Storage(text),
+        }
+    }
+}
+
+impl From<ProtocolError> for Failure {
+    fn from(error: ProtocolError) -> Failure {
+        let text = chain(&error);
+        match error {
+            ProtocolError::Store(error) => error.into(),
+            ProtocolError::OtherPlan { .. } => Failure::Policy(text),
+            ProtocolError::Damaged { .. } | ProtocolError::Mismatch { .. } => Failure::Verification(text),
+            _ => Failure::Failed(text),
+        }
+    }
+}
+
+impl From<RecipeError> for Failure {
+    fn from(error: RecipeError) -> Failure {
+        Failure::Policy(chain(&error))
+    }
+}
+
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Failure {
+        match error {
+            InputError::Store(error) => error.into(),
+            other => Failure::Policy(chain(&other)),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `generate`: a checkpoint folder continues a prompt, one token at a time.
+
+use std::path::{Path, PathBuf};
+
+use mellama_shards::Tokenizer;
+use mellama_train::generation::{Decoder, GenerationError, argmax};
+use mellama_train::hf::load_folder;
+use mellama_train::Model;
+use serde::Serialize;
+
+use crate::failure::{Failure, chain};
+use crate::training::check_fit;
+
+/// Tokenizer files looked for beside the weights, in this order.
+const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"];
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Folder with the weights.
+    pub checkpoint: &'a Path,
+    /// Text to continue.
+    pub prompt: &'a str,
+    /// Most tokens to generate.
+    pub max_tokens: usize,
+    /// Tokenizer file; `None` takes the one beside the weights.
+    pub tokenizer: Option<&'a Path>,
+}
+
+/// What came out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Generated {
+    /// The prompt and its continuation.
+    pub text: String,
+    /// Tokens of the prompt, begin token included.
+    pub prompt_tokens: usize,
+    /// Tokens generated.
+    pub generated_tokens: usize,
+    /// `length`, `end-of-text`, `context-full` or `stopped`.
+    pub finish: &'static str,
+}
+
+/// Continues a prompt greedily. `write` receives prompt and continuation as bytes as they come; when it returns false,
+/// generation stops.
+///
+/// # Errors
+/// `Failure::Policy` when checkpoint, tokenizer and prompt do not fit each other.
+pub fn generate(request: &Request<'_>, write: &mut dyn FnMut(&[u8]) -> bool) -> Result<Generated, Failure> {
+    let model = load_folder(request.checkpoint).map_err(|e| Failure::Policy(chain(&e)))?;
+    let path = tokenizer_path(request)?;
+    let name = path.display().to_string();
+    let bytes = std::fs::read(&path).map_err(|e| Failure::Policy(format!("{name}: cannot be read: {e}; give --tokenizer")))?;
+    let tokenizer = Tokenizer::from_bytes(&name, &bytes).map_err(|e| Failure::Policy(chain(&e)))?;
+    check_fit(&request.checkpoint.display().to_string(), &model, &tokenizer)?;
+    let encoded = tokenizer.encode(request.prompt).map_err(|e| Failure::Policy(format!("--prompt: {e}")))?;
+    let prompt: Vec<u32> = tokenizer.bos().into_iter().chain(encoded).collect();
+    let window = model.shape.max_positions;
+    if prompt.is_empty() || prompt.len() > window {
+        return Err(Failure::Policy(format!("--prompt: {} tokens, expected 1 to {window}", prompt.len())));
+    }
+    let network = Model::new(model.shape.clone()).map_err(|e| Failure::Policy(chain(&e)))?;
+    let capacity = (prompt.len() + request.max_tokens).min(window);
+    let mut decoder = Decoder::new(&network, &model.parameters, None, capacity);
+    let failed = |e: GenerationError| Failure::Failed(chain(&e));
+    let mut stream = Stream { tokenizer: &tokenizer, previous: None, text: Vec::new(), write };
+    let mut going = prompt.iter().all(|token| stream.push(*token));
+    let mut next = argmax(decoder.feed(&prompt).map_err(failed)?);
+    let mut generated = 0;
+    let ends = [model.tokens.eos, tokenizer.eos()];
+    let finish = loop {
+        if !going {
+            break "stopped";
+        }
+        if generated == request.max_tokens {
+            break "length";
+        }
+        // llama2.c models begin a new text with the begin token where others end one.
+        if ends.contains(&Some(next)) || tokenizer.bos() == Some(next) {
+            break "end-of-text";
+        }
+        going = stream.push(next);
+        generated += 1;
+        if prompt.len() + generated == capacity {
+            break if generated == request.max_tokens { "length" } else { "context-full" };
+        }
+        next = argmax(decoder.feed(&[next]).map_err(failed)?);
+    };
+    let text = String::from_utf8_lossy(&stream.text).into_owned();
+    Ok(Generated { text, prompt_tokens: prompt.len(), generated_tokens: generated, finish })
+}
+
+fn tokenizer_path(request: &Request<'_>) -> Result<PathBuf, Failure> {
+    if let Some(path) = request.tokenizer {
+        return Ok(path.to_owned());
+    }
+    let beside = TOKENIZER_FILES.iter().map(|name| request.checkpoint.join(name)).find(|path| path.is_file());
+    let folder = request.checkpoint.display();
+    beside.ok_or_else(|| Failure::Policy(format!("{folder}: no tokenizer beside the weights; give --tokenizer FILE")))
+}
+
+/// Tokens to bytes, in the way of a typewriter.
+struct Stream<'a> {
+    tokenizer: &'a Tokenizer,
+    previous: Option<u32>,
+    text: Vec<u8>,
+    write: &'a mut dyn FnMut(&[u8]) -> bool,
+}
+
+impl Stream<'_> {
+    fn push(&mut self, token: u32) -> bool {
+        let special = [self.tokenizer.bos(), self.tokenizer.eos()].contains(&Some(token));
+        let bytes = if special { Vec::new() } else { self.tokenizer.decode_piece(self.previous, token) };
+        self.previous = Some(token);
+        self.text.extend_from_slice(&bytes);
+        (self.write)(&bytes)
+    }
+}

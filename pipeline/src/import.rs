@@ -1,0 +1,91 @@
+//! `import`: foreign weights to a checkpoint folder in the Hugging Face layout.
+
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+
+use mellama_shards::Tokenizer;
+use mellama_storage::{AttemptId, Key, LocalStore, PutOutcome, Store};
+use mellama_train::hf::{FILE_LIMIT_BYTES, HfModel, ModelConfig, SpecialTokens, load_folder, save, weights_digest};
+use mellama_train::llama2c;
+use serde::Serialize;
+
+use crate::failure::{Failure, chain};
+use crate::training::{check_fit, tokenizer_file_name};
+
+/// What was imported.
+#[derive(Debug, Clone, Serialize)]
+pub struct Imported {
+    /// The folder written.
+    pub folder: String,
+    /// Parameters.
+    pub parameters: u64,
+    /// Digest of the weights.
+    pub digest: String,
+    /// Name of the tokenizer file beside them, if one was given.
+    pub tokenizer: Option<String>,
+}
+
+impl Imported {
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}: {} parameters, digest {}", self.folder, self.parameters, &self.digest[..16]);
+        if self.tokenizer.is_none() {
+            text.push_str("; no tokenizer was given, add one or name it when generating");
+        }
+        text
+    }
+}
+
+/// Reads llama2.c weights or a Hugging Face folder and writes a new checkpoint folder.
+///
+/// # Errors
+/// `Failure::Policy` when the source is in neither form, does not fit the tokenizer, or the folder holds a checkpoint.
+pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>) -> Result<Imported, Failure> {
+    let mut model = if source.is_dir() {
+        load_folder(source).map_err(|e| Failure::Policy(chain(&e)))?
+    } else {
+        from_llama2c(source)?
+    };
+    let kept = tokenizer.map(read_tokenizer).transpose()?;
+    if let Some((_, _, tokenizer)) = &kept {
+        check_fit(&source.display().to_string(), &model, tokenizer)?;
+        model.tokens = SpecialTokens { bos: tokenizer.bos(), eos: tokenizer.eos() };
+    }
+    let config = ModelConfig { shape: model.shape.clone(), tokens: model.tokens };
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(to)?);
+    if store.head(&Key::new("config.json")?).is_ok() {
+        return Err(Failure::Policy(format!("{}: holds a checkpoint already; give a new folder", to.display())));
+    }
+    if let Some((name, bytes, _)) = &kept {
+        let outcome = store.put_new(&Key::new(*name)?, bytes, &AttemptId::generate())?;
+        if outcome == PutOutcome::Other {
+            return Err(Failure::Policy(format!("{}: holds a {name} already; give a new folder", to.display())));
+        }
+    }
+    save(&store, "", &config, &model.parameters, FILE_LIMIT_BYTES).map_err(|e| Failure::Storage(chain(&e)))?;
+    Ok(Imported {
+        folder: to.display().to_string(),
+        parameters: model.shape.parameter_count(),
+        digest: model.digest,
+        tokenizer: kept.map(|(name, _, _)| name.to_owned()),
+    })
+}
+
+fn from_llama2c(source: &Path) -> Result<HfModel, Failure> {
+    let name = source.display().to_string();
+    let missing = |e: std::io::Error| Failure::Policy(format!("{name}: cannot be read: {e}"));
+    let file = std::fs::File::open(source).map_err(missing)?;
+    let size = file.metadata().map_err(missing)?.len();
+    let (shape, parameters) = llama2c::import(&name, size, BufReader::new(file)).map_err(|e| Failure::Policy(chain(&e)))?;
+    let digest = weights_digest(&shape, &parameters);
+    // llama2.c's convention: 1 begins, 2 ends a text.
+    Ok(HfModel { shape, parameters, tokens: SpecialTokens { bos: Some(1), eos: Some(2) }, digest })
+}
+
+fn read_tokenizer(path: &Path) -> Result<(&'static str, Vec<u8>, Tokenizer), Failure> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| Failure::Policy(format!("{name}: cannot be read: {e}")))?;
+    let tokenizer = Tokenizer::from_bytes(&name, &bytes).map_err(|e| Failure::Policy(chain(&e)))?;
+    Ok((tokenizer_file_name(&name), bytes, tokenizer))
+}

@@ -1,0 +1,188 @@
+//! `inspect`: one published object as a person reads it. Text of documents is shown for open sources alone, and only when asked.
+
+use std::fs::File;
+use std::path::Path;
+
+use arrow::array::{Array, RecordBatch};
+use mellama_shards::{Segment, Sequence, ShardFile};
+use mellama_sources::archive::DocumentReader;
+use mellama_sources::{Document, Sensitivity};
+use mellama_train::checkpoint::CheckpointManifest;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, chain};
+
+/// Characters of a text or a list that are shown.
+const SHOWN_CHARACTERS: usize = 400;
+/// Tokens of a sequence that are shown.
+const SHOWN_TOKENS: usize = 16;
+
+/// Which rows, and whether texts.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// First row.
+    pub from: u64,
+    /// Number of rows.
+    pub rows: u64,
+    /// Show texts of open documents.
+    pub text: bool,
+}
+
+/// Shows a file or a checkpoint folder.
+///
+/// # Errors
+/// `Failure::Policy` when it is nothing that mellama writes; `Failure::Verification` when it is damaged.
+pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
+    let shown = path.display().to_string();
+    if path.is_dir() {
+        return checkpoint(path);
+    }
+    let unreadable = |e: std::io::Error| Failure::Policy(format!("{shown}: cannot be read: {e}"));
+    if path.extension().is_some_and(|e| e == "parquet") {
+        let open = || File::open(path).map_err(unreadable);
+        if let Ok(shard) = ShardFile::open(&shown, open()?) {
+            return sequences(&shard, view);
+        }
+        if let Ok(documents) = DocumentReader::open(open()?) {
+            return self::documents(&shown, documents, view);
+        }
+        return table(&shown, open()?, view);
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    if path.extension().is_some_and(|e| e == "jsonl") {
+        return Ok(lines(&text, view));
+    }
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|_| Failure::Policy(format!("{shown}: nothing that mellama writes; give a Parquet, JSON or JSONL file of a work folder")))?;
+    Ok(serde_json::to_string_pretty(&value).expect("it was parsed"))
+}
+
+fn checkpoint(folder: &Path) -> Result<String, Failure> {
+    let shown = folder.display().to_string();
+    let read = |name: &str| std::fs::read(folder.join(name)).ok();
+    let mut lines = vec![shown.clone()];
+    if let Some(bytes) = read("manifest.json") {
+        let manifest: CheckpointManifest = mellama_storage::sealed::decode(&bytes)
+            .map_err(|e| Failure::Verification(format!("{shown}/manifest.json: {}", chain(&e))))?;
+        lines.push(format!("step {} of {}, {} updates, seed {}, sensitivity {}", manifest.step, manifest.total_steps, manifest.updates, manifest.seed, manifest.sensitivity));
+        lines.push(format!("cursor: position {}, epoch {}, index {}", manifest.cursor.position, manifest.cursor.epoch, manifest.cursor.index));
+        lines.push(format!("made from: data {}, base {}, settings {}", manifest.digests.data, manifest.digests.base, manifest.digests.settings));
+        for object in &manifest.objects {
+            lines.push(format!("  {:>12} bytes  {}  {}", object.bytes, &object.blake3[..16], object.key));
+        }
+    }
+    match mellama_train::hf::load_folder(folder) {
+        Ok(model) => {
+            let s = &model.shape;
+            lines.push(format!(
+                "model: {} parameters; width {}, feed-forward {}, layers {}, heads {} ({} key-value), vocabulary {}, positions {}",
+                s.parameter_count(), s.width, s.feed_forward, s.layers, s.heads, s.kv_heads, s.vocabulary, s.max_positions
+            ));
+            lines.push(format!("weights: {}", model.digest));
+        }
+        Err(error) if lines.len() == 1 => return Err(Failure::Policy(chain(&error))),
+        Err(_) => lines.push("no model that loads by itself (adapters alone)".into()),
+    }
+    Ok(lines.join("\n"))
+}
+
+fn sequences(shard: &ShardFile, view: &View) -> Result<String, Failure> {
+    let header = shard.header();
+    let totals = shard.totals();
+    let mut text = vec![format!(
+        "{}: {:?} shard, {} sequences of {} tokens, {} tokens, {} padding, {} trained, sensitivity {}",
+        shard.name(), header.kind, shard.rows(), header.sequence_length, totals.tokens, totals.padding, totals.trained, header.sensitivity
+    )];
+    let end = shard.rows().min(view.from.saturating_add(view.rows));
+    for row in view.from.min(end)..end {
+        let sequence = shard.sequence(row).map_err(|e| Failure::Verification(chain(&e)))?;
+        text.push(format!("sequence {row}: {} segments, {} of {} filled", sequence.segments.len(), sequence.filled(), header.sequence_length));
+        for (range, segment) in sequence.segment_ranges() {
+            text.push(segment_line(&sequence, &range, segment, &header.sources));
+        }
+    }
+    Ok(text.join("\n"))
+}
+
+fn segment_line(sequence: &Sequence, range: &std::ops::Range<u32>, segment: &Segment, sources: &[String]) -> String {
+    let tokens = &sequence.tokens[range.start as usize..range.end as usize];
+    let first: Vec<String> = tokens.iter().take(SHOWN_TOKENS).map(ToString::to_string).collect();
+    let more = if tokens.len() > SHOWN_TOKENS { " ..." } else { "" };
+    let source = sources.get(usize::from(segment.source)).map_or("?", String::as_str);
+    let mask = sequence.loss_mask.as_ref().map_or(String::new(), |mask| {
+        let trained = mask[range.start as usize..range.end as usize].iter().filter(|m| **m).count();
+        format!(" trained {trained}")
+    });
+    format!(
+        "  {:>6}..{:<6} {source} document {:032x} from token {} epoch {}{mask}: {}{more}",
+        range.start, range.end, segment.document, segment.offset, segment.epoch, first.join(" ")
+    )
+}
+
+fn documents(name: &str, reader: DocumentReader, view: &View) -> Result<String, Failure> {
+    let rows = reader.row_count();
+    let end = rows.min(view.from.saturating_add(view.rows));
+    let mut lines = vec![format!("{name}: {rows} documents")];
+    for document in reader.rows(view.from.min(end)..end) {
+        let document = document.map_err(|e| Failure::Verification(format!("{name}: {}", chain(&e))))?;
+        lines.push(serde_json::to_string_pretty(&shown(&document, view.text)).expect("plain data"));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// A document without what is not to be shown. Titles and meta are text too.
+fn shown(document: &Document, with_text: bool) -> Value {
+    let mut value = json!({
+        "id": document.id,
+        "version": document.version,
+        "domain": document.domain,
+        "licence": document.licence,
+        "sensitivity": document.sensitivity,
+        "year": document.year,
+        "origin": document.origin,
+        "text_bytes": document.text.len(),
+    });
+    if document.sensitivity != Sensitivity::Open {
+        value["text"] = json!(format!("not shown: {}", document.sensitivity));
+    } else if with_text {
+        value["title"] = json!(document.title);
+        value["meta"] = json!(document.meta);
+        value["text"] = json!(document.text.chars().take(SHOWN_CHARACTERS).collect::<String>());
+    }
+    value
+}
+
+fn table(name: &str, file: File, view: &View) -> Result<String, Failure> {
+    let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{name}: not a readable table: {e}"));
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| wrong(&e))?;
+    let rows = builder.metadata().file_metadata().num_rows();
+    let selection = RowSelection::from(vec![RowSelector::skip(view.from as usize), RowSelector::select(view.rows as usize)]);
+    let reader = builder.with_row_selection(selection).build().map_err(|e| wrong(&e))?;
+    let mut lines = vec![format!("{name}: {rows} rows")];
+    for batch in reader {
+        let batch = batch.map_err(|e| wrong(&e))?;
+        lines.extend((0..batch.num_rows()).map(|row| row_line(&batch, row)));
+    }
+    Ok(lines.join("\n"))
+}
+
+fn row_line(batch: &RecordBatch, row: usize) -> String {
+    let cell = |column: &dyn Array| {
+        let shown = format!("{:?}", column.slice(row, 1));
+        let inner = shown.split_once("[\n").map_or(shown.as_str(), |(_, rest)| rest);
+        let flat: Vec<&str> = inner.trim_end_matches(']').split_whitespace().collect();
+        flat.join(" ").trim_end_matches(',').chars().take(SHOWN_CHARACTERS).collect::<String>()
+    };
+    let schema = batch.schema();
+    let cells = schema.fields().iter().zip(batch.columns()).map(|(field, column)| format!("{} {}", field.name(), cell(&**column)));
+    format!("  {}", cells.collect::<Vec<_>>().join("  "))
+}
+
+fn lines(text: &str, view: &View) -> String {
+    let all = text.lines().count();
+    let chosen = text.lines().skip(view.from as usize).take(view.rows as usize);
+    let mut lines = vec![format!("{all} lines")];
+    lines.extend(chosen.map(|line| line.chars().take(SHOWN_CHARACTERS).collect()));
+    lines.join("\n")
+}

@@ -1,0 +1,39 @@
+//! A recipe to a plan to stages: what is done where, in which order, and what makes it count. Resume, progress, report.
+//!
+//! It reads no XML, packs no token and trains nothing itself: those are the crates below it. It never touches a GPU.
+
+mod benchmarks;
+mod card;
+mod context;
+mod documents;
+mod failure;
+mod inputs;
+mod observer;
+mod overlaps;
+mod page;
+mod plan;
+mod recipe;
+mod session;
+mod signatures;
+mod stage;
+mod stages;
+mod tables;
+mod training;
+
+pub mod forecast;
+pub mod generation;
+pub mod import;
+pub mod inspect;
+pub mod runner;
+pub mod status;
+pub mod summary;
+pub mod verification;
+
+pub use context::{Context, Resources};
+pub use failure::{Failure, Signal};
+pub use inputs::{InputError, InputObject};
+pub use observer::{Observer, Silent, Unit};
+pub use plan::{FrozenPlan, IngestTask, PLAN_FORMAT, Plan};
+pub use recipe::{Recipe, RecipeError, RecipeFile};
+pub use session::Session;
+pub use stage::{Stage, TaskOutput};

@@ -1,0 +1,185 @@
+//! What a recipe resolves to: the frozen inputs, cut into ingest tasks, and the digest that names the run.
+//!
+//! Planning lists inputs and reads nothing of them; it never writes.
+
+use serde::Serialize;
+
+use crate::inputs::{self, InputError, InputObject};
+use crate::recipe::{Recipe, RecipeFile};
+
+/// Version of the layout of `plan.json` and of everything that a plan's digest must tell apart.
+pub const PLAN_FORMAT: u32 = 1;
+/// Input bytes after which an ingest task is closed.
+pub const TASK_INPUT_BYTES: u64 = 64 << 20;
+/// Input objects after which an ingest task is closed.
+pub const TASK_INPUT_OBJECTS: usize = 4096;
+
+/// One task of `ingest`: some objects of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IngestTask {
+    /// Index of the source in the recipe.
+    pub source: usize,
+    /// Sorted by name.
+    pub inputs: Vec<InputObject>,
+}
+
+/// A checked recipe with its inputs frozen.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// BLAKE3 of the recipe, the inputs with their versions, and the format versions; 64 hex digits.
+    pub id: String,
+    /// Tasks of `ingest`, in order.
+    pub ingest: Vec<IngestTask>,
+    /// Input objects of each `[[instruct.source]]`.
+    pub instruct: Vec<Vec<InputObject>>,
+    /// Benchmark files that the corpus must not contain.
+    pub benchmarks: Vec<InputObject>,
+    /// The tokenizer file.
+    pub tokenizer: Option<InputObject>,
+    /// Files of the starting checkpoint, and of the one to evaluate.
+    pub checkpoint: Vec<InputObject>,
+    /// Files of the evaluation tasks: data, then ground truth where there is one.
+    pub evaluation: Vec<Vec<InputObject>>,
+    /// Patterns that matched nothing.
+    pub warnings: Vec<String>,
+}
+
+/// The plan as `plan.json` holds it.
+#[derive(Debug, Serialize)]
+pub struct FrozenPlan<'a> {
+    /// `PLAN_FORMAT`.
+    pub format: u32,
+    /// Version of the frozen hash specification of deduplication.
+    pub dedup_spec: u32,
+    /// The recipe as written, variables not expanded.
+    pub recipe: &'a Recipe,
+    /// Ingest tasks with their inputs.
+    pub ingest: &'a [IngestTask],
+    /// Instruction inputs by source.
+    pub instruct: &'a [Vec<InputObject>],
+    /// Benchmark files.
+    pub benchmarks: &'a [InputObject],
+    /// Tokenizer file.
+    pub tokenizer: &'a Option<InputObject>,
+    /// Starting checkpoint.
+    pub checkpoint: &'a [InputObject],
+    /// Evaluation files.
+    pub evaluation: &'a [Vec<InputObject>],
+}
+
+impl Plan {
+    /// Lists every input and freezes it.
+    ///
+    /// # Errors
+    /// `InputError` for what is missing or cannot be listed.
+    pub fn resolve(file: &RecipeFile) -> Result<Plan, InputError> {
+        let mut plan = Plan {
+            id: String::new(),
+            ingest: Vec::new(),
+            instruct: Vec::new(),
+            benchmarks: Vec::new(),
+            tokenizer: None,
+            checkpoint: Vec::new(),
+            evaluation: Vec::new(),
+            warnings: Vec::new(),
+        };
+        plan.corpus(file)?;
+        plan.model(file)?;
+        let frozen = serde_json::to_vec(&plan.frozen(&file.recipe)).expect("a plan has string keys only");
+        plan.id = blake3::hash(&frozen).to_hex().to_string();
+        Ok(plan)
+    }
+
+    /// The form that is stored and digested.
+    pub fn frozen<'a>(&'a self, recipe: &'a Recipe) -> FrozenPlan<'a> {
+        FrozenPlan {
+            format: PLAN_FORMAT,
+            dedup_spec: mellama_dedup::SPEC_VERSION,
+            recipe,
+            ingest: &self.ingest,
+            instruct: &self.instruct,
+            benchmarks: &self.benchmarks,
+            tokenizer: &self.tokenizer,
+            checkpoint: &self.checkpoint,
+            evaluation: &self.evaluation,
+        }
+    }
+
+    fn corpus(&mut self, file: &RecipeFile) -> Result<(), InputError> {
+        let Some(corpus) = &file.recipe.corpus else { return Ok(()) };
+        for (index, source) in corpus.source.iter().enumerate() {
+            let resolved = inputs::resolve(file, &format!("source \"{}\"", source.name), &source.inputs)?;
+            self.warnings.extend(resolved.warnings);
+            self.ingest.extend(cut(index, resolved.objects));
+        }
+        if let Some(decontaminate) = &corpus.decontaminate {
+            let resolved = inputs::resolve(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks)?;
+            self.warnings.extend(resolved.warnings);
+            self.benchmarks = resolved.objects;
+        }
+        if let Some(tokenizer) = &corpus.tokenizer {
+            self.tokenizer = Some(inputs::resolve_file(file, &tokenizer.path)?);
+        }
+        Ok(())
+    }
+
+    fn model(&mut self, file: &RecipeFile) -> Result<(), InputError> {
+        let recipe = &file.recipe;
+        let start = recipe.model.iter().filter_map(|m| m.checkpoint.as_ref());
+        for folder in start.chain(recipe.evaluate.iter().filter_map(|e| e.checkpoint.as_ref())) {
+            self.checkpoint.extend(inputs::resolve(file, "checkpoint", std::slice::from_ref(folder))?.objects);
+        }
+        for source in recipe.instruct.iter().flat_map(|i| &i.source) {
+            let resolved = inputs::resolve(file, &format!("instruct source \"{}\"", source.name), &source.inputs)?;
+            self.warnings.extend(resolved.warnings);
+            self.instruct.push(resolved.objects);
+        }
+        for task in recipe.evaluate.iter().flat_map(|e| &e.task) {
+            let files = std::iter::once(&task.path).chain(&task.ground_truth);
+            let files = files.map(|path| inputs::resolve_file(file, path)).collect::<Result<_, _>>()?;
+            self.evaluation.push(files);
+        }
+        Ok(())
+    }
+}
+
+/// Consecutive objects, closed at `TASK_INPUT_BYTES` or `TASK_INPUT_OBJECTS`.
+fn cut(source: usize, objects: Vec<InputObject>) -> Vec<IngestTask> {
+    let mut tasks: Vec<IngestTask> = Vec::new();
+    let mut bytes = 0;
+    for object in objects {
+        let full = tasks.last().is_none_or(|t| bytes + object.size_bytes > TASK_INPUT_BYTES || t.inputs.len() >= TASK_INPUT_OBJECTS);
+        if full {
+            tasks.push(IngestTask { source, inputs: Vec::new() });
+            bytes = 0;
+        }
+        bytes += object.size_bytes;
+        tasks.last_mut().expect("one was just pushed").inputs.push(object);
+    }
+    tasks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sizes: &[u64], expected: &[usize]) {
+        let object = |(i, size): (usize, &u64)| InputObject {
+            name: format!("{i:03}"),
+            base: "/".into(),
+            key: format!("{i:03}"),
+            size_bytes: *size,
+            etag: String::new(),
+        };
+        let tasks = cut(0, sizes.iter().enumerate().map(object).collect());
+        assert_eq!(tasks.iter().map(|t| t.inputs.len()).collect::<Vec<_>>(), expected, "{sizes:?}");
+    }
+
+    #[test]
+    fn tasks_are_bounded_in_bytes() {
+        check(&[], &[]);
+        check(&[1, 2, 3], &[3]);
+        check(&[40 << 20, 40 << 20, 1], &[1, 2]);
+        check(&[100 << 20, 1, 1], &[1, 2]);
+    }
+}

@@ -1,0 +1,13 @@
+//! The recipe as a person types it: one TOML file, every key checked, unknown keys refused with place and suggestion.
+//!
+//! It does not look at inputs, does not resolve globs and does not touch the work folder: that is the plan's job.
+
+mod check;
+mod parse;
+mod sections;
+
+pub use parse::{RecipeError, RecipeFile};
+pub use sections::{
+    CorpusRecipe, DecontaminateRecipe, DedupRecipe, InstructRecipe, InstructSource, MixtureRecipe, Recipe,
+    SourceRecipe, TotalRecipe,
+};

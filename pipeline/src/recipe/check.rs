@@ -1,0 +1,165 @@
+//! Checks across keys that TOML types cannot hold: names, ranges, combinations. First fault wins, with its key and a remedy.
+
+use std::collections::BTreeSet;
+
+use mellama_shards::template::Template;
+use mellama_train::trainer::TrainSpec;
+
+use super::parse::{RecipeError, RecipeFile};
+use super::sections::{CorpusRecipe, InstructRecipe, MixtureRecipe, ModelRecipe, SourceRecipe, TotalRecipe};
+
+/// Longest sequence that is packed, in tokens.
+const MAX_SEQUENCE_LENGTH: u32 = 1 << 20;
+/// Most sources of one recipe: their index is stored in two bytes.
+const MAX_SOURCES: usize = 4096;
+
+/// Checks a parsed recipe.
+///
+/// # Errors
+/// `RecipeError::Value` with the key and what to do.
+pub(super) fn check(file: &RecipeFile) -> Result<(), RecipeError> {
+    let checker = Checker { path: file.path.display().to_string() };
+    let recipe = &file.recipe;
+    checker.that(!recipe.name.trim().is_empty(), "name", || "empty; give the run a name".into())?;
+    checker.that(!recipe.workdir.trim().is_empty(), "workdir", || "empty; give a folder".into())?;
+    checker.names(recipe.corpus.iter().flat_map(|c| &c.source).map(|s| &s.name), "corpus.source.name")?;
+    checker.names(recipe.instruct.iter().flat_map(|i| &i.source).map(|s| &s.name), "instruct.source.name")?;
+    checker.names(recipe.evaluate.iter().flat_map(|e| &e.task).map(|t| &t.name), "evaluate.task.name")?;
+    if let Some(corpus) = &recipe.corpus {
+        checker.corpus(corpus)?;
+    }
+    if let Some(model) = &recipe.model {
+        checker.model(model)?;
+    }
+    if let Some(train) = &recipe.train {
+        checker.spec(train, "train")?;
+        checker.that(recipe.model.is_some(), "train", || "there is no [model] to train; add one".into())?;
+    }
+    if let Some(instruct) = &recipe.instruct {
+        checker.instruct(instruct)?;
+    }
+    if let Some(evaluate) = &recipe.evaluate {
+        let template = evaluate.template.parse::<Template>();
+        checker.that(template.is_ok(), "evaluate.template", || format!("\"{}\" is not known; use mellama, llama2-chat or none", evaluate.template))?;
+    }
+    Ok(())
+}
+
+struct Checker {
+    path: String,
+}
+
+impl Checker {
+    fn that(&self, holds: bool, key: &str, problem: impl FnOnce() -> String) -> Result<(), RecipeError> {
+        if holds {
+            return Ok(());
+        }
+        Err(RecipeError::Value { path: self.path.clone(), key: key.into(), problem: problem() })
+    }
+
+    fn one_of(&self, found: &str, known: &[&str], key: &str) -> Result<(), RecipeError> {
+        self.that(known.contains(&found), key, || format!("\"{found}\" is not known; use one of: {}", known.join(", ")))
+    }
+
+    fn share(&self, value: f64, key: &str) -> Result<(), RecipeError> {
+        self.that((0.0..=1.0).contains(&value), key, || format!("{value}: expected a share from 0 to 1"))
+    }
+
+    fn names<'a>(&self, names: impl Iterator<Item = &'a String>, key: &str) -> Result<(), RecipeError> {
+        let mut seen = BTreeSet::new();
+        for name in names {
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+            let valid = !name.is_empty() && name.len() <= 100 && name.chars().all(allowed) && !name.starts_with('.');
+            self.that(valid, key, || format!("\"{name}\": use lower-case letters, digits, \"-\", \"_\" and \".\""))?;
+            self.that(seen.insert(name), key, || format!("\"{name}\" is used twice; names must be unique"))?;
+        }
+        self.that(seen.len() <= MAX_SOURCES, key, || format!("{} sources, the limit is {MAX_SOURCES}", seen.len()))
+    }
+
+    fn corpus(&self, corpus: &CorpusRecipe) -> Result<(), RecipeError> {
+        self.that(!corpus.source.is_empty(), "corpus.source", || "no source; add one [[corpus.source]]".into())?;
+        corpus.source.iter().try_for_each(|source| self.source(source))?;
+        if let Some(dedup) = &corpus.dedup {
+            let sane = |n: u32| (1..=256).contains(&n);
+            self.that(sane(dedup.bands), "corpus.dedup.bands", || format!("{}: expected 1 to 256", dedup.bands))?;
+            self.that(sane(dedup.rows), "corpus.dedup.rows", || format!("{}: expected 1 to 256", dedup.rows))?;
+            self.that(sane(dedup.shingle_words), "corpus.dedup.shingle_words", || "expected 1 to 256".into())?;
+            self.one_of(&dedup.verify, &["strict", "tolerant"], "corpus.dedup.verify")?;
+            self.share(dedup.min_similarity, "corpus.dedup.min_similarity")?;
+            self.share(dedup.max_source_loss, "corpus.dedup.max_source_loss")?;
+        }
+        if let Some(decontaminate) = &corpus.decontaminate {
+            let key = "corpus.decontaminate.ngram";
+            self.that((1..=1000).contains(&decontaminate.ngram), key, || "expected 1 to 1000 words".into())?;
+            self.one_of(&decontaminate.policy, &["drop", "cut", "report"], "corpus.decontaminate.policy")?;
+            self.share(decontaminate.min_share, "corpus.decontaminate.min_share")?;
+        }
+        if let Some(clean) = &corpus.clean {
+            clean.check().or_else(|e| self.that(false, "corpus.clean", || e.to_string()))?;
+        }
+        self.packing(corpus)
+    }
+
+    fn packing(&self, corpus: &CorpusRecipe) -> Result<(), RecipeError> {
+        if let Some(mixture) = &corpus.mixture {
+            self.mixture(mixture)?;
+            let key = "corpus.mixture";
+            self.that(corpus.tokenizer.is_some(), key, || "a mixture counts tokens; add [corpus.tokenizer]".into())?;
+        }
+        let Some(pack) = &corpus.pack else { return Ok(()) };
+        let key = "corpus.pack.sequence_length";
+        let length = pack.sequence_length;
+        self.that((8..=MAX_SEQUENCE_LENGTH).contains(&length), key, || format!("{length}: expected 8 to {MAX_SEQUENCE_LENGTH}"))?;
+        self.one_of(&pack.method, &["best-fit", "concatenate"], "corpus.pack.method")?;
+        self.share(pack.heldout, "corpus.pack.heldout")?;
+        self.that(pack.shard_sequences > 0, "corpus.pack.shard_sequences", || "0: expected at least 1".into())?;
+        self.that(corpus.tokenizer.is_some(), "corpus.pack", || "packing needs tokens; add [corpus.tokenizer]".into())
+    }
+
+    fn source(&self, source: &SourceRecipe) -> Result<(), RecipeError> {
+        let format = source.format.parse::<mellama_sources::Format>();
+        self.that(format.is_ok(), "corpus.source.format", || {
+            format!("\"{}\" of source \"{}\" is not known; use one of: {}", source.format, source.name, FORMATS.join(", "))
+        })?;
+        let key = "corpus.source.inputs";
+        self.that(!source.inputs.is_empty(), key, || format!("source \"{}\" has no input", source.name))?;
+        self.that(source.max_epochs >= 1, "corpus.source.max_epochs", || format!("0 in source \"{}\"", source.name))?;
+        self.share(source.max_rejects, "corpus.source.max_rejects")
+    }
+
+    fn mixture(&self, mixture: &MixtureRecipe) -> Result<(), RecipeError> {
+        let sum = u64::from(mixture.biomedical) + u64::from(mixture.clinical) + u64::from(mixture.general);
+        self.that(sum > 0, "corpus.mixture", || "every weight is 0; give biomedical, clinical or general a weight".into())?;
+        self.one_of(&mixture.unit, &["tokens", "sequences"], "corpus.mixture.unit")?;
+        if let TotalRecipe::Word(word) = &mixture.tokens {
+            let problem = || format!("\"{word}\": expected a number of tokens or \"all\"");
+            self.that(word == "all", "corpus.mixture.tokens", problem)?;
+        }
+        Ok(())
+    }
+
+    fn model(&self, model: &ModelRecipe) -> Result<(), RecipeError> {
+        let one = model.shape.is_some() != model.checkpoint.is_some();
+        self.that(one, "model", || "give either shape or checkpoint".into())?;
+        let shapes = ["tiny", "llama-2-7b", "llama-2-13b", "llama-2-70b"];
+        model.shape.iter().try_for_each(|shape| self.one_of(shape, &shapes, "model.shape"))
+    }
+
+    fn instruct(&self, instruct: &InstructRecipe) -> Result<(), RecipeError> {
+        self.one_of(&instruct.template, &["mellama", "llama2-chat", "none"], "instruct.template")?;
+        for source in &instruct.source {
+            self.one_of(&source.format, &["jsonl", "json"], "instruct.source.format")?;
+            self.share(source.max_rejects, "instruct.source.max_rejects")?;
+        }
+        self.spec(&instruct.spec(), "instruct")
+    }
+
+    fn spec(&self, spec: &TrainSpec, part: &str) -> Result<(), RecipeError> {
+        spec.check().or_else(|e| self.that(false, part, || e.to_string()))
+    }
+}
+
+/// Reader names, as the recipe writes them.
+const FORMATS: [&str; 12] = [
+    "pubmed-xml", "jats", "pmc-tar", "mimic-notes", "mimic-cxr", "redpajama", "pile", "s2orc", "jsonl", "csv", "parquet", "text",
+];

@@ -1,0 +1,331 @@
+//! Runs stages: pending tasks over threads, a commit each, and the manifest when all are there. Rerunning is always right.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use mellama_storage::{AttemptId, CommitOutcome, Counts, ProtocolError, StageManifest, TaskCommit};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::observer::Unit;
+use crate::stage::Stage;
+
+/// Memory that one running task may need at most, in bytes: two row groups of documents and their working copies.
+pub(crate) const TASK_MEMORY_BYTES: u64 = 192 << 20;
+
+/// The one JSON object that `stage` prints.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageResult {
+    /// Its name.
+    pub stage: &'static str,
+    /// The task that was run, where only one was.
+    pub task: Option<u64>,
+    /// Number of tasks of the stage.
+    pub tasks: u64,
+    /// Tasks that are not committed yet.
+    pub pending: u64,
+    /// `manifests/STAGE.json` exists.
+    pub complete: bool,
+    /// Where the manifest lies, or will.
+    pub manifest: String,
+    /// BLAKE3 of the objects' names and digests and of the counts; null until complete.
+    pub digest: Option<String>,
+    /// Documents and bytes.
+    pub counts: Counts,
+}
+
+/// Runs the stages of the recipe that are not done, up to and including `until`.
+///
+/// # Errors
+/// The first failure; what was committed before it stays.
+pub fn run(context: &Context<'_>, until: Option<Stage>) -> Result<Vec<StageResult>, Failure> {
+    let stages = Stage::of(&context.file.recipe);
+    if let Some(last) = until.filter(|last| !stages.contains(last)) {
+        return Err(Failure::Policy(format!("--until {last}: the recipe has no part for this stage")));
+    }
+    freeze(context)?;
+    let wanted: Vec<Stage> = stages.iter().copied().filter(|s| until.is_none_or(|last| *s <= last)).collect();
+    let results = wanted.iter().map(|stage| run_stage(context, *stage)).collect::<Result<Vec<_>, _>>()?;
+    if wanted.len() == stages.len() {
+        succeed(context, &results)?;
+    }
+    Ok(results)
+}
+
+/// Runs every pending task of one stage and closes it.
+///
+/// # Errors
+/// The first failure of a task.
+pub fn run_stage(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
+    if let Some(manifest) = context.workdir.read_manifest(&context.plan.id, stage.name())? {
+        return Ok(result(context, stage, &manifest));
+    }
+    let tasks = stage.task_count(context)?;
+    let pending = pending(context, stage, tasks)?;
+    begin(context, stage, tasks, &pending);
+    over_threads(context, &pending, |task| commit(context, stage, task))?;
+    let closed = close(context, stage, tasks)?.expect("every task was just committed");
+    context.observer.end(stage.name(), &summary(&closed));
+    Ok(closed)
+}
+
+/// Runs one task and closes the stage if it was the last one open.
+///
+/// # Errors
+/// `Failure::NothingToDo` when there is no such task or it is committed already.
+pub fn run_task(context: &Context<'_>, stage: Stage, task: u64) -> Result<StageResult, Failure> {
+    freeze(context)?;
+    let tasks = stage.task_count(context)?;
+    let name = stage.name();
+    if task >= tasks {
+        return Err(Failure::NothingToDo(format!("stage {name}: there is no task {task}, it has {tasks} from 0")));
+    }
+    let committed = context.workdir.read_commit(&context.plan.id, name, task)?;
+    if let Some(commit) = committed {
+        if let Some(closed) = close(context, stage, tasks)? {
+            context.observer.end(name, &summary(&closed));
+        }
+        let digest = commit.digest();
+        return Err(Failure::NothingToDo(format!("stage {name}: task {task} is committed already, as {}", &digest[..16])));
+    }
+    begin(context, stage, tasks, &[task]);
+    let commit = commit(context, stage, task)?;
+    if let Some(closed) = close(context, stage, tasks)? {
+        context.observer.end(name, &summary(&closed));
+        return Ok(StageResult { task: Some(task), ..closed });
+    }
+    let left = pending(context, stage, tasks)?.len() as u64;
+    context.observer.end(name, &format!("task {task} committed, {left} to do"));
+    Ok(StageResult {
+        stage: name,
+        task: Some(task),
+        tasks,
+        pending: left,
+        complete: false,
+        manifest: manifest_uri(context, stage),
+        digest: None,
+        counts: commit.counts,
+    })
+}
+
+/// Runs all pending tasks of one stage for `mellama stage NAME` without `--task`.
+///
+/// # Errors
+/// `Failure::NothingToDo` when its manifest exists already.
+pub fn run_whole_stage(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
+    freeze(context)?;
+    if context.workdir.read_manifest(&context.plan.id, stage.name())?.is_some() {
+        return Err(Failure::NothingToDo(format!("stage {stage}: finished already")));
+    }
+    run_stage(context, stage)
+}
+
+/// One stage by its own command (`train`, `evaluate`, `report`): runs what is pending, and is content when nothing is.
+///
+/// # Errors
+/// As `run_stage`.
+pub fn run_single(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
+    freeze(context)?;
+    run_stage(context, stage)
+}
+
+/// Whether the recipe has this stage.
+///
+/// # Errors
+/// `Failure::Policy` when it has not.
+pub fn require(context: &Context<'_>, stage: Stage) -> Result<(), Failure> {
+    if Stage::of(&context.file.recipe).contains(&stage) {
+        return Ok(());
+    }
+    let path = context.file.path.display();
+    Err(Failure::Policy(format!("{path}: stage {stage}: the recipe has no part for it")))
+}
+
+/// Digest of what a stage published: equal for equal output, whatever the machine, the threads or the plan's folder.
+pub fn digest(manifest: &StageManifest) -> String {
+    let content = (&manifest.stage, &manifest.objects, &manifest.counts);
+    blake3::hash(&serde_json::to_vec(&content).expect("plain data")).to_hex().to_string()
+}
+
+/// Makes the plan the work folder's own, or refuses: another recipe is a policy matter, changed inputs are the input's.
+fn freeze(context: &Context<'_>) -> Result<(), Failure> {
+    let frozen = context.plan.frozen(&context.file.recipe);
+    let outcome = context.workdir.freeze_plan(&context.plan.id, &frozen);
+    let Err(ProtocolError::OtherPlan { .. }) = &outcome else { return Ok(outcome?) };
+    let uri = context.workdir.store().uri();
+    let there = context.workdir.read_plan()?.unwrap_or_default();
+    let recipe = serde_json::to_value(&context.file.recipe).expect("a recipe has string keys only");
+    let found = there.get("recipe").or_else(|| there.get("plan").and_then(|plan| plan.get("recipe")));
+    if found == Some(&recipe) {
+        return Err(Failure::Input(format!(
+            "{uri}: the inputs are not those that this run was planned with (one was added, removed or replaced); \
+             put them back, or give another work folder with --workdir"
+        )));
+    }
+    Err(Failure::Policy(format!(
+        "{uri}: belongs to a run of another recipe; give another work folder with --workdir or in the recipe"
+    )))
+}
+
+fn pending(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Vec<u64>, Failure> {
+    let mut open = Vec::new();
+    for task in 0..tasks {
+        if context.workdir.read_commit(&context.plan.id, stage.name(), task)?.is_none() {
+            open.push(task);
+        }
+    }
+    Ok(open)
+}
+
+fn begin(context: &Context<'_>, stage: Stage, tasks: u64, pending: &[u64]) {
+    let (total, unit) = match stage {
+        Stage::Ingest => {
+            let inputs = pending.iter().flat_map(|task| &context.plan.ingest[*task as usize].inputs);
+            (inputs.map(|input| input.size_bytes).sum(), Unit::Bytes)
+        }
+        Stage::Cpt | Stage::Instruct => (0, Unit::Steps),
+        Stage::Evaluate => (0, Unit::Items),
+        _ => (pending.len().min(tasks as usize) as u64, Unit::Tasks),
+    };
+    context.observer.begin(stage.name(), total, unit);
+}
+
+fn commit(context: &Context<'_>, stage: Stage, task: u64) -> Result<TaskCommit, Failure> {
+    context.check_stop()?;
+    let output = stage.run_task(context, task)?;
+    output.counts.check().map_err(|e| Failure::Failed(format!("stage {stage}: task {task}: {e}")))?;
+    let commit = TaskCommit {
+        plan: context.plan.id.clone(),
+        stage: stage.name().into(),
+        task,
+        objects: output.objects,
+        counts: output.counts,
+        facts: output.facts,
+        attempt: AttemptId::generate().to_string(),
+    };
+    let (CommitOutcome::Committed | CommitOutcome::AlreadyThere) = context.workdir.commit_task(&commit)?;
+    if unit_of(stage) == Unit::Tasks {
+        context.observer.advance(1);
+    }
+    Ok(commit)
+}
+
+fn unit_of(stage: Stage) -> Unit {
+    match stage {
+        Stage::Ingest => Unit::Bytes,
+        Stage::Cpt | Stage::Instruct => Unit::Steps,
+        Stage::Evaluate => Unit::Items,
+        _ => Unit::Tasks,
+    }
+}
+
+/// Writes the manifest when every task is committed.
+fn close(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Option<StageResult>, Failure> {
+    if let Some(manifest) = context.workdir.read_manifest(&context.plan.id, stage.name())? {
+        return Ok(Some(result(context, stage, &manifest)));
+    }
+    let mut commits = Vec::new();
+    for task in 0..tasks {
+        match context.workdir.read_commit(&context.plan.id, stage.name(), task)? {
+            Some(commit) => commits.push(commit),
+            None => return Ok(None),
+        }
+    }
+    let facts = stage.close(context, &commits)?;
+    let counts = commits.iter().fold(Counts::default(), |sum, commit| sum + commit.counts);
+    counts.check().map_err(|e| Failure::Failed(format!("stage {stage}: {e}")))?;
+    let manifest = StageManifest {
+        plan: context.plan.id.clone(),
+        stage: stage.name().into(),
+        tasks,
+        commits: commits.iter().map(TaskCommit::digest).collect(),
+        objects: commits.iter().flat_map(|c| c.objects.clone()).collect(),
+        counts,
+        facts,
+        attempt: AttemptId::generate().to_string(),
+    };
+    context.workdir.put_manifest(&manifest)?;
+    Ok(Some(result(context, stage, &manifest)))
+}
+
+fn result(context: &Context<'_>, stage: Stage, manifest: &StageManifest) -> StageResult {
+    StageResult {
+        stage: stage.name(),
+        task: None,
+        tasks: manifest.tasks,
+        pending: 0,
+        complete: true,
+        manifest: manifest_uri(context, stage),
+        digest: Some(digest(manifest)),
+        counts: manifest.counts,
+    }
+}
+
+fn manifest_uri(context: &Context<'_>, stage: Stage) -> String {
+    format!("{}/manifests/{stage}.json", context.workdir.store().uri())
+}
+
+fn summary(result: &StageResult) -> String {
+    let Counts { read, written, dropped, rejected } = result.counts;
+    let mut text = format!("{} read, {} written", read.documents, written.documents);
+    if dropped.documents > 0 {
+        text.push_str(&format!(", {} dropped", dropped.documents));
+    }
+    if rejected.documents > 0 {
+        text.push_str(&format!(", {} rejected", rejected.documents));
+    }
+    text
+}
+
+/// The body of `_SUCCESS`.
+#[derive(Serialize)]
+struct Success<'a> {
+    plan: &'a str,
+    /// Digest of each stage's manifest.
+    manifests: BTreeMap<&'static str, String>,
+    /// Digest of what each stage published, free of the plan: equal in every folder that holds the same output.
+    published: BTreeMap<&'static str, String>,
+}
+
+fn succeed(context: &Context<'_>, results: &[StageResult]) -> Result<(), Failure> {
+    let (mut manifests, mut published) = (BTreeMap::new(), BTreeMap::new());
+    for result in results {
+        let manifest = context.workdir.read_manifest(&context.plan.id, result.stage)?;
+        manifests.extend(manifest.map(|manifest| (result.stage, manifest.digest())));
+        published.extend(result.digest.clone().map(|digest| (result.stage, digest)));
+    }
+    Ok(context.workdir.mark_success(&Success { plan: &context.plan.id, manifests, published })?)
+}
+
+/// Runs tasks on as many threads as memory allows; the first failure stops the rest and is returned.
+fn over_threads<T>(
+    context: &Context<'_>,
+    tasks: &[u64],
+    work: impl Fn(u64) -> Result<T, Failure> + Sync,
+) -> Result<(), Failure> {
+    let by_memory = (context.resources.memory_bytes / TASK_MEMORY_BYTES).max(1) as usize;
+    let workers = context.resources.threads.min(by_memory).min(tasks.len()).max(1);
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let failure = Mutex::new(None);
+    let worker = || {
+        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if failed.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(error) = work(*task) {
+                failed.store(true, Ordering::Relaxed);
+                failure.lock().expect("no holder panics").get_or_insert(error);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..workers {
+            scope.spawn(worker);
+        }
+        worker();
+    });
+    failure.into_inner().expect("no holder panics").map_or(Ok(()), Err)
+}

@@ -1,0 +1,274 @@
+//! `pack`: one window of the order to sequences. A task gathers the window's tokens, packs them and writes the sequences.
+
+use std::collections::BTreeMap;
+
+use arrow::array::UInt32Array;
+use mellama_shards::packing::{Method, PackedSequence, Piece, pack_window, shuffle_sequences};
+use mellama_shards::sequence::{RunTokens, assemble};
+use mellama_shards::{Kind, ShardHeader, ShardWriter, Tokenizer, Width};
+use mellama_storage::{Counts, Tally, TaskCommit};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::failure::{Failure, chain};
+use crate::stage::{Stage, TaskOutput};
+use crate::stages::mix::{self, MixFacts, Stream};
+use crate::stages::tokenize;
+use crate::tables;
+
+/// Sequences of one task where documents are concatenated.
+const CONCATENATED_SEQUENCES: u64 = 8192;
+
+/// The stream of a task and what of it is packed.
+struct Job<'s> {
+    stream: &'s Stream,
+    stream_index: u64,
+    part: u64,
+}
+
+/// One document of the order.
+#[derive(Clone, Copy)]
+struct Placement {
+    object: u32,
+    row: u32,
+    source: u16,
+    epoch: u32,
+    take: u32,
+}
+
+/// Windows of all streams; with concatenation, runs of whole sequences.
+pub(crate) fn task_count(context: &Context<'_>) -> Result<u64, Failure> {
+    let facts = mix::facts_of(context)?;
+    Ok(facts.streams.iter().map(|stream| parts(context, stream)).sum())
+}
+
+/// Packs one window.
+pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, Failure> {
+    let facts = mix::facts_of(context)?;
+    let job = job(context, &facts, task);
+    let length = context.corpus().pack.as_ref().expect("the stage runs only with [corpus.pack]").sequence_length;
+    let (placements, sequences) = match method(context) {
+        Method::BestFit => best_fit(context, &job, length)?,
+        Method::Concatenate => concatenate(context, &job, length)?,
+    };
+    let tokens = gather(context, &placements)?;
+    let documents: Vec<RunTokens<'_>> = placements
+        .iter()
+        .zip(&tokens)
+        .map(|(p, (key, tokens))| RunTokens {
+            tokens: &tokens[..p.take as usize],
+            mask: None,
+            document: *key,
+            source: p.source,
+            epoch: p.epoch,
+        })
+        .collect();
+    let tokenizer = context.tokenizer()?;
+    let header = header(context, &tokenizer, length);
+    let failed = |e: &dyn std::error::Error| Failure::Storage(format!("packed: {}", chain(e)));
+    let mut writer = ShardWriter::new(context.workdir.part()?, &header).map_err(|e| failed(&e))?;
+    for pieces in &sequences {
+        let sequence = assemble(pieces, &documents, length).map_err(|e| Failure::Failed(e.to_string()))?;
+        writer.push(&sequence).map_err(|e| failed(&e))?;
+    }
+    let (part, totals) = writer.finish_with_totals().map_err(|e| failed(&e))?;
+    let folder = format!("packed/{}", job.stream.name);
+    let entry = part.finish(&folder, &format!("{:05}", job.part), "parquet", totals.sequences)?;
+    // Units of this stage: placements of documents, and tokens in place of bytes.
+    let pieces = sequences.iter().flatten();
+    let packed: u64 = pieces.map(|piece| u64::from(piece.length)).sum();
+    let counts = Counts {
+        read: Tally { documents: placements.len() as u64, bytes: packed },
+        written: Tally { documents: placements.len() as u64, bytes: totals.tokens },
+        ..Counts::default()
+    };
+    let facts = json!({ "stream": job.stream.name, "totals": totals });
+    Ok(TaskOutput { objects: vec![entry], counts, facts })
+}
+
+/// Sequences, tokens and padding by stream.
+pub(crate) fn close(commits: &[TaskCommit]) -> Value {
+    let mut streams: BTreeMap<String, BTreeMap<&str, u64>> = BTreeMap::new();
+    for commit in commits {
+        let name = commit.facts["stream"].as_str().unwrap_or_default();
+        let sums = streams.entry(name.to_owned()).or_default();
+        for key in ["sequences", "tokens", "padding", "segments"] {
+            *sums.entry(key).or_default() += commit.facts["totals"][key].as_u64().unwrap_or_default();
+        }
+    }
+    json!({ "streams": streams })
+}
+
+/// The header of every sequence file of the corpus.
+pub(crate) fn header(context: &Context<'_>, tokenizer: &Tokenizer, length: u32) -> ShardHeader {
+    let sources = &context.corpus().source;
+    let highest = sources.iter().map(crate::recipe::SourceRecipe::resolved_sensitivity).max();
+    ShardHeader {
+        format_version: mellama_shards::format::FORMAT_VERSION,
+        kind: Kind::Cpt,
+        sequence_length: length,
+        vocabulary_size: tokenizer.vocabulary_size(),
+        width: Width::for_vocabulary(tokenizer.vocabulary_size()),
+        tokenizer_digest: tokenizer.digest().to_owned(),
+        sources: sources.iter().map(|s| s.name.clone()).collect(),
+        sensitivity: highest.map_or("open", |s| s.as_str()).to_owned(),
+    }
+}
+
+/// Packed objects of each stream in order, from the finished stage.
+///
+/// # Errors
+/// As `Context::commits`.
+pub(crate) fn objects_of(
+    context: &Context<'_>,
+    stream: &str,
+) -> Result<Vec<mellama_storage::ObjectEntry>, Failure> {
+    let wanted = format!("packed/{stream}/");
+    let manifest = context.manifest(Stage::Pack)?;
+    Ok(manifest.objects.into_iter().filter(|o| o.key.starts_with(&wanted)).collect())
+}
+
+fn method(context: &Context<'_>) -> Method {
+    match context.corpus().pack.as_ref().map(|pack| pack.method.as_str()) {
+        Some("concatenate") => Method::Concatenate,
+        _ => Method::BestFit,
+    }
+}
+
+fn parts(context: &Context<'_>, stream: &Stream) -> u64 {
+    let length = context.corpus().pack.as_ref().map_or(1, |pack| u64::from(pack.sequence_length));
+    match method(context) {
+        Method::BestFit => stream.windows.len() as u64,
+        Method::Concatenate => stream.tokens.div_ceil(length * CONCATENATED_SEQUENCES),
+    }
+}
+
+fn job<'s>(context: &Context<'_>, facts: &'s MixFacts, task: u64) -> Job<'s> {
+    let mut part = task;
+    for (stream_index, stream) in (0..).zip(&facts.streams) {
+        let of_stream = parts(context, stream);
+        if part < of_stream {
+            return Job { stream, stream_index, part };
+        }
+        part -= of_stream;
+    }
+    unreachable!("the runner asks only for tasks below the count")
+}
+
+fn best_fit(context: &Context<'_>, job: &Job<'_>, length: u32) -> Result<(Vec<Placement>, Vec<PackedSequence>), Failure> {
+    let window = job.stream.windows[job.part as usize];
+    let placements = placements(context, job.stream, window.first_row, window.rows)?;
+    let lengths: Vec<u32> = placements.iter().map(|p| p.take).collect();
+    let packed = pack_window(&lengths, length, Method::BestFit);
+    // The window's number is unique over all streams of a run.
+    let number = job.stream_index << 40 | job.part;
+    Ok((placements, shuffle_sequences(context.file.recipe.seed, number, packed)))
+}
+
+/// The sequences `part · CONCATENATED_SEQUENCES …` of the stream laid end to end.
+fn concatenate(context: &Context<'_>, job: &Job<'_>, length: u32) -> Result<(Vec<Placement>, Vec<PackedSequence>), Failure> {
+    let tokens_per_part = u64::from(length) * CONCATENATED_SEQUENCES;
+    let start = job.part * tokens_per_part;
+    let end = job.stream.tokens.min(start + tokens_per_part);
+    let windows = &job.stream.windows;
+    let rows = windows.iter().map(|w| w.rows).sum();
+    let all = placements(context, job.stream, 0, rows)?;
+    let mut position = 0;
+    let mut chosen = Vec::new();
+    let mut first_offset = 0;
+    for placement in all {
+        let after = position + u64::from(placement.take);
+        if after > start && position < end {
+            if chosen.is_empty() {
+                first_offset = start.saturating_sub(position) as u32;
+            }
+            chosen.push(placement);
+        }
+        position = after;
+    }
+    let sequences = lay_end_to_end(&chosen, first_offset, end - start, length);
+    Ok((chosen, sequences))
+}
+
+/// Pieces of `tokens` tokens from `first_offset` of the first document on, `length` a sequence.
+fn lay_end_to_end(documents: &[Placement], first_offset: u32, tokens: u64, length: u32) -> Vec<PackedSequence> {
+    let mut sequences: Vec<PackedSequence> = Vec::new();
+    let (mut left, mut room) = (tokens, 0);
+    for (run, document) in (0..).zip(documents) {
+        let mut offset = if run == 0 { first_offset } else { 0 };
+        while offset < document.take && left > 0 {
+            if room == 0 {
+                sequences.push(Vec::new());
+                room = length;
+            }
+            let taken = (document.take - offset).min(room).min(left.min(u64::from(u32::MAX)) as u32);
+            sequences.last_mut().expect("one is open").push(Piece { run, offset, length: taken });
+            offset += taken;
+            room -= taken;
+            left -= u64::from(taken);
+        }
+    }
+    sequences
+}
+
+fn placements(context: &Context<'_>, stream: &Stream, first: u64, rows: u64) -> Result<Vec<Placement>, Failure> {
+    let mut found = Vec::with_capacity(rows as usize);
+    for batch in tables::read_rows(context.workdir, &stream.table, first, rows)? {
+        let object: &UInt32Array = tables::column(&batch, "object")?;
+        let row: &UInt32Array = tables::column(&batch, "row")?;
+        let source: &UInt32Array = tables::column(&batch, "source")?;
+        let epoch: &UInt32Array = tables::column(&batch, "epoch")?;
+        let take: &UInt32Array = tables::column(&batch, "take")?;
+        found.extend((0..batch.num_rows()).map(|i| Placement {
+            object: object.value(i),
+            row: row.value(i),
+            source: source.value(i) as u16,
+            epoch: epoch.value(i),
+            take: take.value(i),
+        }));
+    }
+    Ok(found)
+}
+
+/// Key and tokens of each placement, read object by object.
+fn gather(context: &Context<'_>, placements: &[Placement]) -> Result<Vec<(u128, Vec<u32>)>, Failure> {
+    let mut by_object: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (index, placement) in placements.iter().enumerate() {
+        by_object.entry(placement.object).or_default().push(index);
+    }
+    let mut found = vec![(0, Vec::new()); placements.len()];
+    for (object, indexes) in by_object {
+        context.check_stop()?;
+        let commit = context.commit(Stage::Tokenize, u64::from(object))?;
+        let reader = tokenize::open_runs(context, &commit)?.expect("a placement lies in a run object");
+        let rows: Vec<u32> = indexes.iter().map(|index| placements[*index].row).collect();
+        let runs = reader.read_many(&rows).map_err(|e| Failure::Verification(chain(&e)))?;
+        for (index, run) in indexes.into_iter().zip(runs) {
+            let key = reader.index().entries()[placements[index].row as usize].key;
+            found[index] = (key, run);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(takes: &[u32], first_offset: u32, tokens: u64, expected: &[&[(u32, u32, u32)]]) {
+        let documents: Vec<Placement> =
+            takes.iter().map(|take| Placement { object: 0, row: 0, source: 0, epoch: 0, take: *take }).collect();
+        let found: Vec<Vec<(u32, u32, u32)>> = lay_end_to_end(&documents, first_offset, tokens, 4)
+            .iter()
+            .map(|sequence| sequence.iter().map(|p| (p.run, p.offset, p.length)).collect())
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn documents_are_laid_end_to_end() {
+        check(&[3, 3, 2], 0, 8, &[&[(0, 0, 3), (1, 0, 1)], &[(1, 1, 2), (2, 0, 2)]]);
+        check(&[6, 3], 4, 3, &[&[(0, 4, 2), (1, 0, 1)]]);
+        check(&[2], 0, 2, &[&[(0, 0, 2)]]);
+    }
+}

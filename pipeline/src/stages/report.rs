@@ -1,0 +1,48 @@
+//! `report`: the page that a person opens, from the manifests of the stages before it.
+
+use std::io::Write;
+
+use mellama_storage::{Counts, Tally};
+use mellama_train::trainer::Kind;
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::page::{self, Report};
+use crate::stage::{Stage, TaskOutput};
+use crate::training;
+
+/// Writes `report.html`.
+pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
+    let recipe = &context.file.recipe;
+    let stages: Vec<Stage> = Stage::of(recipe).into_iter().filter(|stage| *stage != Stage::Report).collect();
+    let manifests = stages.iter().map(|stage| context.manifest(*stage)).collect::<Result<Vec<_>, _>>()?;
+    let records = |stage: Stage, kind: Kind| match stages.contains(&stage) {
+        true => training::step_records(context, kind),
+        false => Ok(Vec::new()),
+    };
+    let mut evaluations = Vec::new();
+    if stages.contains(&Stage::Evaluate) {
+        for commit in context.commits(Stage::Evaluate)? {
+            evaluations.push((commit.facts["task"].as_str().unwrap_or_default().to_owned(), commit.facts));
+        }
+    }
+    let sources = recipe.corpus.iter().flat_map(|corpus| &corpus.source);
+    let report = Report {
+        name: &recipe.name,
+        plan: &context.plan.id,
+        version: env!("CARGO_PKG_VERSION"),
+        sources: sources.map(|s| (s.name.clone(), s.domain.to_string(), s.resolved_sensitivity().to_string())).collect(),
+        cpt: records(Stage::Cpt, Kind::Cpt)?,
+        instruct: records(Stage::Instruct, Kind::Instruct)?,
+        manifests,
+        evaluations,
+    };
+    let mut part = context.workdir.part()?;
+    let html = page::render(&report);
+    part.write_all(html.as_bytes()).map_err(|e| Failure::Storage(format!("report.html: {e}")))?;
+    let entry = part.finish_named("report.html", 1)?;
+    let seen = Tally { documents: stages.len() as u64, bytes: 0 };
+    let counts = Counts { read: seen, written: seen, ..Counts::default() };
+    Ok(TaskOutput { objects: vec![entry], counts, facts: Value::Null })
+}

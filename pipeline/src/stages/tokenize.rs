@@ -1,0 +1,216 @@
+//! `tokenize`: the kept documents of one ingest task to token runs, begin and end tokens included, counted once.
+
+use std::collections::BTreeMap;
+
+use mellama_shards::order::Prf;
+use mellama_shards::{NewRun, RunHeader, RunIndex, RunReader, RunTotals, RunWriter, StoreChunks, Tokenizer, Width, document_key};
+use mellama_sources::Document;
+use mellama_storage::{Counts, Key, ObjectEntry, PartWriter, RangeReader, Tally, TaskCommit};
+use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::documents;
+use crate::failure::{Failure, chain};
+use crate::stage::{Stage, TaskOutput};
+use crate::stages::dedup::{Removed, removed_rows};
+
+/// Documents that are encoded together.
+const BATCH_DOCUMENTS: usize = 256;
+/// Text bytes after which a batch is closed early.
+const BATCH_BYTES: usize = 32 << 20;
+/// Purpose of the hash that chooses held-out documents. Frozen: it decides which documents are never trained on.
+const HELDOUT_PURPOSE: &str = "heldout";
+
+/// What a tokenize task says of itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct TokenizeFacts {
+    /// Source name.
+    pub source: String,
+    /// Tokens and documents, the held-out part apart.
+    pub totals: RunTotals,
+}
+
+/// One task for each ingest task.
+pub(crate) fn task_count(context: &Context<'_>) -> Result<u64, Failure> {
+    let before = if Stage::of(&context.file.recipe).contains(&Stage::Dedup) { Stage::Dedup } else { Stage::Ingest };
+    context.manifest(before)?;
+    Ok(context.plan.ingest.len() as u64)
+}
+
+/// Encodes the kept documents of ingest task `task`.
+pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, Failure> {
+    let source = context.source_name(context.plan.ingest[task as usize].source).to_owned();
+    let commit = context.commit(Stage::Ingest, task)?;
+    let mut facts = TokenizeFacts { source: source.clone(), totals: RunTotals::default() };
+    let mut counts = Counts::default();
+    let mut objects = Vec::new();
+    if let Some(entry) = documents::object_of(&commit) {
+        let tokenizer = context.tokenizer()?;
+        let mut work = Tokenize::begin(context, &tokenizer, &source)?;
+        work.object(entry, &removed_rows(context, task)?)?;
+        let (written, totals, bytes) = work.finish(&source, task)?;
+        objects.extend(written);
+        let tally = Tally { documents: totals.documents, bytes };
+        counts = Counts { read: tally, written: tally, ..counts };
+        facts.totals = totals;
+    }
+    Ok(TaskOutput { objects, counts, facts: serde_json::to_value(facts).expect("plain data") })
+}
+
+/// Tokens by source.
+pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Value {
+    let mut sources: BTreeMap<String, RunTotals> = BTreeMap::new();
+    for facts in commits.iter().filter_map(|c| serde_json::from_value::<TokenizeFacts>(c.facts.clone()).ok()) {
+        let sum = sources.entry(facts.source).or_default();
+        sum.documents += facts.totals.documents;
+        sum.tokens += facts.totals.tokens;
+        sum.heldout_documents += facts.totals.heldout_documents;
+        sum.heldout_tokens += facts.totals.heldout_tokens;
+    }
+    let tokenizer = context.tokenizer().map(|t| json!({"name": t.name(), "digest": t.digest(), "vocabulary": t.vocabulary_size()}));
+    json!({ "sources": sources, "tokenizer": tokenizer.ok() })
+}
+
+/// Opens the token runs of a finished tokenize task, if it wrote any.
+///
+/// # Errors
+/// `Failure::Verification` for damaged objects.
+pub(crate) fn open_runs(context: &Context<'_>, commit: &TaskCommit) -> Result<Option<RunReader>, Failure> {
+    let Some(index) = index_of(context, commit)? else { return Ok(None) };
+    let tokens = commit.objects.iter().find(|o| o.key.ends_with(".tokens")).expect("an index has its tokens beside it");
+    let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(tokens.key.clone())?)?;
+    RunReader::new(index, reader).map(Some).map_err(|e| Failure::Verification(chain(&e)))
+}
+
+/// Opens the index of a finished tokenize task, if it wrote any.
+///
+/// # Errors
+/// As `open_runs`.
+pub(crate) fn index_of(context: &Context<'_>, commit: &TaskCommit) -> Result<Option<RunIndex>, Failure> {
+    let Some(entry) = commit.objects.iter().find(|o| o.key.ends_with(".parquet")) else { return Ok(None) };
+    let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(entry.key.clone())?)?;
+    let index = RunIndex::open(&entry.key, StoreChunks(reader)).map_err(|e| Failure::Verification(chain(&e)))?;
+    Ok(Some(index))
+}
+
+/// A document whose tokens are known.
+struct Encoded {
+    key: u128,
+    id: String,
+    heldout: bool,
+    tokens: Vec<u32>,
+}
+
+/// What is computed from one document's text alone, on any thread.
+struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    /// The hash that chooses, and the bound below which a document is held out.
+    heldout: (Prf, u128),
+}
+
+impl Encoder<'_> {
+    fn encode(&self, document: &Document) -> Result<Encoded, Failure> {
+        let body = self.tokenizer.encode(&document.text).map_err(|e| Failure::Failed(format!("{}: {e}", document.id)))?;
+        let tokens = self.tokenizer.bos().into_iter().chain(body).chain(self.tokenizer.eos()).collect();
+        let heldout = u128::from(self.heldout.0.hash(0, document.id.as_bytes())) < self.heldout.1;
+        let key = document_key(&document.source, &document.native_id, document.version);
+        Ok(Encoded { key, id: document.id.clone(), heldout, tokens })
+    }
+}
+
+struct Tokenize<'a> {
+    context: &'a Context<'a>,
+    encoder: Encoder<'a>,
+    writer: RunWriter<PartWriter, PartWriter>,
+    bytes: u64,
+}
+
+impl<'a> Tokenize<'a> {
+    fn begin(context: &'a Context<'a>, tokenizer: &'a Tokenizer, source: &str) -> Result<Tokenize<'a>, Failure> {
+        let header = RunHeader {
+            format_version: mellama_shards::runs::RUNS_FORMAT_VERSION,
+            source: source.to_owned(),
+            vocabulary_size: tokenizer.vocabulary_size(),
+            width: Width::for_vocabulary(tokenizer.vocabulary_size()),
+            tokenizer_digest: tokenizer.digest().to_owned(),
+        };
+        let writer = RunWriter::new(context.workdir.part()?, context.workdir.part()?, &header).map_err(|e| writing(&e))?;
+        let share = context.corpus().pack.as_ref().map_or(0.0, |pack| pack.heldout);
+        // A share of 2^64, exact for every share that a recipe writes: 1.0 holds every document out.
+        let limit = (share * 2f64.powi(64)) as u128;
+        let prf = Prf::new(context.file.recipe.seed, HELDOUT_PURPOSE);
+        Ok(Tokenize { context, encoder: Encoder { tokenizer, heldout: (prf, limit) }, writer, bytes: 0 })
+    }
+
+    fn object(&mut self, entry: &ObjectEntry, removed: &BTreeMap<u32, Removed>) -> Result<(), Failure> {
+        let damaged = |e: &dyn std::error::Error| Failure::Verification(format!("{}: {}", entry.key, chain(e)));
+        let mut batch = Vec::new();
+        let mut batch_bytes = 0;
+        for (row, document) in documents::open(self.context.workdir, entry)?.enumerate() {
+            let mut document = document.map_err(|e| damaged(&e))?;
+            match removed.get(&(row as u32)) {
+                Some(Removed::Whole) => continue,
+                Some(Removed::Ranges(ranges)) => document.text = cut(&document.text, ranges),
+                None => {}
+            }
+            batch_bytes += document.text.len();
+            batch.push(document);
+            if batch.len() >= BATCH_DOCUMENTS || batch_bytes >= BATCH_BYTES {
+                self.flush(&std::mem::take(&mut batch))?;
+                batch_bytes = 0;
+            }
+        }
+        self.flush(&batch)
+    }
+
+    fn flush(&mut self, batch: &[Document]) -> Result<(), Failure> {
+        self.context.check_stop()?;
+        let encoder = &self.encoder;
+        let encoded = batch.par_iter().map(|document| encoder.encode(document)).collect::<Result<Vec<_>, _>>()?;
+        self.bytes += batch.iter().map(|document| document.text.len() as u64).sum::<u64>();
+        for run in &encoded {
+            let new = NewRun { key: run.key, id: &run.id, heldout: run.heldout, tokens: &run.tokens };
+            self.writer.push(new).map_err(|e| writing(&e))?;
+        }
+        Ok(())
+    }
+
+    fn finish(self, source: &str, task: u64) -> Result<(Vec<ObjectEntry>, RunTotals, u64), Failure> {
+        let (tokens, index, totals) = self.writer.finish().map_err(|e| writing(&e))?;
+        let (folder, stem) = (format!("tokens/{source}"), format!("{task:05}"));
+        let tokens = tokens.finish(&folder, &stem, "tokens", totals.documents)?;
+        let index = index.finish(&folder, &format!("{stem}-index"), "parquet", totals.documents)?;
+        Ok((vec![tokens, index], totals, self.bytes))
+    }
+}
+
+fn writing(error: &dyn std::error::Error) -> Failure {
+    Failure::Storage(format!("tokens: {}", chain(error)))
+}
+
+/// The text without the given byte ranges, which ascend and lie on character boundaries.
+fn cut(text: &str, ranges: &[(u64, u64)]) -> String {
+    let mut left = String::with_capacity(text.len());
+    let mut from = 0;
+    for (start, end) in ranges {
+        left.push_str(&text[from..*start as usize]);
+        from = *end as usize;
+    }
+    left.push_str(&text[from..]);
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn ranges_are_cut_out() {
+        let check = |ranges: &[(u64, u64)], expected: &str| assert_eq!(cut("0123456789", ranges), expected);
+        check(&[], "0123456789");
+        check(&[(0, 3)], "3456789");
+        check(&[(2, 4), (8, 10)], "014567");
+    }
+}

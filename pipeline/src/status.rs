@@ -1,0 +1,146 @@
+//! What a work folder holds, from the folder alone: stages done, tasks committed, where things lie.
+
+use mellama_storage::{Counts, Workdir};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::runner;
+use crate::stage::Stage;
+
+/// State of one stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageStatus {
+    /// Name.
+    pub stage: &'static str,
+    /// The manifest exists.
+    pub complete: bool,
+    /// Tasks with a commit.
+    pub committed: u64,
+    /// Documents and bytes, of the manifest or of the commits so far.
+    pub counts: Counts,
+    /// Digest of what it published; null until complete.
+    pub digest: Option<String>,
+}
+
+/// State of a work folder.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The folder.
+    pub workdir: String,
+    /// The run's name.
+    pub name: String,
+    /// Digest of recipe and inputs.
+    pub plan: String,
+    /// `_SUCCESS` exists.
+    pub success: bool,
+    /// Every stage that has begun.
+    pub stages: Vec<StageStatus>,
+    /// Steps of the complete checkpoints, by kind.
+    pub checkpoints: Vec<String>,
+}
+
+/// Opens an existing work folder and its plan id.
+///
+/// # Errors
+/// `Failure::Policy` when nothing was run there.
+pub(crate) fn open(uri: &str) -> Result<(Workdir, String), Failure> {
+    let nothing = || Failure::Policy(format!("{uri}: no run here; give a recipe or the folder that \"mellama run\" wrote"));
+    let workdir = match Workdir::open_existing(uri) {
+        Ok(workdir) => workdir,
+        Err(mellama_storage::ProtocolError::Store(mellama_storage::StoreError::NotFound { .. })) => return Err(nothing()),
+        Err(error) => return Err(error.into()),
+    };
+    let plan = workdir.read_plan_id()?.ok_or_else(nothing)?;
+    Ok((workdir, plan))
+}
+
+/// Reads the state of a work folder.
+///
+/// # Errors
+/// `Failure::Policy` when nothing was run there, `Failure::Verification` when its records are damaged.
+pub fn read(uri: &str) -> Result<Status, Failure> {
+    let (workdir, plan) = open(uri)?;
+    let stages = Stage::ALL.into_iter().map(|stage| stage_status(&workdir, &plan, stage)).collect::<Result<Vec<_>, _>>()?;
+    let recorded = workdir.read_plan()?;
+    let name = recorded.as_ref().and_then(|value| find(value, "recipe")).and_then(|recipe| recipe.get("name"));
+    Ok(Status {
+        workdir: workdir.store().uri().to_owned(),
+        name: name.and_then(Value::as_str).unwrap_or_default().to_owned(),
+        plan,
+        success: workdir.read_success()?.is_some(),
+        stages: stages.into_iter().flatten().collect(),
+        checkpoints: checkpoints(&workdir)?,
+    })
+}
+
+/// The address of the report of a finished run.
+///
+/// # Errors
+/// `Failure::Policy` when the run has none yet.
+pub fn report_uri(uri: &str) -> Result<String, Failure> {
+    let (workdir, plan) = open(uri)?;
+    let manifest = workdir.read_manifest(&plan, Stage::Report.name())?;
+    let entry = manifest.and_then(|m| m.objects.into_iter().find(|o| o.key.ends_with(".html")));
+    let entry = entry.ok_or_else(|| Failure::Policy(format!("{uri}: no report yet; run \"mellama run\" on its recipe")))?;
+    Ok(format!("{}/{}", workdir.store().uri(), entry.key))
+}
+
+fn stage_status(workdir: &Workdir, plan: &str, stage: Stage) -> Result<Option<StageStatus>, Failure> {
+    let name = stage.name();
+    if let Some(manifest) = workdir.read_manifest(plan, name)? {
+        let digest = Some(runner::digest(&manifest));
+        let (committed, counts) = (manifest.tasks, manifest.counts);
+        return Ok(Some(StageStatus { stage: name, complete: true, committed, counts, digest }));
+    }
+    let prefix = format!("commits/{name}/");
+    let (mut committed, mut counts) = (0, Counts::default());
+    for object in mellama_storage::list_all(&**workdir.store(), &prefix) {
+        let key = object?.key;
+        let number = key.as_str()[prefix.len()..].trim_end_matches(".json").parse::<u64>();
+        let commit = number.ok().map(|task| workdir.read_commit(plan, name, task)).transpose()?.flatten();
+        if let Some(commit) = commit {
+            committed += 1;
+            counts = counts + commit.counts;
+        }
+    }
+    let status = StageStatus { stage: name, complete: false, committed, counts, digest: None };
+    Ok((committed > 0).then_some(status))
+}
+
+fn checkpoints(workdir: &Workdir) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    for object in mellama_storage::list_all(&**workdir.store(), "checkpoints/") {
+        let key = object?.key;
+        if let Some(folder) = key.as_str().strip_suffix("/manifest.json") {
+            found.push(folder.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// A member of the plan, wherever the envelope puts it.
+fn find<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
+    value.get(name).or_else(|| value.get("plan").and_then(|plan| plan.get(name)))
+}
+
+impl Status {
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut lines = vec![format!("{} ({}), plan {}", self.workdir, self.name, &self.plan[..16])];
+        lines.push(format!("{:<14} {:>6} {:>10} {:>10} {:>9} {:>9}  digest", "stage", "tasks", "read", "written", "dropped", "rejected"));
+        for stage in &self.stages {
+            let digest = stage.digest.as_ref().map_or("not finished", |d| &d[..16]);
+            let Counts { read, written, dropped, rejected } = stage.counts;
+            lines.push(format!(
+                "{:<14} {:>6} {:>10} {:>10} {:>9} {:>9}  {digest}",
+                stage.stage, stage.committed, read.documents, written.documents, dropped.documents, rejected.documents
+            ));
+        }
+        if let Some(last) = self.checkpoints.last() {
+            lines.push(format!("checkpoints: {}, the last {last}", self.checkpoints.len()));
+        }
+        lines.push(if self.success { "complete".into() } else { "not complete; run the same command again to continue".into() });
+        lines.join("\n")
+    }
+}

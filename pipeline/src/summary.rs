@@ -1,0 +1,101 @@
+//! The closing summary of a run: what came of it, where it lies, what to do next.
+
+use mellama_storage::Counts;
+
+use crate::failure::Failure;
+use crate::runner::StageResult;
+use crate::session::Session;
+use crate::stage::Stage;
+use crate::stages::mix::MixFacts;
+use crate::training::TrainFacts;
+
+/// The summary of a run.
+///
+/// # Errors
+/// `Failure::Verification` when a manifest is damaged.
+pub fn text(session: &Session, results: &[StageResult]) -> Result<String, Failure> {
+    let mut lines = vec![String::new()];
+    lines.push(format!("{:<14} {:>10} {:>10} {:>9} {:>9}  digest", "stage", "read", "written", "dropped", "rejected"));
+    for result in results {
+        let Counts { read, written, dropped, rejected } = result.counts;
+        let digest = result.digest.as_deref().map_or("", |digest| &digest[..16]);
+        lines.push(format!(
+            "{:<14} {:>10} {:>10} {:>9} {:>9}  {digest}",
+            result.stage, read.documents, written.documents, dropped.documents, rejected.documents
+        ));
+    }
+    lines.push(String::new());
+    for result in results {
+        lines.extend(detail(session, result.stage)?);
+    }
+    lines.extend(next(session, results));
+    Ok(lines.join("\n"))
+}
+
+/// The summary of one stage.
+///
+/// # Errors
+/// As `text`.
+pub fn stage_text(session: &Session, result: &StageResult) -> Result<String, Failure> {
+    let mut lines = detail(session, result.stage)?;
+    lines.push(format!("{}: complete, manifest {}", result.stage, result.manifest));
+    Ok(lines.join("\n"))
+}
+
+fn detail(session: &Session, stage: &str) -> Result<Vec<String>, Failure> {
+    let Some(manifest) = session.workdir.read_manifest(&session.plan.id, stage)? else { return Ok(Vec::new()) };
+    let mut lines = Vec::new();
+    if stage == Stage::Mix.name() {
+        if let Ok(facts) = serde_json::from_value::<MixFacts>(manifest.facts.clone()) {
+            let quotas: Vec<String> = facts.quotas.iter().map(|(domain, tokens)| format!("{domain} {tokens}")).collect();
+            lines.push(format!("tokens: {} in all: {}", facts.total, quotas.join(", ")));
+        }
+    }
+    if stage == Stage::Cpt.name() || stage == Stage::Instruct.name() {
+        if let Ok(facts) = serde_json::from_value::<TrainFacts>(manifest.facts.clone()) {
+            let loss = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.3}"));
+            let (first, last) = (loss(facts.first_loss), loss(facts.last_loss));
+            lines.push(format!("{stage}: {} steps, loss {first} to {last}", facts.steps));
+        }
+    }
+    if stage == Stage::Evaluate.name() {
+        lines.extend(crate::stages::evaluate::lines(&manifest.facts));
+    }
+    Ok(lines)
+}
+
+/// Where things are and what to type next.
+fn next(session: &Session, results: &[StageResult]) -> Vec<String> {
+    let workdir = session.workdir_path();
+    let shown = workdir.display();
+    let done = |stage: Stage| results.iter().any(|r| r.stage == stage.name() && r.complete);
+    let mut lines = vec![String::new(), format!("everything is in  {shown}")];
+    if done(Stage::Publish) {
+        lines.push(format!("  shards          {shown}/shards/cpt/    (open with pandas, DuckDB or datasets)"));
+        lines.push(format!("  dataset card    {shown}/README.md"));
+    }
+    if let Some(folder) = model_folder(session) {
+        lines.push(format!("  model           {shown}/{folder}"));
+    }
+    if done(Stage::Report) {
+        lines.push(format!("  report          {shown}/report.html    (open it in a browser)"));
+    }
+    lines.push(String::new());
+    lines.push("next:".into());
+    lines.push(format!("  mellama verify {shown}"));
+    if done(Stage::Publish) {
+        lines.push(format!("  mellama inspect {shown}/shards/cpt/train-00000-*.parquet"));
+    }
+    if let Some(folder) = model_folder(session) {
+        lines.push(format!("  mellama generate {shown}/{folder} --prompt \"...\" --greedy"));
+    }
+    lines
+}
+
+/// Folder of the most trained model of the run.
+pub(crate) fn model_folder(session: &Session) -> Option<String> {
+    [Stage::Instruct, Stage::Cpt].into_iter().find_map(|stage| {
+        let manifest = session.workdir.read_manifest(&session.plan.id, stage.name()).ok()??;
+        serde_json::from_value::<TrainFacts>(manifest.facts).ok().map(|facts| facts.model_folder)
+    })
+}

@@ -1,0 +1,121 @@
+//! Small Parquet tables between stages (sketches, decisions, placements): one way to write them, one way to read them.
+//!
+//! Bytes depend on the rows alone: fixed writer name, zstd, page checksums, no statistics of the machine.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, FixedSizeBinaryArray, Float64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{Field, Schema};
+use bytes::Bytes;
+use mellama_shards::StoreChunks;
+use mellama_storage::{Key, ObjectEntry, RangeReader, Workdir};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::failure::Failure;
+
+/// Name of the writer in the files; fixed, so that equal rows are equal bytes in every release.
+const CREATED_BY: &str = "mellama";
+/// Rows of a row group.
+pub(crate) const ROW_GROUP_ROWS: usize = 65_536;
+/// Level of compression.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Named columns of equal length to a record batch; none may be null.
+pub(crate) fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), array.is_nullable())).collect();
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("columns of equal length and their own types")
+}
+
+/// Writes a table as `folder/stem-DIGEST.parquet`, row groups of `ROW_GROUP_ROWS`.
+///
+/// # Errors
+/// `Failure::Storage`.
+pub(crate) fn publish(workdir: &Workdir, folder: &str, stem: &str, batch: &RecordBatch) -> Result<ObjectEntry, Failure> {
+    let failed = |e: parquet::errors::ParquetError| Failure::Storage(format!("{folder}: writing a table: {e}"));
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a valid level");
+    let properties = WriterProperties::builder()
+        .set_created_by(CREATED_BY.into())
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_write_page_header_statistics(false)
+        .build();
+    let mut writer = ArrowWriter::try_new(workdir.part()?, batch.schema(), Some(properties)).map_err(failed)?;
+    writer.write(batch).map_err(failed)?;
+    let part = writer.into_inner().map_err(failed)?;
+    Ok(part.finish(folder, stem, "parquet", batch.num_rows() as u64)?)
+}
+
+/// Reads a table back, checked against its entry.
+///
+/// # Errors
+/// `Failure::Verification` when the object is not what the entry says or not a table.
+pub(crate) fn read(workdir: &Workdir, entry: &ObjectEntry) -> Result<Vec<RecordBatch>, Failure> {
+    let bytes = Bytes::from(workdir.read_object(entry)?);
+    let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{}: not a readable table: {e}", entry.key));
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| wrong(&e))?;
+    let reader = builder.with_batch_size(ROW_GROUP_ROWS).build().map_err(|e| wrong(&e))?;
+    reader.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))
+}
+
+/// A typed column of a batch that this crate wrote.
+///
+/// # Errors
+/// `Failure::Verification` when it is absent or of another type.
+pub(crate) fn column<'b, A: Array + 'static>(batch: &'b RecordBatch, name: &str) -> Result<&'b A, Failure> {
+    let found = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<A>());
+    found.ok_or_else(|| Failure::Verification(format!("column {name}: absent or of another type; run \"mellama verify\"")))
+}
+
+pub(crate) fn u32s(values: impl IntoIterator<Item = u32>) -> ArrayRef {
+    Arc::new(UInt32Array::from_iter_values(values))
+}
+
+pub(crate) fn u64s(values: impl IntoIterator<Item = u64>) -> ArrayRef {
+    Arc::new(UInt64Array::from_iter_values(values))
+}
+
+pub(crate) fn f64s(values: impl IntoIterator<Item = f64>) -> ArrayRef {
+    Arc::new(Float64Array::from_iter_values(values))
+}
+
+pub(crate) fn strings<S: AsRef<str>>(values: impl IntoIterator<Item = S>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+/// Byte strings of one width; `width` counts for an empty column.
+pub(crate) fn fixed(width: usize, values: &[Vec<u8>]) -> ArrayRef {
+    if values.is_empty() {
+        return Arc::new(FixedSizeBinaryArray::new(width as i32, arrow::buffer::Buffer::from(&[] as &[u8]), None));
+    }
+    Arc::new(FixedSizeBinaryArray::try_from_iter(values.iter()).expect("values of one width"))
+}
+
+/// Lists of integers.
+pub(crate) fn lists(values: &[Vec<u64>]) -> ArrayRef {
+    let rows = values.iter().map(|row| Some(row.iter().map(|v| Some(*v)).collect::<Vec<_>>()));
+    Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::UInt64Type, _, _>(rows))
+}
+
+/// One row of a list column.
+pub(crate) fn list_row(lists: &ListArray, row: usize) -> Vec<u64> {
+    let values = lists.value(row);
+    values.as_any().downcast_ref::<UInt64Array>().map_or_else(Vec::new, |v| v.values().to_vec())
+}
+
+/// Reads `rows` rows from `first` of a table, without the rest of it.
+///
+/// # Errors
+/// As `read`.
+pub(crate) fn read_rows(workdir: &Workdir, entry: &ObjectEntry, first: u64, rows: u64) -> Result<Vec<RecordBatch>, Failure> {
+    let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{}: not a readable table: {e}", entry.key));
+    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(StoreChunks(reader)).map_err(|e| wrong(&e))?;
+    let selection = RowSelection::from(vec![RowSelector::skip(first as usize), RowSelector::select(rows as usize)]);
+    let reader = builder.with_row_selection(selection).with_batch_size(ROW_GROUP_ROWS).build().map_err(|e| wrong(&e))?;
+    reader.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))
+}

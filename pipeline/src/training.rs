@@ -1,0 +1,265 @@
+//! What continual pre-training and instruction tuning share: the starting weights, the hooks, the commit of the result.
+
+use std::sync::Arc;
+
+use mellama_shards::{ShardSet, Tokenizer};
+use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Tally};
+use mellama_train::checkpoint::CheckpointManifest;
+use mellama_train::hf::{HfModel, SpecialTokens, load, load_folder};
+use mellama_train::trainer::{
+    Base, CheckpointInfo, Heldout, HeldoutRecord, Hooks, Kind, StepRecord, TokenizerFile, TrainError, TrainJob, TrainOutcome,
+    TrainSpec, train,
+};
+use mellama_train::Shape;
+use mellama_train::sequence_source::SequenceSource;
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::failure::{Failure, chain};
+use crate::observer::Observer;
+use crate::runner;
+use crate::stage::{Stage, TaskOutput};
+
+/// What a training stage says of its result.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TrainFacts {
+    /// Steps done.
+    pub steps: u64,
+    /// Folder of the last checkpoint.
+    pub folder: String,
+    /// Folder of a model that loads by itself.
+    pub model_folder: String,
+    /// Tokens that were trained on, padding included.
+    pub tokens: u64,
+    /// The first and the last step's loss.
+    pub first_loss: Option<f64>,
+    /// The last step's loss.
+    pub last_loss: Option<f64>,
+    /// The last held-out measurement.
+    pub heldout: Option<HeldoutRecord>,
+    /// Steps passed over by the guards.
+    pub skipped_steps: u64,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// What the weights started from.
+    pub base: String,
+    /// Highest sensitivity of data and base.
+    pub sensitivity: String,
+}
+
+/// One training stage, ready to run.
+pub(crate) struct Training<'a> {
+    pub kind: Kind,
+    pub spec: TrainSpec,
+    pub base: Base,
+    pub data: &'a StageManifest,
+    pub sequences: ShardSet,
+    pub heldout: Option<Heldout<'a>>,
+    pub source_names: Vec<String>,
+    pub sensitivity: String,
+}
+
+impl Training<'_> {
+    /// Trains, or goes on from the newest checkpoint, and returns what is to be committed.
+    pub(crate) fn run(self, context: &Context<'_>) -> Result<TaskOutput, Failure> {
+        let parameters = self.base.model.shape.parameter_count();
+        let base = self.base.name.clone();
+        let job = TrainJob {
+            kind: self.kind,
+            spec: self.spec,
+            seed: context.file.recipe.seed,
+            base: self.base,
+            data_digest: runner::digest(self.data),
+            source_names: self.source_names,
+            sensitivity: self.sensitivity.clone(),
+            tokenizer_files: tokenizer_files(context)?,
+        };
+        let mut hooks = Drawing { observer: context.observer, stopped: false };
+        let outcome = train(job, &self.sequences, self.heldout.as_ref(), context.workdir, &mut hooks).map_err(failure)?;
+        if !outcome.finished() {
+            context.check_stop()?;
+            return Err(Failure::Failed(format!("training stopped at step {} of {}", outcome.step, outcome.total_steps)));
+        }
+        let metrics = read_metrics(context, self.kind)?;
+        let sequences: u64 = metrics.steps.iter().map(|record| record.sequences).sum();
+        let model_folder = outcome.model_folder.clone();
+        let facts = TrainFacts {
+            steps: outcome.step,
+            folder: outcome.folder.clone(),
+            model_folder: model_folder.ok_or_else(|| Failure::Failed("training ended without a model".into()))?,
+            tokens: metrics.steps.iter().map(|record| record.tokens).sum(),
+            first_loss: metrics.steps.first().and_then(|record| record.loss),
+            last_loss: outcome.last_step.as_ref().and_then(|record| record.loss),
+            heldout: outcome.last_heldout.clone(),
+            skipped_steps: outcome.skipped_steps,
+            parameters,
+            base,
+            sensitivity: self.sensitivity,
+        };
+        let seen = Tally { documents: sequences, bytes: 0 };
+        let counts = Counts { read: seen, written: seen, ..Counts::default() };
+        let objects = checkpoint_objects(context, &outcome)?.into_iter().chain(metrics.objects).collect();
+        Ok(TaskOutput { objects, counts, facts: serde_json::to_value(facts).expect("plain data") })
+    }
+}
+
+/// The facts that a training stage left.
+///
+/// # Errors
+/// `Failure::Policy` when it is not done.
+pub(crate) fn facts_of(context: &Context<'_>, stage: Stage) -> Result<TrainFacts, Failure> {
+    let manifest = context.manifest(stage)?;
+    serde_json::from_value(manifest.facts)
+        .map_err(|e| Failure::Verification(format!("manifests/{stage}.json: facts not understood: {e}")))
+}
+
+/// The weights that `[model]` names, checked against the tokenizer.
+///
+/// # Errors
+/// `Failure::Policy` when shape, checkpoint and tokenizer do not fit.
+pub(crate) fn starting_weights(context: &Context<'_>) -> Result<Base, Failure> {
+    let recipe = context.file.recipe.model.as_ref().expect("training stages run only with [model]");
+    let tokenizer = context.tokenizer()?;
+    if let Some(checkpoint) = &recipe.checkpoint {
+        let model = load_folder(&context.file.resolve(checkpoint)?).map_err(|e| Failure::Policy(chain(&e)))?;
+        check_fit(checkpoint, &model, &tokenizer)?;
+        return Ok(Base::loaded(model, checkpoint.clone()));
+    }
+    let name = recipe.shape.as_deref().expect("checked: either shape or checkpoint");
+    let mut shape = Shape::named(name, tokenizer.vocabulary_size() as usize).map_err(|e| Failure::Policy(chain(&e)))?;
+    let lengths = [context.file.recipe.corpus.as_ref().and_then(|c| c.pack.as_ref()).map(|p| p.sequence_length),
+        context.file.recipe.instruct.as_ref().and_then(|i| i.sequence_length)];
+    let longest = lengths.into_iter().flatten().max().unwrap_or(0) as usize;
+    shape.max_positions = shape.max_positions.max(longest);
+    let tokens = SpecialTokens { bos: tokenizer.bos(), eos: tokenizer.eos() };
+    Base::fresh(shape, context.file.recipe.seed, tokens, name).map_err(|e| Failure::Policy(chain(&e)))
+}
+
+/// A model that an earlier stage of this run published.
+///
+/// # Errors
+/// `Failure::Verification` when its files are damaged.
+pub(crate) fn published_model(context: &Context<'_>, folder: &str) -> Result<HfModel, Failure> {
+    load(context.workdir.store(), folder).map_err(|e| Failure::Verification(chain(&e)))
+}
+
+/// Refuses a tokenizer with ids that the model has no embedding for.
+///
+/// # Errors
+/// `Failure::Policy`.
+pub(crate) fn check_fit(name: &str, model: &HfModel, tokenizer: &Tokenizer) -> Result<(), Failure> {
+    let (ids, rows) = (u64::from(tokenizer.vocabulary_size()), model.shape.vocabulary as u64);
+    if ids == rows {
+        return Ok(());
+    }
+    Err(Failure::Policy(format!(
+        "{name}: the checkpoint has {rows} tokens, the tokenizer has {ids}; give the tokenizer that the checkpoint was trained with"
+    )))
+}
+
+/// File name under which a tokenizer lies beside weights.
+pub(crate) fn tokenizer_file_name(name: &str) -> &'static str {
+    match name.rsplit('.').next() {
+        Some("model") => "tokenizer.model",
+        Some("bin") => "tokenizer.bin",
+        _ => "tokenizer.json",
+    }
+}
+
+fn tokenizer_files(context: &Context<'_>) -> Result<Vec<TokenizerFile>, Failure> {
+    let Some(file) = &context.plan.tokenizer else { return Ok(Vec::new()) };
+    Ok(vec![TokenizerFile { name: tokenizer_file_name(&file.name).into(), bytes: file.read()? }])
+}
+
+/// The manifest of the last checkpoint and every file that it names.
+fn checkpoint_objects(context: &Context<'_>, outcome: &TrainOutcome) -> Result<Vec<ObjectEntry>, Failure> {
+    let key = Key::new(format!("{}/manifest.json", outcome.folder))?;
+    let manifest: Option<CheckpointManifest> = context.workdir.read_sealed(&key)?;
+    let missing = || Failure::Verification(format!("{key}: missing right after it was written; check the storage"));
+    Ok(manifest.ok_or_else(missing)?.objects)
+}
+
+struct Metrics {
+    steps: Vec<StepRecord>,
+    objects: Vec<ObjectEntry>,
+}
+
+/// Every step's record so far, in order, from the objects under `metrics/`.
+fn read_metrics(context: &Context<'_>, kind: Kind) -> Result<Metrics, Failure> {
+    let prefix = format!("metrics/{}-", kind.as_str());
+    let mut metrics = Metrics { steps: Vec::new(), objects: Vec::new() };
+    let store = Arc::clone(context.workdir.store());
+    for object in mellama_storage::list_all(&*store, &prefix) {
+        let meta = object?;
+        let bytes = store.read(&meta.key, None, Some(&meta.etag))?;
+        let mut records = 0;
+        for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            records += 1;
+            let line = serde_json::from_slice(line);
+            let line = line.map_err(|e| Failure::Verification(format!("{}: line {records}: {e}", meta.key)))?;
+            if let mellama_train::trainer::MetricLine::Step(record) = line {
+                metrics.steps.push(record);
+            }
+        }
+        metrics.objects.push(ObjectEntry {
+            key: meta.key.as_str().to_owned(),
+            bytes: bytes.len() as u64,
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
+            records,
+        });
+    }
+    metrics.steps.sort_by_key(|record| record.step);
+    metrics.steps.dedup_by_key(|record| record.step);
+    Ok(metrics)
+}
+
+/// Every step's record of a finished training stage.
+///
+/// # Errors
+/// `Failure::Verification` for damaged metrics.
+pub(crate) fn step_records(context: &Context<'_>, kind: Kind) -> Result<Vec<StepRecord>, Failure> {
+    Ok(read_metrics(context, kind)?.steps)
+}
+
+fn failure(error: TrainError) -> Failure {
+    let text = chain(&error);
+    match error {
+        TrainError::Spec(_) | TrainError::OtherRun { .. } | TrainError::NoSequences | TrainError::Batch { .. } => {
+            Failure::Policy(text)
+        }
+        TrainError::Checkpoint(_) | TrainError::Source(_) => Failure::Storage(text),
+        _ => Failure::Failed(text),
+    }
+}
+
+/// Shows the loss and passes the stop signal on.
+struct Drawing<'a> {
+    observer: &'a dyn Observer,
+    stopped: bool,
+}
+
+impl Hooks for Drawing<'_> {
+    fn on_start(&mut self, first_step: u64, total_steps: u64) {
+        self.observer.grow(total_steps);
+        self.observer.advance(first_step);
+    }
+
+    fn on_step(&mut self, record: &StepRecord) {
+        self.observer.advance(1);
+        if let Some(loss) = record.loss {
+            self.observer.state(&format!("loss {loss:.3}"));
+        }
+    }
+
+    fn on_checkpoint(&mut self, _: &CheckpointInfo) {}
+
+    fn should_stop(&mut self) -> bool {
+        self.stopped |= self.observer.stopped().is_some();
+        self.stopped
+    }
+}
+
+/// Whether a set of sequences has any.
+pub(crate) fn is_empty(sequences: &ShardSet) -> bool {
+    SequenceSource::len(sequences) == 0
+}

@@ -1,0 +1,41 @@
+//! Token shards: from counted token runs to the exact mixture, its order, packed sequences and the files that hold them.
+//!
+//! It reads and writes through `mellama-storage` and knows neither documents' markup, nor recipes, nor a GPU.
+
+pub mod apportion;
+pub mod chunks;
+mod columns;
+mod error;
+pub mod format;
+pub mod interleave;
+pub mod lineage;
+pub mod masks;
+pub mod mixture;
+pub mod order;
+pub mod packing;
+pub mod page_checksums;
+mod page_headers;
+pub mod reader;
+mod row_group;
+pub mod run_reader;
+pub mod runs;
+pub mod sequence;
+pub mod template;
+pub mod set;
+#[cfg(test)]
+mod testing;
+pub mod tokenizer;
+pub mod verify;
+pub mod writer;
+
+pub use chunks::StoreChunks;
+pub use error::ShardError;
+pub use format::{Kind, Segment, Sequence, ShardHeader, ShardTotals, Width};
+pub use lineage::document_key;
+pub use reader::ShardFile;
+pub use run_reader::RunReader;
+pub use runs::{NewRun, RunEntry, RunHeader, RunIndex, RunTotals, RunWriter};
+pub use set::ShardSet;
+pub use tokenizer::{Tokenizer, TokenizerError};
+pub use verify::{verify_sequence, verify_shard};
+pub use writer::ShardWriter;

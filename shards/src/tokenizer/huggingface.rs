@@ -1,0 +1,309 @@
+//! A `tokenizer.json` through the `tokenizers` crate, after the checks of `json_checks.rs`.
+//!
+//! Around the crate: special tokens are never read from text, truncation, padding and post-processing of the file are
+//! switched off, panics become errors, and where the rules are known the ids must account for every byte of the text.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::str::FromStr as _;
+
+use serde_json::Value;
+use tokenizers::Tokenizer as Library;
+
+use super::decode::{Output, PieceBytes};
+use super::json_checks::{self, TokenizerFile};
+use super::sentencepiece::{SPACE_MARK, byte_of};
+use super::{ControlIds, Refusal};
+
+/// Texts that mean "begin of text", the first one present is taken.
+const BOS_TEXTS: [&str; 5] = [
+    "<s>",
+    "<|begin_of_text|>",
+    "<bos>",
+    "<|startoftext|>",
+    "<\u{ff5c}begin\u{2581}of\u{2581}sentence\u{ff5c}>",
+];
+/// Texts that mean "end of text", the first one present is taken.
+const EOS_TEXTS: [&str; 5] = [
+    "</s>",
+    "<|end_of_text|>",
+    "<eos>",
+    "<|endoftext|>",
+    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
+];
+
+/// A loaded `tokenizer.json`.
+pub(super) struct HuggingFace {
+    library: Library,
+    control: ControlIds,
+    vocabulary_size: u32,
+    pieces: PieceBytes,
+    accounting: Accounting,
+}
+
+impl std::fmt::Debug for HuggingFace {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let size = &self.vocabulary_size;
+        out.debug_struct("HuggingFace")
+            .field("vocabulary_size", size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many bytes the ids of a text must stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accounting {
+    /// LLaMA-2's normalizer: one space before the text, every space or U+2581 one byte.
+    Spaces,
+    /// Byte-level without a prefix: exactly the text's bytes.
+    Bytes,
+    /// Rules for which the length is not known beforehand.
+    Unknown,
+}
+
+impl HuggingFace {
+    /// Checks and loads the file.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with the reason.
+    pub(super) fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
+        let (file, texts) = json_checks::check(bytes)?;
+        let control = control_ids(&file, &texts)?;
+        let library = load(bytes)?;
+        let pieces = PieceBytes::new(outputs(&file, &texts), strips_start(&file));
+        let vocabulary_size = texts.len() as u32;
+        let accounting = accounting(&file);
+        Ok(Self {
+            library,
+            control,
+            vocabulary_size,
+            pieces,
+            accounting,
+        })
+    }
+
+    pub(super) fn control(&self) -> ControlIds {
+        self.control
+    }
+
+    pub(super) fn vocabulary_size(&self) -> u32 {
+        self.vocabulary_size
+    }
+
+    /// Ids of `text`.
+    ///
+    /// # Errors
+    /// What the library did, without any of the text.
+    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
+        let encoded = catch_unwind(AssertUnwindSafe(|| self.library.encode_fast(text, false)));
+        // The library's messages and panics may quote the text, so they are not passed on.
+        let ids = match encoded {
+            Ok(Ok(encoding)) => encoding.get_ids().to_vec(),
+            Ok(Err(_)) => return Err("the tokenizers library returned an error".to_owned()),
+            Err(_) => return Err("the tokenizers library panicked".to_owned()),
+        };
+        self.check_lengths(text, &ids)?;
+        Ok(ids)
+    }
+
+    /// Text of `ids`, by the file's decoder.
+    pub(super) fn decode(&self, ids: &[u32]) -> String {
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.library.decode(ids, true)));
+        match decoded {
+            Ok(Ok(text)) => text,
+            // A decoder that fails on its own tokens still leaves their plain texts.
+            Ok(Err(_)) | Err(_) => self.pieces.decode(ids),
+        }
+    }
+
+    /// Bytes of one id; see `Tokenizer::decode_piece`.
+    pub(super) fn piece_bytes(&self, at_start: bool, id: u32) -> &[u8] {
+        self.pieces.piece_bytes(at_start, id)
+    }
+
+    /// The ids must stand for as many bytes as the text has: a library fault must not lose text silently.
+    fn check_lengths(&self, text: &str, ids: &[u32]) -> Result<(), String> {
+        let expected = match self.accounting {
+            Accounting::Unknown => return Ok(()),
+            Accounting::Bytes => text.len(),
+            Accounting::Spaces if text.is_empty() => 0,
+            Accounting::Spaces => text.len() + 1 - 2 * text.matches(SPACE_MARK).count(),
+        };
+        let mut found = 0;
+        for id in ids {
+            match self.pieces.exact_length(*id) {
+                Some(length) => found += length,
+                None if Some(*id) == self.control.unknown => return Ok(()),
+                None => return Err(format!("control token {id} came out of plain text")),
+            }
+        }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(format!(
+                "ids stand for {found} bytes, expected {expected}; text would be lost"
+            ))
+        }
+    }
+}
+
+fn load(bytes: &[u8]) -> Result<Library, Refusal> {
+    let refuse = |what: String| Refusal::Library { what };
+    let text = std::str::from_utf8(bytes).map_err(|_| refuse("not UTF-8".to_owned()))?;
+    let loaded = catch_unwind(|| Library::from_str(text));
+    let mut library = match loaded {
+        Ok(Ok(library)) => library,
+        Ok(Err(error)) => return Err(refuse(error.to_string())),
+        Err(_) => return Err(refuse("it panicked".to_owned())),
+    };
+    library.set_encode_special_tokens(true);
+    library.with_padding(None);
+    library
+        .with_truncation(None)
+        .map_err(|error| refuse(error.to_string()))?;
+    library.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
+    Ok(library)
+}
+
+/// BOS, EOS and the unknown token, which must be flagged special, else text that spells them would become them.
+fn control_ids(file: &TokenizerFile, texts: &[String]) -> Result<ControlIds, Refusal> {
+    let id_of = |wanted: &str| {
+        texts
+            .iter()
+            .position(|text| text == wanted)
+            .map(|id| id as u32)
+    };
+    let is_special = |id: u32| {
+        file.added_tokens
+            .iter()
+            .any(|token| token.id == id && token.special)
+    };
+    let first = |wanted: &[&str]| wanted.iter().find_map(|text| id_of(text));
+    let unknown = file.model.unk_token.as_deref().and_then(id_of);
+    let control = ControlIds {
+        bos: first(&BOS_TEXTS),
+        eos: first(&EOS_TEXTS),
+        unknown,
+    };
+    let ends = BOS_TEXTS
+        .iter()
+        .chain(&EOS_TEXTS)
+        .filter_map(|text| id_of(text));
+    for id in ends.chain(unknown) {
+        if !is_special(id) {
+            let reason = "a control token that added_tokens doesn't flag as special";
+            return Err(Refusal::Token { id, reason });
+        }
+    }
+    Ok(control)
+}
+
+/// The types of a component and of what it holds, outermost first.
+fn types(component: &Value) -> Vec<&str> {
+    let mut found = Vec::from_iter(component.get("type").and_then(Value::as_str));
+    for list in ["normalizers", "pretokenizers", "decoders"] {
+        for inner in component
+            .get(list)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            found.extend(types(inner));
+        }
+    }
+    found
+}
+
+/// What each id gives, by the family of the decoder.
+fn outputs(file: &TokenizerFile, texts: &[String]) -> Vec<Output> {
+    let byte_level = types(&file.decoder).contains(&"ByteLevel");
+    let table = byte_level.then(byte_level_table);
+    let mut outputs: Vec<Output> = texts
+        .iter()
+        .map(|text| {
+            if let Some(table) = &table {
+                let bytes: Option<Vec<u8>> = text.chars().map(|c| table_byte(table, c)).collect();
+                return bytes.map_or_else(
+                    || Output::Text(text.as_str().into()),
+                    |b| Output::Bytes(b.into()),
+                );
+            }
+            match byte_of(text).filter(|_| file.model.byte_fallback) {
+                Some(byte) => Output::Bytes([byte].into()),
+                None => Output::Text(text.replace(SPACE_MARK, " ").into()),
+            }
+        })
+        .collect();
+    for token in &file.added_tokens {
+        outputs[token.id as usize] = if token.special {
+            Output::Silent
+        } else {
+            Output::Text(token.content.as_str().into())
+        };
+    }
+    outputs
+}
+
+/// The byte-level alphabet by character: printable bytes stand for themselves, the other 68 for U+0100 and above
+/// (the mapping of GPT-2's tokenizer).
+fn byte_level_table() -> Vec<(char, u8)> {
+    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let mut next = 0x100;
+    let mut table: Vec<(char, u8)> = (0..=u8::MAX)
+        .map(|byte| {
+            if printable(byte) {
+                return (char::from(byte), byte);
+            }
+            next += 1;
+            (
+                char::from_u32(next - 1).expect("U+0100 to U+0143 are characters"),
+                byte,
+            )
+        })
+        .collect();
+    table.sort_unstable();
+    table
+}
+
+fn table_byte(table: &[(char, u8)], character: char) -> Option<u8> {
+    let found = table.binary_search_by_key(&character, |(known, _)| *known);
+    found.ok().map(|at| table[at].1)
+}
+
+/// Whether decoding takes one leading space away.
+fn strips_start(file: &TokenizerFile) -> bool {
+    types(&file.decoder)
+        .iter()
+        .any(|kind| matches!(*kind, "Strip" | "Metaspace"))
+}
+
+fn accounting(file: &TokenizerFile) -> Accounting {
+    if file.added_tokens.iter().any(|token| !token.special) {
+        return Accounting::Unknown;
+    }
+    if file.pre_tokenizer.is_null() && is_llama_normalizer(&file.normalizer) {
+        return Accounting::Spaces;
+    }
+    let kinds = types(&file.pre_tokenizer);
+    let only_splits = kinds
+        .iter()
+        .all(|kind| matches!(*kind, "Sequence" | "Split" | "ByteLevel" | "Digits"));
+    let keeps_all = !file.pre_tokenizer.to_string().contains("\"Removed\"");
+    let prefix = file
+        .pre_tokenizer
+        .to_string()
+        .contains("\"add_prefix_space\":true");
+    let byte_level = kinds.contains(&"ByteLevel") && types(&file.decoder).contains(&"ByteLevel");
+    if file.normalizer.is_null() && byte_level && only_splits && keeps_all && !prefix {
+        Accounting::Bytes
+    } else {
+        Accounting::Unknown
+    }
+}
+
+/// `Sequence[Prepend ▁, Replace " " by ▁]`.
+fn is_llama_normalizer(normalizer: &Value) -> bool {
+    let expected = serde_json::json!({"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "\u{2581}"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}]});
+    *normalizer == expected
+}

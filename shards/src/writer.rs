@@ -1,0 +1,178 @@
+//! Writes shards: sequences in, one Parquet file with deterministic bytes out.
+//!
+//! It publishes nothing; the caller hands it a part of a work folder or any other writer.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, FixedSizeListArray, ListBuilder, RecordBatch, UInt16Array,
+    UInt16Builder, UInt32Array, UInt32Builder,
+};
+use arrow::datatypes::{DataType, SchemaRef};
+use serde::Serialize;
+
+use crate::error::ShardError;
+use crate::format::{
+    DOCUMENT_KEY_BYTES, HEADER_KEY, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals, TOTALS_KEY, TotalsBuilder,
+    Width, element, shard_schema,
+};
+use crate::page_checksums::{ChecksummedWriter, properties};
+use crate::verify::check_sequence;
+
+/// Writes one shard. Equal headers and sequences give equal bytes.
+#[derive(Debug)]
+pub struct ShardWriter<W: Write + Send> {
+    file: ChecksummedWriter<W>,
+    header: ShardHeader,
+    schema: SchemaRef,
+    totals: TotalsBuilder,
+    rows: Rows,
+    written: u64,
+}
+
+const SUBJECT: &str = "shard being written";
+
+impl<W: Write + Send> ShardWriter<W> {
+    /// Starts a shard.
+    ///
+    /// # Errors
+    /// [`ShardError::Header`] or [`ShardError::Version`] for an impossible header; otherwise the writer's.
+    pub fn new(w: W, header: &ShardHeader) -> Result<Self, ShardError> {
+        header.check()?;
+        let schema = Arc::new(shard_schema(header));
+        let mut file = ChecksummedWriter::new(w, Arc::clone(&schema), properties().build())
+            .map_err(|error| ShardError::parquet(SUBJECT, error))?;
+        file.add_metadata(HEADER_KEY, sealed_text(header)?);
+        let (totals, rows) = (TotalsBuilder::new(header.sources.len()), Rows::new(header));
+        Ok(Self { file, header: header.clone(), schema, totals, rows, written: 0 })
+    }
+
+    /// Appends a sequence.
+    ///
+    /// # Errors
+    /// [`ShardError::Sequence`] when it breaks a rule of [`crate::verify::verify_sequence`]; nothing is appended then.
+    /// Otherwise the writer's, after which the shard must be given up.
+    pub fn push(&mut self, sequence: &Sequence) -> Result<(), ShardError> {
+        check_sequence(sequence, &self.header).map_err(|problem| {
+            ShardError::Sequence { subject: format!("{SUBJECT}, sequence {}", self.written), problem }
+        })?;
+        self.rows.push(sequence);
+        self.totals.add(sequence);
+        self.written += 1;
+        if self.rows.length == ROW_GROUP_SEQUENCES { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the rest and the footer; returns what was written to and the number of sequences.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn finish(self) -> Result<(W, u64), ShardError> {
+        let (w, totals) = self.finish_with_totals()?;
+        Ok((w, totals.sequences))
+    }
+
+    /// [`ShardWriter::finish`] with all totals of the shard.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn finish_with_totals(mut self) -> Result<(W, ShardTotals), ShardError> {
+        if self.rows.length > 0 {
+            self.flush()?;
+        }
+        let totals = self.totals.finish();
+        self.file.add_metadata(TOTALS_KEY, sealed_text(&totals)?);
+        let w = self.file.finish().map_err(|error| ShardError::parquet(SUBJECT, error))?;
+        Ok((w, totals))
+    }
+
+    fn flush(&mut self) -> Result<(), ShardError> {
+        let columns = self.rows.take_columns(&self.header)?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
+        let batch = batch.map_err(|error| ShardError::parquet(SUBJECT, error.into()))?;
+        self.file.write_row_group(&batch).map_err(|error| ShardError::parquet(SUBJECT, error))
+    }
+}
+
+pub(crate) fn sealed_text<T: Serialize>(value: &T) -> Result<String, ShardError> {
+    let bytes = mellama_storage::sealed::encode(value).map_err(|error| ShardError::Header { problem: error.to_string() })?;
+    String::from_utf8(bytes).map_err(|_| ShardError::Header { problem: "sealed JSON is not UTF-8".to_owned() })
+}
+
+/// The sequences of the row group being filled, column by column.
+#[derive(Debug)]
+struct Rows {
+    length: usize,
+    tokens: Vec<u32>,
+    ends: ListBuilder<UInt32Builder>,
+    documents: ListBuilder<FixedSizeBinaryBuilder>,
+    sources: ListBuilder<UInt16Builder>,
+    offsets: ListBuilder<UInt32Builder>,
+    epochs: ListBuilder<UInt32Builder>,
+    masks: ListBuilder<BooleanBuilder>,
+}
+
+impl Rows {
+    fn new(header: &ShardHeader) -> Self {
+        let u32_list = || ListBuilder::new(UInt32Builder::new()).with_field(element(DataType::UInt32));
+        let keys = FixedSizeBinaryBuilder::new(DOCUMENT_KEY_BYTES);
+        Self {
+            length: 0,
+            tokens: Vec::with_capacity(ROW_GROUP_SEQUENCES * header.sequence_length as usize),
+            ends: u32_list(),
+            documents: ListBuilder::new(keys).with_field(element(DataType::FixedSizeBinary(DOCUMENT_KEY_BYTES))),
+            sources: ListBuilder::new(UInt16Builder::new()).with_field(element(DataType::UInt16)),
+            offsets: u32_list(),
+            epochs: u32_list(),
+            masks: ListBuilder::new(BooleanBuilder::new()).with_field(element(DataType::Boolean)),
+        }
+    }
+
+    fn push(&mut self, sequence: &Sequence) {
+        self.length += 1;
+        self.tokens.extend_from_slice(&sequence.tokens);
+        for segment in &sequence.segments {
+            self.ends.values().append_value(segment.end);
+            let key = segment.document.to_le_bytes();
+            self.documents.values().append_value(key).expect("a document key has 16 bytes");
+            self.sources.values().append_value(segment.source);
+            self.offsets.values().append_value(segment.offset);
+            self.epochs.values().append_value(segment.epoch);
+        }
+        self.ends.append(true);
+        self.documents.append(true);
+        self.sources.append(true);
+        self.offsets.append(true);
+        self.epochs.append(true);
+        if let Some(mask) = &sequence.loss_mask {
+            self.masks.values().append_slice(mask);
+        }
+        self.masks.append(sequence.loss_mask.is_some());
+    }
+
+    fn take_columns(&mut self, header: &ShardHeader) -> Result<Vec<ArrayRef>, ShardError> {
+        self.length = 0;
+        let tokens = std::mem::take(&mut self.tokens);
+        self.tokens.reserve(tokens.len());
+        let values: ArrayRef = match header.width {
+            // Ids were compared with the vocabulary size, which fits the width.
+            Width::U16 => Arc::new(UInt16Array::from_iter_values(tokens.iter().map(|&token| token as u16))),
+            Width::U32 => Arc::new(UInt32Array::from(tokens)),
+        };
+        let field = element(header.width.data_type());
+        let tokens = FixedSizeListArray::try_new(field, header.sequence_length as i32, values, None)
+            .map_err(|error| ShardError::parquet(SUBJECT, error.into()))?;
+        Ok(vec![
+            Arc::new(tokens),
+            Arc::new(self.ends.finish()),
+            Arc::new(self.documents.finish()),
+            Arc::new(self.sources.finish()),
+            Arc::new(self.offsets.finish()),
+            Arc::new(self.epochs.finish()),
+            Arc::new(self.masks.finish()),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! Cleaning: what is changed in a document's text, and which documents are dropped for which reason.
+//!
+//! Without the recipe's `[corpus.clean]` table only NFC is applied and nothing is dropped. Cleaning again changes nothing:
+//! `clean(clean(x)) = clean(x)`. Rules see one document at a time; duplicates are another stage's work.
+
+mod quality;
+mod rules;
+mod text;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use rules::{Cleaning, CleaningError, Deidentification, PhiPolicy};
+
+use crate::document::Document;
+use crate::phi::{self, PhiHit};
+use quality::Measures;
+
+/// Most hits whose place is written into a document's meta data; all are counted.
+const REPORTED_HITS: usize = 64;
+
+/// Means and shares are taken of texts with at least this many words: "Noncontributory." is a good section of a note.
+const MIN_MEASURED_WORDS: u64 = 10;
+
+/// Whether a document stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It stays, its text perhaps changed.
+    Keep,
+    /// It goes; its text may be half cleaned and is not to be used.
+    Drop(DropReason),
+}
+
+/// The rule that removed a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropReason {
+    /// Fewer characters than `min_characters`.
+    TooFewCharacters,
+    /// Fewer words than `min_words`.
+    TooFewWords,
+    /// More words than `max_words`.
+    TooManyWords,
+    /// Mean word length above `max_word_length_mean`.
+    LongWords,
+    /// Share of words with a letter below `min_alphabetic_share`.
+    FewAlphabeticWords,
+    /// Share of symbols above `max_symbol_share`.
+    ManySymbols,
+    /// Share of text in repeated lines above `max_repeated_line_share`.
+    RepeatedLines,
+    /// Share of words in repeated n-grams above `max_repeated_ngram_share`.
+    RepeatedNgrams,
+    /// Written in a language that `languages` does not list.
+    Language,
+    /// Holds an identifier, with `phi = "drop"`; or one that masking could not hide, with `phi = "mask"`.
+    Phi,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [Self; 10] = [
+        Self::TooFewCharacters,
+        Self::TooFewWords,
+        Self::TooManyWords,
+        Self::LongWords,
+        Self::FewAlphabeticWords,
+        Self::ManySymbols,
+        Self::RepeatedLines,
+        Self::RepeatedNgrams,
+        Self::Language,
+        Self::Phi,
+    ];
+
+    /// Kebab-case code, the name of its counter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooFewCharacters => "too-few-characters",
+            Self::TooFewWords => "too-few-words",
+            Self::TooManyWords => "too-many-words",
+            Self::LongWords => "long-words",
+            Self::FewAlphabeticWords => "few-alphabetic-words",
+            Self::ManySymbols => "many-symbols",
+            Self::RepeatedLines => "repeated-lines",
+            Self::RepeatedNgrams => "repeated-ngrams",
+            Self::Language => "language",
+            Self::Phi => "phi",
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Applies one cleaning table to documents. Cheap to make and to share between threads.
+#[derive(Debug, Clone)]
+pub struct Cleaner {
+    cleaning: Option<Cleaning>,
+}
+
+impl Cleaner {
+    /// A cleaner for the recipe's table, or for its absence. Thresholds are taken as they are: see [`Cleaning::check`].
+    pub fn new(cleaning: Option<&Cleaning>) -> Self {
+        Self {
+            cleaning: cleaning.cloned(),
+        }
+    }
+
+    /// Cleans text and title in place and judges the text.
+    ///
+    /// With `phi = "report"`, kinds and byte ranges in the cleaned text go into the meta data as `phi`
+    /// (`kind:start-end`, separated by spaces, at most 64) and their number as `phi_hits`.
+    pub fn clean(&self, document: &mut Document) -> Verdict {
+        let Some(cleaning) = &self.cleaning else {
+            text::compose(&mut document.text);
+            document.title.iter_mut().for_each(text::compose);
+            return Verdict::Keep;
+        };
+        text::rewrite(&mut document.text, cleaning);
+        if let Some(title) = &mut document.title {
+            text::rewrite(title, cleaning);
+        }
+        match apply_phi(document, cleaning.phi) {
+            Verdict::Keep => judge(&document.text, cleaning),
+            dropped @ Verdict::Drop(_) => dropped,
+        }
+    }
+}
+
+fn apply_phi(document: &mut Document, policy: PhiPolicy) -> Verdict {
+    match policy {
+        PhiPolicy::Off => Verdict::Keep,
+        PhiPolicy::Report => {
+            report(document, &phi::scan(&document.text));
+            Verdict::Keep
+        }
+        PhiPolicy::Drop => {
+            let title_hit = document
+                .title
+                .as_deref()
+                .is_some_and(|title| !phi::scan(title).is_empty());
+            if title_hit || !phi::scan(&document.text).is_empty() {
+                return Verdict::Drop(DropReason::Phi);
+            }
+            Verdict::Keep
+        }
+        PhiPolicy::Mask => {
+            let Some(text) = phi::mask(&document.text) else {
+                return Verdict::Drop(DropReason::Phi);
+            };
+            document.text = text;
+            if let Some(title) = &mut document.title {
+                let Some(masked) = phi::mask(title) else {
+                    return Verdict::Drop(DropReason::Phi);
+                };
+                *title = masked;
+            }
+            Verdict::Keep
+        }
+    }
+}
+
+fn report(document: &mut Document, hits: &[PhiHit]) {
+    document.meta.remove("phi");
+    document.meta.remove("phi_hits");
+    if hits.is_empty() {
+        return;
+    }
+    let places: Vec<String> = hits
+        .iter()
+        .take(REPORTED_HITS)
+        .map(|hit| format!("{}:{}-{}", hit.kind, hit.range.start, hit.range.end))
+        .collect();
+    document.meta.insert("phi".to_owned(), places.join(" "));
+    document
+        .meta
+        .insert("phi_hits".to_owned(), hits.len().to_string());
+}
+
+/// The first rule broken, in the order of [`DropReason::ALL`].
+fn judge(text: &str, cleaning: &Cleaning) -> Verdict {
+    let measures = Measures::of(text);
+    let broken = if let Some(reason) = wrong_size(&measures, cleaning) {
+        Some(reason)
+    } else if measures.words >= MIN_MEASURED_WORDS {
+        wrong_kind(text, &measures, cleaning)
+    } else {
+        None
+    };
+    let foreign = || (!cleaning.allows_language_of(text)).then_some(DropReason::Language);
+    broken.or_else(foreign).map_or(Verdict::Keep, Verdict::Drop)
+}
+
+fn wrong_size(measures: &Measures, cleaning: &Cleaning) -> Option<DropReason> {
+    if measures.characters < cleaning.min_characters {
+        Some(DropReason::TooFewCharacters)
+    } else if measures.words < cleaning.min_words {
+        Some(DropReason::TooFewWords)
+    } else if measures.words > cleaning.max_words {
+        Some(DropReason::TooManyWords)
+    } else {
+        None
+    }
+}
+
+fn wrong_kind(text: &str, measures: &Measures, cleaning: &Cleaning) -> Option<DropReason> {
+    if measures.word_length_mean() > cleaning.max_word_length_mean {
+        Some(DropReason::LongWords)
+    } else if measures.alphabetic_share() < cleaning.min_alphabetic_share {
+        Some(DropReason::FewAlphabeticWords)
+    } else if measures.symbol_share() > cleaning.max_symbol_share {
+        Some(DropReason::ManySymbols)
+    } else if cleaning.max_repeated_line_share < 1.0
+        && quality::repeated_line_share(text) > cleaning.max_repeated_line_share
+    {
+        Some(DropReason::RepeatedLines)
+    } else if cleaning.max_repeated_ngram_share < 1.0
+        && quality::repeated_ngram_share(text) > cleaning.max_repeated_ngram_share
+    {
+        Some(DropReason::RepeatedNgrams)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

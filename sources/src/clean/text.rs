@@ -1,0 +1,347 @@
+//! The changes: line ends, control characters, NFC, marks of de-identification, blank lines, in this order.
+//!
+//! The order makes them idempotent: characters are removed before composition, which may join what they kept apart, and
+//! composition comes before everything that looks for shapes. Each step is linear in the text.
+
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+use super::rules::{Cleaning, Deidentification};
+
+/// Longest `[** … **]` in bytes between its borders; longer ones are two stray borders.
+const MARK_BYTES: usize = 300;
+const OPEN: &str = "[**";
+const CLOSE: &str = "**]";
+
+/// Applies every change of the table to one text.
+pub(super) fn rewrite(text: &mut String, cleaning: &Cleaning) {
+    if cleaning.normalize_newlines && text.contains(is_line_end) {
+        *text = normalize_newlines(text);
+    }
+    if cleaning.strip_control && text.contains(is_stripped) {
+        text.retain(|c| !is_stripped(c));
+    }
+    compose(text);
+    match cleaning.deidentification {
+        Deidentification::Keep => {}
+        Deidentification::Normalize => replace_marks(text, |_| "___"),
+        Deidentification::Placeholder => {
+            replace_marks(text, placeholder);
+            replace_underscores(text);
+        }
+    }
+    if cleaning.collapse_blank_lines {
+        collapse_blank_lines(text);
+    }
+}
+
+/// Unicode normal form C.
+pub(super) fn compose(text: &mut String) {
+    if !text.is_ascii() && !is_nfc(text) {
+        *text = text.nfc().collect();
+    }
+}
+
+fn is_line_end(c: char) -> bool {
+    matches!(
+        c,
+        '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
+}
+
+fn normalize_newlines(text: &str) -> String {
+    let mut output = String::with_capacity(text.len());
+    let mut after_return = false;
+    for c in text.chars() {
+        match c {
+            '\n' if after_return => {}
+            c if is_line_end(c) => output.push('\n'),
+            c => output.push(c),
+        }
+        after_return = c == '\r';
+    }
+    output
+}
+
+fn is_stripped(c: char) -> bool {
+    match c {
+        '\t' | '\n' | '\r' => false,
+        // Joiners (U+200C, U+200D) stay: some scripts are spelled with them.
+        '\u{ad}'
+        | '\u{200b}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{2060}'
+        | '\u{feff}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}' => true,
+        c => c.is_control(),
+    }
+}
+
+/// Replaces every closed `[** … **]`, the outermost of nested ones, by what `name` makes of its inside.
+///
+/// One buffer and one stack of places in it: a border that closes cuts the buffer back to the border that opened. Lengths are
+/// those after inner marks were replaced, so that a second pass decides the same.
+fn replace_marks(text: &mut String, name: impl Fn(&str) -> &'static str) {
+    if !text.contains(OPEN) {
+        return;
+    }
+    let mut output = String::with_capacity(text.len());
+    let mut open: Vec<usize> = Vec::new();
+    let mut rest = text.as_str();
+    while let Some(star) = rest.find("**") {
+        let opens = star > 0 && rest.as_bytes()[star - 1] == b'[';
+        let closes = !opens && rest.as_bytes().get(star + 2) == Some(&b']');
+        if opens {
+            output.push_str(&rest[..star - 1]);
+            open.push(output.len());
+            output.push_str(OPEN);
+            rest = &rest[star + 2..];
+        } else if closes {
+            output.push_str(&rest[..star]);
+            rest = &rest[star + 3..];
+            match open.pop() {
+                Some(start) if output.len() - start <= MARK_BYTES + OPEN.len() => {
+                    let mark = name(&output[start + OPEN.len()..]);
+                    output.truncate(start);
+                    output.push_str(mark);
+                }
+                _ => output.push_str(CLOSE),
+            }
+        } else {
+            output.push_str(&rest[..=star]);
+            rest = &rest[star + 1..];
+        }
+    }
+    output.push_str(rest);
+    *text = output;
+}
+
+/// Words inside a mark and what they say, looked for in this order.
+const MARK_KINDS: [(&str, &[&str]); 9] = [
+    ("[AGE]", &["age over", "age "]),
+    ("[HOSPITAL]", &["hospital", "ward", "clinic"]),
+    ("[PHONE]", &["telephone", "phone", "fax", "pager"]),
+    (
+        "[LOCATION]",
+        &[
+            "location",
+            "address",
+            "street",
+            "state",
+            "country",
+            "zip",
+            "city",
+            "university",
+            "college",
+        ],
+    ),
+    (
+        "[NAME]",
+        &["name", "initial", "dictator", "attending", "doctor"],
+    ),
+    ("[ORGANIZATION]", &["company", "organization"]),
+    ("[DATE]", &["date", "month", "year", "day", "holiday"]),
+    (
+        "[NUMBER]",
+        &[
+            "number",
+            "numeric",
+            "identifier",
+            "record",
+            "serial",
+            "ssn",
+            "job",
+            "unit",
+            "md number",
+            "cc contact",
+        ],
+    ),
+    ("[URL]", &["url", "e-mail", "email"]),
+];
+
+fn placeholder(inside: &str) -> &'static str {
+    let inside = inside.trim().to_ascii_lowercase();
+    let dated = inside.bytes().any(|b| b.is_ascii_digit())
+        && inside
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'/' | b' '));
+    if dated {
+        return "[DATE]";
+    }
+    let says = |words: &&(&str, &[&str])| words.1.iter().any(|word| inside.contains(word));
+    MARK_KINDS
+        .iter()
+        .find(says)
+        .map_or("[DEIDENTIFIED]", |kind| kind.0)
+}
+
+/// `___` standing alone becomes a placeholder; longer rules and blanks of forms stay.
+fn replace_underscores(text: &mut String) {
+    if !text.contains("___") {
+        return;
+    }
+    let mut output = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(start) = rest.find("___") {
+        let length = rest[start..].bytes().take_while(|b| *b == b'_').count();
+        output.push_str(&rest[..start]);
+        output.push_str(if length == 3 {
+            "[DEIDENTIFIED]"
+        } else {
+            &rest[start..start + length]
+        });
+        rest = &rest[start + length..];
+    }
+    output.push_str(rest);
+    *text = output;
+}
+
+fn collapse_blank_lines(text: &mut String) {
+    let mut output = String::with_capacity(text.len());
+    let mut blank_before = true;
+    for line in text.split_inclusive('\n') {
+        let blank = line.trim().is_empty();
+        match (blank, blank_before) {
+            (false, _) => output.push_str(line),
+            (true, false) => output.push('\n'),
+            (true, true) => {}
+        }
+        blank_before = blank;
+    }
+    output.truncate(output.trim_end().len());
+    if output != *text {
+        *text = output;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, cleaning: &Cleaning, expected: &str) {
+        let mut cleaned = text.to_owned();
+        rewrite(&mut cleaned, cleaning);
+        assert_eq!(cleaned, expected, "{text:?}");
+        let once = cleaned.clone();
+        rewrite(&mut cleaned, cleaning);
+        assert_eq!(cleaned, once, "{text:?} twice");
+    }
+
+    #[test]
+    fn line_ends_become_newlines() {
+        let plain = Cleaning {
+            collapse_blank_lines: false,
+            ..Cleaning::default()
+        };
+        check(
+            "a\r\nb\rc\u{c}d\u{2028}e\n\r\nf",
+            &plain,
+            "a\nb\nc\nd\ne\n\nf",
+        );
+        check("a\r\r\nb", &plain, "a\n\nb");
+    }
+
+    #[test]
+    fn control_and_direction_characters_go() {
+        let plain = Cleaning::default();
+        check(
+            "\u{feff}a\0b\u{200b}c\u{202e}d\te\u{ad}f\u{7f}",
+            &plain,
+            "abcd\tef",
+        );
+        check("نمی\u{200c}خواهم", &plain, "نمی\u{200c}خواهم");
+        let kept = Cleaning {
+            strip_control: false,
+            ..Cleaning::default()
+        };
+        check("a\0b\u{200b}c", &kept, "a\0b\u{200b}c");
+    }
+
+    #[test]
+    fn composition_comes_after_removal() {
+        check("cafe\u{200b}\u{301}", &Cleaning::default(), "caf\u{e9}");
+        check(
+            "A\u{30a} \u{212b} \u{1e9b}\u{323}",
+            &Cleaning::default(),
+            "\u{c5} \u{c5} \u{1e9b}\u{323}",
+        );
+    }
+
+    #[test]
+    fn blank_lines_collapse() {
+        check(
+            "\n \na\n\n \n\nb  \nc\n\n",
+            &Cleaning::default(),
+            "a\n\nb  \nc",
+        );
+        check(" \n\t", &Cleaning::default(), "");
+        check("  indented", &Cleaning::default(), "  indented");
+    }
+
+    #[test]
+    fn marks_are_kept_unless_told_otherwise() {
+        let text = "Dr. [**Last Name (STitle) 12**] ___";
+        check(text, &Cleaning::default(), text);
+    }
+
+    #[test]
+    fn marks_are_normalized() {
+        let normal = Cleaning {
+            deidentification: Deidentification::Normalize,
+            ..Cleaning::default()
+        };
+        check(
+            "Dr. [**Last Name (STitle) 12**] on [**2151-7-16**].",
+            &normal,
+            "Dr. ___ on ___.",
+        );
+        check("[** a\nb **][****] ___ _____", &normal, "______ ___ _____");
+        check("[** [** x **] **] y **] [** z", &normal, "___ y **] [** z");
+        check("[***] [**] **", &normal, "[***] [**] **");
+        let long = format!("[**{}[**x**]**] **]", "a".repeat(299));
+        check(&long, &normal, &format!("[**{}___**] **]", "a".repeat(299)));
+    }
+
+    #[test]
+    fn marks_become_placeholders() {
+        let named = Cleaning {
+            deidentification: Deidentification::Placeholder,
+            ..Cleaning::default()
+        };
+        check(
+            "[**Known lastname 5**] [**2151-7-16**] [**7-16**]",
+            &named,
+            "[NAME] [DATE] [DATE]",
+        );
+        check(
+            "[**Hospital1 18**] [**Telephone/Fax (1) 55**]",
+            &named,
+            "[HOSPITAL] [PHONE]",
+        );
+        check(
+            "[**Age over 90 **] [**Street Address(2)**] [** **]",
+            &named,
+            "[AGE] [LOCATION] [DEIDENTIFIED]",
+        );
+        check(
+            "___ said ____ and ___",
+            &named,
+            "[DEIDENTIFIED] said ____ and [DEIDENTIFIED]",
+        );
+    }
+
+    #[test]
+    fn hostile_nesting_is_linear() {
+        let normal = Cleaning {
+            deidentification: Deidentification::Normalize,
+            ..Cleaning::default()
+        };
+        check(&"[**".repeat(200_000), &normal, &"[**".repeat(200_000));
+        check(
+            &format!("{}{}", "[**".repeat(90), "**]".repeat(90)),
+            &normal,
+            "___",
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! Reads raw medical and general text into [`Document`]s or [`Reject`]s, and cleans it.
+//!
+//! It touches no network, thread, clock or recipe: bytes come in as an [`Input`], items go out in order.
+//! Bad data is never an error but a reject with its place; errors are failures of the machine.
+
+pub mod archive;
+mod archive_reader;
+pub mod clean;
+mod compression;
+pub mod conversation;
+pub mod csv;
+mod csv_records;
+mod entities;
+mod frame;
+pub mod document;
+pub mod input;
+pub mod jats;
+mod json;
+pub mod jsonl;
+mod licence;
+mod markup;
+mod mathml;
+mod pages;
+mod parquet_chunks;
+mod parquet_columns;
+pub mod parquet_reader;
+mod prose;
+pub mod language;
+mod lines;
+pub mod mimic;
+pub mod phi;
+pub mod pubmed;
+pub mod reader;
+#[cfg(test)]
+mod reader_tests;
+mod records;
+pub mod redpajama;
+pub mod reject;
+mod row;
+pub mod text;
+mod xml;
+
+pub use archive::{ArchiveError, DocumentReader, DocumentWriter};
+pub use clean::{Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict};
+pub use conversation::{Conversation, ConversationItem, ConversationReader, Role, Turn, open_conversations};
+pub use document::{Document, Domain, Origin, Sensitivity, document_id, text_id};
+pub use compression::StreamFault;
+pub use input::{ByteStream, Input, RangeRead};
+pub use phi::{PhiHit, PhiKind};
+pub use reader::{
+    Fields, Format, FormatError, Item, Limits, ReadError, Reader, SourceContext, open,
+};
+pub use reject::{Reject, RejectReason, write_rejects};

@@ -1,0 +1,220 @@
+//! Lines of a decompressed stream with their offsets, under a limit on their length.
+//!
+//! Line ends are LF or CRLF; a last line without one counts; a byte order mark before the first line is skipped. Contents are
+//! bytes: whoever reads them decides about UTF-8. A line over the limit is skipped without being held.
+
+use std::io::{self, BufRead};
+
+use crate::compression::StreamFault;
+use crate::input::{ByteStream, Input};
+use crate::reader::Limits;
+use crate::reject::RejectReason;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What came next. Offsets and lengths count decompressed bytes, lengths with the line end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// A line, its contents in [`Lines::content`].
+    Content { offset: u64, bytes: u64 },
+    /// A line over the limit.
+    OverLimit { offset: u64, bytes: u64 },
+    /// The stream is damaged; `offset` is where its last, incomplete line began. Nothing comes after it.
+    Fault {
+        offset: u64,
+        bytes: u64,
+        reason: RejectReason,
+    },
+    /// The end.
+    End,
+}
+
+/// A stream of lines.
+pub(crate) struct Lines {
+    stream: ByteStream,
+    content: Vec<u8>,
+    limit: u64,
+    ended: bool,
+}
+
+impl Lines {
+    pub(crate) fn new(input: Input, limits: &Limits) -> Self {
+        Self::of_stream(ByteStream::new(input, limits), limits)
+    }
+
+    /// Lines of a stream of which nothing was taken yet.
+    pub(crate) fn of_stream(stream: ByteStream, limits: &Limits) -> Self {
+        Self {
+            stream,
+            content: Vec::new(),
+            limit: limits.record_bytes,
+            ended: false,
+        }
+    }
+
+    /// The line of the last [`Line::Content`], without its end.
+    pub(crate) fn content(&self) -> &[u8] {
+        &self.content
+    }
+
+    /// Where the next line begins.
+    pub(crate) fn offset(&self) -> u64 {
+        self.stream.offset()
+    }
+
+    /// The next line.
+    pub(crate) fn read(&mut self) -> io::Result<Line> {
+        if self.ended {
+            return Ok(Line::End);
+        }
+        self.content.clear();
+        let mut offset = self.stream.offset();
+        let (mut bytes, mut over) = (0_u64, false);
+        loop {
+            let block = match self.stream.fill_buf() {
+                Ok(block) => block,
+                Err(error) => return self.fault(error, offset, bytes),
+            };
+            if block.is_empty() {
+                self.ended = true;
+                break;
+            }
+            let end = memchr::memchr(b'\n', block);
+            let take = end.map_or(block.len(), |end| end + 1);
+            bytes += take as u64;
+            // The line end is not counted against the limit: two bytes more are held at most.
+            over |= bytes > self.limit.saturating_add(2);
+            if !over {
+                self.content.extend_from_slice(&block[..take]);
+            }
+            self.stream.consume(take);
+            if end.is_some() {
+                break;
+            }
+        }
+        if offset == 0 && self.content.starts_with(BYTE_ORDER_MARK) {
+            self.content.drain(..BYTE_ORDER_MARK.len());
+            offset = BYTE_ORDER_MARK.len() as u64;
+            bytes -= offset;
+        }
+        if over {
+            self.content = Vec::new();
+            return Ok(Line::OverLimit { offset, bytes });
+        }
+        if bytes == 0 && self.ended {
+            return Ok(Line::End);
+        }
+        self.trim_end();
+        if self.content.len() as u64 > self.limit {
+            return Ok(Line::OverLimit { offset, bytes });
+        }
+        Ok(Line::Content { offset, bytes })
+    }
+
+    fn trim_end(&mut self) {
+        if self.content.last() == Some(&b'\n') {
+            self.content.pop();
+            if self.content.last() == Some(&b'\r') {
+                self.content.pop();
+            }
+        }
+    }
+
+    fn fault(&mut self, error: io::Error, offset: u64, bytes: u64) -> io::Result<Line> {
+        self.ended = true;
+        match StreamFault::of(&error) {
+            Some(fault) => Ok(Line::Fault {
+                offset,
+                bytes,
+                reason: fault.0.clone(),
+            }),
+            None => Err(error),
+        }
+    }
+}
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Lines")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: &[u8], limit: u64, expected: &[(Line, &str)]) {
+        let limits = Limits {
+            record_bytes: limit,
+            ..Limits::default()
+        };
+        let mut lines = Lines::new(Input::from_bytes(bytes.to_vec()), &limits);
+        for (line, content) in expected {
+            assert_eq!(lines.read().unwrap(), *line);
+            assert_eq!(lines.content(), content.as_bytes());
+        }
+        assert_eq!(lines.read().unwrap(), Line::End);
+        assert_eq!(lines.read().unwrap(), Line::End);
+    }
+
+    fn content(offset: u64, bytes: u64) -> Line {
+        Line::Content { offset, bytes }
+    }
+
+    #[test]
+    fn line_ends_marks_and_offsets() {
+        check(b"", 9, &[]);
+        check(
+            b"a\nb\r\n\nc",
+            9,
+            &[
+                (content(0, 2), "a"),
+                (content(2, 3), "b"),
+                (content(5, 1), ""),
+                (content(6, 1), "c"),
+            ],
+        );
+        check(
+            b"\xef\xbb\xbfa\nb\n",
+            9,
+            &[(content(3, 2), "a"), (content(5, 2), "b")],
+        );
+        check(b"a\rb\r\n", 9, &[(content(0, 5), "a\rb")]);
+        check(b"\xef\xbb\xbf", 9, &[]);
+    }
+
+    #[test]
+    fn lines_over_the_limit_are_skipped() {
+        let over = Line::OverLimit {
+            offset: 4,
+            bytes: 5,
+        };
+        check(
+            b"abc\nabcd\nabc\r\n",
+            3,
+            &[
+                (content(0, 4), "abc"),
+                (over, "abcd"),
+                (content(9, 5), "abc"),
+            ],
+        );
+        let long = [vec![b'x'; 300_000], b"\nok".to_vec()].concat();
+        check(
+            &long,
+            100,
+            &[
+                (
+                    Line::OverLimit {
+                        offset: 0,
+                        bytes: 300_001,
+                    },
+                    "",
+                ),
+                (content(300_001, 2), "ok"),
+            ],
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! RedPajama JSON lines: the 1T layout `{"text", "meta"}`, `meta` an object or a string that holds one, and the V2 layout
+//! `{"raw_content", "url", "digest", …}`.
+//!
+//! The native id is what the part of the corpus itself calls its records by:
+//!
+//! | part | id | from |
+//! |---|---|---|
+//! | any, with `fields.id` in the recipe | that key or path | top level, else `meta` |
+//! | V2 (Common Crawl) | `digest`, else `doc_id` | top level |
+//! | arXiv | `arxiv_id` | `meta` |
+//! | code hosting | `content_hash` | `meta` |
+//! | Stack Exchange | `question_id`, behind the host of `url` and a slash where there is one | `meta` |
+//! | C4, Wikipedia, Stack Exchange without `question_id` | `url`, with `@` and `timestamp` behind it where there is one | `meta` |
+//! | Books | `isbn`, else `short_book_title` | `meta` |
+//! | others | `id` | `meta`, else top level |
+//! | Common Crawl, and everything without one of these | first 32 hex digits of the BLAKE3 of the text | |
+//!
+//! Years and licences are never guessed: a crawl's date is not the text's.
+
+use crate::input::Input;
+use crate::json::{self, Value};
+use crate::jsonl::{JsonLines, add_meta, scalar, text};
+use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
+use crate::row::{Cell, Columns, Meta, Row};
+
+/// Reads RedPajama JSON lines.
+#[derive(Debug)]
+pub struct RedpajamaReader {
+    lines: JsonLines,
+    columns: Columns,
+    limits: Limits,
+}
+
+impl RedpajamaReader {
+    /// Opens an object; nothing is read yet.
+    ///
+    /// # Errors
+    /// None today; the signature is that of every reader.
+    pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
+        let columns = Columns::of(&context.fields);
+        Ok(Self {
+            lines: JsonLines::new(context, input, limits),
+            columns,
+            limits: limits.clone(),
+        })
+    }
+}
+
+impl Reader for RedpajamaReader {
+    fn next(&mut self) -> Option<Result<Item, ReadError>> {
+        let (columns, limits) = (&self.columns, &self.limits);
+        self.lines
+            .next_with(|context, offset, bytes, record| match record.get("meta") {
+                // The older dumps hold the meta data as JSON inside a string.
+                Some(Value::Text(inner)) => match json::parse(inner, limits) {
+                    Ok(meta @ Value::Map(_)) => {
+                        row_of(record, &meta, columns).into_item(context, columns, offset, bytes)
+                    }
+                    _ => Item::Reject(context.reject(
+                        offset,
+                        bytes,
+                        json::malformed("meta is a string without an object"),
+                    )),
+                },
+                Some(meta) => {
+                    row_of(record, meta, columns).into_item(context, columns, offset, bytes)
+                }
+                None => {
+                    row_of(record, &Value::Null, columns).into_item(context, columns, offset, bytes)
+                }
+            })
+    }
+}
+
+fn row_of(record: &Value<'_>, meta: &Value<'_>, columns: &Columns) -> Row {
+    let mut kept = Meta::default();
+    add_meta(&mut kept, record, |name| {
+        columns.is_mapped(name) || name == "raw_content" || name == "meta"
+    });
+    add_meta(&mut kept, meta, |_| false);
+    let optional = |name: &Option<String>| {
+        name.as_deref()
+            .map_or(Cell::Absent, |name| either(record, meta, name))
+    };
+    let text_key = if record.get(&columns.text).is_none() {
+        "raw_content"
+    } else {
+        &columns.text
+    };
+    Row {
+        id: native_id(record, meta, columns),
+        text: text(record.find(text_key)),
+        title: either(record, meta, &columns.title),
+        year: optional(&columns.year),
+        licence: optional(&columns.licence),
+        version: optional(&columns.version),
+        meta: kept,
+    }
+}
+
+/// A value at the top level or, with or without `meta.` before its name, in the meta data.
+fn either(record: &Value<'_>, meta: &Value<'_>, name: &str) -> Cell {
+    let inner = name.strip_prefix("meta.").unwrap_or(name);
+    match scalar(record.find(name)) {
+        Cell::Absent => scalar(meta.find(inner)),
+        found => found,
+    }
+}
+
+fn native_id(record: &Value<'_>, meta: &Value<'_>, columns: &Columns) -> Cell {
+    if columns.id_required {
+        return either(record, meta, &columns.id);
+    }
+    let usable = |value: Option<&Value<'_>>| {
+        value
+            .and_then(Value::as_scalar)
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned)
+    };
+    let of_record = ["digest", "doc_id"]
+        .iter()
+        .filter(|_| record.get("raw_content").is_some());
+    let found = of_record
+        .map(|name| usable(record.get(name)))
+        .chain(
+            ["arxiv_id", "content_hash"]
+                .iter()
+                .map(|name| usable(meta.get(name))),
+        )
+        .chain([question_id(meta), page_id(meta)])
+        .chain(
+            ["isbn", "short_book_title", "id"]
+                .iter()
+                .map(|name| usable(meta.get(name))),
+        )
+        .chain([usable(record.get("id"))])
+        .flatten()
+        .next();
+    found.map_or(Cell::Absent, Cell::Scalar)
+}
+
+/// `SITE/question_id`: questions are counted by site.
+fn question_id(meta: &Value<'_>) -> Option<String> {
+    let question = meta
+        .get("question_id")?
+        .as_scalar()
+        .filter(|id| !id.is_empty())?;
+    let site = meta
+        .get("url")
+        .and_then(Value::as_text)
+        .and_then(|url| url.split_once("://"))
+        .map(|parts| parts.1);
+    match site
+        .and_then(|rest| rest.split('/').next())
+        .filter(|host| !host.is_empty())
+    {
+        Some(host) => Some(format!("{host}/{question}")),
+        None => Some(question.to_owned()),
+    }
+}
+
+/// `URL@timestamp`: the same page is crawled more than once.
+fn page_id(meta: &Value<'_>) -> Option<String> {
+    let url = meta.get("url")?.as_text().filter(|url| !url.is_empty())?;
+    match meta
+        .get("timestamp")
+        .and_then(Value::as_scalar)
+        .filter(|time| !time.is_empty())
+    {
+        Some(time) => Some(format!("{url}@{time}")),
+        None => Some(url.to_owned()),
+    }
+}

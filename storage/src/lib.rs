@@ -1,0 +1,42 @@
+//! Objects, where they live, and the protocol that makes them exist: one small [`Store`] trait with its backends, and the
+//! put-if-absent commits, manifests and verification of a [`Workdir`]. It knows nothing of documents, recipes or stages'
+//! meaning, and it starts no thread.
+//!
+//! The promise kept here: work happens at least once, visible output exactly once. An object appears under its name
+//! complete or not at all, is never modified afterwards, and is believed only when its length and BLAKE3 agree with the
+//! commit, manifest or checkpoint that names it.
+
+pub mod contract;
+
+mod commit;
+mod counts;
+mod error;
+mod fault;
+mod key;
+mod local;
+mod manifest;
+mod memory;
+mod part;
+mod protocol;
+mod range;
+pub mod sealed;
+mod store;
+mod verify;
+mod workdir;
+
+pub use commit::{CommitOutcome, ObjectEntry, TaskCommit};
+pub use counts::{Counts, Imbalance, Tally};
+pub use error::StoreError;
+pub use fault::{Effect, Fault, FaultStore, Operation, Schedule};
+pub use key::{AttemptId, ETag, Key, MAX_KEY_BYTES, ObjectMeta, PutOutcome};
+pub use local::LocalStore;
+pub use manifest::StageManifest;
+pub use memory::MemoryStore;
+pub use part::PartWriter;
+pub use protocol::ProtocolError;
+pub use range::RangeReader;
+pub use store::{
+    LIST_PAGE, PUT_LIMIT_BYTES, Store, Upload, list_all, open_existing_store, open_store, preflight,
+};
+pub use verify::{Finding, Problem, Survey, VerifyReport};
+pub use workdir::Workdir;

@@ -1,0 +1,167 @@
+//! Files on their way to being objects: private, exclusive, locked by their writer for as long as it lives.
+//! The lock, which the system releases when a process ends in whatever way, is how a dead writer's file is known.
+
+use super::confine::Root;
+use crate::error::StoreError;
+use crate::key::AttemptId;
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// Tries to create a temporary file while others sweep the folder.
+const CREATE_ATTEMPTS: usize = 8;
+/// Bytes compared at a time.
+const COMPARE_BYTES: usize = 256 << 10;
+
+/// A temporary file; dropping it removes it.
+pub(super) struct Staged {
+    file: NamedTempFile,
+}
+
+/// What became of a staged file that was to get its name.
+pub(super) enum Placed {
+    /// It has the name now.
+    Created,
+    /// The name was taken; the file is handed back for comparison.
+    Exists(Staged),
+}
+
+impl Staged {
+    pub(super) fn create(root: &Root) -> Result<Self, StoreError> {
+        let folder = root.temporary();
+        let error =
+            |e| StoreError::from_io(folder.display().to_string(), "creating a temporary file", e);
+        for _ in 0..CREATE_ATTEMPTS {
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(error(e)),
+                _ => {}
+            }
+            confined(root, &folder)?;
+            let file = tempfile::Builder::new()
+                .prefix(&format!("{}.", AttemptId::generate()))
+                .permissions(Permissions::from_mode(0o600))
+                .tempfile_in(&folder)
+                .map_err(error)?;
+            match file.as_file().lock() {
+                Ok(()) => {}
+                // Without locks nobody sweeps either: `remove_stale` then finds no file that it may take.
+                Err(e) if e.kind() == io::ErrorKind::Unsupported => {}
+                Err(e) => return Err(error(e)),
+            }
+            // A sweep may have removed the file between its creation and its lock.
+            if file.as_file().metadata().map_err(error)?.nlink() > 0 {
+                return Ok(Self { file });
+            }
+        }
+        Err(error(io::Error::other("other processes keep removing it")))
+    }
+
+    pub(super) fn file_mut(&mut self) -> &mut File {
+        self.file.as_file_mut()
+    }
+
+    /// Syncs the file and gives it its name, unless that exists.
+    pub(super) fn place(self, path: &Path, mode: u32) -> io::Result<Placed> {
+        let file = self.file.as_file();
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        match self.file.persist_noclobber(path) {
+            Ok(_) => Ok(Placed::Created),
+            Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(Placed::Exists(Self { file: refused.file }))
+            }
+            Err(refused) => Err(refused.error),
+        }
+    }
+
+    /// Whether `other` streams exactly the bytes of this file.
+    pub(super) fn holds(&mut self, mut other: impl Read) -> io::Result<bool> {
+        let ours = self.file.as_file_mut();
+        ours.seek(SeekFrom::Start(0))?;
+        let (mut left, mut right) = (vec![0; COMPARE_BYTES], vec![0; COMPARE_BYTES]);
+        loop {
+            let length = fill(ours, &mut left)?;
+            if fill(&mut other, &mut right)? != length || left[..length] != right[..length] {
+                return Ok(false);
+            }
+            if length < COMPARE_BYTES {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads until the buffer is full or the stream ends.
+fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// The temporary folder must be a folder of the root itself, not a link to elsewhere.
+fn confined(root: &Root, folder: &Path) -> Result<(), StoreError> {
+    let name = || folder.display().to_string();
+    let metadata =
+        fs::symlink_metadata(folder).map_err(|e| StoreError::from_io(name(), "opening", e))?;
+    if metadata.is_dir() && folder.starts_with(root.path()) {
+        Ok(())
+    } else {
+        Err(StoreError::OutsideRoot { object: name() })
+    }
+}
+
+/// Removes the temporary files whose writers are no longer alive and returns their number.
+pub(super) fn remove_stale(root: &Root) -> Result<u64, StoreError> {
+    let folder = root.temporary();
+    let error = |e| StoreError::from_io(folder.display().to_string(), "sweeping", e);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(error(e)),
+    };
+    confined(root, &folder)?;
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry.map_err(error)?;
+        if entry.file_type().map_err(error)?.is_file() && is_abandoned(&entry.path()) {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => removed += 1,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(error(e)),
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// True when nobody holds the lock. A file that cannot be opened or locked is left alone.
+///
+/// The lock is released on return; its writer is dead, and nobody else writes to a file that exists already.
+fn is_abandoned(path: &Path) -> bool {
+    let Ok(file) = File::options().read(true).write(true).open(path) else {
+        return false;
+    };
+    match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
+    }
+}

@@ -1,0 +1,14 @@
+//! Models in the folder layout of Hugging Face: `config.json` and one or several safetensors files.
+//!
+//! The tensors are kept as they stand in the files: rotation is half-split natively, so no permutation exists
+//! here (llama2.c's files, which need one, are `llama2c`). Training state is `checkpoint`.
+
+mod config;
+mod digest;
+mod load;
+mod save;
+
+pub use config::{ConfigError, ModelConfig, SpecialTokens};
+pub use digest::weights_digest;
+pub use load::{HfError, HfModel, load, load_folder};
+pub use save::{FILE_LIMIT_BYTES, SaveError, save, write_weights};

@@ -1,0 +1,412 @@
+//! `config.json` and `generation_config.json`: what of Hugging Face's LLaMA configuration decides the arithmetic.
+//!
+//! A setting that would change the result and that this model does not have is refused, never ignored.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::shape::{Shape, ShapeError};
+
+/// Base of the rotation when a file names none: the first LLaMA-2 files.
+const DEFAULT_ROPE_THETA: f64 = 10_000.0;
+
+/// Ids of the tokens that begin and end a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpecialTokens {
+    /// Beginning of a text.
+    pub bos: Option<u32>,
+    /// End of a text.
+    pub eos: Option<u32>,
+}
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// Sizes and constants of the model.
+    pub shape: Shape,
+    /// Begin and end tokens.
+    pub tokens: SpecialTokens,
+}
+
+/// A configuration that this model cannot honour.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not the expected JSON.
+    #[error("config.json: not a configuration")]
+    Json(#[from] serde_json::Error),
+    /// A setting asks for another arithmetic.
+    #[error("config.json: {key}: {got}, expected {expected}; this model cannot be run exactly")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        got: String,
+        /// What is supported.
+        expected: String,
+    },
+    /// The sizes contradict each other.
+    #[error("config.json: impossible sizes")]
+    Shape(#[from] ShapeError),
+}
+
+/// The file as read: everything that changes the arithmetic, and nothing else.
+#[derive(Deserialize)]
+struct RawConfig {
+    model_type: String,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    vocab_size: usize,
+    max_position_embeddings: Option<usize>,
+    rms_norm_eps: Option<f64>,
+    rope_theta: Option<f64>,
+    rope_parameters: Option<RawRope>,
+    rope_scaling: Option<RawRope>,
+    tie_word_embeddings: Option<bool>,
+    hidden_act: Option<String>,
+    attention_bias: Option<bool>,
+    mlp_bias: Option<bool>,
+    sliding_window: Option<u64>,
+    bos_token_id: Option<Value>,
+    eos_token_id: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct RawRope {
+    rope_theta: Option<f64>,
+    #[serde(alias = "type")]
+    rope_type: Option<String>,
+    partial_rotary_factor: Option<f64>,
+}
+
+impl ModelConfig {
+    /// Reads and checks a `config.json`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for settings that this model would not compute exactly.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let raw: RawConfig = serde_json::from_slice(bytes)?;
+        require("model_type", &raw.model_type, "llama")?;
+        require(
+            "hidden_act",
+            raw.hidden_act.as_deref().unwrap_or("silu"),
+            "silu",
+        )?;
+        for (key, bias) in [
+            ("attention_bias", raw.attention_bias),
+            ("mlp_bias", raw.mlp_bias),
+        ] {
+            require(key, &bias.unwrap_or(false).to_string(), "false")?;
+        }
+        if let Some(window) = raw.sliding_window {
+            return Err(setting("sliding_window", &window, "null"));
+        }
+        let shape = Shape {
+            width: raw.hidden_size,
+            feed_forward: raw.intermediate_size,
+            layers: raw.num_hidden_layers,
+            heads: raw.num_attention_heads,
+            kv_heads: raw.num_key_value_heads.unwrap_or(raw.num_attention_heads),
+            vocabulary: raw.vocab_size,
+            // The defaults of the reference class, not of LLaMA-2: a file that relies on them means them.
+            max_positions: raw.max_position_embeddings.unwrap_or(2_048),
+            rope_theta: rope_theta(&raw)?,
+            norm_epsilon: raw.rms_norm_eps.unwrap_or(1e-6),
+            tied_embeddings: raw.tie_word_embeddings.unwrap_or(false),
+        };
+        shape.check()?;
+        if let Some(head_dim) = raw.head_dim.filter(|&width| width != shape.head_width()) {
+            return Err(setting("head_dim", &head_dim, &shape.head_width()));
+        }
+        let tokens = SpecialTokens {
+            bos: first_id(raw.bos_token_id.as_ref()),
+            eos: first_id(raw.eos_token_id.as_ref()),
+        };
+        Ok(Self { shape, tokens })
+    }
+
+    /// The configuration of a model of this crate, with nothing left to the defaults of a reader.
+    pub fn to_json(&self) -> Vec<u8> {
+        let shape = &self.shape;
+        let file = ConfigFile {
+            architectures: ["LlamaForCausalLM"],
+            attention_bias: false,
+            attention_dropout: 0.0,
+            bos_token_id: self.tokens.bos,
+            dtype: "float32",
+            eos_token_id: self.tokens.eos,
+            head_dim: shape.head_width(),
+            hidden_act: "silu",
+            hidden_size: shape.width,
+            initializer_range: 0.02,
+            intermediate_size: shape.feed_forward,
+            max_position_embeddings: shape.max_positions,
+            mlp_bias: false,
+            model_type: "llama",
+            num_attention_heads: shape.heads,
+            num_hidden_layers: shape.layers,
+            num_key_value_heads: shape.kv_heads,
+            rms_norm_eps: shape.norm_epsilon,
+            rope_parameters: RopeFile {
+                rope_theta: shape.rope_theta,
+                rope_type: "default",
+            },
+            rope_scaling: None,
+            rope_theta: shape.rope_theta,
+            tie_word_embeddings: shape.tied_embeddings,
+            torch_dtype: "float32",
+            use_cache: true,
+            vocab_size: shape.vocabulary,
+        };
+        pretty(&file)
+    }
+
+    /// `generation_config.json`: greedy by default, with the same begin and end tokens.
+    pub fn generation_json(&self) -> Vec<u8> {
+        let SpecialTokens { bos, eos } = self.tokens;
+        pretty(&GenerationFile {
+            bos_token_id: bos,
+            do_sample: false,
+            eos_token_id: eos,
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the file's own members")]
+struct ConfigFile {
+    architectures: [&'static str; 1],
+    attention_bias: bool,
+    attention_dropout: f64,
+    bos_token_id: Option<u32>,
+    dtype: &'static str,
+    eos_token_id: Option<u32>,
+    head_dim: usize,
+    hidden_act: &'static str,
+    hidden_size: usize,
+    initializer_range: f64,
+    intermediate_size: usize,
+    max_position_embeddings: usize,
+    mlp_bias: bool,
+    model_type: &'static str,
+    num_attention_heads: usize,
+    num_hidden_layers: usize,
+    num_key_value_heads: usize,
+    rms_norm_eps: f64,
+    rope_parameters: RopeFile,
+    rope_scaling: Option<RopeFile>,
+    rope_theta: f64,
+    tie_word_embeddings: bool,
+    torch_dtype: &'static str,
+    use_cache: bool,
+    vocab_size: usize,
+}
+
+#[derive(Serialize)]
+struct RopeFile {
+    rope_theta: f64,
+    rope_type: &'static str,
+}
+
+#[derive(Serialize)]
+struct GenerationFile {
+    bos_token_id: Option<u32>,
+    do_sample: bool,
+    eos_token_id: Option<u32>,
+}
+
+/// The base of the rotation from its three places: `rope_parameters`, the top level, or nowhere.
+fn rope_theta(raw: &RawConfig) -> Result<f64, ConfigError> {
+    for rope in [&raw.rope_parameters, &raw.rope_scaling]
+        .into_iter()
+        .flatten()
+    {
+        require(
+            "rope type",
+            rope.rope_type.as_deref().unwrap_or("default"),
+            "default",
+        )?;
+        if let Some(factor) = rope
+            .partial_rotary_factor
+            .filter(|&factor| (factor - 1.0).abs() > f64::EPSILON)
+        {
+            return Err(setting("partial_rotary_factor", &factor, "1"));
+        }
+    }
+    let nested = raw
+        .rope_parameters
+        .as_ref()
+        .and_then(|rope| rope.rope_theta);
+    if let (Some(nested), Some(top)) = (nested, raw.rope_theta)
+        && nested.to_bits() != top.to_bits()
+    {
+        return Err(setting(
+            "rope_theta",
+            &top,
+            &format!("{nested} as in rope_parameters"),
+        ));
+    }
+    Ok(nested.or(raw.rope_theta).unwrap_or(DEFAULT_ROPE_THETA))
+}
+
+/// A token id, or the first of a list of them.
+fn first_id(value: Option<&Value>) -> Option<u32> {
+    let value = value?;
+    let id = value
+        .as_u64()
+        .or_else(|| value.as_array()?.first()?.as_u64())?;
+    u32::try_from(id).ok()
+}
+
+fn require(key: &'static str, got: &str, expected: &str) -> Result<(), ConfigError> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(setting(key, &got, expected))
+    }
+}
+
+fn setting(
+    key: &'static str,
+    got: &impl ToString,
+    expected: &(impl ToString + ?Sized),
+) -> ConfigError {
+    ConfigError::Setting {
+        key,
+        got: got.to_string(),
+        expected: expected.to_string(),
+    }
+}
+
+fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes =
+        serde_json::to_vec_pretty(value).expect("a struct of numbers and strings is JSON");
+    bytes.push(b'\n');
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::{ModelConfig, SpecialTokens};
+    use crate::shape::Shape;
+
+    fn llama_2(extra: &str) -> String {
+        format!(
+            r#"{{"model_type":"llama","hidden_size":4096,"intermediate_size":11008,"num_hidden_layers":32,
+            "num_attention_heads":32,"vocab_size":32000,"max_position_embeddings":4096,"rms_norm_eps":1e-05,
+            "bos_token_id":1,"eos_token_id":[2,3],"hidden_act":"silu","pretraining_tp":1{extra}}}"#
+        )
+    }
+
+    fn refused(extra: &str) -> String {
+        let error = ModelConfig::parse(llama_2(extra).as_bytes()).unwrap_err();
+        let cause = error.source().map(ToString::to_string);
+        format!("{error}: {}", cause.unwrap_or_default())
+    }
+
+    #[test]
+    fn llama_2_as_first_published() {
+        let config = ModelConfig::parse(llama_2("").as_bytes()).unwrap();
+        assert_eq!(config.shape, Shape::named("llama-2-7b", 32_000).unwrap());
+        assert_eq!(
+            config.tokens,
+            SpecialTokens {
+                bos: Some(1),
+                eos: Some(2)
+            }
+        );
+    }
+
+    #[test]
+    fn rope_theta_is_found_in_its_three_places() {
+        let check = |extra: &str, expected: f64| {
+            let got = ModelConfig::parse(llama_2(extra).as_bytes())
+                .unwrap()
+                .shape
+                .rope_theta;
+            assert!((got - expected).abs() < f64::EPSILON, "{extra}: {got}");
+        };
+        check("", 10_000.0);
+        check(r#","rope_theta":500000.0"#, 500_000.0);
+        check(
+            r#","rope_parameters":{"rope_theta":1000000.0,"rope_type":"default"}"#,
+            1_000_000.0,
+        );
+        check(
+            r#","rope_theta":5.0,"rope_parameters":{"rope_theta":5.0,"rope_type":"default"}"#,
+            5.0,
+        );
+        check(r#","rope_theta":5.0,"rope_scaling":null"#, 5.0);
+        let message = refused(r#","rope_theta":5.0,"rope_parameters":{"rope_theta":6.0}"#);
+        assert!(
+            message.contains("rope_theta: 5, expected 6 as in rope_parameters"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn settings_that_change_the_arithmetic_are_refused() {
+        for (extra, key) in [
+            (
+                r#","rope_scaling":{"type":"linear","factor":2.0}"#,
+                "rope type: linear",
+            ),
+            (
+                r#","rope_parameters":{"rope_type":"llama3","rope_theta":5e5}"#,
+                "rope type: llama3",
+            ),
+            (
+                r#","rope_parameters":{"partial_rotary_factor":0.5}"#,
+                "partial_rotary_factor",
+            ),
+            (r#","attention_bias":true"#, "attention_bias"),
+            (r#","mlp_bias":true"#, "mlp_bias"),
+            (r#","sliding_window":4096"#, "sliding_window"),
+            (r#","head_dim":64"#, "head_dim: 64, expected 128"),
+            (r#","num_key_value_heads":5"#, "kv_heads"),
+        ] {
+            let message = refused(extra);
+            assert!(message.contains(key), "{extra}: {message}");
+        }
+        let other = llama_2("").replace("\"llama\"", "\"mistral\"");
+        assert!(ModelConfig::parse(other.as_bytes()).is_err());
+        let gelu = llama_2("").replace("silu", "gelu");
+        assert!(ModelConfig::parse(gelu.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for (name, tied, tokens) in [
+            (
+                "tiny",
+                true,
+                SpecialTokens {
+                    bos: Some(1),
+                    eos: Some(2),
+                },
+            ),
+            (
+                "llama-2-70b",
+                false,
+                SpecialTokens {
+                    bos: None,
+                    eos: None,
+                },
+            ),
+        ] {
+            let shape = Shape {
+                tied_embeddings: tied,
+                rope_theta: 5e5,
+                ..Shape::named(name, 777).unwrap()
+            };
+            let config = ModelConfig { shape, tokens };
+            assert_eq!(ModelConfig::parse(&config.to_json()).unwrap(), config);
+            assert!(config.generation_json().ends_with(b"}\n"));
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Training and generation of `LLaMA` models: exact mathematics, hand-written forward and backward, on the processor.
+//!
+//! A [`Shape`] gives a [`Layout`] of named tensors; [`Parameters`] hold weights, gradients or moments of it; a [`Model`]
+//! computes loss and gradients of a [`Batch`] in a [`Workspace`] that is allocated once. There is no autograd and no tensor
+//! library, and no result depends on the number of threads. The crate knows nothing of text, corpora or recipes.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod generation;
+pub mod guard;
+pub mod hf;
+pub mod llama2c;
+pub mod lora;
+pub mod model;
+pub mod ops;
+pub mod optimizer;
+pub mod parameters;
+pub mod random;
+pub mod real;
+pub mod schedule;
+pub mod sequence_source;
+pub mod shape;
+pub mod trainer;
+
+pub use batch::{Batch, BatchError, SegmentSpan, SequenceParts};
+pub use generation::{ContinuationScore, Decoder, Finish, Generated, GenerationError, GreedyLimits};
+pub use lora::{AdapterParameters, Adapters, DropoutKey, LoraError, LoraSpec, Merged, Target, merge};
+pub use model::{Gradients, LossSum, Model, SourceLoss, Workspace};
+pub use parameters::{Layout, Parameters, TensorSpec};
+pub use real::Real;
+pub use sequence_source::{SequenceSource, SourceError};
+pub use shape::{Shape, ShapeError};
+pub use trainer::{TrainError, TrainJob, TrainOutcome, TrainSpec, train};

@@ -1,0 +1,232 @@
+//! The floating-point widths that the model computes in: `f32` for training, `f64` for gradient checks.
+//!
+//! Nothing here allocates or depends on the processor: `f32`'s exponential is a fixed sequence of IEEE additions and
+//! multiplications, so it gives the same bits on every machine and vectorises in plain loops.
+
+use std::fmt::{Debug, Display};
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+
+mod sealed {
+    /// Keeps [`super::Real`] to the two widths that the matrix product has a kernel for.
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// The raw matrix product of one width: `C = alpha A B + beta C` on pointers with row and column strides, in the order
+/// `m, k, n, alpha, a, a rows, a columns, b, b rows, b columns, beta, c, c rows, c columns`.
+/// Called only by `ops::gemm`, which checks every extent first.
+pub type GemmFunction<R> = unsafe fn(
+    usize,
+    usize,
+    usize,
+    R,
+    *const R,
+    isize,
+    isize,
+    *const R,
+    isize,
+    isize,
+    R,
+    *mut R,
+    isize,
+    isize,
+);
+
+/// A floating-point width: implemented by `f32` and `f64` alone.
+pub trait Real:
+    Copy
+    + Default
+    + PartialEq
+    + PartialOrd
+    + Debug
+    + Display
+    + Send
+    + Sync
+    + Sum
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+    + sealed::Sealed
+    + 'static
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// Minus infinity, the start of every maximum.
+    const NEG_INFINITY: Self;
+    /// `"f32"` or `"f64"`.
+    const NAME: &'static str;
+    /// The matrix product of this width.
+    const GEMM: GemmFunction<Self>;
+
+    /// The nearest value of this width.
+    fn from_f64(value: f64) -> Self;
+    /// Exact.
+    fn to_f64(self) -> f64;
+    /// e to the power of `self`; 0 far below the smallest normal number, infinity above the largest.
+    #[must_use]
+    fn exp(self) -> Self;
+    /// The square root, correctly rounded.
+    #[must_use]
+    fn sqrt(self) -> Self;
+    /// Whether the value is neither infinite nor NaN.
+    fn is_finite(self) -> bool;
+
+    /// The larger of the two; `self` when `other` is NaN.
+    #[must_use]
+    fn maximum(self, other: Self) -> Self {
+        if other > self { other } else { self }
+    }
+
+    /// The absolute value.
+    #[must_use]
+    fn absolute(self) -> Self {
+        if self < Self::ZERO { -self } else { self }
+    }
+}
+
+impl Real for f32 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+    const NEG_INFINITY: Self = f32::NEG_INFINITY;
+    const NAME: &'static str = "f32";
+    const GEMM: GemmFunction<Self> = matrixmultiply::sgemm;
+
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline]
+    fn exp(self) -> Self {
+        exp_f32(self)
+    }
+
+    #[inline]
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
+    }
+
+    #[inline]
+    fn is_finite(self) -> bool {
+        f32::is_finite(self)
+    }
+}
+
+impl Real for f64 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+    const NEG_INFINITY: Self = f64::NEG_INFINITY;
+    const NAME: &'static str = "f64";
+    const GEMM: GemmFunction<Self> = matrixmultiply::dgemm;
+
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+
+    fn to_f64(self) -> f64 {
+        self
+    }
+
+    #[inline]
+    fn exp(self) -> Self {
+        f64::exp(self)
+    }
+
+    #[inline]
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
+
+    #[inline]
+    fn is_finite(self) -> bool {
+        f64::is_finite(self)
+    }
+}
+
+/// ln 2 in two parts: the high one has 9 bits, so that its product with a whole exponent below 2^15 is exact.
+const LN2_HIGH: f32 = 355.0 / 512.0;
+const LN2_LOW: f32 = -2.121_944_4e-4;
+/// Adding and subtracting 1.5 x 2^23 rounds a float below 2^22 to a whole number (to even at ties).
+const ROUND: f32 = 12_582_912.0;
+
+/// e^x without branches: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial of degree 7 in r (Taylor, error below 6e-9
+/// relative, under a tenth of a float's spacing), times 2^n in two factors so that the whole range is covered.
+#[inline]
+fn exp_f32(x: f32) -> f32 {
+    // Beyond these bounds the result is 0 or infinity anyway; NaN passes both comparisons unchanged.
+    let x = if x > 89.0 { 89.0 } else { x };
+    let x = if x < -104.0 { -104.0 } else { x };
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    let p = 1.0 / 5040.0;
+    let p = p * r + 1.0 / 720.0;
+    let p = p * r + 1.0 / 120.0;
+    let p = p * r + 1.0 / 24.0;
+    let p = p * r + 1.0 / 6.0;
+    let p = p * r + 0.5;
+    let p = p * (r * r) + r + 1.0;
+    // The low bits of `rounded` are n, whole and within -151..=129: half of it, rounded down, and the rest are each a
+    // normal exponent. For NaN they are anything, and p is NaN. Wrapping, so that the loop stays free of checks.
+    let n = (rounded.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let half = n >> 1;
+    let first = f32::from_bits((half.wrapping_add(127) as u32) << 23);
+    let second = f32::from_bits((n.wrapping_sub(half).wrapping_add(127) as u32) << 23);
+    p * first * second
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Real, exp_f32};
+
+    #[test]
+    fn exp_is_within_two_spacings_of_the_f64_value() {
+        let mut worst = 0.0_f64;
+        for step in 0..2_000_000 {
+            let x = -87.0 + 175.5 * (f64::from(step) / 2_000_000.0);
+            let x = x as f32;
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp_f32(x)) - exact).abs() / exact);
+        }
+        // A float's spacing is 2^-23 = 1.19e-7 relative; the polynomial's additions and the last two products each
+        // round once (half a spacing).
+        assert!(worst < 2.4e-7, "worst relative error {worst}");
+    }
+
+    #[test]
+    fn exp_covers_the_whole_line() {
+        let check = |x: f32, expected: f32| {
+            assert_eq!(exp_f32(x).to_bits(), expected.to_bits(), "exp({x})");
+        };
+        check(0.0, 1.0);
+        check(-0.0, 1.0);
+        check(f32::NEG_INFINITY, 0.0);
+        check(f32::INFINITY, f32::INFINITY);
+        check(1000.0, f32::INFINITY);
+        check(-1000.0, 0.0);
+        assert!(exp_f32(f32::NAN).is_nan());
+        assert!(exp_f32(-100.0) > 0.0, "subnormal results are kept");
+    }
+
+    #[test]
+    fn maximum_and_absolute() {
+        assert_eq!(Real::maximum(1.0_f64, 2.0).to_bits(), 2.0_f64.to_bits());
+        assert_eq!(
+            Real::maximum(1.0_f32, f32::NAN).to_bits(),
+            1.0_f32.to_bits()
+        );
+        assert_eq!(Real::absolute(-3.5_f32).to_bits(), 3.5_f32.to_bits());
+    }
+}

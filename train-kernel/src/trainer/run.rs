@@ -1,0 +1,339 @@
+//! The loop over steps: resume, measure, checkpoint, stop.
+
+use std::sync::Arc;
+
+use mellama_storage::Workdir;
+
+use super::heldout::Heldout;
+use super::job::{Hooks, TrainError, TrainJob, TrainOutcome, check_layout};
+use super::record::{MetricLine, decode_lines};
+use super::save::Saver;
+use super::spec::Kind;
+use super::step::{Plan, State};
+use super::trainee::Trainee;
+use crate::checkpoint::{
+    CheckpointError, CheckpointManifest, Digests, Found, newest, open_tensors, read_file,
+};
+use crate::model::{Model, Workspace};
+use crate::optimizer::AdamW;
+use crate::parameters::{Layout, Parameters};
+use crate::sequence_source::{SequenceSource, TrainingOrder};
+
+/// Trains, from the newest complete checkpoint of the work folder if there is one, until the last step or until the
+/// hooks ask to stop. A finished run is not repeated.
+///
+/// # Errors
+/// [`TrainError`]; whatever was checkpointed before stays and is where the next call goes on.
+///
+/// # Panics
+/// Never: a loop over at least one step ends with a checkpoint or an error.
+pub fn train(
+    mut job: TrainJob,
+    data: &dyn SequenceSource,
+    heldout: Option<&Heldout<'_>>,
+    workdir: &Workdir,
+    hooks: &mut dyn Hooks,
+) -> Result<TrainOutcome, TrainError> {
+    job.spec.check()?;
+    if data.is_empty() {
+        return Err(TrainError::NoSequences);
+    }
+    let model = Model::new(job.base.model.shape.clone())?;
+    check_layout(model.shape(), &job.base.model.parameters)?;
+    let base = std::mem::replace(
+        &mut job.base.model.parameters,
+        Parameters::zeros(Arc::new(Layout::from_tensors([]))),
+    );
+    let total_steps = job.spec.total_steps(data.len());
+    let digests = Digests {
+        settings: job.spec.digest(job.kind, job.seed, total_steps),
+        data: job.data_digest.clone(),
+        base: job.base.model.digest.clone(),
+    };
+    let found = newest(workdir, job.kind)?;
+    if let Some(found) = &found {
+        check_same_run(&found.manifest, &digests, total_steps)?;
+    }
+    let plan = Plan {
+        job: &job,
+        data,
+        order: TrainingOrder {
+            sequences: data.len(),
+            seed: job.seed,
+        },
+        schedule: job.spec.schedule(total_steps),
+        total_positions: job.spec.total_positions(data.len()),
+        model,
+    };
+    let saver = Saver {
+        plan: &plan,
+        workdir,
+        digests,
+        total_steps,
+    };
+    if let Some(done) = found.as_ref().filter(|found| found.manifest.is_final()) {
+        let lines = read_metrics(workdir, &done.manifest)?;
+        return Ok(outcome(done, Some(total_steps), &lines));
+    }
+    let mut run = Run {
+        saver,
+        heldout,
+        lines: Vec::new(),
+        state: start(&plan, base)?,
+        last: found,
+    };
+    let resumed_from = run.resume()?;
+    hooks.on_start(run.state.step, total_steps);
+    run.go(hooks)?;
+    let last = run
+        .last
+        .as_ref()
+        .expect("a run ends with a checkpoint or an error");
+    Ok(outcome(last, resumed_from, &run.lines))
+}
+
+struct Run<'a> {
+    saver: Saver<'a>,
+    heldout: Option<&'a Heldout<'a>>,
+    /// Records since the last scheduled checkpoint.
+    lines: Vec<MetricLine>,
+    state: State,
+    last: Option<Found>,
+}
+
+impl Run<'_> {
+    /// Takes weights, moments and counters from the checkpoint found, if there is one.
+    fn resume(&mut self) -> Result<Option<u64>, TrainError> {
+        let Some(Found { manifest, .. }) = &self.last else {
+            return Ok(None);
+        };
+        let workdir = self.saver.workdir;
+        let weights = if manifest.lora.is_some() {
+            "adapter_model.safetensors"
+        } else {
+            "model.safetensors"
+        };
+        read_tensors(
+            workdir,
+            manifest,
+            weights,
+            "",
+            self.state.trainee.weights_mut(),
+        )?;
+        let mut moments = self.state.gradients.zeros_like();
+        read_tensors(
+            workdir,
+            manifest,
+            "optimizer.safetensors",
+            "first.",
+            &mut moments,
+        )?;
+        let first = std::mem::replace(
+            &mut moments.data,
+            vec![0.0; self.state.gradients.data.len()],
+        );
+        read_tensors(
+            workdir,
+            manifest,
+            "optimizer.safetensors",
+            "second.",
+            &mut moments,
+        )?;
+        self.state
+            .optimizer
+            .restore(first, moments.data, manifest.updates)?;
+        self.state.guard = manifest.guard.clone();
+        self.state.step = manifest.step;
+        // A checkpoint off the schedule was made by a stop; its records belong to the next scheduled one.
+        if !self.saver.is_scheduled(manifest.step) {
+            self.lines = read_metrics(workdir, manifest)?;
+        }
+        Ok(Some(manifest.step))
+    }
+
+    fn go(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
+        if self.state.step == 0 && self.saver.plan.job.spec.heldout_every > 0 {
+            self.measure(hooks)?;
+        }
+        while self.state.step < self.saver.total_steps {
+            let record = self.saver.plan.run_step(&mut self.state)?;
+            hooks.on_step(&record);
+            self.lines.push(MetricLine::Step(record));
+            if self.is_measured(self.state.step) {
+                self.measure(hooks)?;
+            }
+            let stop = hooks.should_stop() && self.state.step < self.saver.total_steps;
+            if stop || self.saver.is_scheduled(self.state.step) {
+                self.last = Some(self.saver.save(&mut self.state, &self.lines, hooks)?);
+            }
+            if stop {
+                return Ok(());
+            }
+            if self.saver.is_scheduled(self.state.step) && self.state.step < self.saver.total_steps
+            {
+                self.lines.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether held-out loss is measured after this many steps.
+    fn is_measured(&self, step: u64) -> bool {
+        let every = self.saver.plan.job.spec.heldout_every;
+        step == self.saver.total_steps || (every > 0 && step.is_multiple_of(every))
+    }
+
+    fn measure(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
+        let Some(heldout) = self.heldout else {
+            return Ok(());
+        };
+        let plan = self.saver.plan;
+        let State {
+            trainee,
+            workspace,
+            step,
+            ..
+        } = &mut self.state;
+        let record = heldout.measure(
+            &plan.model,
+            trainee,
+            workspace,
+            plan.job.spec.micro_batch_sequences,
+            *step,
+        )?;
+        hooks.on_heldout(&record);
+        self.lines.push(MetricLine::Heldout(record));
+        Ok(())
+    }
+}
+
+/// The state before the first step.
+fn start(plan: &Plan<'_>, base: Parameters<f32>) -> Result<State, TrainError> {
+    let spec = &plan.job.spec;
+    let trainee = Trainee::new(&plan.model, base, spec.lora.as_ref(), plan.job.seed)?;
+    let gradients = trainee.weights().zeros_like();
+    let optimizer = AdamW::new(spec.adamw(), trainee.decay_ranges());
+    let length = plan.data.sequence(0)?.tokens.len();
+    let micro = spec
+        .micro_batch_sequences
+        .min(spec.batch_sequences)
+        .min(plan.total_positions);
+    let workspace = Workspace::new(plan.model.shape(), micro as usize, length);
+    Ok(State {
+        trainee,
+        optimizer,
+        guard: crate::guard::Guard::default(),
+        gradients,
+        workspace,
+        step: 0,
+    })
+}
+
+/// Refuses checkpoints of another run.
+fn check_same_run(
+    found: &CheckpointManifest,
+    wanted: &Digests,
+    total_steps: u64,
+) -> Result<(), TrainError> {
+    let steps = (found.total_steps.to_string(), total_steps.to_string());
+    let pairs = [
+        ("steps", &steps.0, &steps.1),
+        ("settings", &found.digests.settings, &wanted.settings),
+        ("data", &found.digests.data, &wanted.data),
+        ("base weights", &found.digests.base, &wanted.base),
+    ];
+    for (what, there, here) in pairs {
+        if there != here {
+            let folder = found.folder();
+            return Err(TrainError::OtherRun {
+                folder,
+                what,
+                found: there.clone(),
+                wanted: here.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn read_tensors(
+    workdir: &Workdir,
+    manifest: &CheckpointManifest,
+    file: &str,
+    prefix: &str,
+    into: &mut Parameters<f32>,
+) -> Result<(), CheckpointError> {
+    let mut tensors = open_tensors(workdir, manifest, file)?;
+    let layout = Arc::clone(&into.layout);
+    for tensor in layout.tensors() {
+        let out = &mut into.data[tensor.range()];
+        let read = tensors.read(&format!("{prefix}{}", tensor.name), &tensor.shape, out);
+        read.map_err(|source| CheckpointError::Tensors {
+            folder: manifest.folder(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+fn read_metrics(
+    workdir: &Workdir,
+    manifest: &CheckpointManifest,
+) -> Result<Vec<MetricLine>, CheckpointError> {
+    let bytes = read_file(workdir, manifest, "metrics.jsonl")?;
+    let key = format!("{}/metrics.jsonl", manifest.folder());
+    decode_lines(&bytes).map_err(|error| CheckpointError::Content {
+        key,
+        problem: error.to_string(),
+    })
+}
+
+fn outcome(last: &Found, resumed_from: Option<u64>, lines: &[MetricLine]) -> TrainOutcome {
+    let manifest = &last.manifest;
+    let folder = manifest.folder();
+    let model_folder = match manifest.lora {
+        None => Some(folder.clone()),
+        Some(_) => manifest
+            .entry("merged/config.json")
+            .map(|_| format!("{folder}/merged")),
+    };
+    let step = |line: &MetricLine| {
+        if let MetricLine::Step(record) = line {
+            Some(record.clone())
+        } else {
+            None
+        }
+    };
+    let heldout = |line: &MetricLine| {
+        if let MetricLine::Heldout(record) = line {
+            Some(record.clone())
+        } else {
+            None
+        }
+    };
+    TrainOutcome {
+        step: manifest.step,
+        total_steps: manifest.total_steps,
+        resumed_from,
+        folder,
+        model_folder,
+        manifest_digest: last.digest.clone(),
+        last_step: lines.iter().rev().find_map(step),
+        last_heldout: lines.iter().rev().find_map(heldout),
+        skipped_steps: manifest.guard.skipped.len() as u64,
+    }
+}
+
+impl Saver<'_> {
+    /// Whether a checkpoint belongs after this many steps whether or not the run is asked to stop.
+    pub(super) fn is_scheduled(&self, step: u64) -> bool {
+        step > 0
+            && (step == self.total_steps
+                || step.is_multiple_of(self.plan.job.spec.checkpoint_every))
+    }
+
+    /// The folder of metrics, beside the checkpoints so that pruning leaves them.
+    pub(super) fn metrics_key(kind: Kind, step: u64) -> String {
+        format!("metrics/{}-{step:08}.jsonl", kind.as_str())
+    }
+}

@@ -1,0 +1,212 @@
+//! Which files a checkpoint of a run holds, and their contents.
+//!
+//! A checkpoint of all weights is a model folder that loads by itself. One of adapters is a PEFT folder; the last one
+//! has the merged model in a folder of its own, so that no reader takes the adapters for part of it.
+
+use mellama_storage::{PartWriter, Workdir};
+use serde::Serialize;
+
+use super::job::{CheckpointInfo, Hooks, TrainError};
+use super::record::{MetricLine, encode_lines};
+use super::step::{Plan, State};
+use crate::checkpoint::tensor_file::{TensorFileError, write_header, write_values};
+use crate::checkpoint::{
+    CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Found, prune, publish,
+};
+use crate::hf::{ModelConfig, write_weights};
+use crate::lora::{Adapters, LoraSpec, merge};
+use crate::parameters::Parameters;
+
+/// Writes the checkpoints of one run.
+pub(super) struct Saver<'a> {
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) workdir: &'a Workdir,
+    pub(super) digests: Digests,
+    pub(super) total_steps: u64,
+}
+
+/// `adapter_config.json` as PEFT reads it.
+#[derive(Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the file's own members")]
+struct AdapterConfig<'a> {
+    base_model_name_or_path: &'a str,
+    bias: &'static str,
+    fan_in_fan_out: bool,
+    inference_mode: bool,
+    init_lora_weights: bool,
+    lora_alpha: f64,
+    lora_dropout: f64,
+    modules_to_save: Option<Vec<String>>,
+    peft_type: &'static str,
+    r: usize,
+    target_modules: Vec<&'a str>,
+    task_type: &'static str,
+    use_rslora: bool,
+}
+
+impl Saver<'_> {
+    /// Writes the checkpoint after `state.step` steps and drops those that are no longer kept.
+    pub(super) fn save(
+        &self,
+        state: &mut State,
+        lines: &[MetricLine],
+        hooks: &mut dyn Hooks,
+    ) -> Result<Found, TrainError> {
+        let (job, step) = (self.plan.job, state.step);
+        let mut writer = CheckpointWriter::new(self.workdir, job.kind, step);
+        match &state.trainee.adapters {
+            None => self.put_model(&mut writer, "", &state.trainee.base)?,
+            Some(adapters) => self.put_adapters(&mut writer, adapters)?,
+        }
+        let tensors = state.trainee.weights().layout.tensors().len() as u64;
+        writer.put("optimizer.safetensors", 2 * tensors, &|part| {
+            write_moments(part, state)
+        })?;
+        if let Some(adapters) = state
+            .trainee
+            .adapters
+            .as_ref()
+            .filter(|_| step == self.total_steps)
+        {
+            let merged = merge(self.plan.model.shape(), &state.trainee.base, adapters)?;
+            self.put_model(&mut writer, "merged/", &merged.parameters)?;
+        }
+        let metrics = encode_lines(lines);
+        writer.put_bytes("metrics.jsonl", lines.len() as u64, &metrics)?;
+        if self.is_scheduled(step) {
+            // Where pruning does not reach them.
+            publish(
+                self.workdir,
+                &Self::metrics_key(job.kind, step),
+                lines.len() as u64,
+                &metrics,
+            )?;
+        }
+        let (manifest, digest) = writer.finish(self.manifest(state))?;
+        hooks.on_checkpoint(&CheckpointInfo {
+            step,
+            folder: manifest.folder(),
+        });
+        if let Some(keep) = job.spec.keep_last {
+            prune(self.workdir, job.kind, step, keep)?;
+        }
+        Ok(Found { manifest, digest })
+    }
+
+    fn manifest(&self, state: &State) -> CheckpointManifest {
+        let (plan, job) = (self.plan, self.plan.job);
+        let position = plan.positions(state.step).start.min(plan.total_positions);
+        CheckpointManifest {
+            format: FORMAT_VERSION,
+            kind: job.kind,
+            step: state.step,
+            total_steps: self.total_steps,
+            updates: state.optimizer.updates(),
+            cursor: Cursor {
+                position,
+                epoch: plan.order.epoch(position),
+                index: position % plan.order.sequences,
+            },
+            seed: job.seed,
+            sensitivity: job.sensitivity.clone(),
+            digests: self.digests.clone(),
+            shape: plan.model.shape().clone(),
+            lora: job.spec.lora.clone(),
+            guard: state.guard.clone(),
+            objects: Vec::new(),
+        }
+    }
+
+    /// Weights, configuration and tokenizer files of a model that loads by itself, under `prefix` in the checkpoint.
+    fn put_model(
+        &self,
+        writer: &mut CheckpointWriter<'_>,
+        prefix: &str,
+        parameters: &Parameters<f32>,
+    ) -> Result<(), TrainError> {
+        let base = &self.plan.job.base.model;
+        let config = ModelConfig {
+            shape: base.shape.clone(),
+            tokens: base.tokens,
+        };
+        let weights = "model.safetensors";
+        let tensors = parameters.layout.tensors().len() as u64;
+        writer.put(&format!("{prefix}{weights}"), tensors, &|part| {
+            write_weights(weights, part, parameters)
+        })?;
+        writer.put_bytes(&format!("{prefix}config.json"), 1, &config.to_json())?;
+        writer.put_bytes(
+            &format!("{prefix}generation_config.json"),
+            1,
+            &config.generation_json(),
+        )?;
+        for file in &self.plan.job.tokenizer_files {
+            writer.put_bytes(&format!("{prefix}{}", file.name), 1, &file.bytes)?;
+        }
+        Ok(())
+    }
+
+    fn put_adapters(
+        &self,
+        writer: &mut CheckpointWriter<'_>,
+        adapters: &Adapters<f32>,
+    ) -> Result<(), TrainError> {
+        let (weights, parameters) = ("adapter_model.safetensors", &adapters.parameters);
+        let tensors = parameters.layout.tensors().len() as u64;
+        writer.put(weights, tensors, &|part| {
+            write_weights(weights, part, parameters)
+        })?;
+        let config = adapter_config(&adapters.spec, &self.plan.job.base.name);
+        writer.put_bytes("adapter_config.json", 1, &config)?;
+        Ok(())
+    }
+}
+
+/// PEFT's configuration of these adapters; module names without their parent, as PEFT matches them.
+fn adapter_config(spec: &LoraSpec, base: &str) -> Vec<u8> {
+    let name = |module: &'static str| module.rsplit('.').next().unwrap_or(module);
+    let config = AdapterConfig {
+        base_model_name_or_path: base,
+        bias: "none",
+        fan_in_fan_out: false,
+        inference_mode: true,
+        init_lora_weights: true,
+        lora_alpha: spec.alpha,
+        lora_dropout: spec.dropout,
+        modules_to_save: None,
+        peft_type: "LORA",
+        r: spec.rank,
+        target_modules: spec
+            .targets
+            .iter()
+            .map(|target| name(target.module()))
+            .collect(),
+        task_type: "CAUSAL_LM",
+        use_rslora: false,
+    };
+    let mut bytes = serde_json::to_vec_pretty(&config).expect("numbers and names are JSON");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Both moments in one file, named after the tensors they belong to.
+fn write_moments(part: &mut PartWriter, state: &State) -> Result<(), TensorFileError> {
+    let file = "optimizer.safetensors";
+    let layout = &state.trainee.weights().layout;
+    let named = |prefix: &str| {
+        layout
+            .tensors()
+            .iter()
+            .map(|t| format!("{prefix}{}", t.name))
+            .collect::<Vec<_>>()
+    };
+    let names = [named("first."), named("second.")];
+    let header: Vec<(&str, &[usize])> = names
+        .iter()
+        .flat_map(|names| names.iter().zip(layout.tensors()))
+        .map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
+        .collect();
+    write_header(file, part, &header, &[("format", "mellama-moments-1")])?;
+    write_values(file, part, state.optimizer.first())?;
+    write_values(file, part, state.optimizer.second())
+}
