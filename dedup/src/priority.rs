@@ -22,12 +22,19 @@ pub(crate) fn by_priority(entries: &[Entry]) -> Vec<u32> {
     order
 }
 
-/// Of the entries with one id all but the newest; of equal versions the first given is kept.
+/// Of the entries with one id all but the newest; of equal versions the first given is kept. Where the texts are equal too,
+/// the rule is `exact`: two records without an id of their own are one id when their texts are one.
 pub(crate) fn same_ids(entries: &[Entry]) -> Vec<Removal> {
     let mut order = indexes(entries);
     order.par_sort_unstable_by(|&a, &b| by_id(entries, a, b));
     let equal = |a: &u32, b: &u32| entries[*a as usize].id == entries[*b as usize].id;
-    removals(order.chunk_by(equal), Rule::SameId)
+    let mut found = removals(order.chunk_by(equal), Rule::SameId);
+    for removal in &mut found {
+        if entries[removal.dropped].sketch.exact == entries[removal.kept].sketch.exact {
+            removal.rule = Rule::Exact;
+        }
+    }
+    found
 }
 
 /// Of the entries with one exact hash all but the preferred. `order` holds indexes by priority.

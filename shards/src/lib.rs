@@ -5,6 +5,7 @@
 pub mod apportion;
 pub mod chunks;
 mod columns;
+mod continuity;
 mod error;
 pub mod format;
 pub mod interleave;
@@ -17,11 +18,12 @@ pub mod page_checksums;
 mod page_headers;
 pub mod reader;
 mod row_group;
+mod run_index;
 pub mod run_reader;
 pub mod runs;
 pub mod sequence;
-pub mod template;
 pub mod set;
+pub mod template;
 #[cfg(test)]
 mod testing;
 pub mod tokenizer;

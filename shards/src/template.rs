@@ -48,9 +48,13 @@ impl Template {
     pub fn prompt(self, system: Option<&str>, user: &str) -> String {
         match (self, system) {
             (Template::Mellama, None) => format!("Human: \n{user}\n\nAssistant: \n"),
-            (Template::Mellama, Some(system)) => format!("Human: \n{system}\n\n{user}\n\nAssistant: \n"),
+            (Template::Mellama, Some(system)) => {
+                format!("Human: \n{system}\n\n{user}\n\nAssistant: \n")
+            }
             (Template::Llama2Chat, None) => format!("[INST] {user} [/INST] "),
-            (Template::Llama2Chat, Some(system)) => format!("[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST] "),
+            (Template::Llama2Chat, Some(system)) => {
+                format!("[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST] ")
+            }
             (Template::None, None) => format!("{user}\n"),
             (Template::None, Some(system)) => format!("{system}\n{user}\n"),
         }
@@ -63,7 +67,11 @@ impl Template {
     ///
     /// # Errors
     /// Those of the tokenizer.
-    pub fn encode(self, tokenizer: &Tokenizer, turns: &[(Speaker, &str)]) -> Result<MaskedRun, TokenizerError> {
+    pub fn encode(
+        self,
+        tokenizer: &Tokenizer,
+        turns: &[(Speaker, &str)],
+    ) -> Result<MaskedRun, TokenizerError> {
         let mut spans = Vec::new();
         let (mut system, mut pending): (Option<&str>, Option<String>) = (None, None);
         for (speaker, text) in turns {
@@ -71,9 +79,16 @@ impl Template {
                 Speaker::System => system = Some(text),
                 Speaker::User => pending = Some(self.prompt(system.take(), text)),
                 Speaker::Assistant => {
-                    let (prompt, answer) = exchange(tokenizer, &pending.take().unwrap_or_default(), text)?;
-                    spans.push(Span { tokens: prompt, trained: false });
-                    spans.push(Span { tokens: answer, trained: true });
+                    let (prompt, answer) =
+                        exchange(tokenizer, &pending.take().unwrap_or_default(), text)?;
+                    spans.push(Span {
+                        tokens: prompt,
+                        trained: false,
+                    });
+                    spans.push(Span {
+                        tokens: answer,
+                        trained: true,
+                    });
                 }
             }
         }
@@ -82,11 +97,19 @@ impl Template {
             (Template::Llama2Chat, Some(id)) => Bos::EachTurn(id),
             (_, Some(id)) => Bos::Start(id),
         };
-        Ok(mask_conversation(&spans, bos, tokenizer.eos().map_or(Eos::Never, Eos::EachTrained)))
+        Ok(mask_conversation(
+            &spans,
+            bos,
+            tokenizer.eos().map_or(Eos::Never, Eos::EachTrained),
+        ))
     }
 }
 
-fn exchange(tokenizer: &Tokenizer, prompt: &str, answer: &str) -> Result<(Vec<u32>, Vec<u32>), TokenizerError> {
+fn exchange(
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    answer: &str,
+) -> Result<(Vec<u32>, Vec<u32>), TokenizerError> {
     let before = tokenizer.encode(prompt)?;
     let whole = tokenizer.encode(&format!("{prompt}{answer}"))?;
     match whole.strip_prefix(before.as_slice()) {
@@ -110,7 +133,10 @@ impl FromStr for Template {
     type Err = UnknownTemplate;
 
     fn from_str(name: &str) -> Result<Template, UnknownTemplate> {
-        Template::ALL.into_iter().find(|t| t.as_str() == name).ok_or_else(|| UnknownTemplate(name.to_owned()))
+        Template::ALL
+            .into_iter()
+            .find(|t| t.as_str() == name)
+            .ok_or_else(|| UnknownTemplate(name.to_owned()))
     }
 }
 
@@ -120,9 +146,15 @@ mod tests {
 
     #[test]
     fn prompts_are_as_documented() {
-        let check = |template: Template, system, expected: &str| assert_eq!(template.prompt(system, "Why?"), expected);
+        let check = |template: Template, system, expected: &str| {
+            assert_eq!(template.prompt(system, "Why?"), expected)
+        };
         check(Template::Mellama, None, "Human: \nWhy?\n\nAssistant: \n");
-        check(Template::Llama2Chat, Some("Be brief."), "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST] ");
+        check(
+            Template::Llama2Chat,
+            Some("Be brief."),
+            "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST] ",
+        );
         check(Template::None, None, "Why?\n");
         for template in Template::ALL {
             assert_eq!(template.as_str().parse(), Ok(template));

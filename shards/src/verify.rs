@@ -2,10 +2,9 @@
 //!
 //! It repairs nothing and shares no code with packing or writing.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 
+pub use crate::continuity::{Continuity, Discontinuity, DiscontinuityProblem};
 use crate::error::ShardError;
 use crate::format::{Kind, PADDING_TOKEN, Sequence, ShardHeader, ShardTotals, TotalsBuilder};
 use crate::reader::ShardFile;
@@ -85,22 +84,57 @@ impl fmt::Display for SequenceProblem {
         match self {
             Self::Length { found, expected } => write!(f, "{found} tokens, expected {expected}"),
             Self::Empty => write!(f, "no segment, expected at least one"),
-            Self::SegmentEnd { segment, start, end } => {
-                write!(f, "segment {segment} ends at {end}, expected after its start {start}")
+            Self::SegmentEnd {
+                segment,
+                start,
+                end,
+            } => {
+                write!(
+                    f,
+                    "segment {segment} ends at {end}, expected after its start {start}"
+                )
             }
-            Self::SegmentPastEnd { end, sequence_length } => {
-                write!(f, "last segment ends at {end}, expected at most {sequence_length}")
+            Self::SegmentPastEnd {
+                end,
+                sequence_length,
+            } => {
+                write!(
+                    f,
+                    "last segment ends at {end}, expected at most {sequence_length}"
+                )
             }
-            Self::Source { segment, source, sources } => {
-                write!(f, "segment {segment} has source {source}, the header lists {sources}")
+            Self::Source {
+                segment,
+                source,
+                sources,
+            } => {
+                write!(
+                    f,
+                    "segment {segment} has source {source}, the header lists {sources}"
+                )
             }
-            Self::Offset { segment } => write!(f, "segment {segment}: its document offset passes 32 bits"),
-            Self::Token { position, vocabulary_size } => {
-                write!(f, "token at {position} is outside the vocabulary of {vocabulary_size}")
+            Self::Offset { segment } => {
+                write!(f, "segment {segment}: its document offset passes 32 bits")
             }
-            Self::Padding { position } => write!(f, "position {position} is padding, expected id {PADDING_TOKEN}"),
-            Self::MaskLength { found, expected } => write!(f, "{found} loss mask entries, expected {expected}"),
-            Self::MaskOnPadding { position } => write!(f, "loss mask is on at {position}, which is padding"),
+            Self::Token {
+                position,
+                vocabulary_size,
+            } => {
+                write!(
+                    f,
+                    "token at {position} is outside the vocabulary of {vocabulary_size}"
+                )
+            }
+            Self::Padding { position } => write!(
+                f,
+                "position {position} is padding, expected id {PADDING_TOKEN}"
+            ),
+            Self::MaskLength { found, expected } => {
+                write!(f, "{found} loss mask entries, expected {expected}")
+            }
+            Self::MaskOnPadding { position } => {
+                write!(f, "loss mask is on at {position}, which is padding")
+            }
             Self::MaskMissing => write!(f, "no loss mask, expected one in instruction data"),
         }
     }
@@ -115,27 +149,53 @@ impl fmt::Display for SequenceProblem {
 /// # Errors
 /// [`ShardError::Sequence`] with the first rule broken.
 pub fn verify_sequence(sequence: &Sequence, header: &ShardHeader) -> Result<(), ShardError> {
-    check_sequence(sequence, header).map_err(|problem| ShardError::Sequence { subject: "sequence".to_owned(), problem })
+    check_sequence(sequence, header).map_err(|problem| ShardError::Sequence {
+        subject: "sequence".to_owned(),
+        problem,
+    })
 }
 
-pub(crate) fn check_sequence(sequence: &Sequence, header: &ShardHeader) -> Result<(), SequenceProblem> {
+pub(crate) fn check_sequence(
+    sequence: &Sequence,
+    header: &ShardHeader,
+) -> Result<(), SequenceProblem> {
     let expected = header.sequence_length;
     if sequence.tokens.len() != expected as usize {
-        return Err(SequenceProblem::Length { found: sequence.tokens.len(), expected });
+        return Err(SequenceProblem::Length {
+            found: sequence.tokens.len(),
+            expected,
+        });
     }
     check_segments(sequence, header)?;
     let vocabulary_size = header.vocabulary_size;
-    if let Some(position) = sequence.tokens.iter().position(|&token| token >= vocabulary_size) {
-        return Err(SequenceProblem::Token { position, vocabulary_size });
+    if let Some(position) = sequence
+        .tokens
+        .iter()
+        .position(|&token| token >= vocabulary_size)
+    {
+        return Err(SequenceProblem::Token {
+            position,
+            vocabulary_size,
+        });
     }
     let filled = sequence.filled() as usize;
-    if let Some(after) = sequence.tokens[filled..].iter().position(|&token| token != PADDING_TOKEN) {
-        return Err(SequenceProblem::Padding { position: filled + after });
+    if let Some(after) = sequence.tokens[filled..]
+        .iter()
+        .position(|&token| token != PADDING_TOKEN)
+    {
+        return Err(SequenceProblem::Padding {
+            position: filled + after,
+        });
     }
     match &sequence.loss_mask {
-        Some(mask) if mask.len() != expected as usize => Err(SequenceProblem::MaskLength { found: mask.len(), expected }),
+        Some(mask) if mask.len() != expected as usize => Err(SequenceProblem::MaskLength {
+            found: mask.len(),
+            expected,
+        }),
         Some(mask) => match mask[filled..].iter().position(|&on| on) {
-            Some(after) => Err(SequenceProblem::MaskOnPadding { position: filled + after }),
+            Some(after) => Err(SequenceProblem::MaskOnPadding {
+                position: filled + after,
+            }),
             None => Ok(()),
         },
         None if header.kind == Kind::Instruct => Err(SequenceProblem::MaskMissing),
@@ -150,11 +210,19 @@ fn check_segments(sequence: &Sequence, header: &ShardHeader) -> Result<(), Seque
     let mut start = 0;
     for (index, segment) in sequence.segments.iter().enumerate() {
         if segment.end <= start {
-            return Err(SequenceProblem::SegmentEnd { segment: index, start, end: segment.end });
+            return Err(SequenceProblem::SegmentEnd {
+                segment: index,
+                start,
+                end: segment.end,
+            });
         }
         if usize::from(segment.source) >= header.sources.len() {
             let sources = header.sources.len();
-            return Err(SequenceProblem::Source { segment: index, source: segment.source, sources });
+            return Err(SequenceProblem::Source {
+                segment: index,
+                source: segment.source,
+                sources,
+            });
         }
         if segment.offset.checked_add(segment.end - start).is_none() {
             return Err(SequenceProblem::Offset { segment: index });
@@ -162,7 +230,10 @@ fn check_segments(sequence: &Sequence, header: &ShardHeader) -> Result<(), Seque
         start = segment.end;
     }
     if start > header.sequence_length {
-        return Err(SequenceProblem::SegmentPastEnd { end: start, sequence_length: header.sequence_length });
+        return Err(SequenceProblem::SegmentPastEnd {
+            end: start,
+            sequence_length: header.sequence_length,
+        });
     }
     Ok(())
 }
@@ -179,7 +250,10 @@ pub fn verify_shard(file: &ShardFile) -> Result<ShardTotals, ShardError> {
 ///
 /// # Errors
 /// As [`verify_shard`].
-pub fn verify_shard_with(file: &ShardFile, visit: &mut dyn FnMut(u64, &Sequence)) -> Result<ShardTotals, ShardError> {
+pub fn verify_shard_with(
+    file: &ShardFile,
+    visit: &mut dyn FnMut(u64, &Sequence),
+) -> Result<ShardTotals, ShardError> {
     let mut totals = TotalsBuilder::new(file.header().sources.len());
     for group in 0..file.row_groups() {
         let rows = file.read_row_group(group)?;
@@ -194,106 +268,15 @@ pub fn verify_shard_with(file: &ShardFile, visit: &mut dyn FnMut(u64, &Sequence)
         return Ok(found);
     }
     let problem = if found.content == file.totals().content {
-        format!("footer totals {:?}, the sequences add up to {:?}", file.totals(), found)
+        format!(
+            "footer totals {:?}, the sequences add up to {:?}",
+            file.totals(),
+            found
+        )
     } else {
         "content digest differs from the one in the footer".to_owned()
     };
     Err(ShardError::corrupt(file.name(), problem))
-}
-
-/// Checks across a set that the pieces of every document in every epoch tile it from its first token, without gap or overlap.
-///
-/// Memory grows with the number of documents; `part` of `parts` takes the documents whose key falls there, so that a set of
-/// any size is checked in several bounded passes.
-#[derive(Debug)]
-pub struct Continuity {
-    part: u64,
-    parts: u64,
-    documents: BTreeMap<(u128, u32), Pieces>,
-}
-
-#[derive(Debug)]
-struct Pieces {
-    source: u16,
-    sources_differ: bool,
-    ranges: Vec<Range<u32>>,
-}
-
-/// A document whose pieces do not tile it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discontinuity {
-    /// Document key.
-    pub document: u128,
-    /// Pass over its source.
-    pub epoch: u32,
-    /// What is wrong.
-    pub problem: DiscontinuityProblem,
-}
-
-/// How the pieces of a document fail to tile it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DiscontinuityProblem {
-    /// These tokens are in no segment although later ones are.
-    Missing(Range<u32>),
-    /// These tokens are in more than one segment.
-    Repeated(Range<u32>),
-    /// Its segments name different sources.
-    Sources,
-}
-
-impl Continuity {
-    /// Takes the documents of part `part` of `parts`.
-    ///
-    /// # Panics
-    /// When `part` is not below `parts`.
-    pub fn new(part: u64, parts: u64) -> Self {
-        assert!(part < parts, "part {part} of {parts}");
-        Self { part, parts, documents: BTreeMap::new() }
-    }
-
-    /// Adds the segments of a sequence.
-    pub fn add(&mut self, sequence: &Sequence) {
-        for (range, segment) in sequence.segment_ranges() {
-            if (segment.document >> 64) as u64 % self.parts != self.part {
-                continue;
-            }
-            let new = || Pieces { source: segment.source, sources_differ: false, ranges: Vec::new() };
-            let pieces = self.documents.entry((segment.document, segment.epoch)).or_insert_with(new);
-            pieces.sources_differ |= pieces.source != segment.source;
-            let length = range.end.saturating_sub(range.start);
-            pieces.ranges.push(segment.offset..segment.offset.saturating_add(length));
-        }
-    }
-
-    /// Documents and epochs seen so far.
-    pub fn documents(&self) -> usize {
-        self.documents.len()
-    }
-
-    /// The documents that are not tiled, by key and epoch; at most one problem each.
-    pub fn finish(self) -> Vec<Discontinuity> {
-        let of_document = |((document, epoch), mut pieces): ((u128, u32), Pieces)| {
-            pieces.ranges.sort_unstable_by_key(|range| (range.start, range.end));
-            let tiling = first_break(&pieces.ranges);
-            let problem = if pieces.sources_differ { Some(DiscontinuityProblem::Sources) } else { tiling };
-            problem.map(|problem| Discontinuity { document, epoch, problem })
-        };
-        self.documents.into_iter().filter_map(of_document).collect()
-    }
-}
-
-fn first_break(sorted: &[Range<u32>]) -> Option<DiscontinuityProblem> {
-    let mut end = 0;
-    for range in sorted {
-        if range.start > end {
-            return Some(DiscontinuityProblem::Missing(end..range.start));
-        }
-        if range.start < end {
-            return Some(DiscontinuityProblem::Repeated(range.start..end.min(range.end)));
-        }
-        end = range.end;
-    }
-    None
 }
 
 #[cfg(test)]

@@ -36,7 +36,9 @@ pub struct StreamFault(pub RejectReason);
 impl StreamFault {
     /// The fault that an error carries; `None` for a failure of the underlying store.
     pub fn of(error: &io::Error) -> Option<&Self> {
-        error.get_ref().and_then(|inner| inner.downcast_ref::<Self>())
+        error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Self>())
     }
 
     pub(crate) fn into_error(self) -> io::Error {
@@ -75,7 +77,12 @@ pub(crate) struct RawBytes {
 
 impl RawBytes {
     pub(crate) fn new(inner: Box<dyn BufRead + Send>) -> Self {
-        Self { inner, block: Vec::with_capacity(BLOCK_BYTES), start: 0, consumed: 0 }
+        Self {
+            inner,
+            block: Vec::with_capacity(BLOCK_BYTES),
+            start: 0,
+            consumed: 0,
+        }
     }
 
     /// The next bytes without consuming them: at least `count`, fewer only at the end.
@@ -131,8 +138,13 @@ impl BufRead for RawBytes {
 pub(crate) enum Decoder {
     Plain(RawBytes),
     Gzip(Box<GzDecoder<RawBytes>>),
-    Zstd { decoder: Box<zstd::stream::read::Decoder<'static, RawBytes>>, window_log: u32 },
-    Ended { consumed: u64 },
+    Zstd {
+        decoder: Box<zstd::stream::read::Decoder<'static, RawBytes>>,
+        window_log: u32,
+    },
+    Ended {
+        consumed: u64,
+    },
 }
 
 impl Decoder {
@@ -145,10 +157,15 @@ impl Decoder {
         if is_zstd(head) {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)?;
             decoder.window_log_max(zstd_window_log)?;
-            return Ok(Self::Zstd { decoder: Box::new(decoder), window_log: zstd_window_log });
+            return Ok(Self::Zstd {
+                decoder: Box::new(decoder),
+                window_log: zstd_window_log,
+            });
         }
         if let Some(name) = unsupported(head) {
-            let reason = RejectReason::UnsupportedCompression { compression: name.to_string() };
+            let reason = RejectReason::UnsupportedCompression {
+                compression: name.to_string(),
+            };
             return Err(StreamFault(reason).into_error());
         }
         Ok(Self::Plain(raw))
@@ -173,9 +190,12 @@ impl Decoder {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(raw) => raw.read(buffer).map_err(unmark),
-            Self::Zstd { decoder, window_log } => {
-                decoder.read(buffer).map_err(|error| judge(error, "zstd", *window_log))
-            }
+            Self::Zstd {
+                decoder,
+                window_log,
+            } => decoder
+                .read(buffer)
+                .map_err(|error| judge(error, "zstd", *window_log)),
             Self::Gzip(_) => self.read_gzip(buffer),
             Self::Ended { .. } => Ok(0),
         }
@@ -183,13 +203,21 @@ impl Decoder {
 
     fn read_gzip(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let Self::Gzip(decoder) = self else { return Ok(0) };
-            let count = decoder.read(buffer).map_err(|error| judge(error, "gzip", 0))?;
+            let Self::Gzip(decoder) = self else {
+                return Ok(0);
+            };
+            let count = decoder
+                .read(buffer)
+                .map_err(|error| judge(error, "gzip", 0))?;
             if count > 0 {
                 return Ok(count);
             }
-            let ended = Self::Ended { consumed: decoder.get_ref().consumed };
-            let Self::Gzip(decoder) = std::mem::replace(self, ended) else { return Ok(0) };
+            let ended = Self::Ended {
+                consumed: decoder.get_ref().consumed,
+            };
+            let Self::Gzip(decoder) = std::mem::replace(self, ended) else {
+                return Ok(0);
+            };
             let mut raw = decoder.into_inner();
             if another_member(&mut raw)? {
                 *self = Self::Gzip(Box::new(GzDecoder::new(raw)));
@@ -211,7 +239,9 @@ fn another_member(raw: &mut RawBytes) -> io::Result<bool> {
             }
             _ if is_gzip(head) && !padded => return Ok(true),
             _ => {
-                let reason = RejectReason::TrailingGarbage { compression: "gzip".to_string() };
+                let reason = RejectReason::TrailingGarbage {
+                    compression: "gzip".to_string(),
+                };
                 return Err(StreamFault(reason).into_error());
             }
         }
@@ -233,7 +263,10 @@ fn is_zstd(head: &[u8]) -> bool {
 }
 
 fn unsupported(head: &[u8]) -> Option<&'static str> {
-    UNSUPPORTED.iter().find(|(magic, _)| head.starts_with(magic)).map(|&(_, name)| name)
+    UNSUPPORTED
+        .iter()
+        .find(|(magic, _)| head.starts_with(magic))
+        .map(|&(_, name)| name)
 }
 
 /// The store's own error out of its mark; any other is returned as it is.

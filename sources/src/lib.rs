@@ -39,6 +39,8 @@ pub mod reject;
 mod row;
 pub mod text;
 mod xml;
+#[cfg(test)]
+mod xml_tests;
 
 pub use archive::{ArchiveError, DocumentReader, DocumentWriter};
 pub use clean::{Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict};

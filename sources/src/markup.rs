@@ -48,7 +48,11 @@ pub(crate) struct Markup {
 
 impl Markup {
     pub(crate) fn new() -> Self {
-        Self { state: State::Text, name: Vec::new(), tail: 0 }
+        Self {
+            state: State::Text,
+            name: Vec::new(),
+            tail: 0,
+        }
     }
 
     /// Whether the next byte is character data or begins markup.
@@ -109,7 +113,10 @@ impl Markup {
 
     /// Bytes inside a comment, CDATA section or instruction that cannot end it.
     fn skippable(&mut self, bytes: &[u8]) -> Option<usize> {
-        if !matches!(self.state, State::Comment | State::Cdata | State::Instruction) {
+        if !matches!(
+            self.state,
+            State::Comment | State::Cdata | State::Instruction
+        ) {
             return None;
         }
         // The two bytes before `>` decide, so at most these are looked at one by one.
@@ -165,7 +172,13 @@ impl Markup {
         let known: [(&[u8], State); 3] = [
             (b"--", State::Comment),
             (b"[CDATA[", State::Cdata),
-            (b"DOCTYPE", State::Doctype { brackets: 0, quote: 0 }),
+            (
+                b"DOCTYPE",
+                State::Doctype {
+                    brackets: 0,
+                    quote: 0,
+                },
+            ),
         ];
         for (word, state) in known {
             if self.name == word {
@@ -188,9 +201,18 @@ impl Markup {
             return Step::More;
         }
         self.state = match byte {
-            b'"' | b'\'' => State::Doctype { brackets, quote: byte },
-            b'[' => State::Doctype { brackets: brackets.saturating_add(1), quote },
-            b']' => State::Doctype { brackets: brackets.saturating_sub(1), quote },
+            b'"' | b'\'' => State::Doctype {
+                brackets,
+                quote: byte,
+            },
+            b'[' => State::Doctype {
+                brackets: brackets.saturating_add(1),
+                quote,
+            },
+            b']' => State::Doctype {
+                brackets: brackets.saturating_sub(1),
+                quote,
+            },
             b'>' if brackets == 0 => return Step::Done(Mark::Other),
             b'-' if self.tail == 0x3c21_2d2d => {
                 self.tail = 0;
@@ -239,7 +261,9 @@ impl Markup {
         }
         match byte {
             b'>' if end => Step::Done(Mark::End),
-            b'>' => Step::Done(Mark::Start { empty: self.tail & 0xffff == 0x2f3e }),
+            b'>' => Step::Done(Mark::Start {
+                empty: self.tail & 0xffff == 0x2f3e,
+            }),
             b'"' | b'\'' => {
                 self.state = State::Tag { end, quote: byte };
                 Step::More
@@ -256,7 +280,11 @@ enum Step {
 }
 
 fn finished(ended: bool) -> Step {
-    if ended { Step::Done(Mark::Other) } else { Step::More }
+    if ended {
+        Step::Done(Mark::Other)
+    } else {
+        Step::More
+    }
 }
 
 fn is_name_start(byte: u8) -> bool {
@@ -298,7 +326,11 @@ mod tests {
 
     fn check(input: &str, expected: &str) {
         for piece in 1..=input.len() {
-            assert_eq!(marks(input, piece), expected, "{input:?} in pieces of {piece}");
+            assert_eq!(
+                marks(input, piece),
+                expected,
+                "{input:?} in pieces of {piece}"
+            );
         }
     }
 
@@ -327,7 +359,10 @@ mod tests {
     fn document_types_are_never_read() {
         check("<!DOCTYPE a><b>", ".+b");
         check("<!DOCTYPE a PUBLIC '>' \"<b>\"><b>", ".+b");
-        check("<!DOCTYPE a [<!ENTITY b '<c>'> <!-- ' ]> --> <?p ' ]>?> ]><b>", ".+b");
+        check(
+            "<!DOCTYPE a [<!ENTITY b '<c>'> <!-- ' ]> --> <?p ' ]>?> ]><b>",
+            ".+b",
+        );
         check("<!DOCTYPE a [<!ENTITY", "?");
     }
 

@@ -27,7 +27,7 @@ pub enum Format {
     PubmedXml,
     /// JATS full-text articles.
     Jats,
-    /// MIMIC notes as published on PhysioNet (CSV).
+    /// MIMIC notes as published on `PhysioNet` (CSV).
     MimicNotes,
     /// RedPajama JSON lines.
     Redpajama,
@@ -161,19 +161,32 @@ impl SourceContext {
             title: None,
             text,
             year: None,
-            origin: Origin { object: self.object.clone(), byte_offset },
+            origin: Origin {
+                object: self.object.clone(),
+                byte_offset,
+            },
             meta: std::collections::BTreeMap::new(),
         }
     }
 
     /// A reject of this source.
     pub fn reject(&self, byte_offset: u64, bytes: u64, reason: RejectReason) -> Reject {
-        Reject { source: self.name.clone(), object: self.object.clone(), byte_offset, bytes, reason }
+        Reject {
+            source: self.name.clone(),
+            object: self.object.clone(),
+            byte_offset,
+            bytes,
+            reason,
+        }
     }
 
     /// A failed read of this source's object.
     pub fn read_error(&self, byte_offset: u64, source: io::Error) -> ReadError {
-        ReadError::Io { object: self.object.clone(), byte_offset, source }
+        ReadError::Io {
+            object: self.object.clone(),
+            byte_offset,
+            source,
+        }
     }
 }
 
@@ -277,7 +290,12 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.as_str().parse(), Ok(format));
         }
-        assert_eq!("pile".parse::<Format>().unwrap_err().to_string(), "format pile: not there yet; convert the source to jsonl or parquet");
-        assert!(matches!("PubMed".parse::<Format>(), Err(FormatError::Unknown { name }) if name == "PubMed"));
+        assert_eq!(
+            "pile".parse::<Format>().unwrap_err().to_string(),
+            "format pile: not there yet; convert the source to jsonl or parquet"
+        );
+        assert!(
+            matches!("PubMed".parse::<Format>(), Err(FormatError::Unknown { name }) if name == "PubMed")
+        );
     }
 }

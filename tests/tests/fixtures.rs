@@ -245,6 +245,7 @@ fn the_overlap_check_finds_the_planted_questions_and_nothing_else() {
     let name = |rows: &[(u64, Vec<mellama_dedup::PartOverlap>)]| -> BTreeSet<(String, String)> {
         let pairs = rows.iter().flat_map(|(number, overlaps)| {
             let document = documents[*number as usize].id.clone();
+            let index = &index;
             overlaps.iter().map(move |overlap| (document.clone(), index.item(overlap.item).item.clone()))
         });
         pairs.collect()

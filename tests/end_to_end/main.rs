@@ -1,0 +1,11 @@
+//! End-to-end tests: a recipe in, the program run as a child process, manifests and exit codes checked. One binary.
+
+mod bad_input;
+mod commands;
+mod counts;
+mod determinism;
+mod kill;
+mod project;
+mod published;
+mod real_sample;
+mod verification;
