@@ -20,10 +20,15 @@ use progress::Progress;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let how = arguments.how.clone();
-    let outcome = signals().and_then(|stop| {
-        threads(how.threads)?;
-        commands::dispatch(arguments, &Progress::new(&how, stop))
-    });
+    let work = || {
+        signals().and_then(|stop| {
+            threads(how.threads)?;
+            commands::dispatch(arguments, &Progress::new(&how, stop))
+        })
+    };
+    // A panic is a bug of ours: exit 1, as the contract has it, its message already on standard error.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Failure::Failed("a bug: the message above says where; what was committed stays".into())));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

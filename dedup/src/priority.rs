@@ -22,18 +22,21 @@ pub(crate) fn by_priority(entries: &[Entry]) -> Vec<u32> {
     order
 }
 
-/// Of the entries with one id all but the newest; of equal versions the first given is kept. Where the texts are equal too,
-/// the rule is `exact`: two records without an id of their own are one id when their texts are one.
+/// Of the entries with one id all but the newest: an older version, an earlier update, or a copy of the same text (`exact`:
+/// two records without an id of their own have one id when their texts are one). Records of one id and version with other
+/// texts are both kept: nothing proves that either stands for the other.
 pub(crate) fn same_ids(entries: &[Entry]) -> Vec<Removal> {
     let mut order = indexes(entries);
     order.par_sort_unstable_by(|&a, &b| by_id(entries, a, b));
     let equal = |a: &u32, b: &u32| entries[*a as usize].id == entries[*b as usize].id;
     let mut found = removals(order.chunk_by(equal), Rule::SameId);
-    for removal in &mut found {
-        if entries[removal.dropped].sketch.exact == entries[removal.kept].sketch.exact {
+    found.retain_mut(|removal| {
+        let (dropped, kept) = (&entries[removal.dropped], &entries[removal.kept]);
+        if dropped.sketch.exact == kept.sketch.exact {
             removal.rule = Rule::Exact;
         }
-    }
+        removal.rule == Rule::Exact || (dropped.version, dropped.updated) < (kept.version, kept.updated)
+    });
     found
 }
 
@@ -55,6 +58,7 @@ fn by_id(entries: &[Entry], a: u32, b: u32) -> Ordering {
     x.id.as_bytes()
         .cmp(y.id.as_bytes())
         .then(y.version.cmp(&x.version))
+        .then(y.updated.cmp(&x.updated))
         .then(a.cmp(&b))
 }
 
@@ -96,6 +100,7 @@ mod tests {
                 rank,
                 characters,
                 form: NormalForm::Plain,
+                updated: 0,
                 exact_only: false,
                 sketch: Sketch {
                     exact: [exact; 16],

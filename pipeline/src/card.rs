@@ -44,15 +44,14 @@ fn text(context: &Context<'_>) -> Result<String, Failure> {
     text.push_str(&format!("Packed token shards, {} tokens for training, written by mellama.\n\n", facts.total));
     text.push_str(&format!("- **Sensitivity: {sensitivity}.** It is inherited by everything made from these shards.\n"));
     text.push_str(&format!(
-        "- Tokenizer: `{}`, {} tokens, BLAKE3 `{}`.\n- Sequence length {}, packing `{}`, mixture unit `{}`.\n- Seed {}, plan `{}`.\n\n",
+        "- Tokenizer: `{}`, {} tokens, BLAKE3 `{}`.\n- Sequence length {}, packing `{}`, mixture unit `{}`.\n- Seed {}.\n\n",
         escape(tokenizer.name()),
         tokenizer.vocabulary_size(),
         tokenizer.digest(),
         pack.sequence_length,
         pack.method,
         facts.unit,
-        recipe.seed,
-        context.plan.id
+        recipe.seed
     ));
     text.push_str("## Sources\n\n| source | domain | format | licence | sensitivity | records read | documents | tokens available | tokens used | epochs |\n|---|---|---|---|---|---|---|---|---|---|\n");
     for source in &corpus.source {

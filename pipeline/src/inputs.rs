@@ -32,7 +32,7 @@ pub struct InputObject {
 
 /// What a list of patterns came to.
 #[derive(Debug, Default)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// Sorted by name, each object once.
     pub objects: Vec<InputObject>,
     /// Patterns without a match.
@@ -105,7 +105,7 @@ impl InputObject {
 ///
 /// # Errors
 /// `InputError::Missing` for a literal path, `NothingMatched` when nothing matched at all.
-pub fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> Result<Resolved, InputError> {
+pub(crate) fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> Result<Resolved, InputError> {
     let mut found = BTreeMap::new();
     let mut warnings = Vec::new();
     for pattern in patterns {
@@ -126,7 +126,7 @@ pub fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> Result<
 ///
 /// # Errors
 /// `InputError::Missing` when it is absent or a folder.
-pub fn resolve_file(file: &RecipeFile, path: &str) -> Result<InputObject, InputError> {
+pub(crate) fn resolve_file(file: &RecipeFile, path: &str) -> Result<InputObject, InputError> {
     let mut objects = literal(file, path)?;
     if objects.len() != 1 || file.resolve(path)?.is_dir() {
         return Err(missing(file, path)?);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow::array::{Array, RecordBatch};
-use mellama_shards::{Segment, Sequence, ShardFile};
+use mellama_shards::{Segment, Sequence, ShardFile, ShardHeader};
 use mellama_sources::archive::DocumentReader;
 use mellama_sources::{Document, Sensitivity};
 use mellama_train::checkpoint::CheckpointManifest;
@@ -99,17 +99,21 @@ fn sequences(shard: &ShardFile, view: &View) -> Result<String, Failure> {
         let sequence = shard.sequence(row).map_err(|e| Failure::Verification(chain(&e)))?;
         text.push(format!("sequence {row}: {} segments, {} of {} filled", sequence.segments.len(), sequence.filled(), header.sequence_length));
         for (range, segment) in sequence.segment_ranges() {
-            text.push(segment_line(&sequence, &range, segment, &header.sources));
+            text.push(segment_line(&sequence, &range, segment, header));
         }
     }
     Ok(text.join("\n"))
 }
 
-fn segment_line(sequence: &Sequence, range: &std::ops::Range<u32>, segment: &Segment, sources: &[String]) -> String {
+fn segment_line(sequence: &Sequence, range: &std::ops::Range<u32>, segment: &Segment, header: &ShardHeader) -> String {
     let tokens = &sequence.tokens[range.start as usize..range.end as usize];
-    let first: Vec<String> = tokens.iter().take(SHOWN_TOKENS).map(ToString::to_string).collect();
-    let more = if tokens.len() > SHOWN_TOKENS { " ..." } else { "" };
-    let source = sources.get(usize::from(segment.source)).map_or("?", String::as_str);
+    // Tokens are text in another spelling.
+    let first: Vec<String> = match header.sensitivity.as_str() {
+        "open" => tokens.iter().take(SHOWN_TOKENS).map(ToString::to_string).collect(),
+        level => vec![format!("tokens not shown: {level}")],
+    };
+    let more = if tokens.len() > SHOWN_TOKENS && header.sensitivity == "open" { " ..." } else { "" };
+    let source = header.sources.get(usize::from(segment.source)).map_or("?", String::as_str);
     let mask = sequence.loss_mask.as_ref().map_or(String::new(), |mask| {
         let trained = mask[range.start as usize..range.end as usize].iter().filter(|m| **m).count();
         format!(" trained {trained}")
@@ -156,6 +160,9 @@ fn shown(document: &Document, with_text: bool) -> Value {
 fn table(name: &str, file: File, view: &View) -> Result<String, Failure> {
     let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{name}: not a readable table: {e}"));
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| wrong(&e))?;
+    if !known(builder.schema().fields().iter().map(|field| field.name().as_str())) {
+        return Err(Failure::Policy(format!("{name}: not a table that mellama writes; its columns are not shown, they may hold text")));
+    }
     let rows = builder.metadata().file_metadata().num_rows();
     let selection = RowSelection::from(vec![RowSelector::skip(view.from as usize), RowSelector::select(view.rows as usize)]);
     let reader = builder.with_row_selection(selection).build().map_err(|e| wrong(&e))?;
@@ -165,6 +172,17 @@ fn table(name: &str, file: File, view: &View) -> Result<String, Failure> {
         lines.extend((0..batch.num_rows()).map(|row| row_line(&batch, row)));
     }
     Ok(lines.join("\n"))
+}
+
+/// Whether all columns are of tables that hold ids, places and numbers alone.
+fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
+    let columns = [
+        "dropped_id", "kept_id", "rule", "similarity", "spec_version", "task", "row", "reason", "bytes", "cut_starts", "cut_ends",
+        "id", "version", "characters", "words", "exact", "bands", "grams", "excluded_items", "object", "source", "epoch", "take",
+        "key", "offset", "length", "check", "heldout",
+    ];
+    let mut names = names.peekable();
+    names.peek().is_some() && names.all(|name| columns.contains(&name))
 }
 
 fn row_line(batch: &RecordBatch, row: usize) -> String {

@@ -15,8 +15,8 @@ pub(crate) use sections::Evaluations;
 pub(crate) struct Report<'a> {
     /// The run's name.
     pub name: &'a str,
-    /// Plan id.
-    pub plan: &'a str,
+    /// Seed of everything drawn.
+    pub seed: u64,
     /// Version of the program.
     pub version: &'a str,
     /// Sources in recipe order: name, domain, sensitivity.
@@ -62,7 +62,7 @@ pub(crate) fn render(report: &Report<'_>) -> String {
             }
             body {
                 h1 { (report.name) }
-                p.soft { "mellama " (report.version) " · plan " code { (report.plan) } }
+                p.soft { "mellama " (report.version) " · seed " (report.seed) }
                 (sections::tiles(report))
                 (sections::funnel(report))
                 (sections::rejects(report))

@@ -10,9 +10,9 @@ use crate::recipe::{Recipe, RecipeFile};
 /// Version of the layout of `plan.json` and of everything that a plan's digest must tell apart.
 pub const PLAN_FORMAT: u32 = 1;
 /// Input bytes after which an ingest task is closed.
-pub const TASK_INPUT_BYTES: u64 = 64 << 20;
+pub(crate) const TASK_INPUT_BYTES: u64 = 64 << 20;
 /// Input objects after which an ingest task is closed.
-pub const TASK_INPUT_OBJECTS: usize = 4096;
+pub(crate) const TASK_INPUT_OBJECTS: usize = 4096;
 
 /// One task of `ingest`: some objects of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,7 +7,7 @@ mod parse;
 mod sections;
 
 pub use parse::{RecipeError, RecipeFile};
-pub use sections::{
-    CorpusRecipe, DecontaminateRecipe, DedupRecipe, InstructRecipe, InstructSource, MixtureRecipe, Recipe,
-    SourceRecipe, TotalRecipe,
+pub use sections::Recipe;
+pub(crate) use sections::{
+    CorpusRecipe, DecontaminateRecipe, DedupRecipe, InstructRecipe, InstructSource, MixtureRecipe, SourceRecipe, TotalRecipe,
 };

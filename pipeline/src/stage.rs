@@ -92,9 +92,9 @@ impl Stage {
         let has_model = recipe.model.is_some();
         let has_instruct = recipe.instruct.as_ref().is_some_and(|i| !i.source.is_empty());
         match self {
-            Stage::Ingest => corpus.is_some(),
+            Stage::Ingest => corpus.is_some_and(|c| !c.source.is_empty()),
             Stage::Dedup => corpus.is_some_and(|c| c.dedup.is_some() || c.decontaminate.is_some()),
-            Stage::Tokenize => corpus.is_some_and(|c| c.tokenizer.is_some()),
+            Stage::Tokenize => corpus.is_some_and(|c| c.tokenizer.is_some() && !c.source.is_empty()),
             Stage::Mix => corpus.is_some_and(|c| c.mixture.is_some() || c.pack.is_some()),
             Stage::Pack | Stage::Publish => corpus.is_some_and(|c| c.pack.is_some()),
             Stage::InstructData => has_instruct,

@@ -8,20 +8,14 @@ use arrow::array::{Array, ArrayRef, FixedSizeBinaryArray, Float64Array, ListArra
 use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use mellama_shards::StoreChunks;
+use mellama_shards::page_checksums::{ChecksummedWriter, properties};
 use mellama_storage::{Key, ObjectEntry, RangeReader, Workdir};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 
 use crate::failure::Failure;
 
-/// Name of the writer in the files; fixed, so that equal rows are equal bytes in every release.
-const CREATED_BY: &str = "mellama";
 /// Rows of a row group.
 pub(crate) const ROW_GROUP_ROWS: usize = 65_536;
-/// Level of compression.
-const ZSTD_LEVEL: i32 = 3;
 
 /// Named columns of equal length to a record batch; none may be null.
 pub(crate) fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
@@ -37,16 +31,12 @@ pub(crate) fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 /// `Failure::Storage`.
 pub(crate) fn publish(workdir: &Workdir, folder: &str, stem: &str, batch: &RecordBatch) -> Result<ObjectEntry, Failure> {
     let failed = |e: parquet::errors::ParquetError| Failure::Storage(format!("{folder}: writing a table: {e}"));
-    let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("a valid level");
-    let properties = WriterProperties::builder()
-        .set_created_by(CREATED_BY.into())
-        .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_write_page_header_statistics(false)
-        .build();
-    let mut writer = ArrowWriter::try_new(workdir.part()?, batch.schema(), Some(properties)).map_err(failed)?;
-    writer.write(batch).map_err(failed)?;
-    let part = writer.into_inner().map_err(failed)?;
+    let mut writer = ChecksummedWriter::new(workdir.part()?, batch.schema(), properties().build()).map_err(failed)?;
+    for first in (0..batch.num_rows()).step_by(ROW_GROUP_ROWS) {
+        let rows = batch.slice(first, ROW_GROUP_ROWS.min(batch.num_rows() - first));
+        writer.write_row_group(&rows).map_err(failed)?;
+    }
+    let part = writer.finish().map_err(failed)?;
     Ok(part.finish(folder, stem, "parquet", batch.num_rows() as u64)?)
 }
 

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use mellama_shards::{ShardSet, Tokenizer};
 use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Tally};
-use mellama_train::checkpoint::CheckpointManifest;
+use mellama_train::checkpoint::{CheckpointError, CheckpointManifest};
 use mellama_train::hf::{HfModel, SpecialTokens, load, load_folder};
 use mellama_train::trainer::{
     Base, CheckpointInfo, Heldout, HeldoutRecord, Hooks, Kind, StepRecord, TokenizerFile, TrainError, TrainJob, TrainOutcome,
     TrainSpec, train,
 };
 use mellama_train::Shape;
-use mellama_train::sequence_source::SequenceSource;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
@@ -227,7 +226,13 @@ fn failure(error: TrainError) -> Failure {
         TrainError::Spec(_) | TrainError::OtherRun { .. } | TrainError::NoSequences | TrainError::Batch { .. } => {
             Failure::Policy(text)
         }
-        TrainError::Checkpoint(_) | TrainError::Source(_) => Failure::Storage(text),
+        TrainError::Checkpoint(error) => match *error {
+            CheckpointError::Protocol(error) => error.into(),
+            CheckpointError::Store(error) => error.into(),
+            CheckpointError::Conflict { .. } => Failure::Failed(text),
+            _ => Failure::Verification(text),
+        },
+        TrainError::Source(_) => Failure::Verification(text),
         _ => Failure::Failed(text),
     }
 }
@@ -259,7 +264,14 @@ impl Hooks for Drawing<'_> {
     }
 }
 
-/// Whether a set of sequences has any.
-pub(crate) fn is_empty(sequences: &ShardSet) -> bool {
-    SequenceSource::len(sequences) == 0
+/// The shards of a manifest under a prefix; `None` when there are none.
+///
+/// # Errors
+/// `Failure::Verification` when they are damaged.
+pub(crate) fn open_shards(context: &Context<'_>, data: &StageManifest, prefix: &str) -> Result<Option<ShardSet>, Failure> {
+    let objects: Vec<ObjectEntry> = data.objects.iter().filter(|o| o.key.starts_with(prefix)).cloned().collect();
+    if objects.is_empty() {
+        return Ok(None);
+    }
+    ShardSet::open(context.workdir, &objects).map(Some).map_err(|e| Failure::Verification(chain(&e)))
 }

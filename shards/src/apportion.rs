@@ -20,10 +20,8 @@ pub fn by_largest_remainder(total: u64, weights: &[u64]) -> Vec<u64> {
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by_key(|&index| (std::cmp::Reverse(exact(weights[index]) % sum), index));
     // The remainders sum to `left` times `sum` and each is below `sum`: at least `left` of them are above zero.
-    for &index in order
-        .iter()
-        .take(usize::try_from(left).expect("fewer left over than parts"))
-    {
+    // So fewer are left over than there are parts.
+    for &index in order.iter().take(left as usize) {
         parts[index] += 1;
     }
     parts

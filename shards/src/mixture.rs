@@ -197,11 +197,9 @@ fn check_spec(spec: &MixtureSpec, supply: &[SourceSupply]) -> Result<(), Mixture
     }
     let mut names: Vec<&str> = supply.iter().map(|source| source.source.as_str()).collect();
     names.sort_unstable();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return invalid(format!(
-            "source {}: named twice, expected unique names",
-            pair[0]
-        ));
+    let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+    if let Some([name, _]) = twice {
+        return invalid(format!("source {name}: named twice, expected unique names"));
     }
     if let Some(source) = supply
         .iter()
@@ -338,9 +336,9 @@ fn epochs_needed(supply: &[SourceSupply], domain: usize, quota: u64) -> Option<u
     while low < high {
         let middle = low + (high - low) / 2;
         if covers(middle) {
-            high = middle
+            high = middle;
         } else {
-            low = middle + 1
+            low = middle + 1;
         }
     }
     Some(low)

@@ -258,7 +258,7 @@ impl Rooms {
             return Some(self.largest[node]);
         }
         loop {
-            let is_left = node % 2 == 0;
+            let is_left = node.is_multiple_of(2);
             if is_left && self.largest[node + 1] > 0 {
                 node += 1;
                 break;

@@ -32,6 +32,9 @@ pub const CREATED_BY: &str = "mellama version 1";
 pub const ZSTD_LEVEL: i32 = 3;
 
 /// Writer properties shared by all formats of this crate: zstd, no dictionaries, fixed `created_by`, chunk statistics.
+///
+/// # Panics
+/// Never: 3 is a level of zstd.
 pub fn properties() -> WriterPropertiesBuilder {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("zstd has a level 3");
     WriterProperties::builder()
@@ -271,7 +274,7 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
     use bytes::Bytes;
     use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-    use parquet::file::metadata::PageIndexPolicy;
+    use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy};
 
     use super::{ChecksummedWriter, properties};
     use crate::columns::ColumnFile;
@@ -281,7 +284,7 @@ mod tests {
         let texts: ArrayRef = Arc::new(StringArray::from_iter_values(
             (0..rows).map(|row| format!("row {}", row * 7919)),
         ));
-        let list = |row: u32| (row % 4 != 0).then(|| (0..row % 5).map(Some));
+        let list = |row: u32| (!row.is_multiple_of(4)).then(|| (0..row % 5).map(Some));
         let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<UInt32Type, _, _>(
             (0..rows).map(list),
         ));
@@ -318,7 +321,7 @@ mod tests {
             let ends: Vec<u64> = group
                 .columns()
                 .iter()
-                .map(|column| column.byte_range())
+                .map(ColumnChunkMetaData::byte_range)
                 .map(|(start, size)| start + size)
                 .collect();
             let starts: Vec<u64> = group
@@ -373,7 +376,7 @@ mod tests {
             .row_group(0)
             .columns()
             .iter()
-            .map(|column| column.byte_range())
+            .map(ColumnChunkMetaData::byte_range)
             .map(|(start, size)| start + size)
             .max();
         let read = |bytes: Bytes| {

@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn the_checksum_goes_between_the_sizes_and_the_page_struct() {
         let check = |header: &[u8], crc, expected: &[u8]| {
-            assert_eq!(&header_with_crc(header, crc).unwrap()[..], expected)
+            assert_eq!(&header_with_crc(header, crc).unwrap()[..], expected);
         };
         check(
             &[0x15, 0, 0x15, 8, 0x15, 8, 0x2c, 9, 0],

@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn prompts_are_as_documented() {
         let check = |template: Template, system, expected: &str| {
-            assert_eq!(template.prompt(system, "Why?"), expected)
+            assert_eq!(template.prompt(system, "Why?"), expected);
         };
         check(Template::Mellama, None, "Human: \nWhy?\n\nAssistant: \n");
         check(

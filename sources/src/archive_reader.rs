@@ -352,7 +352,7 @@ mod tests {
             .collect();
         assert_eq!(rows, [2, 1, 1]);
         assert_eq!(read(&bytes).unwrap().len(), 4);
-        let many: Vec<_> = (0..crate::archive::ROW_GROUP_ROWS as u64 + 1)
+        let many: Vec<_> = (0..=crate::archive::ROW_GROUP_ROWS as u64)
             .map(|_| document(0))
             .collect();
         let groups = SerializedFileReader::new(Bytes::from(written(&many))).unwrap();

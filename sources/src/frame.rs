@@ -228,7 +228,9 @@ impl Frames {
     fn scan(&mut self) -> io::Result<()> {
         let bytes = self.stream.fill_buf()?;
         // One byte over the limit at most, so that what follows an oversized piece is still to be scanned.
-        let room = (self.record_limit + 1).saturating_sub(self.collected.len() as u64).max(1);
+        let room = (self.record_limit + 1)
+            .saturating_sub(self.collected.len() as u64)
+            .max(1);
         let bytes = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
         let dropping = self.mode == Mode::Dropping;
         let mut keep_from = 0;
@@ -439,7 +441,7 @@ impl Frames {
                 );
             }
             _ if !self.seen_root && !mid_markup => {
-                self.finish_with(0, 0, RejectReason::EmptyObject)
+                self.finish_with(0, 0, RejectReason::EmptyObject);
             }
             _ if mid_markup || !self.open.is_empty() || self.mode == Mode::Dropping => {
                 self.finish_with(end, 0, RejectReason::TruncatedRecord);

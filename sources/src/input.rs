@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn plain_and_compressed() {
-        let text: Vec<u8> = (0..300_000_u32).flat_map(|i| i.to_le_bytes()).collect();
+        let text: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
         check(&text, &text, None);
         check(&gzip(&text), &text, None);
         check(&zstd(&text), &text, None);

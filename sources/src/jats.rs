@@ -1,7 +1,7 @@
 //! JATS full-text articles (PubMed Central, publishers) as documents: title, abstract, body.
 //!
 //! Authors, affiliations, references, acknowledgements, footnotes, tables (not their captions), appendices,
-//! `sub-article` and `response` are left out; [`crate::prose`] says how the rest becomes text.
+//! `sub-article` and `response` are left out; the module `prose` says how the rest becomes text.
 
 use std::collections::BTreeMap;
 

@@ -10,25 +10,25 @@ mod compression;
 pub mod conversation;
 pub mod csv;
 mod csv_records;
+pub mod document;
 mod entities;
 mod frame;
-pub mod document;
 pub mod input;
 pub mod jats;
 mod json;
 pub mod jsonl;
+pub mod language;
 mod licence;
+mod lines;
 mod markup;
 mod mathml;
+pub mod mimic;
 mod pages;
 mod parquet_chunks;
 mod parquet_columns;
 pub mod parquet_reader;
-mod prose;
-pub mod language;
-mod lines;
-pub mod mimic;
 pub mod phi;
+mod prose;
 pub mod pubmed;
 pub mod reader;
 #[cfg(test)]
@@ -43,10 +43,14 @@ mod xml;
 mod xml_tests;
 
 pub use archive::{ArchiveError, DocumentReader, DocumentWriter};
-pub use clean::{Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict};
-pub use conversation::{Conversation, ConversationItem, ConversationReader, Role, Turn, open_conversations};
-pub use document::{Document, Domain, Origin, Sensitivity, document_id, text_id};
+pub use clean::{
+    Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict,
+};
 pub use compression::StreamFault;
+pub use conversation::{
+    Conversation, ConversationItem, ConversationReader, Role, Turn, open_conversations,
+};
+pub use document::{Document, Domain, Origin, Sensitivity, document_id, text_id};
 pub use input::{ByteStream, Input, RangeRead};
 pub use phi::{PhiHit, PhiKind};
 pub use reader::{

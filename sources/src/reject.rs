@@ -254,10 +254,10 @@ pub fn safe_name(name: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn check(reason: RejectReason, shown: &str, json: &str) {
+    fn check(reason: &RejectReason, shown: &str, json: &str) {
         assert_eq!(reason.to_string(), shown);
-        assert_eq!(serde_json::to_string(&reason).unwrap(), json);
-        assert_eq!(serde_json::from_str::<RejectReason>(json).unwrap(), reason);
+        assert_eq!(serde_json::to_string(reason).unwrap(), json);
+        assert_eq!(serde_json::from_str::<RejectReason>(json).unwrap(), *reason);
         assert!(
             json.contains(&format!("\"code\":\"{}\"", reason.code())),
             "{json}"
@@ -267,29 +267,29 @@ mod tests {
     #[test]
     fn codes_are_the_same_in_words_and_in_json() {
         check(
-            RejectReason::EmptyRecord,
+            &RejectReason::EmptyRecord,
             "empty-record",
             r#"{"code":"empty-record"}"#,
         );
         check(
-            RejectReason::InvalidUtf8,
+            &RejectReason::InvalidUtf8,
             "invalid-utf8",
             r#"{"code":"invalid-utf8"}"#,
         );
         check(
-            RejectReason::NotPubmed {
+            &RejectReason::NotPubmed {
                 root: "html".to_string(),
             },
             "not-pubmed: root element html",
             r#"{"code":"not-pubmed","root":"html"}"#,
         );
         check(
-            RejectReason::over_limit("depth", 256),
+            &RejectReason::over_limit("depth", 256),
             "over-limit: depth = 256",
             r#"{"code":"over-limit","limit":"depth","value":256}"#,
         );
         check(
-            RejectReason::malformed_xml("an attribute"),
+            &RejectReason::malformed_xml("an attribute"),
             "malformed-xml: an attribute",
             r#"{"code":"malformed-xml","what":"an attribute"}"#,
         );

@@ -21,7 +21,11 @@ impl Abstract {
         let mut paragraphs = vec![self.title.clone()];
         for (label, sentences) in &self.sections {
             let text = sentences.join(" ");
-            paragraphs.push(if label.is_empty() { text } else { format!("{label}: {text}") });
+            paragraphs.push(if label.is_empty() {
+                text
+            } else {
+                format!("{label}: {text}")
+            });
         }
         paragraphs.join("\n\n")
     }
@@ -53,8 +57,22 @@ const TITLES: [&str; 10] = [
     "Does {d} protect the {o} in {c}?",
 ];
 const PLACES: [&str; 16] = [
-    "Halvern", "Ostbury", "the Teth valley", "North Arrin", "Castermoor", "the Lorrin islands", "Vell", "Dunhaven",
-    "Pereth", "Old Marrick", "the Sarn coast", "Upper Brenn", "Tollgate", "Kilvern", "East Quay", "Mossend",
+    "Halvern",
+    "Ostbury",
+    "the Teth valley",
+    "North Arrin",
+    "Castermoor",
+    "the Lorrin islands",
+    "Vell",
+    "Dunhaven",
+    "Pereth",
+    "Old Marrick",
+    "the Sarn coast",
+    "Upper Brenn",
+    "Tollgate",
+    "Kilvern",
+    "East Quay",
+    "Mossend",
 ];
 const AIMS: [&str; 8] = [
     "We asked whether early treatment changes the course of the disease.",
@@ -119,11 +137,19 @@ pub fn write_abstract(condition: usize, generator: &mut Generator) -> Abstract {
     conclusion.push(one(&CONCLUSIONS, subject, generator));
     let parts = [background, methods, results, conclusion];
     let sections = if generator.chance(35) {
-        LABELS.iter().map(|label| (*label).to_owned()).zip(parts).collect()
+        LABELS
+            .iter()
+            .map(|label| (*label).to_owned())
+            .zip(parts)
+            .collect()
     } else {
         vec![(String::new(), parts.concat())]
     };
-    Abstract { condition, title, sections }
+    Abstract {
+        condition,
+        title,
+        sections,
+    }
 }
 
 /// A section of an article: its heading and paragraphs.
@@ -154,7 +180,10 @@ pub fn write_body(condition: &Condition, generator: &mut Generator) -> Vec<Secti
             generator.shuffle(&mut sentences);
             paragraphs.push(sentences.join(" "));
         }
-        body.push(Section { heading, paragraphs });
+        body.push(Section {
+            heading,
+            paragraphs,
+        });
     }
     body
 }
@@ -168,11 +197,19 @@ pub fn one(templates: &[&str], condition: &Condition, generator: &mut Generator)
 }
 
 /// Sentences from different templates of a list.
-fn distinct(templates: &[&str], count: u64, condition: &Condition, generator: &mut Generator) -> Vec<String> {
+fn distinct(
+    templates: &[&str],
+    count: u64,
+    condition: &Condition,
+    generator: &mut Generator,
+) -> Vec<String> {
     let mut order: Vec<&str> = templates.to_vec();
     generator.shuffle(&mut order);
     order.truncate(count as usize);
-    order.iter().map(|template| one(&[template], condition, generator)).collect()
+    order
+        .iter()
+        .map(|template| one(&[template], condition, generator))
+        .collect()
 }
 
 #[cfg(test)]

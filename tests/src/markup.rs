@@ -2,7 +2,9 @@
 
 /// Escapes `&`, `<` and `>`.
 pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// Escaped text in which gene names are in italics, `µ` is a numeric reference and some percentages are bold. A reader
@@ -14,7 +16,8 @@ pub fn inline(text: &str, italic: &str, bold: &str) -> String {
             out.push(' ');
         }
         let bare = word.trim_end_matches(['.', ',']);
-        let is_gene = bare.len() == 4 && bare.ends_with(|c: char| c.is_ascii_digit())
+        let is_gene = bare.len() == 4
+            && bare.ends_with(|c: char| c.is_ascii_digit())
             && bare[..3].bytes().all(|byte| byte.is_ascii_uppercase());
         let escaped = escape(bare).replace('µ', "&#xB5;");
         let tail = &word[bare.len()..];
@@ -37,6 +40,9 @@ mod tests {
     #[test]
     fn genes_are_italic_and_special_characters_escaped() {
         let written = inline("The gene is QZF3, p < 0.02 at 3.5 µg.", "i", "b");
-        assert_eq!(written, "The gene is <i>QZF3</i>, p &lt; 0.02 at <b>3.5</b> &#xB5;g.");
+        assert_eq!(
+            written,
+            "The gene is <i>QZF3</i>, p &lt; 0.02 at <b>3.5</b> &#xB5;g."
+        );
     }
 }

@@ -63,13 +63,28 @@ pub fn write(leaks: &[&LongItem], partial: &LongItem) -> Pubmed {
     let updates = updates_of(&citations, &mut expected);
     let middle = citations.len() / 2;
     let mut files = Vec::new();
-    for (number, part) in [&citations[..middle], &citations[middle..]].into_iter().enumerate() {
-        files.push((format!("pubmed26n000{}.xml.gz", number + 1), article_set(part, "")));
+    for (number, part) in [&citations[..middle], &citations[middle..]]
+        .into_iter()
+        .enumerate()
+    {
+        files.push((
+            format!("pubmed26n000{}.xml.gz", number + 1),
+            article_set(part, ""),
+        ));
     }
-    files.push(("pubmed26n0003.xml.gz".to_owned(), article_set(&updates, &oddities(&mut expected))));
+    files.push((
+        "pubmed26n0003.xml.gz".to_owned(),
+        article_set(&updates, &oddities(&mut expected)),
+    ));
     citations.extend(updates);
-    citations.iter().for_each(|_| expected.document());
-    Pubmed { files, citations, expected }
+    for _ in &citations {
+        expected.document();
+    }
+    Pubmed {
+        files,
+        citations,
+        expected,
+    }
 }
 
 /// Puts whole questions, and one half of a question, into citations as a sentence of their own.
@@ -86,12 +101,18 @@ fn plant_leaks(
     };
     for (number, item) in leaks.iter().enumerate() {
         let document = put(100 + 7 * number, &item.question);
-        expected.contaminated.push(Leak { document, item: item.id.clone() });
+        expected.contaminated.push(Leak {
+            document,
+            item: item.id.clone(),
+        });
     }
     let words: Vec<&str> = partial.question.split(' ').collect();
     let half = words[..words.len() / 2 + 2].join(" ") + ".";
     let document = put(90, &half);
-    expected.partly_contaminated.push(Leak { document, item: partial.id.clone() });
+    expected.partly_contaminated.push(Leak {
+        document,
+        item: partial.id.clone(),
+    });
 }
 
 /// Adds equal, blank-separated, contained and one-number-changed copies of early citations.
@@ -110,7 +131,9 @@ fn plant_copies(citations: &mut Vec<Citation>, expected: &mut SourceExpectation)
         expected.exact_pairs.push(add(from, &|_| {}));
     }
     for from in 10..14 {
-        expected.exact_pairs.push(add(from, &|copy| copy.blanks = "\n      "));
+        expected
+            .exact_pairs
+            .push(add(from, &|copy| copy.blanks = "\n      "));
         expected.whitespace_pairs += 1;
     }
     for from in 20..26 {
@@ -118,19 +141,28 @@ fn plant_copies(citations: &mut Vec<Citation>, expected: &mut SourceExpectation)
         expected.near_pairs.push([shorter, longer]);
     }
     for from in 30..36 {
-        expected.must_keep_pairs.push(add(from, &|copy| change_number(&mut copy.content)));
+        expected
+            .must_keep_pairs
+            .push(add(from, &|copy| change_number(&mut copy.content)));
     }
 }
 
 /// Raises one number of the last sentence that has any.
 fn change_number(content: &mut Abstract) {
     let is_number = |word: &&str| word.parse::<u64>().is_ok();
-    let sentences = content.sections.iter_mut().flat_map(|(_, sentences)| sentences);
+    let sentences = content
+        .sections
+        .iter_mut()
+        .flat_map(|(_, sentences)| sentences);
     let sentence = sentences
         .filter(|sentence| sentence.split(' ').any(|word| is_number(&word)))
         .last()
         .expect("every abstract has a number");
-    let number = sentence.split(' ').find(is_number).expect("the sentence has a number").to_owned();
+    let number = sentence
+        .split(' ')
+        .find(is_number)
+        .expect("the sentence has a number")
+        .to_owned();
     let value: u64 = number.parse().expect("it is a number");
     *sentence = sentence.replacen(&format!(" {number} "), &format!(" {} ", value + 1), 1);
 }
@@ -142,8 +174,15 @@ fn updates_of(citations: &[Citation], expected: &mut SourceExpectation) -> Vec<C
         let mut new = old.clone();
         new.version = 2;
         let condition = &CONDITIONS[new.content.condition];
-        let (_, last) = new.content.sections.last_mut().expect("an abstract has sections");
-        last.push(format!("A corrected table for {} was added.", condition.name));
+        let (_, last) = new
+            .content
+            .sections
+            .last_mut()
+            .expect("an abstract has sections");
+        last.push(format!(
+            "A corrected table for {} was added.",
+            condition.name
+        ));
         expected.older_versions.push(old.pmid.to_string());
         updates.push(new);
     }
@@ -160,13 +199,19 @@ fn oddities(expected: &mut SourceExpectation) -> String {
     };
     let title = "<ArticleTitle>A record with a fault.</ArticleTitle>";
     let mut out = String::new();
-    out += &record("90009001", "<ArticleTitle>A title that ends as another.</Title>");
+    out += &record(
+        "90009001",
+        "<ArticleTitle>A title that ends as another.</Title>",
+    );
     expected.reject("malformed-xml");
     out += &record("90009002", "<Language>eng</Language>");
     expected.reject("empty-record");
     out += &record("9000x003", title);
     expected.reject("invalid-value");
-    out += &record("90009004", "<ArticleTitle>An &unheardof; entity.</ArticleTitle>");
+    out += &record(
+        "90009004",
+        "<ArticleTitle>An &unheardof; entity.</ArticleTitle>",
+    );
     expected.reject("undefined-entity");
     out += "<DeleteCitation><PMID Version=\"1\">90009005</PMID><PMID Version=\"1\">90009006</PMID></DeleteCitation>\n";
     out
@@ -184,7 +229,12 @@ fn article_set(citations: &[Citation], more: &str) -> String {
 }
 
 fn article(citation: &Citation) -> String {
-    let Citation { pmid, version, content, blanks } = citation;
+    let Citation {
+        pmid,
+        version,
+        content,
+        blanks,
+    } = citation;
     let mut generator = Generator::new(*pmid);
     let journal = escape(generator.pick(&JOURNALS));
     let (year, month) = (generator.between(1998, 2025), generator.pick(&MONTHS));
@@ -197,9 +247,16 @@ fn article(citation: &Citation) -> String {
         inline(&content.title, "i", "b"),
     );
     for (label, sentences) in &content.sections {
-        let attribute = if label.is_empty() { String::new() } else { format!(" Label=\"{label}\"") };
+        let attribute = if label.is_empty() {
+            String::new()
+        } else {
+            format!(" Label=\"{label}\"")
+        };
         let sentences: Vec<String> = sentences.iter().map(|s| inline(s, "i", "b")).collect();
-        out += &format!("<AbstractText{attribute}>{}</AbstractText>", sentences.join(blanks));
+        out += &format!(
+            "<AbstractText{attribute}>{}</AbstractText>",
+            sentences.join(blanks)
+        );
     }
     out += "</Abstract>\n      <AuthorList CompleteYN=\"Y\">";
     for _ in 0..generator.between(1, 4) {
@@ -223,5 +280,9 @@ fn article(citation: &Citation) -> String {
 
 /// An invented family name.
 pub fn surname(generator: &mut Generator) -> String {
-    format!("{}{}", generator.pick(&SURNAME_STARTS), generator.pick(&SURNAME_ENDS))
+    format!(
+        "{}{}",
+        generator.pick(&SURNAME_STARTS),
+        generator.pick(&SURNAME_ENDS)
+    )
 }

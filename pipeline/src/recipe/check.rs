@@ -34,6 +34,8 @@ pub(super) fn check(file: &RecipeFile) -> Result<(), RecipeError> {
     if let Some(train) = &recipe.train {
         checker.spec(train, "train")?;
         checker.that(recipe.model.is_some(), "train", || "there is no [model] to train; add one".into())?;
+        let packs = recipe.corpus.as_ref().is_some_and(|corpus| corpus.pack.is_some());
+        checker.that(packs, "train", || "there are no shards to train on; add [corpus.pack]".into())?;
     }
     if let Some(instruct) = &recipe.instruct {
         checker.instruct(instruct)?;
@@ -77,20 +79,23 @@ impl Checker {
     }
 
     fn corpus(&self, corpus: &CorpusRecipe) -> Result<(), RecipeError> {
-        self.that(!corpus.source.is_empty(), "corpus.source", || "no source; add one [[corpus.source]]".into())?;
+        let wants_text = corpus.clean.is_some()
+            || corpus.dedup.is_some()
+            || corpus.decontaminate.is_some()
+            || corpus.mixture.is_some()
+            || corpus.pack.is_some();
+        let has_source = !corpus.source.is_empty() || (!wants_text && corpus.tokenizer.is_some());
+        self.that(has_source, "corpus.source", || "no source; add one [[corpus.source]]".into())?;
         corpus.source.iter().try_for_each(|source| self.source(source))?;
         if let Some(dedup) = &corpus.dedup {
-            let sane = |n: u32| (1..=256).contains(&n);
-            self.that(sane(dedup.bands), "corpus.dedup.bands", || format!("{}: expected 1 to 256", dedup.bands))?;
-            self.that(sane(dedup.rows), "corpus.dedup.rows", || format!("{}: expected 1 to 256", dedup.rows))?;
-            self.that(sane(dedup.shingle_words), "corpus.dedup.shingle_words", || "expected 1 to 256".into())?;
+            crate::stages::dedup::spec(dedup).validate().or_else(|e| self.that(false, "corpus.dedup", || e.to_string()))?;
             self.one_of(&dedup.verify, &["strict", "tolerant"], "corpus.dedup.verify")?;
             self.share(dedup.min_similarity, "corpus.dedup.min_similarity")?;
             self.share(dedup.max_source_loss, "corpus.dedup.max_source_loss")?;
         }
         if let Some(decontaminate) = &corpus.decontaminate {
             let key = "corpus.decontaminate.ngram";
-            self.that((1..=1000).contains(&decontaminate.ngram), key, || "expected 1 to 1000 words".into())?;
+            self.that((1..=64).contains(&decontaminate.ngram), key, || format!("{}: expected 1 to 64 words", decontaminate.ngram))?;
             self.one_of(&decontaminate.policy, &["drop", "cut", "report"], "corpus.decontaminate.policy")?;
             self.share(decontaminate.min_share, "corpus.decontaminate.min_share")?;
         }
@@ -118,9 +123,9 @@ impl Checker {
 
     fn source(&self, source: &SourceRecipe) -> Result<(), RecipeError> {
         let format = source.format.parse::<mellama_sources::Format>();
-        self.that(format.is_ok(), "corpus.source.format", || {
-            format!("\"{}\" of source \"{}\" is not known; use one of: {}", source.format, source.name, FORMATS.join(", "))
-        })?;
+        if let Err(error) = format {
+            return self.that(false, "corpus.source.format", || format!("source \"{}\": {error}", source.name));
+        }
         let key = "corpus.source.inputs";
         self.that(!source.inputs.is_empty(), key, || format!("source \"{}\" has no input", source.name))?;
         self.that(source.max_epochs >= 1, "corpus.source.max_epochs", || format!("0 in source \"{}\"", source.name))?;
@@ -147,6 +152,9 @@ impl Checker {
 
     fn instruct(&self, instruct: &InstructRecipe) -> Result<(), RecipeError> {
         self.one_of(&instruct.template, &["mellama", "llama2-chat", "none"], "instruct.template")?;
+        let length = instruct.sequence_length.unwrap_or(8);
+        let problem = || format!("{length}: expected 8 to {MAX_SEQUENCE_LENGTH}");
+        self.that((8..=MAX_SEQUENCE_LENGTH).contains(&length), "instruct.sequence_length", problem)?;
         for source in &instruct.source {
             self.one_of(&source.format, &["jsonl", "json"], "instruct.source.format")?;
             self.share(source.max_rejects, "instruct.source.max_rejects")?;
@@ -158,8 +166,3 @@ impl Checker {
         spec.check().or_else(|e| self.that(false, part, || e.to_string()))
     }
 }
-
-/// Reader names, as the recipe writes them.
-const FORMATS: [&str; 12] = [
-    "pubmed-xml", "jats", "pmc-tar", "mimic-notes", "mimic-cxr", "redpajama", "pile", "s2orc", "jsonl", "csv", "parquet", "text",
-];

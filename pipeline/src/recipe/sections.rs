@@ -1,7 +1,5 @@
 //! The tables of a recipe with their keys and defaults. Types only; checks across keys are in `check.rs`.
 
-use std::collections::BTreeMap;
-
 use mellama_evaluation::EvaluateSpec;
 use mellama_sources::{Cleaning, Domain, Fields, Sensitivity};
 use mellama_train::trainer::TrainSpec;
@@ -36,6 +34,7 @@ pub struct Recipe {
 #[serde(deny_unknown_fields)]
 pub struct CorpusRecipe {
     /// `[[corpus.source]]`, in survivor order: an earlier source is preferred when two hold the same text.
+    #[serde(default)]
     pub source: Vec<SourceRecipe>,
     /// `[corpus.clean]`; absent: valid UTF-8 and NFC only.
     pub clean: Option<Cleaning>,
@@ -308,15 +307,6 @@ impl InstructRecipe {
             lora: (!self.full).then(|| self.lora.clone()),
             ..TrainSpec::instruct()
         }
-    }
-}
-
-impl Recipe {
-    /// Every source name with its sensitivity resolved, corpus and instruction sources together.
-    pub fn sensitivities(&self) -> BTreeMap<String, Sensitivity> {
-        let corpus = self.corpus.iter().flat_map(|c| &c.source).map(|s| (s.name.clone(), s.resolved_sensitivity()));
-        let instruct = self.instruct.iter().flat_map(|i| &i.source);
-        corpus.chain(instruct.map(|s| (s.name.clone(), s.sensitivity.unwrap_or(Sensitivity::Open)))).collect()
     }
 }
 

@@ -119,6 +119,8 @@ fn load(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Sketches, Failu
                     id: signature.id,
                     source: index as u32,
                     version: signature.version,
+                    // PubMed's update files repeat a citation under its old version number: the last one is valid.
+                    updated: if source.format == "pubmed-xml" { corpus.entries.len() as u64 } else { 0 },
                     rank: index as u32,
                     characters: signature.characters,
                     form: normal_form(source.domain),

@@ -1,7 +1,6 @@
 //! `evaluate`: one task for each evaluation task; each scores the models of the run, so that what tuning changed is seen.
 
 use std::io::Write;
-use std::sync::Mutex;
 
 use mellama_evaluation::{
     EvaluateSpec, Evaluation, EvaluationError, LoadedModel, Progress, Sensitivity, Task, TaskSpec, score_task,
@@ -46,8 +45,10 @@ pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, F
     let tokenizer = context.tokenizer()?;
     let mut facts = EvaluateFacts { task: spec.name.clone(), models: Vec::new() };
     let mut objects = Vec::new();
-    for (label, model) in models(context, recipe)? {
-        let drawing = Drawing { observer: context.observer, seen: Mutex::new(0) };
+    let models = models(context, recipe)?;
+    context.observer.grow((models.len() * loaded.items.len()) as u64);
+    for (label, model) in models {
+        let drawing = Drawing(context.observer);
         let evaluation = score_task(&loaded, recipe, &model, &tokenizer, &drawing).map_err(|e| failure(context, e))?;
         objects.extend(publish(context, &spec.name, &label, &evaluation)?);
         let result = &evaluation.result;
@@ -148,22 +149,14 @@ fn failure(context: &Context<'_>, error: EvaluationError) -> Failure {
 }
 
 /// Shows the number of items done.
-struct Drawing<'a> {
-    observer: &'a dyn Observer,
-    seen: Mutex<usize>,
-}
+struct Drawing<'a>(&'a dyn Observer);
 
 impl Progress for Drawing<'_> {
-    fn on_item(&self, done: usize, all: usize) {
-        let mut seen = self.seen.lock().expect("no holder panics");
-        if *seen == 0 {
-            self.observer.grow(all as u64);
-        }
-        *seen = done;
-        self.observer.advance(1);
+    fn on_item(&self, _done: usize, _all: usize) {
+        self.0.advance(1);
     }
 
     fn should_stop(&self) -> bool {
-        self.observer.stopped().is_some()
+        self.0.stopped().is_some()
     }
 }

@@ -9,13 +9,13 @@ use mellama_dedup::{NormalForm, Sketch, Sketcher};
 use mellama_sources::{
     Cleaner, Document, DocumentWriter, Domain, Input, Item, Limits, RangeRead, ReadError, Reject, RejectReason, SourceContext, Verdict,
 };
-use mellama_storage::{Counts, ObjectEntry, PartWriter, RangeReader, Tally, TaskCommit};
+use mellama_storage::{Counts, ObjectEntry, PartWriter, RangeReader, StoreError, Tally, TaskCommit};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::inputs::InputObject;
 use crate::overlaps::{DocumentHits, OverlapWriter};
 use crate::plan::IngestTask;
@@ -102,7 +102,7 @@ fn check_rejects(source: &SourceRecipe, counts: &Counts, facts: &IngestFacts) ->
     let reasons: Vec<String> = facts.rejects.iter().map(|(code, n)| format!("{n} {code}")).collect();
     Err(Failure::Input(format!(
         "source \"{}\": {rejected} of {read} records rejected ({}), max_rejects is {}; first: {}; \
-         correct the input, or raise max_rejects for this source",
+         correct the input or raise max_rejects for this source, and give a new work folder",
         source.name,
         reasons.join(", "),
         source.max_rejects,
@@ -374,12 +374,16 @@ fn part_failure(error: &std::io::Error) -> Failure {
     Failure::Storage(format!("writing a part: {error}; check the space and the rights of the work folder"))
 }
 
-fn changed(input: &InputObject, error: &mellama_storage::StoreError) -> Failure {
+pub(crate) fn changed(input: &InputObject, error: &StoreError) -> Failure {
     Failure::Input(format!("{}: the input is not as planned: {error}", input.name))
 }
 
-fn read_failure(input: &InputObject, error: &ReadError) -> Failure {
-    let changed = std::error::Error::source(error).is_some_and(|cause| cause.to_string().contains("changed"));
-    let text = format!("{}: {error}", input.name);
-    if changed { Failure::Input(text) } else { Failure::Storage(text) }
+pub(crate) fn read_failure(input: &InputObject, error: &ReadError) -> Failure {
+    let text = format!("{}: {}", input.name, chain(error));
+    let ReadError::Io { source, .. } = error;
+    let cause = source.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>());
+    match cause {
+        Some(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Failure::Input(text),
+        _ => Failure::Storage(text),
+    }
 }

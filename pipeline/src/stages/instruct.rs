@@ -1,11 +1,10 @@
 //! `instruct`: instruction tuning on masked conversations, from the pre-trained model of this run where there is one.
 
-use mellama_shards::ShardSet;
 use mellama_sources::Sensitivity;
 use mellama_train::trainer::{Base, Kind};
 
 use crate::context::Context;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::stage::{Stage, TaskOutput};
 use crate::training::{self, Training};
 
@@ -13,7 +12,8 @@ use crate::training::{self, Training};
 pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let data = context.manifest(Stage::InstructData)?;
     let recipe = context.file.recipe.instruct.as_ref().expect("the stage runs only with [instruct]");
-    let objects: Vec<_> = data.objects.iter().filter(|o| o.key.starts_with("shards/instruct/train-")).cloned().collect();
+    let sequences = training::open_shards(context, &data, "shards/instruct/train-")?;
+    let sequences = sequences.ok_or_else(|| Failure::Policy("instruct: no conversation is left to train on".into()))?;
     let (base, inherited) = base(context)?;
     let own = recipe.source.iter().map(|s| s.sensitivity.unwrap_or(Sensitivity::Open)).max();
     let sensitivity = own.unwrap_or(Sensitivity::Open).max(inherited);
@@ -22,7 +22,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         spec: recipe.spec(),
         base,
         data: &data,
-        sequences: ShardSet::open(context.workdir, &objects).map_err(|e| Failure::Verification(chain(&e)))?,
+        sequences,
         heldout: None,
         source_names: recipe.source.iter().map(|s| s.name.clone()).collect(),
         sensitivity: sensitivity.as_str().to_owned(),

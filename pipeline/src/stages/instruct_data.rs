@@ -18,6 +18,7 @@ use crate::failure::{Failure, chain};
 use crate::inputs::InputObject;
 use crate::recipe::{InstructRecipe, InstructSource};
 use crate::stage::TaskOutput;
+use crate::stages::ingest;
 
 /// Tokens of a sequence where neither `[instruct]` nor `[corpus.pack]` says.
 const DEFAULT_SEQUENCE_LENGTH: u32 = 4096;
@@ -102,7 +103,7 @@ fn read_source(
         context.check_stop()?;
         let mut reader = open(source, input)?;
         while let Some(item) = reader.next() {
-            match item.map_err(|e| Failure::Storage(format!("{}: {}", input.name, chain(&e))))? {
+            match item.map_err(|e| ingest::read_failure(input, &e))? {
                 ConversationItem::Conversation(conversation) => {
                     let bytes = conversation.turns.iter().map(|turn| turn.text.len() as u64).sum();
                     read.counts.read += Tally { documents: 1, bytes };
@@ -129,7 +130,7 @@ fn read_source(
     if rejected as f64 > source.max_rejects * all as f64 {
         return Err(Failure::Input(format!(
             "instruct source \"{}\": {rejected} of {all} records rejected, max_rejects is {}; first: {}; \
-             correct the input, or raise max_rejects for this source",
+             correct the input or raise max_rejects for this source, and give a new work folder",
             source.name,
             source.max_rejects,
             places.join("; ")
@@ -141,7 +142,7 @@ fn read_source(
 }
 
 fn open(source: &InstructSource, input: &InputObject) -> Result<Box<dyn mellama_sources::ConversationReader>, Failure> {
-    let reader = input.open().map_err(|e| Failure::Input(format!("{}: the input is not as planned: {e}", input.name)))?;
+    let reader = input.open().map_err(|e| ingest::changed(input, &e))?;
     let context = SourceContext {
         name: source.name.clone(),
         domain: Domain::General,
@@ -151,8 +152,7 @@ fn open(source: &InstructSource, input: &InputObject) -> Result<Box<dyn mellama_
         object: input.name.clone(),
     };
     let raw = Input::Stream(Box::new(BufReader::new(reader)));
-    mellama_sources::open_conversations(context, raw, &Limits::default())
-        .map_err(|e| Failure::Storage(format!("{}: {}", input.name, chain(&e))))
+    mellama_sources::open_conversations(context, raw, &Limits::default()).map_err(|e| ingest::read_failure(input, &e))
 }
 
 /// Encodes conversations over all threads; those longer than a sequence are dropped and counted.

@@ -30,7 +30,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let sources = recipe.corpus.iter().flat_map(|corpus| &corpus.source);
     let report = Report {
         name: &recipe.name,
-        plan: &context.plan.id,
+        seed: recipe.seed,
         version: env!("CARGO_PKG_VERSION"),
         sources: sources.map(|s| (s.name.clone(), s.domain.to_string(), s.resolved_sensitivity().to_string())).collect(),
         cpt: records(Stage::Cpt, Kind::Cpt)?,

@@ -48,7 +48,7 @@ fn rows_past_the_end_are_errors() {
         assert_eq!(
             error.to_string(),
             "shards/test.parquet: sequence 10, it has 10"
-        )
+        );
     };
     out_of_range(shard.sequence(10).unwrap_err());
     out_of_range(shard.read_rows(5..11).unwrap_err());

@@ -86,7 +86,7 @@ fn reads_grow_to_their_limits_and_no_further() {
             .collect()
     };
     let check = |runs: &[(u64, u64)], expected| {
-        assert_eq!(coalesced(&wanted(runs), 2), expected, "{runs:?}")
+        assert_eq!(coalesced(&wanted(runs), 2), expected, "{runs:?}");
     };
     let (gap, read) = (COALESCE_GAP_BYTES / 2, COALESCE_READ_BYTES / 2);
     check(&[(5, 9)], 1);

@@ -91,6 +91,10 @@ fn each_rule_is_found_broken() {
             sequence_length: 6,
         },
     );
+}
+
+#[test]
+fn sources_offsets_tokens_and_padding_are_checked() {
     check(
         |sequence, _| sequence.segments[1].source = 3,
         SequenceProblem::Source {
@@ -187,7 +191,7 @@ fn a_shard_adds_up_to_its_footer() {
         let shard = open(&write_shard(&header, &made));
         let mut seen = Vec::new();
         let totals = verify_shard_with(&shard, &mut |row, sequence| {
-            seen.push((row, sequence.clone()))
+            seen.push((row, sequence.clone()));
         })
         .unwrap();
         assert_eq!(seen, (0..).zip(made.iter().cloned()).collect::<Vec<_>>());
@@ -218,7 +222,9 @@ fn continuity(sequences: &[Sequence], parts: u64) -> Vec<super::Discontinuity> {
     let mut documents = 0;
     for part in 0..parts {
         let mut checker = Continuity::new(part, parts);
-        sequences.iter().for_each(|sequence| checker.add(sequence));
+        for sequence in sequences {
+            checker.add(sequence);
+        }
         documents += checker.documents();
         found.extend(checker.finish());
     }

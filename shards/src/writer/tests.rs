@@ -2,6 +2,7 @@
 
 use bytes::{Buf, Bytes};
 use parquet::basic::{Compression, Encoding, LogicalType, Type};
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::ShardWriter;
@@ -21,7 +22,7 @@ fn golden_columns_have_their_types_and_codecs() {
         let rows: Vec<i64> = metadata
             .row_groups()
             .iter()
-            .map(|group| group.num_rows())
+            .map(RowGroupMetaData::num_rows)
             .collect();
         assert_eq!(rows, [256, 256, 88]);
         let unsigned = |bits| Some(LogicalType::integer(bits, false));

@@ -77,6 +77,10 @@ fn article(body: &str) -> String {
     )
 }
 
+fn numbered(count: u32, piece: fn(u32) -> String) -> String {
+    (0..count).map(piece).collect()
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
@@ -127,9 +131,7 @@ fn case_27_depth_attributes_and_namespaces() {
         )),
         ["over-limit: depth = 256"]
     );
-    let attributes: String = (0..100_000)
-        .map(|number| format!(" a{number}=\"\""))
-        .collect();
+    let attributes = numbered(100_000, |number| format!(" a{number}=\"\""));
     assert_eq!(
         reasons(&items(
             Format::Jats,
@@ -137,9 +139,7 @@ fn case_27_depth_attributes_and_namespaces() {
         )),
         ["over-limit: attributes = 256"]
     );
-    let spaces: String = (0..300)
-        .map(|number| format!(" xmlns:n{number}=\"u\""))
-        .collect();
+    let spaces = numbered(300, |number| format!(" xmlns:n{number}=\"u\""));
     assert_eq!(
         reasons(&items(
             Format::Jats,

@@ -1,0 +1,1 @@
+//! The same path over real public files, every count asserted.
