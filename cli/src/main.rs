@@ -18,6 +18,7 @@ use arguments::{Arguments, LogFormat};
 use progress::Progress;
 
 fn main() -> ExitCode {
+    quiet_panics();
     let arguments = Arguments::parse();
     let how = arguments.how.clone();
     let work = || {
@@ -36,6 +37,15 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// A panic's message may hold text of a document: only its place is shown.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        // Standard error may be closed; the exit code still says it.
+        let _ = writeln!(std::io::stderr().lock(), "panic at {place}; this is a bug, please report it with this line");
+    }));
 }
 
 /// The first SIGINT or SIGTERM asks to stop; the second ends the process at once.
@@ -60,7 +70,9 @@ fn threads(threads: Option<usize>) -> Result<(), Failure> {
 
 fn complain(format: LogFormat, failure: &Failure) {
     let line = match format {
-        LogFormat::Json => serde_json::json!({"level": "error", "exit": failure.exit_code(), "message": failure.to_string()}).to_string(),
+        LogFormat::Json => {
+            serde_json::json!({"level": "error", "exit": failure.exit_code(), "message": failure.to_string()}).to_string()
+        }
         LogFormat::Text => format!("error: {failure}"),
     };
     // Standard error may be closed; the exit code still says it.

@@ -49,16 +49,8 @@ impl Progress {
             LogFormat::Text => Mode::Lines,
         };
         let now = Instant::now();
-        let state = State {
-            stage: "",
-            unit: Unit::Tasks,
-            done: 0,
-            total: 0,
-            note: String::new(),
-            began: now,
-            last_line: now,
-            bar: None,
-        };
+        let state =
+            State { stage: "", unit: Unit::Tasks, done: 0, total: 0, note: String::new(), began: now, last_line: now, bar: None };
         Progress { mode, state: Mutex::new(state), stop }
     }
 

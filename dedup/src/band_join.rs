@@ -39,16 +39,11 @@ impl Partitioning {
     pub(crate) fn new(records: usize, memory_bytes: u64) -> Self {
         let bytes = records as u64 * RECORD_BYTES;
         let budget = memory_bytes.max(1);
-        let partitions = (2 * bytes)
-            .div_ceil(budget)
-            .min(records as u64 / MIN_SORTED_RECORDS + 1)
-            .clamp(1, MAX_PARTITIONS);
+        let partitions = (2 * bytes).div_ceil(budget).min(records as u64 / MIN_SORTED_RECORDS + 1).clamp(1, MAX_PARTITIONS);
         Self {
             partitions: partitions as usize,
             sorted_records: (budget / RECORD_BYTES).max(MIN_SORTED_RECORDS) as usize,
-            buffer_bytes: (budget / 2 / partitions)
-                .clamp(WRITE_BUFFER_BYTES.0, WRITE_BUFFER_BYTES.1)
-                as usize,
+            buffer_bytes: (budget / 2 / partitions).clamp(WRITE_BUFFER_BYTES.0, WRITE_BUFFER_BYTES.1) as usize,
         }
     }
 }
@@ -99,13 +94,7 @@ struct Buckets<'a, F: FnMut(u32, u32)> {
 
 impl<'a, F: FnMut(u32, u32)> Buckets<'a, F> {
     fn new(limit: usize, edge: &'a mut F) -> Self {
-        Self {
-            records: Vec::new(),
-            limit,
-            full: limit,
-            edges: 0,
-            edge,
-        }
+        Self { records: Vec::new(), limit, full: limit, edges: 0, edge }
     }
 
     fn push(&mut self, record: Record) {
@@ -156,11 +145,7 @@ mod tests {
     fn check(keys: &[u64], expected: &[(u32, u32)]) {
         for partitions in [1, 2, 5, 256] {
             for sorted_records in [1, 2, 3, 1000] {
-                let cut = Partitioning {
-                    partitions,
-                    sorted_records,
-                    buffer_bytes: 16,
-                };
+                let cut = Partitioning { partitions, sorted_records, buffer_bytes: 16 };
                 let got = edges(keys, cut);
                 assert_eq!(got, (expected.to_vec(), expected.len() as u64), "{cut:?}");
             }
@@ -176,10 +161,7 @@ mod tests {
         check(&[7, 7], &[(0, 1)]);
         check(&[0, h, 0, h, 0], &[(0, 2), (0, 4), (1, 3)]);
         check(&[5, 5, 5, 5, 5], &[(0, 1), (0, 2), (0, 3), (0, 4)]);
-        check(
-            &[1, 1 << 63, 2, 1, 1 << 63, 3, 1],
-            &[(0, 3), (0, 6), (1, 4)],
-        );
+        check(&[1, 1 << 63, 2, 1, 1 << 63, 3, 1], &[(0, 3), (0, 6), (1, 4)]);
     }
 
     #[test]

@@ -82,20 +82,13 @@ struct Kept {
 impl Kept {
     fn has_room_for(&self, characters: usize) -> bool {
         // The root is one of them.
-        self.others.len() + 1 < MAX_REPRESENTATIVES
-            && self.characters + characters <= MAX_REPRESENTATIVE_CHARACTERS
+        self.others.len() + 1 < MAX_REPRESENTATIVES && self.characters + characters <= MAX_REPRESENTATIVE_CHARACTERS
     }
 
     /// The representative with the most equal rows; of several the one of highest priority.
     fn most_alike(&self, signature: &[u64]) -> Option<&Representative> {
         let alike = |r: &Representative| equal_rows(&r.signature, signature);
-        self.others.iter().reduce(|best, next| {
-            if alike(next) > alike(best) {
-                next
-            } else {
-                best
-            }
-        })
+        self.others.iter().reduce(|best, next| if alike(next) > alike(best) { next } else { best })
     }
 }
 
@@ -105,10 +98,7 @@ impl Verifier<'_> {
     /// # Errors
     /// A text cannot be read, or is not the text that was sketched.
     pub(crate) fn decide(&self, cluster: &[usize]) -> Result<Decided, DedupError> {
-        let mut decided = Decided {
-            removals: Vec::new(),
-            comparisons: 0,
-        };
+        let mut decided = Decided { removals: Vec::new(), comparisons: 0 };
         let [root, members @ ..] = cluster else {
             return Ok(decided);
         };
@@ -124,9 +114,7 @@ impl Verifier<'_> {
             for compared in compared {
                 let removal = match compared {
                     Compared::Proved(removal) => Some(removal),
-                    Compared::Open(member) => {
-                        self.compare_other(&member, &mut kept, &mut decided.comparisons)?
-                    }
+                    Compared::Open(member) => self.compare_other(&member, &mut kept, &mut decided.comparisons)?,
                 };
                 decided.removals.extend(removal);
             }
@@ -135,12 +123,7 @@ impl Verifier<'_> {
     }
 
     /// Compares a member with the root.
-    fn compare_root(
-        &self,
-        index: usize,
-        root: &Root,
-        lexicon: &Lexicon,
-    ) -> Result<Compared, DedupError> {
+    fn compare_root(&self, index: usize, root: &Root, lexicon: &Lexicon) -> Result<Compared, DedupError> {
         let member = self.member(index)?;
         Ok(match self.compare(root, &member, lexicon) {
             Some(similarity) => Compared::Proved(self.removal(index, root.index, similarity)),
@@ -150,21 +133,14 @@ impl Verifier<'_> {
 
     /// Compares a member that the root does not prove with the most alike representative. Without a proof the member
     /// becomes a representative, if the limits allow it.
-    fn compare_other(
-        &self,
-        member: &Member,
-        kept: &mut Kept,
-        comparisons: &mut u64,
-    ) -> Result<Option<Removal>, DedupError> {
+    fn compare_other(&self, member: &Member, kept: &mut Kept, comparisons: &mut u64) -> Result<Option<Removal>, DedupError> {
         let characters = member.text.chars().count();
         // A token that no representative has leaves no equal sequence to look for.
         let tokens = kept.lexicon.find(&member.folded);
         if tokens.is_none() && !kept.has_room_for(characters) {
             return Ok(None);
         }
-        let signature = self
-            .sketcher
-            .signature(&member.text, self.entries[member.index].form);
+        let signature = self.sketcher.signature(&member.text, self.entries[member.index].form);
         if let Some(tokens) = tokens
             && let Some(other) = kept.most_alike(&signature)
         {
@@ -176,54 +152,33 @@ impl Verifier<'_> {
         }
         if kept.has_room_for(characters) {
             kept.characters += characters;
-            kept.others.push(Representative {
-                index: member.index,
-                tokens: kept.lexicon.add(&member.folded),
-                signature,
-            });
+            kept.others.push(Representative { index: member.index, tokens: kept.lexicon.add(&member.folded), signature });
         }
         Ok(None)
     }
 
     fn member(&self, index: usize) -> Result<Member, DedupError> {
         let entry = &self.entries[index];
-        let text = self.texts.text(index).map_err(|source| DedupError::Text {
-            id: entry.id.clone(),
-            source,
-        })?;
+        let text = self.texts.text(index).map_err(|source| DedupError::Text { id: entry.id.clone(), source })?;
         // A text that is not the one sketched would make every proof worthless.
         if exact_hash(&text) != entry.sketch.exact {
-            return Err(DedupError::TextChanged {
-                id: entry.id.clone(),
-            });
+            return Err(DedupError::TextChanged { id: entry.id.clone() });
         }
         let folded = fold(&text, entry.form);
-        Ok(Member {
-            index,
-            text,
-            folded,
-        })
+        Ok(Member { index, text, folded })
     }
 
     /// Reads the root, which is the first representative.
     fn start(&self, index: usize) -> Result<(Root, Kept), DedupError> {
         let member = self.member(index)?;
-        let mut kept = Kept {
-            lexicon: Lexicon::default(),
-            others: Vec::new(),
-            characters: member.text.chars().count(),
-        };
+        let mut kept = Kept { lexicon: Lexicon::default(), others: Vec::new(), characters: member.text.chars().count() };
         let tokens = kept.lexicon.add(&member.folded);
         let strict = self.mode == VerifyMode::Strict;
         let root = Root {
             index,
             shingles: self.shingles(&member),
             tokens: strict.then(|| TokenText::new(tokens, &kept.lexicon)),
-            numbers: if strict {
-                Vec::new()
-            } else {
-                numeric_tokens(&member.folded)
-            },
+            numbers: if strict { Vec::new() } else { numeric_tokens(&member.folded) },
         };
         Ok((root, kept))
     }
@@ -238,8 +193,7 @@ impl Verifier<'_> {
             }
             VerifyMode::Tolerant { min_similarity } => {
                 let similarity = jaccard(&root.shingles, &self.shingles(member));
-                let proved =
-                    similarity >= min_similarity && root.numbers == numeric_tokens(&member.folded);
+                let proved = similarity >= min_similarity && root.numbers == numeric_tokens(&member.folded);
                 proved.then_some(similarity)
             }
         }
@@ -248,15 +202,11 @@ impl Verifier<'_> {
     /// The similarity of the member and a representative, whose text is read again for it: such removals are rare.
     fn similarity(&self, representative: usize, member: &Member) -> Result<f64, DedupError> {
         let representative = self.member(representative)?;
-        Ok(jaccard(
-            &self.shingles(&representative),
-            &self.shingles(member),
-        ))
+        Ok(jaccard(&self.shingles(&representative), &self.shingles(member)))
     }
 
     fn shingles(&self, member: &Member) -> Vec<u64> {
-        self.sketcher
-            .shingles(&member.text, self.entries[member.index].form)
+        self.sketcher.shingles(&member.text, self.entries[member.index].form)
     }
 
     fn removal(&self, dropped: usize, kept: usize, similarity: f64) -> Removal {
@@ -264,11 +214,6 @@ impl Verifier<'_> {
             VerifyMode::Strict => Rule::Strict,
             VerifyMode::Tolerant { .. } => Rule::Tolerant,
         };
-        Removal {
-            dropped,
-            kept,
-            rule,
-            similarity,
-        }
+        Removal { dropped, kept, rule, similarity }
     }
 }

@@ -25,10 +25,7 @@ const CHARACTER_SIMILARITY: (usize, usize) = (9, 10);
 
 /// A text made ready for token comparison.
 pub(crate) fn fold(text: &str, form: NormalForm) -> String {
-    form.replace_placeholders(text)
-        .nfc()
-        .flat_map(char::to_lowercase)
-        .collect()
+    form.replace_placeholders(text).nfc().flat_map(char::to_lowercase).collect()
 }
 
 /// Numbers for the distinct tokens of the representatives of one cluster.
@@ -57,10 +54,7 @@ impl Lexicon {
 
     /// Token numbers of a folded text, or none if one of its tokens is new.
     pub(crate) fn find(&self, folded: &str) -> Option<Vec<u32>> {
-        folded
-            .split_whitespace()
-            .map(|token| self.numbers.get(token).copied())
-            .collect()
+        folded.split_whitespace().map(|token| self.numbers.get(token).copied()).collect()
     }
 
     /// The distinct runs of 5 characters of the tokens joined by one space, ascending; each packed, 21 bits a character.
@@ -95,21 +89,11 @@ pub(crate) struct TokenText {
 impl TokenText {
     /// Takes the token numbers of a text and the lexicon that gave them.
     pub(crate) fn new(tokens: Vec<u32>, lexicon: &Lexicon) -> Self {
-        let mut grams: Vec<[u32; 3]> = tokens
-            .windows(GRAM_TOKENS)
-            .map(|w| [w[0], w[1], w[2]])
-            .collect();
+        let mut grams: Vec<[u32; 3]> = tokens.windows(GRAM_TOKENS).map(|w| [w[0], w[1], w[2]]).collect();
         grams.sort_unstable();
         grams.dedup();
-        let characters = tokens
-            .iter()
-            .map(|&t| lexicon.tokens[t as usize].chars().count())
-            .sum();
-        Self {
-            tokens,
-            grams,
-            characters,
-        }
+        let characters = tokens.iter().map(|&t| lexicon.tokens[t as usize].chars().count()).sum();
+        Self { tokens, grams, characters }
     }
 
     fn is_repetitive(&self) -> bool {
@@ -122,10 +106,7 @@ impl TokenText {
     }
 
     fn contains_grams(&self, other: &Self) -> bool {
-        other
-            .grams
-            .iter()
-            .all(|gram| self.grams.binary_search(gram).is_ok())
+        other.grams.iter().all(|gram| self.grams.binary_search(gram).is_ok())
     }
 }
 
@@ -144,16 +125,11 @@ pub(crate) fn holds_all(survivor: &TokenText, member: &TokenText, lexicon: &Lexi
     if !survivor.contains_grams(member) {
         return false;
     }
-    if (survivor.is_repetitive() || member.is_repetitive())
-        && !occurs(&member.tokens, &survivor.tokens)
-    {
+    if (survivor.is_repetitive() || member.is_repetitive()) && !occurs(&member.tokens, &survivor.tokens) {
         return false;
     }
     if survivor.has_few_tokens() || member.has_few_tokens() {
-        let (a, b) = (
-            lexicon.character_grams(&survivor.tokens),
-            lexicon.character_grams(&member.tokens),
-        );
+        let (a, b) = (lexicon.character_grams(&survivor.tokens), lexicon.character_grams(&member.tokens));
         let (common, all) = overlap(&a, &b);
         return common * CHARACTER_SIMILARITY.1 >= all * CHARACTER_SIMILARITY.0;
     }
@@ -164,18 +140,11 @@ pub(crate) fn holds_all(survivor: &TokenText, member: &TokenText, lexicon: &Lexi
 /// sentence marks around a number do not count; its sign, unit and decimal mark do.
 pub(crate) fn numeric_tokens(folded: &str) -> Vec<Box<str>> {
     const OPENING: [char; 7] = ['(', '[', '{', '"', '\'', '“', '‘'];
-    const CLOSING: [char; 13] = [
-        ')', ']', '}', '"', '\'', '”', '’', '.', ',', ';', ':', '!', '?',
-    ];
+    const CLOSING: [char; 13] = [')', ']', '}', '"', '\'', '”', '’', '.', ',', ';', ':', '!', '?'];
     let mut numbers: Vec<Box<str>> = folded
         .split_whitespace()
         .filter(|token| token.contains(char::is_numeric))
-        .map(|token| {
-            token
-                .trim_start_matches(OPENING)
-                .trim_end_matches(CLOSING)
-                .into()
-        })
+        .map(|token| token.trim_start_matches(OPENING).trim_end_matches(CLOSING).into())
         .collect();
     numbers.sort_unstable();
     numbers
@@ -184,11 +153,7 @@ pub(crate) fn numeric_tokens(folded: &str) -> Vec<Box<str>> {
 /// Jaccard similarity of two ascending sets; 1 for two empty ones.
 pub(crate) fn jaccard<T: Ord>(a: &[T], b: &[T]) -> f64 {
     let (common, all) = overlap(a, b);
-    if all == 0 {
-        1.0
-    } else {
-        common as f64 / all as f64
-    }
+    if all == 0 { 1.0 } else { common as f64 / all as f64 }
 }
 
 /// Sizes of the intersection and the union of two ascending sets.
@@ -255,14 +220,11 @@ mod tests {
         let survivor_text = TokenText::new(survivor_tokens, &lexicon);
         let held = lexicon
             .find(&fold(member, NormalForm::Plain))
-            .is_some_and(|tokens| {
-                holds_all(&survivor_text, &TokenText::new(tokens, &lexicon), &lexicon)
-            });
+            .is_some_and(|tokens| holds_all(&survivor_text, &TokenText::new(tokens, &lexicon), &lexicon));
         assert_eq!(held, expected, "{survivor:?} holds {member:?}");
     }
 
-    const NOTE: &str =
-        "Given aspirin 81 mg daily, lisinopril 10 mg at night and no beta blocker (asthma).";
+    const NOTE: &str = "Given aspirin 81 mg daily, lisinopril 10 mg at night and no beta blocker (asthma).";
 
     #[test]
     fn a_copy_is_held() {
@@ -296,11 +258,7 @@ mod tests {
             check_holds(&changed, NOTE, false);
         }
         // NFKC would make these equal; they are not.
-        check_holds(
-            "less than 10³ cells seen",
-            "less than 103 cells seen",
-            false,
-        );
+        check_holds("less than 10³ cells seen", "less than 103 cells seen", false);
     }
 
     #[test]
@@ -356,16 +314,10 @@ mod tests {
         check_holds(&survivor, &member, false);
         check_holds(&member, &member, true);
         // Three more tokens of one character each: the mean stays over 20, the runs differ little enough only at first.
-        let varied: String = (0..200u32)
-            .map(|i| char::from_u32(0x4E00 + i * 7).unwrap())
-            .collect();
+        let varied: String = (0..200u32).map(|i| char::from_u32(0x4E00 + i * 7).unwrap()).collect();
         let chinese = format!("{varied} 甲 乙");
         check_holds(&format!("{chinese} 丙"), &chinese, true);
-        check_holds(
-            &format!("{chinese} {}", varied.chars().rev().collect::<String>()),
-            &chinese,
-            false,
-        );
+        check_holds(&format!("{chinese} {}", varied.chars().rev().collect::<String>()), &chinese, false);
     }
 
     fn check_occurs(needle: &[u32], text: &[u32]) {
@@ -377,10 +329,8 @@ mod tests {
     fn occurrence_equals_a_plain_search_on_every_short_text() {
         // All needles of up to 4 and texts of up to 7 tokens over two tokens.
         let all = |longest: u32| {
-            (0..=longest).flat_map(|length| {
-                (0..1u32 << length)
-                    .map(move |bits| (0..length).map(|i| bits >> i & 1).collect::<Vec<u32>>())
-            })
+            (0..=longest)
+                .flat_map(|length| (0..1u32 << length).map(move |bits| (0..length).map(|i| bits >> i & 1).collect::<Vec<u32>>()))
         };
         for needle in all(4) {
             for text in all(7) {
@@ -401,10 +351,7 @@ mod tests {
         check_numbers("no number", &[]);
         check_numbers("5 apples, 5 pears.", &["5", "5"]);
         check_numbers("(in 2007), \"2007.\" 2007", &["2007", "2007", "2007"]);
-        check_numbers(
-            "-5 5 +5 <5 5% $5 0.5 5mg",
-            &["$5", "+5", "-5", "0.5", "5", "5%", "5mg", "<5"],
-        );
+        check_numbers("-5 5 +5 <5 5% $5 0.5 5mg", &["$5", "+5", "-5", "0.5", "5", "5%", "5mg", "<5"]);
         check_numbers("10³ and ½", &["10³", "½"]);
         check_numbers("COVID-19", &["covid-19"]);
     }
@@ -412,10 +359,7 @@ mod tests {
     #[test]
     fn jaccard_of_sets() {
         let check = |a: &[u8], b: &[u8], expected: f64| {
-            assert!(
-                (jaccard(a, b) - expected).abs() < f64::EPSILON,
-                "{a:?} {b:?}"
-            );
+            assert!((jaccard(a, b) - expected).abs() < f64::EPSILON, "{a:?} {b:?}");
         };
         check(&[], &[], 1.0);
         check(&[1], &[], 0.0);
@@ -426,15 +370,9 @@ mod tests {
 
     #[test]
     fn clinical_placeholders_are_equal() {
-        let a = fold(
-            "Dr. [**Name 7**] saw her on [**2150-1-1**].",
-            NormalForm::Clinical,
-        );
+        let a = fold("Dr. [**Name 7**] saw her on [**2150-1-1**].", NormalForm::Clinical);
         let b = fold("Dr. ___ saw her on ___.", NormalForm::Clinical);
         assert_eq!(a, b);
-        assert_ne!(
-            fold("on ___.", NormalForm::Plain),
-            fold("on [**x**].", NormalForm::Plain)
-        );
+        assert_ne!(fold("on ___.", NormalForm::Plain), fold("on [**x**].", NormalForm::Plain));
     }
 }

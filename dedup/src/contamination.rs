@@ -88,10 +88,7 @@ pub enum IndexError {
         got: usize,
     },
     /// More n-grams than the index can number.
-    #[error(
-        "decontaminate: got {got} benchmark n-grams, expected at most {}; use fewer sets",
-        u32::MAX
-    )]
+    #[error("decontaminate: got {got} benchmark n-grams, expected at most {}; use fewer sets", u32::MAX)]
     TooLarge {
         /// n-grams of all parts.
         got: usize,
@@ -119,11 +116,7 @@ impl BenchmarkIndex {
                     continue;
                 };
                 let number = parts.len() as u32;
-                parts.push(PartGrams {
-                    item,
-                    part,
-                    grams: grams.len() as u32,
-                });
+                parts.push(PartGrams { item, part, grams: grams.len() as u32 });
                 let table = occurrences.entry(words).or_default();
                 table.extend(grams.into_iter().map(|gram| (gram, number)));
             }
@@ -133,17 +126,8 @@ impl BenchmarkIndex {
         if u32::try_from(got).is_err() {
             return Err(IndexError::TooLarge { got });
         }
-        let tables = occurrences
-            .into_iter()
-            .map(|(words, grams)| GramTable::new(words, grams));
-        Ok(Self {
-            tables: tables.collect(),
-            parts,
-            excluded: excluded(&items),
-            items,
-            parts_unchecked,
-            items_unchecked,
-        })
+        let tables = occurrences.into_iter().map(|(words, grams)| GramTable::new(words, grams));
+        Ok(Self { tables: tables.collect(), parts, excluded: excluded(&items), items, parts_unchecked, items_unchecked })
     }
 
     /// The items, in the order given.
@@ -181,12 +165,8 @@ impl BenchmarkIndex {
 
     /// The items that were made from the document with this id, ascending.
     pub fn items_excluding(&self, id: &str) -> Vec<u32> {
-        let start = self
-            .excluded
-            .partition_point(|(excluded, _)| excluded.as_str() < id);
-        let same = self.excluded[start..]
-            .iter()
-            .take_while(|(excluded, _)| excluded == id);
+        let start = self.excluded.partition_point(|(excluded, _)| excluded.as_str() < id);
+        let same = self.excluded[start..].iter().take_while(|(excluded, _)| excluded == id);
         same.map(|&(_, item)| item).collect()
     }
 
@@ -232,11 +212,7 @@ impl BenchmarkIndex {
         let Some(longest) = self.tables.last().map(GramTable::words) else {
             return;
         };
-        let mut shinglers: Vec<Shingler> = self
-            .tables
-            .iter()
-            .map(|table| Shingler::new(table.words()))
-            .collect();
+        let mut shinglers: Vec<Shingler> = self.tables.iter().map(|table| Shingler::new(table.words())).collect();
         // Start of word w at position w mod `longest`: the longest n-gram still finds its first word.
         let mut starts = vec![0; longest];
         let mut words = 0;
@@ -258,12 +234,7 @@ impl BenchmarkIndex {
 
     /// Where a hash stands in the index.
     pub(crate) fn find(&self, hash: u64) -> Option<GramId> {
-        self.tables.iter().enumerate().find_map(|(table, grams)| {
-            Some(GramId {
-                table,
-                gram: grams.find(hash)?,
-            })
-        })
+        self.tables.iter().enumerate().find_map(|(table, grams)| Some(GramId { table, gram: grams.find(hash)? }))
     }
 }
 
@@ -277,20 +248,15 @@ fn part_grams(text: &str, ngram: usize) -> Option<(usize, Vec<u64>)> {
         _ => return None,
     };
     let mut shingler = Shingler::new(length);
-    let mut grams: Vec<u64> = words
-        .into_iter()
-        .filter_map(|word| shingler.push(word))
-        .collect();
+    let mut grams: Vec<u64> = words.into_iter().filter_map(|word| shingler.push(word)).collect();
     grams.sort_unstable();
     grams.dedup();
     Some((length, grams))
 }
 
 fn excluded(items: &[BenchmarkItem]) -> Vec<(String, u32)> {
-    let mut excluded: Vec<(String, u32)> = (0u32..)
-        .zip(items)
-        .flat_map(|(number, item)| item.excluded_ids.iter().map(move |id| (id.clone(), number)))
-        .collect();
+    let mut excluded: Vec<(String, u32)> =
+        (0u32..).zip(items).flat_map(|(number, item)| item.excluded_ids.iter().map(move |id| (id.clone(), number))).collect();
     excluded.sort_unstable();
     excluded.dedup();
     excluded

@@ -52,12 +52,7 @@ pub fn deduplicate(
     });
 
     let (links, candidates) = propose(entries, &order, options, scratch)?;
-    let verifier = Verifier {
-        entries,
-        texts,
-        sketcher: &sketcher,
-        mode: options.verify,
-    };
+    let verifier = Verifier { entries, texts, sketcher: &sketcher, mode: options.verify };
     let clusters: Vec<&[(u32, u32)]> = links.chunk_by(|a, b| a.0 == b.0).collect();
     let decided = decide(&verifier, &order, &clusters)?;
 
@@ -67,13 +62,7 @@ pub fn deduplicate(
     removals.sort_unstable_by_key(|removal| removal.dropped);
     let losses = losses(entries, sources, &removals);
     check_losses(&losses, options.max_source_loss, &report)?;
-    Ok(Outcome {
-        removals,
-        clusters: report,
-        losses,
-        candidates,
-        comparisons,
-    })
+    Ok(Outcome { removals, clusters: report, losses, candidates, comparisons })
 }
 
 /// Why a deduplication stopped. No variant holds document text.
@@ -99,10 +88,7 @@ pub enum DedupError {
         problem: String,
     },
     /// More entries than ordinals.
-    #[error(
-        "dedup: got {got} documents, expected at most {}; deduplicate in parts",
-        u32::MAX
-    )]
+    #[error("dedup: got {got} documents, expected at most {}; deduplicate in parts", u32::MAX)]
     TooManyEntries {
         /// Number of entries.
         got: usize,
@@ -144,38 +130,21 @@ pub enum DedupError {
 }
 
 /// Links (root, ordinal) of all clusters, ascending, and the number of proposed pairs. Ordinals are positions in `order`.
-fn propose(
-    entries: &[Entry],
-    order: &[u32],
-    options: &Options,
-    scratch: &Path,
-) -> Result<(Vec<(u32, u32)>, u64), DedupError> {
+fn propose(entries: &[Entry], order: &[u32], options: &Options, scratch: &Path) -> Result<(Vec<(u32, u32)>, u64), DedupError> {
     let cut = Partitioning::new(order.len(), options.memory_bytes);
     let mut sets = UnionFind::new(order.len() as u32);
     let mut candidates = 0;
     for band in 0..options.spec.bands as usize {
-        let keys = order
-            .iter()
-            .map(|&index| entries[index as usize].sketch.bands[band]);
-        candidates += join_band(keys, cut, scratch, &mut |a, b| sets.join(a, b))
-            .map_err(DedupError::Scratch)?;
+        let keys = order.iter().map(|&index| entries[index as usize].sketch.bands[band]);
+        candidates += join_band(keys, cut, scratch, &mut |a, b| sets.join(a, b)).map_err(DedupError::Scratch)?;
     }
     Ok((sets.clustered(), candidates))
 }
 
 /// What is decided in each cluster. Large ones go one after another, each on all threads; small ones side by side, each
 /// on one. So the texts in memory stay few.
-fn decide(
-    verifier: &Verifier<'_>,
-    order: &[u32],
-    clusters: &[&[(u32, u32)]],
-) -> Result<Vec<Decided>, DedupError> {
-    let indexes = |links: &[(u32, u32)]| -> Vec<usize> {
-        links
-            .iter()
-            .map(|link| order[link.1 as usize] as usize)
-            .collect()
-    };
+fn decide(verifier: &Verifier<'_>, order: &[u32], clusters: &[&[(u32, u32)]]) -> Result<Vec<Decided>, DedupError> {
+    let indexes = |links: &[(u32, u32)]| -> Vec<usize> { links.iter().map(|link| order[link.1 as usize] as usize).collect() };
     let mut decided = Vec::with_capacity(clusters.len());
     for run in clusters.chunk_by(|a, b| is_large(a) == is_large(b)) {
         if is_large(run[0]) {
@@ -197,30 +166,16 @@ fn retain(order: &mut Vec<u32>, removals: &[Removal]) {
     order.retain(|&index| dropped.binary_search(&(index as usize)).is_err());
 }
 
-fn report(
-    entries: &[Entry],
-    order: &[u32],
-    clusters: &[&[(u32, u32)]],
-    decided: &[Decided],
-) -> ClusterReport {
+fn report(entries: &[Entry], order: &[u32], clusters: &[&[(u32, u32)]], decided: &[Decided]) -> ClusterReport {
     let mut by_size: Vec<usize> = (0..clusters.len()).collect();
     // Clusters stand in the order of their roots, so a stable sort ends ties by priority.
     by_size.sort_by_key(|&c| std::cmp::Reverse(clusters[c].len()));
-    let largest = by_size
-        .iter()
-        .take(LARGEST_CLUSTERS)
-        .map(|&c| ClusterSummary {
-            keeper: entries[order[clusters[c][0].0 as usize] as usize]
-                .id
-                .clone(),
-            documents: clusters[c].len() as u64,
-            removed: decided[c].removals.len() as u64,
-            removed_characters: decided[c]
-                .removals
-                .iter()
-                .map(|removal| entries[removal.dropped].characters)
-                .sum(),
-        });
+    let largest = by_size.iter().take(LARGEST_CLUSTERS).map(|&c| ClusterSummary {
+        keeper: entries[order[clusters[c][0].0 as usize] as usize].id.clone(),
+        documents: clusters[c].len() as u64,
+        removed: decided[c].removals.len() as u64,
+        removed_characters: decided[c].removals.iter().map(|removal| entries[removal.dropped].characters).sum(),
+    });
     ClusterReport {
         clusters: clusters.len() as u64,
         documents: clusters.iter().map(|c| c.len() as u64).sum(),
@@ -231,13 +186,7 @@ fn report(
 fn losses(entries: &[Entry], sources: &[String], removals: &[Removal]) -> Vec<SourceLoss> {
     let mut losses: Vec<SourceLoss> = sources
         .iter()
-        .map(|source| SourceLoss {
-            source: source.clone(),
-            documents: 0,
-            characters: 0,
-            total_characters: 0,
-            share: 0.0,
-        })
+        .map(|source| SourceLoss { source: source.clone(), documents: 0, characters: 0, total_characters: 0, share: 0.0 })
         .collect();
     for entry in entries {
         losses[entry.source as usize].total_characters += entry.characters;
@@ -258,19 +207,9 @@ fn losses(entries: &[Entry], sources: &[String], removals: &[Removal]) -> Vec<So
 }
 
 /// Names the source with the largest share over the limit; of equal ones the first.
-fn check_losses(
-    losses: &[SourceLoss],
-    limit: f64,
-    clusters: &ClusterReport,
-) -> Result<(), DedupError> {
+fn check_losses(losses: &[SourceLoss], limit: f64, clusters: &ClusterReport) -> Result<(), DedupError> {
     let over = losses.iter().filter(|loss| loss.share > limit);
-    match over.reduce(|worst, next| {
-        if next.share > worst.share {
-            next
-        } else {
-            worst
-        }
-    }) {
+    match over.reduce(|worst, next| if next.share > worst.share { next } else { worst }) {
         None => Ok(()),
         Some(worst) => Err(DedupError::SourceLoss {
             source_name: worst.source.clone(),
@@ -287,10 +226,7 @@ fn check_options(options: &Options) -> Result<(), DedupError> {
         VerifyMode::Strict => 1.0,
         VerifyMode::Tolerant { min_similarity } => min_similarity,
     };
-    let shares = [
-        ("min_similarity", min_similarity),
-        ("max_source_loss", options.max_source_loss),
-    ];
+    let shares = [("min_similarity", min_similarity), ("max_source_loss", options.max_source_loss)];
     for (key, got) in shares {
         // The range refuses NaN too.
         if !(0.0..=1.0).contains(&got) {
@@ -300,11 +236,7 @@ fn check_options(options: &Options) -> Result<(), DedupError> {
     Ok(())
 }
 
-fn check_entries(
-    entries: &[Entry],
-    sources: &[String],
-    options: &Options,
-) -> Result<(), DedupError> {
+fn check_entries(entries: &[Entry], sources: &[String], options: &Options) -> Result<(), DedupError> {
     if u32::try_from(entries.len()).is_err() {
         return Err(DedupError::TooManyEntries { got: entries.len() });
     }
@@ -312,11 +244,7 @@ fn check_entries(
     for entry in entries {
         let got = entry.sketch.bands.len();
         let problem = if entry.source as usize >= sources.len() {
-            format!(
-                "source {}, expected less than {}",
-                entry.source,
-                sources.len()
-            )
+            format!("source {}, expected less than {}", entry.source, sources.len())
         } else if got != bands && got != 0 {
             format!("{got} band keys, expected {bands}")
         } else if (got == 0) != (entry.sketch.words == 0) {
@@ -324,10 +252,7 @@ fn check_entries(
         } else {
             continue;
         };
-        return Err(DedupError::Entry {
-            id: entry.id.clone(),
-            problem,
-        });
+        return Err(DedupError::Entry { id: entry.id.clone(), problem });
     }
     Ok(())
 }

@@ -34,11 +34,7 @@ impl GramTable {
             }
         }
         starts.push(occurrences.len() as u32);
-        let bits = hashes
-            .len()
-            .next_power_of_two()
-            .ilog2()
-            .clamp(1, MAX_DIRECTORY_BITS);
+        let bits = hashes.len().next_power_of_two().ilog2().clamp(1, MAX_DIRECTORY_BITS);
         Self {
             words,
             directory: directory(&hashes, bits),

@@ -13,17 +13,11 @@ use crate::resolve::Boilerplate;
 impl BenchmarkIndex {
     /// The byte ranges of `text` that hold n-grams of any of `items`, boilerplate not counted: ascending, not
     /// overlapping, on character boundaries.
-    pub fn matched_ranges(
-        &self,
-        text: &str,
-        items: &BTreeSet<u32>,
-        boilerplate: &Boilerplate,
-    ) -> Vec<Range<usize>> {
+    pub fn matched_ranges(&self, text: &str, items: &BTreeSet<u32>, boilerplate: &Boilerplate) -> Vec<Range<usize>> {
         let mut ranges = Vec::new();
         self.scan(text, |id, _, range| {
             let wanted = |&part: &u32| items.contains(&self.parts[part as usize].item);
-            if !boilerplate.contains(id) && self.tables[id.table].parts(id.gram).iter().any(wanted)
-            {
+            if !boilerplate.contains(id) && self.tables[id.table].parts(id.gram).iter().any(wanted) {
                 ranges.push(range);
             }
         });

@@ -102,9 +102,7 @@ impl WordBuilder {
 fn segment_end(text: &str, at: usize) -> usize {
     let mut scalars = text[at..].char_indices();
     scalars.next();
-    scalars
-        .find(|&(_, scalar)| starts_segment(scalar))
-        .map_or(text.len(), |(offset, _)| at + offset)
+    scalars.find(|&(_, scalar)| starts_segment(scalar)).map_or(text.len(), |(offset, _)| at + offset)
 }
 
 /// Whether normalization never reorders or composes this scalar with what stands before it: the first scalar of its
@@ -186,9 +184,7 @@ mod tests {
     fn words_of_the_specification(text: &str) -> Vec<String> {
         let normal: String = text.nfkc().flat_map(char::to_lowercase).collect();
         let runs = normal.split(|c: char| !c.is_alphanumeric());
-        runs.filter(|run| !run.is_empty())
-            .map(str::to_string)
-            .collect()
+        runs.filter(|run| !run.is_empty()).map(str::to_string).collect()
     }
 
     fn check_words(text: &str, expected: &str) {
@@ -201,10 +197,7 @@ mod tests {
     fn golden_words() {
         check_words("", "");
         check_words(" -- . ", "");
-        check_words(
-            "The patient was given Aspirin 81 mg daily.",
-            "the patient was given aspirin 81 mg daily",
-        );
+        check_words("The patient was given Aspirin 81 mg daily.", "the patient was given aspirin 81 mg daily");
         check_words("Two words", "two words");
         check_words("Cafe\u{301}", "café");
         check_words("\u{FB01}brosis", "fibrosis");
@@ -219,10 +212,7 @@ mod tests {
     }
 
     fn check_ranges(text: &str, expected: &[&str]) {
-        let got: Vec<&str> = words(text)
-            .into_iter()
-            .map(|(_, range)| &text[range])
-            .collect();
+        let got: Vec<&str> = words(text).into_iter().map(|(_, range)| &text[range]).collect();
         assert_eq!(got, expected, "{text:?}");
     }
 
@@ -245,11 +235,7 @@ mod tests {
         for scalar in (0..0x300).filter_map(char::from_u32) {
             let first = once(scalar).nfkd().next().unwrap();
             assert_eq!(canonical_combining_class(first), 0, "{scalar:?}");
-            assert_ne!(
-                is_nfkc_quick(once(first)),
-                IsNormalized::Maybe,
-                "{scalar:?}"
-            );
+            assert_ne!(is_nfkc_quick(once(first)), IsNormalized::Maybe, "{scalar:?}");
         }
     }
 
@@ -304,10 +290,7 @@ mod tests {
     #[test]
     fn every_scalar_beside_a_letter_and_a_mark() {
         for scalar in (0..=0x0010_FFFF).filter_map(char::from_u32) {
-            for text in [
-                format!("e{scalar}\u{301}"),
-                format!("\u{1100}{scalar}\u{9BE}"),
-            ] {
+            for text in [format!("e{scalar}\u{301}"), format!("\u{1100}{scalar}\u{9BE}")] {
                 let got: Vec<String> = words(&text).into_iter().map(|(word, _)| word).collect();
                 assert_eq!(got, words_of_the_specification(&text), "{text:?}");
             }

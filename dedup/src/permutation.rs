@@ -36,12 +36,7 @@ pub(crate) struct Permutation {
 /// The first `rows` permutations: A₀, B₀, A₁, B₁ … drawn from `SplitMix64` seeded with 1, then Aᵢ made odd.
 pub(crate) fn permutations(rows: usize) -> Vec<Permutation> {
     let mut generator = SplitMix64 { state: SEED };
-    (0..rows)
-        .map(|_| Permutation {
-            multiplier: generator.next() | 1,
-            increment: generator.next(),
-        })
-        .collect()
+    (0..rows).map(|_| Permutation { multiplier: generator.next() | 1, increment: generator.next() }).collect()
 }
 
 #[cfg(test)]

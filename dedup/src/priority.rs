@@ -55,11 +55,7 @@ pub(crate) fn exact_copies(entries: &[Entry], order: &[u32]) -> Vec<Removal> {
 
 fn by_id(entries: &[Entry], a: u32, b: u32) -> Ordering {
     let (x, y) = (&entries[a as usize], &entries[b as usize]);
-    x.id.as_bytes()
-        .cmp(y.id.as_bytes())
-        .then(y.version.cmp(&x.version))
-        .then(y.updated.cmp(&x.updated))
-        .then(a.cmp(&b))
+    x.id.as_bytes().cmp(y.id.as_bytes()).then(y.version.cmp(&x.version)).then(y.updated.cmp(&x.updated)).then(a.cmp(&b))
 }
 
 /// Keeps the first of each group.
@@ -67,12 +63,7 @@ fn removals<'a>(groups: impl Iterator<Item = &'a [u32]>, rule: Rule) -> Vec<Remo
     let mut removals = Vec::new();
     for group in groups {
         for &dropped in &group[1..] {
-            removals.push(Removal {
-                dropped: dropped as usize,
-                kept: group[0] as usize,
-                rule,
-                similarity: 1.0,
-            });
+            removals.push(Removal { dropped: dropped as usize, kept: group[0] as usize, rule, similarity: 1.0 });
         }
     }
     removals
@@ -102,11 +93,7 @@ mod tests {
                 form: NormalForm::Plain,
                 updated: 0,
                 exact_only: false,
-                sketch: Sketch {
-                    exact: [exact; 16],
-                    words: 0,
-                    bands: Vec::new(),
-                },
+                sketch: Sketch { exact: [exact; 16], words: 0, bands: Vec::new() },
             })
             .collect()
     }
@@ -153,10 +140,7 @@ mod tests {
         // A newer version wins over a better rank.
         check_same_ids(&[("a", 2, 7, 5, 0), ("a", 1, 0, 9, 0)], &[(1, 0)]);
         // Equal versions: the first entry stays.
-        check_same_ids(
-            &[("a", 2, 0, 5, 0), ("a", 1, 0, 9, 0), ("a", 2, 0, 99, 0)],
-            &[(2, 0), (1, 0)],
-        );
+        check_same_ids(&[("a", 2, 0, 5, 0), ("a", 1, 0, 9, 0), ("a", 2, 0, 99, 0)], &[(2, 0), (1, 0)]);
     }
 
     fn check_exact(rows: &[Row], expected: &[(usize, usize)]) {
@@ -169,9 +153,6 @@ mod tests {
     fn the_preferred_exact_copy_stays() {
         check_exact(&[("a", 1, 0, 5, 1), ("b", 1, 0, 5, 2)], &[]);
         check_exact(&[("b", 1, 0, 5, 1), ("a", 1, 0, 5, 1)], &[(0, 1)]);
-        check_exact(
-            &[("a", 1, 1, 5, 1), ("b", 1, 0, 5, 1), ("c", 1, 2, 5, 1)],
-            &[(0, 1), (2, 1)],
-        );
+        check_exact(&[("a", 1, 1, 5, 1), ("b", 1, 0, 5, 1), ("c", 1, 2, 5, 1)], &[(0, 1), (2, 1)]);
     }
 }

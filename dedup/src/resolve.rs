@@ -63,11 +63,7 @@ pub struct Contamination {
 impl Frequencies {
     /// Zero for each n-gram of `index`.
     pub fn new(index: &BenchmarkIndex) -> Self {
-        let counts = index
-            .tables
-            .iter()
-            .map(|table| vec![0; table.len()])
-            .collect();
+        let counts = index.tables.iter().map(|table| vec![0; table.len()]).collect();
         Self { counts }
     }
 
@@ -91,11 +87,7 @@ impl Frequencies {
     pub fn boilerplate(&self, index: &BenchmarkIndex, documents: u32) -> Boilerplate {
         let mut boilerplate = Boilerplate::none(index);
         for (table, counts) in self.counts.iter().enumerate() {
-            for (gram, _) in counts
-                .iter()
-                .enumerate()
-                .filter(|&(_, &count)| count > documents)
-            {
+            for (gram, _) in counts.iter().enumerate().filter(|&(_, &count)| count > documents) {
                 boilerplate.dropped[table][gram] = true;
                 boilerplate.grams += 1;
                 for &part in index.tables[table].parts(gram) {
@@ -111,11 +103,7 @@ impl Boilerplate {
     /// Nothing is boilerplate.
     pub fn none(index: &BenchmarkIndex) -> Self {
         Self {
-            dropped: index
-                .tables
-                .iter()
-                .map(|table| vec![false; table.len()])
-                .collect(),
+            dropped: index.tables.iter().map(|table| vec![false; table.len()]).collect(),
             left: index.parts.iter().map(|part| part.grams).collect(),
             grams: 0,
         }
@@ -129,14 +117,8 @@ impl Boilerplate {
 impl BenchmarkIndex {
     /// What a document with these n-grams shares with each part, boilerplate not counted; ascending by item and part.
     pub fn shares(&self, grams: &[u64], boilerplate: &Boilerplate) -> Vec<PartOverlap> {
-        let counted = grams
-            .iter()
-            .filter_map(|&hash| self.find(hash))
-            .filter(|&id| !boilerplate.contains(id));
-        let mut parts: Vec<u32> = counted
-            .flat_map(|id| self.tables[id.table].parts(id.gram))
-            .copied()
-            .collect();
+        let counted = grams.iter().filter_map(|&hash| self.find(hash)).filter(|&id| !boilerplate.contains(id));
+        let mut parts: Vec<u32> = counted.flat_map(|id| self.tables[id.table].parts(id.gram)).copied().collect();
         parts.sort_unstable();
         let overlap = |same: &[u32]| {
             let part = &self.parts[same[0] as usize];
@@ -156,12 +138,7 @@ impl BenchmarkIndex {
     /// phase 1 found, twice the same (documents without any may be left out). n-grams in more than
     /// `boilerplate_documents` of them are dropped; then a document is contaminated if it holds at least `min_share` of
     /// the n-grams of one part.
-    pub fn resolve<'a, D>(
-        &self,
-        documents: D,
-        boilerplate_documents: u32,
-        min_share: f64,
-    ) -> Contamination
+    pub fn resolve<'a, D>(&self, documents: D, boilerplate_documents: u32, min_share: f64) -> Contamination
     where
         D: Iterator<Item = (u64, &'a [u64])> + Clone,
     {
@@ -183,9 +160,7 @@ impl BenchmarkIndex {
                 contamination.partial.push((document, shares));
             }
         }
-        contamination
-            .contaminated
-            .sort_by_key(|&(document, _)| document);
+        contamination.contaminated.sort_by_key(|&(document, _)| document);
         contamination.partial.sort_by_key(|&(document, _)| document);
         contamination
     }

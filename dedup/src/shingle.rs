@@ -37,11 +37,8 @@ impl Shingler {
         let slot = self.seen % self.window.len();
         // The window starts with zeros, so nothing leaves before it is full.
         let leaving = std::mem::replace(&mut self.window[slot], word);
-        self.polynomial = self
-            .polynomial
-            .wrapping_mul(GOLDEN)
-            .wrapping_add(word)
-            .wrapping_sub(leaving.wrapping_mul(self.leaving_factor));
+        self.polynomial =
+            self.polynomial.wrapping_mul(GOLDEN).wrapping_add(word).wrapping_sub(leaving.wrapping_mul(self.leaving_factor));
         self.seen += 1;
         (self.seen >= self.window.len()).then(|| finalize(self.polynomial))
     }
@@ -62,11 +59,7 @@ mod tests {
     use super::*;
 
     fn direct(words: &[u64]) -> u64 {
-        finalize(
-            words
-                .iter()
-                .fold(0u64, |p, &w| p.wrapping_mul(GOLDEN).wrapping_add(w)),
-        )
+        finalize(words.iter().fold(0u64, |p, &w| p.wrapping_mul(GOLDEN).wrapping_add(w)))
     }
 
     #[test]

@@ -40,10 +40,7 @@ impl Sketcher {
     /// The spec is out of its limits.
     pub fn new(spec: SketchSpec) -> Result<Self, SpecError> {
         spec.validate()?;
-        Ok(Self {
-            spec,
-            permutations: permutations(spec.signature_rows()),
-        })
+        Ok(Self { spec, permutations: permutations(spec.signature_rows()) })
     }
 
     /// The setting this sketcher was made for.
@@ -54,11 +51,7 @@ impl Sketcher {
     /// Exact hash, words and band keys of a text.
     pub fn sketch(&self, text: &str, form: NormalForm) -> Sketch {
         let (words, signature) = self.rows(text, form);
-        Sketch {
-            exact: exact_hash(text),
-            words: u32::try_from(words).unwrap_or(u32::MAX),
-            bands: self.band_keys(&signature),
-        }
+        Sketch { exact: exact_hash(text), words: u32::try_from(words).unwrap_or(u32::MAX), bands: self.band_keys(&signature) }
     }
 
     /// The minimum hashes, bands × rows of them in row order; empty when the text has no words.
@@ -108,13 +101,9 @@ impl Sketcher {
     /// Lowers each row's minimum by the shingles of one block.
     fn lower(&self, minima: &mut [u64], block: &[u64]) {
         for (minimum, row) in minima.iter_mut().zip(&self.permutations) {
-            *minimum = block.iter().fold(*minimum, |least, &shingle| {
-                least.min(
-                    row.multiplier
-                        .wrapping_mul(shingle)
-                        .wrapping_add(row.increment),
-                )
-            });
+            *minimum = block
+                .iter()
+                .fold(*minimum, |least, &shingle| least.min(row.multiplier.wrapping_mul(shingle).wrapping_add(row.increment)));
         }
     }
 
@@ -186,11 +175,7 @@ mod tests {
     const ASPIRIN: &str = "The patient was given Aspirin 81 mg daily.";
 
     fn sketcher(bands: u32, rows: u32, shingle_words: u32) -> Sketcher {
-        let spec = SketchSpec {
-            bands,
-            rows,
-            shingle_words,
-        };
+        let spec = SketchSpec { bands, rows, shingle_words };
         Sketcher::new(spec).unwrap()
     }
 
@@ -202,12 +187,7 @@ mod tests {
     #[test]
     fn golden_shingles() {
         let shingles = sketcher(14, 8, 5).shingles(ASPIRIN, NormalForm::Plain);
-        let expected = vec![
-            0x475a_d21e_4945_b9c2,
-            0x24d0_e69c_4db6_50e6,
-            0x9330_aeb3_d748_b35b,
-            0x6927_2769_7282_713e,
-        ];
+        let expected = vec![0x475a_d21e_4945_b9c2, 0x24d0_e69c_4db6_50e6, 0x9330_aeb3_d748_b35b, 0x6927_2769_7282_713e];
         assert_eq!(shingles, sorted(expected));
         let two = sketcher(14, 8, 5).shingles("Two words", NormalForm::Plain);
         assert_eq!(two, [0x38d4_bc56_6310_6a46]);
@@ -223,10 +203,7 @@ mod tests {
         let bytes = little_endian(&signature);
         assert_eq!(bytes.len(), 896);
         let digest = format!("{:x}", Sha256::digest(&bytes));
-        assert_eq!(
-            digest,
-            "aeb0bc05f8fd24251c7864d11b1f7e2468e0ddc8d7f6fb583c53791ade574d47"
-        );
+        assert_eq!(digest, "aeb0bc05f8fd24251c7864d11b1f7e2468e0ddc8d7f6fb583c53791ade574d47");
         let two = sketcher.signature("Two words", NormalForm::Plain);
         assert_eq!(two[0], 0xc139_6be4_45ac_332d);
     }
@@ -257,10 +234,7 @@ mod tests {
             let sketcher = sketcher(bands, rows, 5);
             let signature = sketcher.signature(ASPIRIN, NormalForm::Plain);
             assert_eq!(signature, long[..(bands * rows) as usize]);
-            assert_eq!(
-                sketcher.sketch(ASPIRIN, NormalForm::Plain).bands.len(),
-                bands as usize
-            );
+            assert_eq!(sketcher.sketch(ASPIRIN, NormalForm::Plain).bands.len(), bands as usize);
         }
         // The first two bands of 8 rows have the keys that all 14 have.
         let keys = |b| sketcher(b, 8, 5).sketch(ASPIRIN, NormalForm::Plain).bands;
@@ -277,13 +251,7 @@ mod tests {
         assert_eq!(shingles.len(), 9_996);
         let expected: Vec<u64> = permutations(6)
             .iter()
-            .map(|p| {
-                shingles
-                    .iter()
-                    .map(|s| p.multiplier.wrapping_mul(*s).wrapping_add(p.increment))
-                    .min()
-                    .unwrap()
-            })
+            .map(|p| shingles.iter().map(|s| p.multiplier.wrapping_mul(*s).wrapping_add(p.increment)).min().unwrap())
             .collect();
         assert_eq!(sketcher.signature(&text, NormalForm::Plain), expected);
     }
@@ -317,10 +285,7 @@ mod tests {
         // The hash is the one of the collapsed text, so that other programs can compute it.
         assert_eq!(exact_hash("  a  b "), blake3::hash(b"a b").as_bytes()[..16]);
         let long = "word ".repeat(50_000);
-        assert_eq!(
-            exact_hash(&long),
-            blake3::hash(long.trim().as_bytes()).as_bytes()[..16]
-        );
+        assert_eq!(exact_hash(&long), blake3::hash(long.trim().as_bytes()).as_bytes()[..16]);
     }
 
     #[test]
@@ -328,15 +293,7 @@ mod tests {
         // 2,000 words, the last 200 replaced: 1,796 common shingles of 2,196. Standard deviation sqrt(.82·.18/112) =
         // 0.036; four of them.
         let base: Vec<String> = (0..2000).map(|i| format!("w{i}")).collect();
-        let other: Vec<String> = (0..2000)
-            .map(|i| {
-                if i < 1800 {
-                    format!("w{i}")
-                } else {
-                    format!("v{i}")
-                }
-            })
-            .collect();
+        let other: Vec<String> = (0..2000).map(|i| if i < 1800 { format!("w{i}") } else { format!("v{i}") }).collect();
         let sketcher = sketcher(14, 8, 5);
         let signature = |words: &[String]| sketcher.signature(&words.join(" "), NormalForm::Plain);
         let got = estimate(&signature(&base), &signature(&other));

@@ -29,11 +29,7 @@ pub struct SketchSpec {
 impl Default for SketchSpec {
     /// 14 bands of 8 rows over 5-word shingles, the setting of `FineWeb`.
     fn default() -> Self {
-        Self {
-            bands: 14,
-            rows: 8,
-            shingle_words: 5,
-        }
+        Self { bands: 14, rows: 8, shingle_words: 5 }
     }
 }
 
@@ -87,10 +83,7 @@ impl SketchSpec {
             unicode_normalization: format!("{major}.{minor}.{patch}"),
             unicode_letters: format!("{std_major}.{std_minor}.{std_patch}"),
             curve: similarities
-                .map(|similarity| CurvePoint {
-                    similarity,
-                    probability: self.candidate_probability(similarity),
-                })
+                .map(|similarity| CurvePoint { similarity, probability: self.candidate_probability(similarity) })
                 .to_vec(),
         }
     }
@@ -130,9 +123,7 @@ pub struct SketchSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SpecError {
     /// One number is zero or too large.
-    #[error(
-        "dedup: {key}: got {got}, expected 1 to {most}; the default is 14 bands of 8 rows over 5 words"
-    )]
+    #[error("dedup: {key}: got {got}, expected 1 to {most}; the default is 14 bands of 8 rows over 5 words")]
     OutOfRange {
         /// Name of the recipe key.
         key: &'static str,
@@ -158,11 +149,7 @@ mod tests {
     use super::*;
 
     fn check_curve(bands: u32, rows: u32, thousandths: [u32; 8]) {
-        let spec = SketchSpec {
-            bands,
-            rows,
-            shingle_words: 5,
-        };
+        let spec = SketchSpec { bands, rows, shingle_words: 5 };
         let rounded = |p: &CurvePoint| (p.probability * 1000.0).round() as u32;
         let got: Vec<u32> = spec.summary().curve.iter().map(rounded).collect();
         assert_eq!(got, thousandths, "{bands} x {rows}");
@@ -180,11 +167,7 @@ mod tests {
     }
 
     fn check_refused(bands: u32, rows: u32, shingle_words: u32, expected: &str) {
-        let spec = SketchSpec {
-            bands,
-            rows,
-            shingle_words,
-        };
+        let spec = SketchSpec { bands, rows, shingle_words };
         let message = spec.validate().map_err(|e| e.to_string());
         match expected {
             "" => assert_eq!(message, Ok(())),

@@ -19,18 +19,9 @@ pub(crate) struct Spill {
 
 impl Spill {
     /// Opens one nameless file in `scratch` for each of `partitions`.
-    pub(crate) fn create(
-        scratch: &Path,
-        partitions: usize,
-        buffer_bytes: usize,
-    ) -> io::Result<Self> {
+    pub(crate) fn create(scratch: &Path, partitions: usize, buffer_bytes: usize) -> io::Result<Self> {
         let files = (0..partitions)
-            .map(|_| {
-                Ok(BufWriter::with_capacity(
-                    buffer_bytes,
-                    tempfile::tempfile_in(scratch)?,
-                ))
-            })
+            .map(|_| Ok(BufWriter::with_capacity(buffer_bytes, tempfile::tempfile_in(scratch)?)))
             .collect::<io::Result<_>>()?;
         Ok(Self { files })
     }
@@ -48,15 +39,10 @@ impl Spill {
     pub(crate) fn into_readers(self) -> impl Iterator<Item = io::Result<SpillReader>> {
         self.files.into_iter().map(|writer| {
             let capacity = writer.capacity();
-            let mut file = writer
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)?;
+            let mut file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
             let bytes = file.stream_position()?;
             file.rewind()?;
-            Ok(SpillReader {
-                file: BufReader::with_capacity(capacity, file),
-                records: bytes / RECORD_BYTES as u64,
-            })
+            Ok(SpillReader { file: BufReader::with_capacity(capacity, file), records: bytes / RECORD_BYTES as u64 })
         })
     }
 }
@@ -109,11 +95,7 @@ mod tests {
         for record in [(high, 9), (3, 1), (high, 2), (1, u32::MAX)] {
             spill.push(record).unwrap();
         }
-        assert_eq!(
-            std::fs::read_dir(scratch.path()).unwrap().count(),
-            0,
-            "a file has a name"
-        );
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "a file has a name");
         let mut read = Vec::new();
         for reader in spill.into_readers() {
             let mut reader = reader.unwrap();
@@ -123,10 +105,7 @@ mod tests {
             }
             read.push(records);
         }
-        assert_eq!(
-            read,
-            [vec![(3, 1), (1, u32::MAX)], vec![(high, 9), (high, 2)]]
-        );
+        assert_eq!(read, [vec![(3, 1), (1, u32::MAX)], vec![(high, 9), (high, 2)]]);
     }
 
     #[test]

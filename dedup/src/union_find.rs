@@ -9,9 +9,7 @@ pub(crate) struct UnionFind {
 impl UnionFind {
     /// `count` sets of one ordinal each.
     pub(crate) fn new(count: u32) -> Self {
-        Self {
-            parents: (0..count).collect(),
-        }
+        Self { parents: (0..count).collect() }
     }
 
     /// The smallest ordinal of the set that holds `ordinal`.
@@ -43,10 +41,7 @@ impl UnionFind {
             }
         }
         links.sort_unstable();
-        let roots: Vec<(u32, u32)> = links
-            .chunk_by(|a, b| a.0 == b.0)
-            .map(|members| (members[0].0, members[0].0))
-            .collect();
+        let roots: Vec<(u32, u32)> = links.chunk_by(|a, b| a.0 == b.0).map(|members| (members[0].0, members[0].0)).collect();
         links.extend(roots);
         links.sort_unstable();
         links
@@ -76,16 +71,8 @@ mod tests {
         check(3, &[], &[]);
         check(3, &[(1, 1)], &[]);
         check(3, &[(2, 1)], &[(1, 1), (1, 2)]);
-        check(
-            4,
-            &[(3, 2), (1, 3), (0, 1)],
-            &[(0, 0), (0, 1), (0, 2), (0, 3)],
-        );
-        check(
-            6,
-            &[(5, 4), (2, 3), (3, 5), (4, 2)],
-            &[(2, 2), (2, 3), (2, 4), (2, 5)],
-        );
+        check(4, &[(3, 2), (1, 3), (0, 1)], &[(0, 0), (0, 1), (0, 2), (0, 3)]);
+        check(6, &[(5, 4), (2, 3), (3, 5), (4, 2)], &[(2, 2), (2, 3), (2, 4), (2, 5)]);
         check(5, &[(4, 1), (3, 0)], &[(0, 0), (0, 3), (1, 1), (1, 4)]);
     }
 }

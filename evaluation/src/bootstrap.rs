@@ -24,11 +24,7 @@ pub struct Spread {
 /// of each resample.
 ///
 /// `statistic` gets the indices drawn. There must be at least one item, and two draws.
-pub fn bootstrap<const N: usize>(
-    items: usize,
-    draws: usize,
-    statistic: &(dyn Fn(&[usize]) -> [f64; N] + Sync),
-) -> [Spread; N] {
+pub fn bootstrap<const N: usize>(items: usize, draws: usize, statistic: &(dyn Fn(&[usize]) -> [f64; N] + Sync)) -> [Spread; N] {
     let chunk_draws = draws.min(CHUNK);
     let chunk = |chunk: usize| {
         let mut random = MersenneTwister::seeded(chunk as u32);
@@ -42,20 +38,14 @@ pub fn bootstrap<const N: usize>(
         }
         values
     };
-    let chunks: Vec<Vec<[f64; N]>> = (0..draws.div_ceil(CHUNK))
-        .into_par_iter()
-        .map(chunk)
-        .collect();
+    let chunks: Vec<Vec<[f64; N]>> = (0..draws.div_ceil(CHUNK)).into_par_iter().map(chunk).collect();
     std::array::from_fn(|at| spread(chunks.iter().flatten().map(|values| values[at]).collect()))
 }
 
 fn spread(mut values: Vec<f64>) -> Spread {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values
-        .iter()
-        .map(|value| (value - mean) * (value - mean))
-        .sum();
+    let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
     values.sort_by(f64::total_cmp);
     let percentile = |share: f64| {
         let place = share * (n - 1.0);
@@ -63,10 +53,7 @@ fn spread(mut values: Vec<f64>) -> Spread {
         let above = (below + 1).min(values.len() - 1);
         values[below] + part * (values[above] - values[below])
     };
-    Spread {
-        standard_error: (squares / (n - 1.0)).sqrt(),
-        interval: [percentile(0.025), percentile(0.975)],
-    }
+    Spread { standard_error: (squares / (n - 1.0)).sqrt(), interval: [percentile(0.025), percentile(0.975)] }
 }
 
 const WORDS: usize = 624;
@@ -83,15 +70,12 @@ impl MersenneTwister {
         let mut state = [0_u32; WORDS];
         state[0] = 19_650_218;
         for i in 1..WORDS {
-            state[i] = scrambled(state[i - 1])
-                .wrapping_mul(1_812_433_253)
-                .wrapping_add(i as u32);
+            state[i] = scrambled(state[i - 1]).wrapping_mul(1_812_433_253).wrapping_add(i as u32);
         }
         // The key has one word, so its index is always 0.
         let mut i = 1;
         for _ in 0..WORDS {
-            state[i] =
-                (state[i] ^ scrambled(state[i - 1]).wrapping_mul(1_664_525)).wrapping_add(seed);
+            state[i] = (state[i] ^ scrambled(state[i - 1]).wrapping_mul(1_664_525)).wrapping_add(seed);
             i = Self::after(&mut state, i);
         }
         for _ in 1..WORDS {
@@ -115,8 +99,7 @@ impl MersenneTwister {
     fn word(&mut self) -> u32 {
         if self.next == WORDS {
             for i in 0..WORDS {
-                let joined =
-                    self.state[i] & 0x8000_0000 | self.state[(i + 1) % WORDS] & 0x7fff_ffff;
+                let joined = self.state[i] & 0x8000_0000 | self.state[(i + 1) % WORDS] & 0x7fff_ffff;
                 let twist = if joined & 1 == 1 { 0x9908_b0df } else { 0 };
                 self.state[i] = self.state[(i + SHIFT) % WORDS] ^ (joined >> 1) ^ twist;
             }
@@ -149,11 +132,7 @@ mod tests {
     fn golden_draws_of_python() {
         let mut random = MersenneTwister::seeded(0);
         let got = [random.unit(), random.unit(), random.unit()];
-        let expected = [
-            0.844_421_851_525_048_1,
-            0.757_954_402_940_302_5,
-            0.420_571_580_830_845,
-        ];
+        let expected = [0.844_421_851_525_048_1, 0.757_954_402_940_302_5, 0.420_571_580_830_845];
         assert_eq!(got.map(f64::to_bits), expected.map(f64::to_bits));
         let mut random = MersenneTwister::seeded(0);
         let choices: Vec<usize> = (0..10).map(|_| (random.unit() * 10.0) as usize).collect();
@@ -163,28 +142,17 @@ mod tests {
     #[test]
     fn golden_bootstrap_of_a_mean() {
         let values = [0.0, 1.0, 1.0, 0.0, 1.0];
-        let mean = |drawn: &[usize]| {
-            [drawn.iter().map(|&index| values[index]).sum::<f64>() / drawn.len() as f64]
-        };
+        let mean = |drawn: &[usize]| [drawn.iter().map(|&index| values[index]).sum::<f64>() / drawn.len() as f64];
         let [spread] = bootstrap(values.len(), 2_000, &mean);
-        assert!(
-            (spread.standard_error - 0.221_504_587_178_393_36).abs() < 1e-15,
-            "{spread:?}"
-        );
-        assert_eq!(
-            spread.interval.map(f64::to_bits),
-            [0.2_f64, 1.0].map(f64::to_bits)
-        );
+        assert!((spread.standard_error - 0.221_504_587_178_393_36).abs() < 1e-15, "{spread:?}");
+        assert_eq!(spread.interval.map(f64::to_bits), [0.2_f64, 1.0].map(f64::to_bits));
     }
 
     #[test]
     fn determinism_threads_change_nothing() {
         let statistic = |drawn: &[usize]| [drawn.iter().sum::<usize>() as f64];
         let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| bootstrap(7, 5_000, &statistic))
         };
         assert_eq!(run(1), run(3));
@@ -193,9 +161,6 @@ mod tests {
     #[test]
     fn percentiles_are_interpolated() {
         let spread = spread((0..=40).rev().map(f64::from).collect());
-        assert_eq!(
-            spread.interval.map(f64::to_bits),
-            [1.0_f64, 39.0].map(f64::to_bits)
-        );
+        assert_eq!(spread.interval.map(f64::to_bits), [1.0_f64, 39.0].map(f64::to_bits));
     }
 }

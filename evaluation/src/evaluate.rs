@@ -12,9 +12,7 @@ use crate::bootstrap::{DRAWS, Spread, bootstrap};
 use crate::item::Item;
 use crate::metrics::{Confusion, macro_f1, mean_and_error};
 use crate::model::LoadedModel;
-use crate::result::{
-    FORMAT_VERSION, LabelNames, Prediction, TaskResult, Truncation, encode_predictions,
-};
+use crate::result::{FORMAT_VERSION, LabelNames, Prediction, TaskResult, Truncation, encode_predictions};
 use crate::score::{ItemScore, ScoreError, Window, requests, score};
 use crate::spec::{BosPolicy, EvaluateSpec, Sensitivity, TaskSpec};
 use crate::task::{LoadError, Task};
@@ -57,9 +55,7 @@ pub enum EvaluationError {
     #[error(transparent)]
     Template(#[from] UnknownTemplate),
     /// The tokenizer does not fit the model.
-    #[error(
-        "tokenizer {tokenizer}: {got} tokens, model {model} has rows for {expected}; use the model's tokenizer"
-    )]
+    #[error("tokenizer {tokenizer}: {got} tokens, model {model} has rows for {expected}; use the model's tokenizer")]
     Vocabulary {
         /// The tokenizer.
         tokenizer: String,
@@ -129,16 +125,12 @@ pub fn score_task(
     let decoder = || Decoder::new(&model.model, &model.parameters, None, window.max_length);
     let scored = task.items.par_iter().map_init(decoder, |decoder, item| {
         if progress.should_stop() {
-            return Err(EvaluationError::Stopped {
-                task: task.spec.name.clone(),
-            });
+            return Err(EvaluationError::Stopped { task: task.spec.name.clone() });
         }
-        let score = score_item(decoder, item, template, tokenizer, window).map_err(|error| {
-            EvaluationError::Item {
-                task: task.spec.name.clone(),
-                id: item.id.clone(),
-                problem: error.to_string(),
-            }
+        let score = score_item(decoder, item, template, tokenizer, window).map_err(|error| EvaluationError::Item {
+            task: task.spec.name.clone(),
+            id: item.id.clone(),
+            problem: error.to_string(),
         })?;
         progress.on_item(done.fetch_add(1, Ordering::Relaxed) + 1, task.items.len());
         Ok(score)
@@ -146,26 +138,14 @@ pub fn score_task(
     let scores: Vec<Result<ItemScore, EvaluationError>> = scored.collect();
     // Of several failures the first in the order of the file is told, whichever thread was quicker.
     let scores = scores.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let predictions: Vec<Prediction> = task
-        .items
-        .iter()
-        .zip(&scores)
-        .map(|(item, score)| predict(item, score))
-        .collect();
+    let predictions: Vec<Prediction> = task.items.iter().zip(&scores).map(|(item, score)| predict(item, score)).collect();
     let bytes = encode_predictions(&predictions);
     let result = summarise(task, spec, (model, tokenizer, window), &predictions, &bytes);
-    Ok(Evaluation {
-        result,
-        predictions: bytes,
-    })
+    Ok(Evaluation { result, predictions: bytes })
 }
 
 /// Checks that tokenizer and window fit the model.
-fn window(
-    spec: &EvaluateSpec,
-    model: &LoadedModel,
-    tokenizer: &Tokenizer,
-) -> Result<Window, EvaluationError> {
+fn window(spec: &EvaluateSpec, model: &LoadedModel, tokenizer: &Tokenizer) -> Result<Window, EvaluationError> {
     let shape = model.model.shape();
     if tokenizer.vocabulary_size() as usize > shape.vocabulary {
         return Err(EvaluationError::Vocabulary {
@@ -175,25 +155,16 @@ fn window(
             expected: shape.vocabulary,
         });
     }
-    let asked = spec
-        .max_length
-        .unwrap_or(u32::try_from(shape.max_positions).unwrap_or(u32::MAX));
+    let asked = spec.max_length.unwrap_or(u32::try_from(shape.max_positions).unwrap_or(u32::MAX));
     if asked < 3 || asked as usize > shape.max_positions {
         let (expected, model) = (shape.max_positions, model.name.clone());
-        return Err(EvaluationError::MaxLength {
-            got: asked,
-            expected,
-            model,
-        });
+        return Err(EvaluationError::MaxLength { got: asked, expected, model });
     }
     let bos = match spec.bos {
         BosPolicy::Start => tokenizer.bos(),
         BosPolicy::Never => None,
     };
-    Ok(Window {
-        max_length: asked as usize,
-        bos,
-    })
+    Ok(Window { max_length: asked as usize, bos })
 }
 
 fn score_item(
@@ -208,10 +179,7 @@ fn score_item(
         Template::None => Cow::Borrowed(item.prompt.as_str()),
         chat => Cow::Owned(chat.prompt(None, &item.prompt)),
     };
-    score(
-        decoder,
-        &requests(tokenizer, &prompt, &item.choices, window)?,
-    )
+    score(decoder, &requests(tokenizer, &prompt, &item.choices, window)?)
 }
 
 fn predict(item: &Item, score: &ItemScore) -> Prediction {
@@ -237,26 +205,17 @@ fn summarise(
     bytes: &[u8],
 ) -> TaskResult {
     let share = |pick: fn(&Prediction) -> usize| {
-        let right =
-            |prediction: &Prediction| f64::from(u8::from(pick(prediction) == prediction.gold));
+        let right = |prediction: &Prediction| f64::from(u8::from(pick(prediction) == prediction.gold));
         mean_and_error(&predictions.iter().map(right).collect::<Vec<_>>())
     };
-    let classes = task
-        .items
-        .iter()
-        .map(|item| item.choices.len())
-        .max()
-        .unwrap_or(0);
+    let classes = task.items.iter().map(|item| item.choices.len()).max().unwrap_or(0);
     let pairs: Vec<(usize, usize)> = predictions.iter().map(|p| (p.gold, p.prediction)).collect();
     let confusion = Confusion::of(classes, pairs.iter().copied());
     let class_scores = confusion.classes();
     let [acc_spread, macro_f1_spread] = spreads(classes, &pairs);
     let sensitivity = task.spec.sensitivity.max(model.sensitivity);
     let mut truncated = Truncation::default();
-    for cut in predictions
-        .iter()
-        .map(|prediction| prediction.cut.iter().sum::<usize>() as u64)
-    {
+    for cut in predictions.iter().map(|prediction| prediction.cut.iter().sum::<usize>() as u64) {
         truncated.items += u64::from(cut > 0);
         truncated.tokens += cut;
     }
@@ -300,13 +259,8 @@ fn summarise(
 fn spreads(classes: usize, pairs: &[(usize, usize)]) -> [Spread; 2] {
     bootstrap(pairs.len(), DRAWS, &|drawn| {
         let confusion = Confusion::of(classes, drawn.iter().map(|&index| pairs[index]));
-        let right: u64 = (0..classes)
-            .map(|class| confusion.counts[class][class])
-            .sum();
-        [
-            right as f64 / drawn.len() as f64,
-            macro_f1(&confusion.classes()),
-        ]
+        let right: u64 = (0..classes).map(|class| confusion.counts[class][class]).sum();
+        [right as f64 / drawn.len() as f64, macro_f1(&confusion.classes())]
     })
 }
 

@@ -51,11 +51,7 @@ impl fmt::Display for ItemProblems {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (rule, count, first)) in self.found.iter().enumerate() {
             let separator = if at > 0 { "; " } else { "" };
-            write!(
-                formatter,
-                "{separator}{rule}: {count} of {} items, first {first:?}",
-                self.items
-            )?;
+            write!(formatter, "{separator}{rule}: {count} of {} items, first {first:?}", self.items)?;
         }
         Ok(())
     }
@@ -69,15 +65,9 @@ pub(crate) struct Checked {
 
 /// Checks all items together.
 pub(crate) fn check(raw: Vec<RawItem>) -> Result<Checked, ItemProblems> {
-    let mut problems = ItemProblems {
-        items: raw.len() as u64,
-        found: Vec::new(),
-    };
+    let mut problems = ItemProblems { items: raw.len() as u64, found: Vec::new() };
     let mut seen = BTreeSet::new();
-    let mut checked = Checked {
-        items: Vec::with_capacity(raw.len()),
-        answer_mismatches: 0,
-    };
+    let mut checked = Checked { items: Vec::with_capacity(raw.len()), answer_mismatches: 0 };
     for item in raw {
         if !seen.insert(item.id.clone()) {
             problems.note("duplicated id", &item.id);
@@ -86,25 +76,13 @@ pub(crate) fn check(raw: Vec<RawItem>) -> Result<Checked, ItemProblems> {
         match gold_of(&item) {
             Err(rule) => problems.note(rule, &item.id),
             Ok(gold) => {
-                let differs = item
-                    .answer
-                    .as_ref()
-                    .is_some_and(|answer| answer.trim() != item.choices[gold].trim());
+                let differs = item.answer.as_ref().is_some_and(|answer| answer.trim() != item.choices[gold].trim());
                 checked.answer_mismatches += u64::from(differs);
-                checked.items.push(Item {
-                    id: item.id,
-                    prompt: item.prompt,
-                    choices: item.choices,
-                    gold,
-                });
+                checked.items.push(Item { id: item.id, prompt: item.prompt, choices: item.choices, gold });
             }
         }
     }
-    if problems.found.is_empty() {
-        Ok(checked)
-    } else {
-        Err(problems)
-    }
+    if problems.found.is_empty() { Ok(checked) } else { Err(problems) }
 }
 
 fn gold_of(item: &RawItem) -> Result<usize, &'static str> {
@@ -123,13 +101,8 @@ fn gold_of(item: &RawItem) -> Result<usize, &'static str> {
     if item.choices.iter().collect::<BTreeSet<_>>().len() < item.choices.len() {
         return Err("equal choices");
     }
-    let gold = item
-        .gold
-        .ok_or("gold is not a number (multi-label tasks are generated, not chosen)")?;
-    usize::try_from(gold)
-        .ok()
-        .filter(|&gold| gold < item.choices.len())
-        .ok_or("gold out of range")
+    let gold = item.gold.ok_or("gold is not a number (multi-label tasks are generated, not chosen)")?;
+    usize::try_from(gold).ok().filter(|&gold| gold < item.choices.len()).ok_or("gold out of range")
 }
 
 /// The `limit` items whose ids hash lowest, in their order; all of them without a limit.
@@ -141,10 +114,7 @@ pub(crate) fn select(items: Vec<Item>, limit: Option<u64>) -> Vec<Item> {
     let mut hashes: Vec<[u8; 32]> = items.iter().map(hash).collect();
     hashes.sort_unstable();
     let lowest: BTreeSet<[u8; 32]> = hashes.into_iter().take(limit as usize).collect();
-    items
-        .into_iter()
-        .filter(|item| lowest.contains(&hash(item)))
-        .collect()
+    items.into_iter().filter(|item| lowest.contains(&hash(item))).collect()
 }
 
 #[cfg(test)]
@@ -153,13 +123,7 @@ mod tests {
 
     fn raw(id: &str, choices: &[&str], gold: Option<i64>) -> RawItem {
         let choices = choices.iter().map(ToString::to_string).collect();
-        RawItem {
-            id: id.to_owned(),
-            prompt: "prompt".to_owned(),
-            choices,
-            gold,
-            answer: None,
-        }
+        RawItem { id: id.to_owned(), prompt: "prompt".to_owned(), choices, gold, answer: None }
     }
 
     fn problems(items: Vec<RawItem>) -> String {
@@ -194,30 +158,20 @@ mod tests {
         second.answer = Some("yes".to_owned());
         let mut third = raw("c", &["yes", "no"], Some(1));
         third.answer = Some(" no\n".to_owned());
-        let checked = check(vec![raw("a", &["yes", "no"], Some(0)), second, third])
-            .ok()
-            .unwrap();
+        let checked = check(vec![raw("a", &["yes", "no"], Some(0)), second, third]).ok().unwrap();
         assert_eq!((checked.items.len(), checked.answer_mismatches), (3, 1));
         assert_eq!(checked.items[1].gold, 1);
     }
 
     #[test]
     fn a_limit_takes_the_same_items_whatever_the_order_of_the_file() {
-        let item = |id: usize| Item {
-            id: format!("id-{id}"),
-            prompt: String::new(),
-            choices: Vec::new(),
-            gold: 0,
-        };
+        let item = |id: usize| Item { id: format!("id-{id}"), prompt: String::new(), choices: Vec::new(), gold: 0 };
         let ids = |items: Vec<Item>| items.into_iter().map(|item| item.id).collect::<Vec<_>>();
         let forward = ids(select((0..50).map(item).collect(), Some(7)));
         let mut backward = ids(select((0..50).rev().map(item).collect(), Some(7)));
         backward.reverse();
         assert_eq!((forward.len(), &forward), (7, &backward));
-        assert_ne!(
-            forward,
-            (0..7).map(|id| format!("id-{id}")).collect::<Vec<_>>()
-        );
+        assert_ne!(forward, (0..7).map(|id| format!("id-{id}")).collect::<Vec<_>>());
         assert_eq!(select((0..5).map(item).collect(), Some(9)).len(), 5);
     }
 }

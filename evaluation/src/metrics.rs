@@ -42,10 +42,7 @@ pub fn mean_and_error(values: &[f64]) -> Mean {
     let value = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|x| (x - value) * (x - value)).sum();
     let standard_error = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt() / n.sqrt());
-    Mean {
-        value,
-        standard_error,
-    }
+    Mean { value, standard_error }
 }
 
 impl Confusion {
@@ -61,11 +58,7 @@ impl Confusion {
     /// Precision, recall and F1 of every class.
     pub fn classes(&self) -> Vec<ClassScore> {
         let share = |part: u64, whole: u64| {
-            if whole == 0 {
-                0.0
-            } else {
-                part as f64 / whole as f64
-            }
+            if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
         };
         let score = |class: usize| {
             let right = self.counts[class][class];
@@ -73,14 +66,7 @@ impl Confusion {
             let predicted: u64 = self.counts.iter().map(|row| row[class]).sum();
             let f1 = share(2 * right, support + predicted);
             let (precision, recall) = (share(right, predicted), share(right, support));
-            ClassScore {
-                class,
-                support,
-                predicted,
-                precision,
-                recall,
-                f1,
-            }
+            ClassScore { class, support, predicted, precision, recall, f1 }
         };
         (0..self.counts.len()).map(score).collect()
     }
@@ -88,16 +74,8 @@ impl Confusion {
 
 /// Mean F1 over the classes that are the gold of some item; 0 when there are none.
 pub fn macro_f1(classes: &[ClassScore]) -> f64 {
-    let present: Vec<f64> = classes
-        .iter()
-        .filter(|class| class.support > 0)
-        .map(|class| class.f1)
-        .collect();
-    if present.is_empty() {
-        0.0
-    } else {
-        present.iter().sum::<f64>() / present.len() as f64
-    }
+    let present: Vec<f64> = classes.iter().filter(|class| class.support > 0).map(|class| class.f1).collect();
+    if present.is_empty() { 0.0 } else { present.iter().sum::<f64>() / present.len() as f64 }
 }
 
 #[cfg(test)]

@@ -29,35 +29,16 @@ impl LoadedModel {
     ///
     /// # Errors
     /// [`ShapeError`] when its shape is impossible.
-    pub fn new(
-        name: impl Into<String>,
-        model: HfModel,
-        sensitivity: Sensitivity,
-    ) -> Result<Self, ShapeError> {
-        let HfModel {
-            shape,
-            parameters,
-            digest,
-            ..
-        } = model;
-        Ok(Self {
-            name: name.into(),
-            model: Model::new(shape)?,
-            parameters,
-            digest,
-            sensitivity,
-        })
+    pub fn new(name: impl Into<String>, model: HfModel, sensitivity: Sensitivity) -> Result<Self, ShapeError> {
+        let HfModel { shape, parameters, digest, .. } = model;
+        Ok(Self { name: name.into(), model: Model::new(shape)?, parameters, digest, sensitivity })
     }
 
     /// Loads a Hugging Face folder inside a store.
     ///
     /// # Errors
     /// [`HfError`].
-    pub fn load(
-        store: &Arc<dyn Store>,
-        folder: &str,
-        sensitivity: Sensitivity,
-    ) -> Result<Self, HfError> {
+    pub fn load(store: &Arc<dyn Store>, folder: &str, sensitivity: Sensitivity) -> Result<Self, HfError> {
         Self::from_hf(folder, load(store, folder)?, sensitivity)
     }
 
@@ -71,9 +52,6 @@ impl LoadedModel {
 
     fn from_hf(name: &str, model: HfModel, sensitivity: Sensitivity) -> Result<Self, HfError> {
         let folder = name.to_owned();
-        Self::new(name, model, sensitivity).map_err(|error| HfError::Config {
-            folder,
-            source: error.into(),
-        })
+        Self::new(name, model, sensitivity).map_err(|error| HfError::Config { folder, source: error.into() })
     }
 }

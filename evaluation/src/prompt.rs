@@ -12,10 +12,7 @@ pub struct PromptTemplate {
 }
 
 /// The prompt is the row's `query`, unchanged.
-pub const QUERY_PROMPT: PromptTemplate = PromptTemplate {
-    name: "query-1",
-    text: "{query}",
-};
+pub const QUERY_PROMPT: PromptTemplate = PromptTemplate { name: "query-1", text: "{query}" };
 
 /// PubMedQA: abstract, then question, answered in one word.
 pub const PUBMEDQA_PROMPT: PromptTemplate = PromptTemplate {
@@ -28,10 +25,7 @@ impl PromptTemplate {
     /// BLAKE3, in hex, of name, NUL and text.
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher
-            .update(self.name.as_bytes())
-            .update(&[0])
-            .update(self.text.as_bytes());
+        hasher.update(self.name.as_bytes()).update(&[0]).update(self.text.as_bytes());
         hasher.finalize().to_hex().to_string()
     }
 }
@@ -39,13 +33,8 @@ impl PromptTemplate {
 /// PubMedQA's prompt for one question; contexts one a line.
 pub(crate) fn pubmedqa_prompt(contexts: &[String], question: &str) -> String {
     // One pass over the template: braces in the data are data.
-    let (before, rest) = PUBMEDQA_PROMPT
-        .text
-        .split_once("{contexts}")
-        .expect("the template has the contexts");
-    let (between, after) = rest
-        .split_once("{question}")
-        .expect("the template has the question after them");
+    let (before, rest) = PUBMEDQA_PROMPT.text.split_once("{contexts}").expect("the template has the contexts");
+    let (between, after) = rest.split_once("{question}").expect("the template has the question after them");
     [before, &contexts.join("\n"), between, question, after].concat()
 }
 
@@ -55,25 +44,14 @@ mod tests {
 
     #[test]
     fn parts_are_put_in_as_they_are() {
-        let prompt = pubmedqa_prompt(
-            &["One {question}.".to_owned(), "Two.".to_owned()],
-            "Is {contexts} so?",
-        );
-        assert!(
-            prompt.contains(
-                "Abstract:\nOne {question}.\nTwo.\n\nQuestion: Is {contexts} so?\n\nAnswer"
-            ),
-            "{prompt}"
-        );
+        let prompt = pubmedqa_prompt(&["One {question}.".to_owned(), "Two.".to_owned()], "Is {contexts} so?");
+        assert!(prompt.contains("Abstract:\nOne {question}.\nTwo.\n\nQuestion: Is {contexts} so?\n\nAnswer"), "{prompt}");
         assert!(prompt.ends_with("maybe):"));
     }
 
     #[test]
     fn golden_digests_change_with_a_new_version_only() {
         assert_ne!(PUBMEDQA_PROMPT.digest(), QUERY_PROMPT.digest());
-        assert_eq!(
-            PUBMEDQA_PROMPT.digest(),
-            "fe41e8e98967d753bed638a8e90ccb89a17184913fde7505aaa8a3044d58840a"
-        );
+        assert_eq!(PUBMEDQA_PROMPT.digest(), "fe41e8e98967d753bed638a8e90ccb89a17184913fde7505aaa8a3044d58840a");
     }
 }

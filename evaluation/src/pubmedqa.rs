@@ -30,52 +30,28 @@ pub(crate) enum PubmedqaProblem {
     Json { line: usize, problem: &'static str },
     #[error("ground truth: line {line}: {problem}")]
     TruthJson { line: usize, problem: &'static str },
-    #[error(
-        "ground truth: {absent} of {all} ids are not in the data, first {first:?}; use the files of one release"
-    )]
-    TruthAbsent {
-        absent: usize,
-        all: usize,
-        first: String,
-    },
-    #[error(
-        "ground truth: {differing} of {all} labels differ from the data, first {first:?}; use the files of one release"
-    )]
-    TruthDiffers {
-        differing: usize,
-        all: usize,
-        first: String,
-    },
+    #[error("ground truth: {absent} of {all} ids are not in the data, first {first:?}; use the files of one release")]
+    TruthAbsent { absent: usize, all: usize, first: String },
+    #[error("ground truth: {differing} of {all} labels differ from the data, first {first:?}; use the files of one release")]
+    TruthDiffers { differing: usize, all: usize, first: String },
 }
 
 /// Reads the questions; with a ground-truth file, only those that it lists.
 pub(crate) fn parse(data: &[u8], truth: Option<&[u8]>) -> Result<Vec<RawItem>, PubmedqaProblem> {
-    let json = |error: serde_json::Error| PubmedqaProblem::Json {
-        line: error.line(),
-        problem: problem_of(&error),
-    };
+    let json = |error: serde_json::Error| PubmedqaProblem::Json { line: error.line(), problem: problem_of(&error) };
     let Pairs(records) = serde_json::from_slice::<Pairs<Record>>(data).map_err(json)?;
     let Some(truth) = truth else {
         return Ok(records.into_iter().map(item).collect());
     };
-    let json = |error: serde_json::Error| PubmedqaProblem::TruthJson {
-        line: error.line(),
-        problem: problem_of(&error),
-    };
+    let json = |error: serde_json::Error| PubmedqaProblem::TruthJson { line: error.line(), problem: problem_of(&error) };
     let Pairs(truth) = serde_json::from_slice::<Pairs<String>>(truth).map_err(json)?;
     compare(&records, &truth)?;
     let listed: BTreeMap<String, String> = truth.into_iter().collect();
-    Ok(records
-        .into_iter()
-        .filter(|(id, _)| listed.contains_key(id))
-        .map(item)
-        .collect())
+    Ok(records.into_iter().filter(|(id, _)| listed.contains_key(id)).map(item).collect())
 }
 
 fn item((id, record): (String, Record)) -> RawItem {
-    let gold = LABELS
-        .iter()
-        .position(|label| *label == record.final_decision);
+    let gold = LABELS.iter().position(|label| *label == record.final_decision);
     RawItem {
         id,
         prompt: pubmedqa_prompt(&record.contexts, &record.question),
@@ -86,36 +62,18 @@ fn item((id, record): (String, Record)) -> RawItem {
 }
 
 /// Every id of the ground truth must be in the data, with the same label.
-fn compare(
-    records: &[(String, Record)],
-    truth: &[(String, String)],
-) -> Result<(), PubmedqaProblem> {
-    let decisions: BTreeMap<&str, &str> = records
-        .iter()
-        .map(|(id, record)| (id.as_str(), record.final_decision.as_str()))
-        .collect();
+fn compare(records: &[(String, Record)], truth: &[(String, String)]) -> Result<(), PubmedqaProblem> {
+    let decisions: BTreeMap<&str, &str> =
+        records.iter().map(|(id, record)| (id.as_str(), record.final_decision.as_str())).collect();
     let all = truth.len();
-    let absent: Vec<&String> = truth
-        .iter()
-        .map(|(id, _)| id)
-        .filter(|id| !decisions.contains_key(id.as_str()))
-        .collect();
+    let absent: Vec<&String> = truth.iter().map(|(id, _)| id).filter(|id| !decisions.contains_key(id.as_str())).collect();
     if let Some(&first) = absent.first() {
-        return Err(PubmedqaProblem::TruthAbsent {
-            absent: absent.len(),
-            all,
-            first: first.clone(),
-        });
+        return Err(PubmedqaProblem::TruthAbsent { absent: absent.len(), all, first: first.clone() });
     }
-    let differs =
-        |(id, label): &&(String, String)| decisions.get(id.as_str()) != Some(&label.as_str());
+    let differs = |(id, label): &&(String, String)| decisions.get(id.as_str()) != Some(&label.as_str());
     let differing: Vec<&(String, String)> = truth.iter().filter(differs).collect();
     match differing.first() {
-        Some((first, _)) => Err(PubmedqaProblem::TruthDiffers {
-            differing: differing.len(),
-            all,
-            first: first.clone(),
-        }),
+        Some((first, _)) => Err(PubmedqaProblem::TruthDiffers { differing: differing.len(), all, first: first.clone() }),
         None => Ok(()),
     }
 }
@@ -155,73 +113,40 @@ mod tests {
 
     #[test]
     fn questions_become_items() {
-        let items = check(parse(DATA.as_bytes(), None).unwrap())
-            .ok()
-            .unwrap()
-            .items;
-        assert_eq!(
-            items
-                .iter()
-                .map(|item| (item.id.as_str(), item.gold))
-                .collect::<Vec<_>>(),
-            [("11", 1), ("22", 2)]
-        );
+        let items = check(parse(DATA.as_bytes(), None).unwrap()).ok().unwrap().items;
+        assert_eq!(items.iter().map(|item| (item.id.as_str(), item.gold)).collect::<Vec<_>>(), [("11", 1), ("22", 2)]);
         assert_eq!(items[0].choices, ["yes", "no", "maybe"]);
         assert!(items[0].prompt.contains("A.\nB.") && items[0].prompt.contains("Q one?"));
     }
 
     #[test]
     fn the_ground_truth_restricts_and_is_compared() {
-        let with =
-            |truth: &str| parse(DATA.as_bytes(), Some(truth.as_bytes())).map(|items| items.len());
+        let with = |truth: &str| parse(DATA.as_bytes(), Some(truth.as_bytes())).map(|items| items.len());
         assert_eq!(with(r#"{"22":"maybe"}"#), Ok(1));
         let first = |id: &str| id.to_owned();
-        let absent = PubmedqaProblem::TruthAbsent {
-            absent: 1,
-            all: 2,
-            first: first("33"),
-        };
+        let absent = PubmedqaProblem::TruthAbsent { absent: 1, all: 2, first: first("33") };
         assert_eq!(with(r#"{"22":"maybe","33":"yes"}"#), Err(absent));
-        let differs = PubmedqaProblem::TruthDiffers {
-            differing: 1,
-            all: 1,
-            first: first("11"),
-        };
+        let differs = PubmedqaProblem::TruthDiffers { differing: 1, all: 1, first: first("11") };
         assert_eq!(with(r#"{"11":"yes"}"#), Err(differs));
-        assert!(matches!(
-            with("[]"),
-            Err(PubmedqaProblem::TruthJson { line: 1, .. })
-        ));
+        assert!(matches!(with("[]"), Err(PubmedqaProblem::TruthJson { line: 1, .. })));
     }
 
     #[test]
     fn case_46_a_repeated_id_and_an_unknown_label_are_found() {
         let twice = DATA.replace("22", "11");
-        let problems = check(parse(twice.as_bytes(), None).unwrap())
-            .map(|_| ())
-            .unwrap_err();
-        assert_eq!(
-            problems.to_string(),
-            "duplicated id: 1 of 2 items, first \"11\""
-        );
+        let problems = check(parse(twice.as_bytes(), None).unwrap()).map(|_| ()).unwrap_err();
+        assert_eq!(problems.to_string(), "duplicated id: 1 of 2 items, first \"11\"");
         let label = DATA.replace("maybe", "perhaps");
-        let problems = check(parse(label.as_bytes(), None).unwrap())
-            .map(|_| ())
-            .unwrap_err();
-        assert_eq!(
-            problems.to_string(),
-            "gold out of range: 1 of 2 items, first \"22\""
-        );
+        let problems = check(parse(label.as_bytes(), None).unwrap()).map(|_| ()).unwrap_err();
+        assert_eq!(problems.to_string(), "gold out of range: 1 of 2 items, first \"22\"");
     }
 
     #[test]
     fn the_official_files_have_the_published_counts() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../shared/data/benchmarks/pubmedqa");
-        let (Ok(data), Ok(truth)) = (
-            std::fs::read(folder.join("ori_pqal.json")),
-            std::fs::read(folder.join("test_ground_truth.json")),
-        ) else {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/benchmarks/pubmedqa");
+        let (Ok(data), Ok(truth)) =
+            (std::fs::read(folder.join("ori_pqal.json")), std::fs::read(folder.join("test_ground_truth.json")))
+        else {
             println!("not run: the public PubMedQA files are absent");
             return;
         };

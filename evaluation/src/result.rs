@@ -144,8 +144,7 @@ impl TaskResult {
 pub(crate) fn encode_predictions(predictions: &[Prediction]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for prediction in predictions {
-        serde_json::to_writer(&mut bytes, prediction)
-            .expect("numbers and ids are JSON, and a vector takes any bytes");
+        serde_json::to_writer(&mut bytes, prediction).expect("numbers and ids are JSON, and a vector takes any bytes");
         bytes.push(b'\n');
     }
     bytes

@@ -34,10 +34,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<RawItem>, BadLine> {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let bad = |problem| BadLine {
-            line: at + 1,
-            problem,
-        };
+        let bad = |problem| BadLine { line: at + 1, problem };
         let row: Row = serde_json::from_slice(line).map_err(|error| bad(problem_of(&error)))?;
         let id = match row.id {
             Value::String(id) if !id.is_empty() => id,
@@ -74,50 +71,23 @@ mod tests {
         let text = "\u{feff}{\"id\":\"a1\",\"query\":\"\\nQ: x \\n\",\"answer\":\"no\",\"choices\":[\"yes\",\"no\"],\"gold\":1,\"text\":\"t\"}\r\n\n\
             {\"id\":7,\"query\":\"q\",\"answer\":\"span\"}";
         let items = parse(text.as_bytes()).unwrap();
-        assert_eq!(
-            (
-                items[0].id.as_str(),
-                items[0].prompt.as_str(),
-                items[0].gold
-            ),
-            ("a1", "\nQ: x \n", Some(1))
-        );
+        assert_eq!((items[0].id.as_str(), items[0].prompt.as_str(), items[0].gold), ("a1", "\nQ: x \n", Some(1)));
         assert_eq!(items[0].answer.as_deref(), Some("no"));
-        assert_eq!(
-            (items[1].id.as_str(), items[1].choices.len(), items[1].gold),
-            ("7", 0, None)
-        );
-        let hoc = parse(br#"{"id":"h","query":"q","answer":"","choices":["a","b"],"gold":[0,1]}"#)
-            .unwrap();
+        assert_eq!((items[1].id.as_str(), items[1].choices.len(), items[1].gold), ("7", 0, None));
+        let hoc = parse(br#"{"id":"h","query":"q","answer":"","choices":["a","b"],"gold":[0,1]}"#).unwrap();
         assert_eq!(hoc[0].gold, None);
     }
 
     #[test]
     fn bad_lines_are_named_by_number_and_kind() {
         let check = |text: &str, line: usize, problem: &'static str| {
-            assert_eq!(
-                parse(text.as_bytes()).err(),
-                Some(BadLine { line, problem }),
-                "{text}"
-            );
+            assert_eq!(parse(text.as_bytes()).err(), Some(BadLine { line, problem }), "{text}");
         };
         check("\n{\"id\":1,", 2, "JSON ends early");
         check("no", 1, "not JSON");
         check("{\"id\":\"a\"}", 1, "members are absent or of another type");
-        check(
-            "{\"id\":null,\"query\":\"q\"}",
-            1,
-            "id is neither text nor a number",
-        );
-        check(
-            "{\"id\":\"\",\"query\":\"q\"}",
-            1,
-            "id is neither text nor a number",
-        );
-        check(
-            "{\"id\":\"a\",\"query\":\"q\",\"choices\":\"x\"}",
-            1,
-            "members are absent or of another type",
-        );
+        check("{\"id\":null,\"query\":\"q\"}", 1, "id is neither text nor a number");
+        check("{\"id\":\"\",\"query\":\"q\"}", 1, "id is neither text nor a number");
+        check("{\"id\":\"a\",\"query\":\"q\",\"choices\":\"x\"}", 1, "members are absent or of another type");
     }
 }

@@ -75,12 +75,7 @@ pub(crate) fn requests(
         if target.is_empty() {
             return Err(ScoreError::NoTarget { choice });
         }
-        let ids: Vec<u32> = window
-            .bos
-            .into_iter()
-            .chain(encoded.iter().copied())
-            .chain(target.iter().copied())
-            .collect();
+        let ids: Vec<u32> = window.bos.into_iter().chain(encoded.iter().copied()).chain(target.iter().copied()).collect();
         keep_last(&ids, target.len(), window.max_length - 1).ok_or(ScoreError::NoContext)
     };
     choices.iter().enumerate().map(request).collect()
@@ -102,18 +97,11 @@ fn keep_last(ids: &[u32], target: usize, window: usize) -> Option<Request> {
     if ids.len() == target || kept.len() <= context {
         return None;
     }
-    Some(Request {
-        context: kept[..context].to_vec(),
-        target: kept[context..].to_vec(),
-        cut,
-    })
+    Some(Request { context: kept[..context].to_vec(), target: kept[context..].to_vec(), cut })
 }
 
 /// Scores all requests of an item; equal contexts are read once.
-pub(crate) fn score(
-    decoder: &mut Decoder<'_, f32>,
-    requests: &[Request],
-) -> Result<ItemScore, ScoreError> {
+pub(crate) fn score(decoder: &mut Decoder<'_, f32>, requests: &[Request]) -> Result<ItemScore, ScoreError> {
     let mut read: Option<&[u32]> = None;
     let mut choices = Vec::with_capacity(requests.len());
     for (choice, request) in requests.iter().enumerate() {
@@ -153,13 +141,8 @@ impl ItemScore {
     }
 
     fn best_by(&self, length: impl Fn(&str) -> f64, texts: &[String]) -> usize {
-        let value = |at: usize| {
-            self.choices[at].log_likelihood / texts.get(at).map_or(1.0, |text| length(text))
-        };
-        (1..self.choices.len()).fold(
-            0,
-            |best, at| if value(at) > value(best) { at } else { best },
-        )
+        let value = |at: usize| self.choices[at].log_likelihood / texts.get(at).map_or(1.0, |text| length(text));
+        (1..self.choices.len()).fold(0, |best, at| if value(at) > value(best) { at } else { best })
     }
 }
 
@@ -184,22 +167,15 @@ mod tests {
 
     #[test]
     fn the_last_ids_are_kept_and_one_stays_context() {
-        let check =
-            |ids: u32, target: usize, window: usize, expected: Option<(usize, usize, usize)>| {
-                let got = keep_last(&(0..ids).collect::<Vec<_>>(), target, window);
-                let sizes = got
-                    .as_ref()
-                    .map(|request| (request.context.len(), request.target.len(), request.cut));
-                assert_eq!(
-                    sizes, expected,
-                    "{ids} ids, target {target}, window {window}"
-                );
-                if let Some(request) = got {
-                    let kept: Vec<u32> =
-                        request.context.into_iter().chain(request.target).collect();
-                    assert_eq!(kept, (ids - kept.len() as u32..ids).collect::<Vec<_>>());
-                }
-            };
+        let check = |ids: u32, target: usize, window: usize, expected: Option<(usize, usize, usize)>| {
+            let got = keep_last(&(0..ids).collect::<Vec<_>>(), target, window);
+            let sizes = got.as_ref().map(|request| (request.context.len(), request.target.len(), request.cut));
+            assert_eq!(sizes, expected, "{ids} ids, target {target}, window {window}");
+            if let Some(request) = got {
+                let kept: Vec<u32> = request.context.into_iter().chain(request.target).collect();
+                assert_eq!(kept, (ids - kept.len() as u32..ids).collect::<Vec<_>>());
+            }
+        };
         check(10, 2, 20, Some((8, 2, 0)));
         check(10, 2, 10, Some((8, 2, 0)));
         check(10, 2, 6, Some((4, 2, 4)));
@@ -226,12 +202,7 @@ mod tests {
         let score = |sums: &[f64]| ItemScore {
             choices: sums
                 .iter()
-                .map(|&log_likelihood| ChoiceScore {
-                    log_likelihood,
-                    tokens: 1,
-                    greedy: false,
-                    cut: 0,
-                })
+                .map(|&log_likelihood| ChoiceScore { log_likelihood, tokens: 1, greedy: false, cut: 0 })
                 .collect(),
         };
         let item = |choices: &[&str]| Item {
@@ -244,20 +215,8 @@ mod tests {
         assert_eq!(scores.best(), 0, "the first among equals");
         // Per character: -4/2, -5/5, -4/2; per byte the third has 4 bytes: -4/2, -5/5, -4/4, and the first of these wins.
         let named = item(&["ab", "abcde", "éé"]);
-        assert_eq!(
-            (
-                scores.best_by_characters(&named),
-                scores.best_by_bytes(&named)
-            ),
-            (1, 1)
-        );
+        assert_eq!((scores.best_by_characters(&named), scores.best_by_bytes(&named)), (1, 1));
         let named = item(&["ab", "abc", "éé"]);
-        assert_eq!(
-            (
-                scores.best_by_characters(&named),
-                scores.best_by_bytes(&named)
-            ),
-            (1, 2)
-        );
+        assert_eq!((scores.best_by_characters(&named), scores.best_by_bytes(&named)), (1, 2));
     }
 }

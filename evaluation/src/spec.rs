@@ -119,18 +119,9 @@ mod tests {
         let json = r#"{"task":[{"name":"q","format":"pubmedqa","path":"a.json"},
             {"name":"m","format":"mellama-rows","path":"b.jsonl","limit":5,"sensitivity":"dua"}]}"#;
         let spec: EvaluateSpec = serde_json::from_str(json).unwrap();
-        assert_eq!(
-            (spec.profile, spec.bos, spec.template.as_str()),
-            (Profile::Strict1, BosPolicy::Start, "none")
-        );
-        assert_eq!(
-            (spec.task[0].format, spec.task[1].format),
-            (TaskFormat::Pubmedqa, TaskFormat::MellamaRows)
-        );
-        assert_eq!(
-            (spec.task[0].sensitivity, spec.task[1].sensitivity),
-            (Sensitivity::Open, Sensitivity::Dua)
-        );
+        assert_eq!((spec.profile, spec.bos, spec.template.as_str()), (Profile::Strict1, BosPolicy::Start, "none"));
+        assert_eq!((spec.task[0].format, spec.task[1].format), (TaskFormat::Pubmedqa, TaskFormat::MellamaRows));
+        assert_eq!((spec.task[0].sensitivity, spec.task[1].sensitivity), (Sensitivity::Open, Sensitivity::Dua));
         assert_eq!(spec.task[1].limit, Some(5));
     }
 
@@ -142,10 +133,7 @@ mod tests {
             r#"{"task":[{"name":"q","format":"medqa","path":"a"}]}"#,
             r#"{"task":[],"profile":"strict-2"}"#,
         ] {
-            assert!(
-                serde_json::from_str::<EvaluateSpec>(json).is_err(),
-                "{json}"
-            );
+            assert!(serde_json::from_str::<EvaluateSpec>(json).is_err(), "{json}");
         }
     }
 }

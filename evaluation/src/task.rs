@@ -96,11 +96,7 @@ impl Task {
     /// [`LoadError`] for files that cannot be read or items that cannot be scored; nothing is passed over.
     pub fn load(spec: &TaskSpec) -> Result<Self, LoadError> {
         let data = read(spec, &spec.path)?;
-        let truth = spec
-            .ground_truth
-            .as_deref()
-            .map(|path| read(spec, path))
-            .transpose()?;
+        let truth = spec.ground_truth.as_deref().map(|path| read(spec, path)).transpose()?;
         Self::from_bytes(spec, &data, truth.as_deref())
     }
 
@@ -108,35 +104,21 @@ impl Task {
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn from_bytes(
-        spec: &TaskSpec,
-        data: &[u8],
-        truth: Option<&[u8]>,
-    ) -> Result<Self, LoadError> {
+    pub fn from_bytes(spec: &TaskSpec, data: &[u8], truth: Option<&[u8]>) -> Result<Self, LoadError> {
         let (task, path) = (spec.name.clone(), spec.path.clone());
-        let content = |problem: String| LoadError::Content {
-            task: task.clone(),
-            path: path.clone(),
-            problem,
-        };
+        let content = |problem: String| LoadError::Content { task: task.clone(), path: path.clone(), problem };
         let (raw, prompt) = match (spec.format, truth) {
             (TaskFormat::MellamaRows, Some(_)) => return Err(LoadError::GroundTruth { task }),
             (TaskFormat::MellamaRows, None) => {
-                let raw = rows::parse(data)
-                    .map_err(|bad| content(format!("line {}: {}", bad.line, bad.problem)))?;
+                let raw = rows::parse(data).map_err(|bad| content(format!("line {}: {}", bad.line, bad.problem)))?;
                 (raw, QUERY_PROMPT)
             }
             (TaskFormat::Pubmedqa, truth) => {
-                let raw =
-                    pubmedqa::parse(data, truth).map_err(|problem| content(problem.to_string()))?;
+                let raw = pubmedqa::parse(data, truth).map_err(|problem| content(problem.to_string()))?;
                 (raw, PUBMEDQA_PROMPT)
             }
         };
-        let checked = check(raw).map_err(|problems| LoadError::Items {
-            task: task.clone(),
-            path: path.clone(),
-            problems,
-        })?;
+        let checked = check(raw).map_err(|problems| LoadError::Items { task: task.clone(), path: path.clone(), problems })?;
         let all_items = checked.items.len() as u64;
         let items = select(checked.items, spec.limit);
         if items.is_empty() {
@@ -156,20 +138,8 @@ impl Task {
 
 fn read(spec: &TaskSpec, path: &str) -> Result<Vec<u8>, LoadError> {
     let (task, file) = (spec.name.clone(), path.to_owned());
-    let io = |source| LoadError::Io {
-        task: task.clone(),
-        path: file.clone(),
-        source,
-    };
+    let io = |source| LoadError::Io { task: task.clone(), path: file.clone(), source };
     let mut bytes = Vec::new();
-    File::open(Path::new(path))
-        .map_err(io)?
-        .take(FILE_LIMIT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    if bytes.len() as u64 > FILE_LIMIT_BYTES {
-        Err(LoadError::TooLarge { task, path: file })
-    } else {
-        Ok(bytes)
-    }
+    File::open(Path::new(path)).map_err(io)?.take(FILE_LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > FILE_LIMIT_BYTES { Err(LoadError::TooLarge { task, path: file }) } else { Ok(bytes) }
 }

@@ -11,8 +11,22 @@ use crate::inputs::InputObject;
 
 /// Keys whose texts are looked for, in this order.
 const TEXT_KEYS: [&str; 16] = [
-    "query", "question", "QUESTION", "sentence1", "sentence2", "premise", "hypothesis", "context", "contexts", "CONTEXTS",
-    "text", "options", "choices", "answer", "LONG_ANSWER", "exp",
+    "query",
+    "question",
+    "QUESTION",
+    "sentence1",
+    "sentence2",
+    "premise",
+    "hypothesis",
+    "context",
+    "contexts",
+    "CONTEXTS",
+    "text",
+    "options",
+    "choices",
+    "answer",
+    "LONG_ANSWER",
+    "exp",
 ];
 /// Keys that may hold an item's id.
 const ID_KEYS: [&str; 4] = ["id", "pairID", "pmid", "qid"];
@@ -36,11 +50,12 @@ fn parse(name: &str, bytes: &[u8]) -> Result<Vec<BenchmarkItem>, Failure> {
     let wrong = |place: &str, found: &str| {
         Failure::Input(format!("{name}: {place}: {found}; give Me-LLaMA rows, PubMedQA's JSON, or JSON lines with a question"))
     };
-    if let Ok(Value::Object(keyed)) = serde_json::from_slice::<Value>(bytes) {
-        if keyed.values().all(Value::is_object) && !keyed.is_empty() {
-            let record = |(id, value): (&String, &Value)| value.as_object().map(|fields| item(&benchmark, id, fields, true));
-            return Ok(keyed.iter().filter_map(record).collect());
-        }
+    if let Ok(Value::Object(keyed)) = serde_json::from_slice::<Value>(bytes)
+        && keyed.values().all(Value::is_object)
+        && !keyed.is_empty()
+    {
+        let record = |(id, value): (&String, &Value)| value.as_object().map(|fields| item(&benchmark, id, fields, true));
+        return Ok(keyed.iter().filter_map(record).collect());
     }
     let mut items = Vec::new();
     for (line, text) in bytes.split(|b| *b == b'\n').enumerate().filter(|(_, text)| !text.trim_ascii().is_empty()) {
@@ -122,7 +137,9 @@ mod tests {
 
     #[test]
     fn unreadable_items_name_the_line() {
-        for (text, expected) in [("{\"question\":\"Q\"}\nnope\n", "line 2: not JSON"), ("[1]\n", "line 1: not a JSON object"), ("", "no item")] {
+        for (text, expected) in
+            [("{\"question\":\"Q\"}\nnope\n", "line 2: not JSON"), ("[1]\n", "line 1: not a JSON object"), ("", "no item")]
+        {
             let message = parse("set.jsonl", text.as_bytes()).expect_err("unreadable").to_string();
             assert!(message.contains(expected), "{message}");
         }

@@ -1,7 +1,8 @@
 //! The dataset card: `README.md` of a work folder, with the YAML header that dataset hubs read.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use mellama_storage::PartWriter;
 
@@ -20,6 +21,7 @@ pub(crate) fn write(context: &Context<'_>) -> Result<PartWriter, Failure> {
     Ok(part)
 }
 
+/// Writing to a string cannot fail, so the results of `write!` are not looked at.
 fn text(context: &Context<'_>) -> Result<String, Failure> {
     let recipe = &context.file.recipe;
     let corpus = context.corpus();
@@ -30,8 +32,10 @@ fn text(context: &Context<'_>) -> Result<String, Failure> {
     let pack = corpus.pack.as_ref().expect("the card is written by publish");
     let has_heldout = facts.streams.iter().any(|s| s.heldout);
     let mut text = String::from("---\n");
-    text.push_str(&format!("pretty_name: {}\n", serde_json::json!(recipe.name)));
-    text.push_str("task_categories:\n- text-generation\ntags:\n- medical\n- tokenized\nconfigs:\n- config_name: cpt\n  data_files:\n");
+    let _ = writeln!(text, "pretty_name: {}", serde_json::json!(recipe.name));
+    text.push_str(
+        "task_categories:\n- text-generation\ntags:\n- medical\n- tokenized\nconfigs:\n- config_name: cpt\n  data_files:\n",
+    );
     text.push_str("  - split: train\n    path: shards/cpt/train-*.parquet\n");
     if has_heldout {
         text.push_str("  - split: validation\n    path: shards/cpt/heldout-*.parquet\n");
@@ -40,10 +44,11 @@ fn text(context: &Context<'_>) -> Result<String, Failure> {
         text.push_str("- config_name: instruct\n  data_files:\n  - split: train\n    path: shards/instruct/train-*.parquet\n");
     }
     text.push_str("---\n\n");
-    text.push_str(&format!("# {}\n\n", escape(&recipe.name)));
-    text.push_str(&format!("Packed token shards, {} tokens for training, written by mellama.\n\n", facts.total));
-    text.push_str(&format!("- **Sensitivity: {sensitivity}.** It is inherited by everything made from these shards.\n"));
-    text.push_str(&format!(
+    let _ = write!(text, "# {}\n\n", escape(&recipe.name));
+    let _ = write!(text, "Packed token shards, {} tokens for training, written by mellama.\n\n", facts.total);
+    let _ = writeln!(text, "- **Sensitivity: {sensitivity}.** It is inherited by everything made from these shards.");
+    let _ = write!(
+        text,
         "- Tokenizer: `{}`, {} tokens, BLAKE3 `{}`.\n- Sequence length {}, packing `{}`, mixture unit `{}`.\n- Seed {}.\n\n",
         escape(tokenizer.name()),
         tokenizer.vocabulary_size(),
@@ -52,12 +57,14 @@ fn text(context: &Context<'_>) -> Result<String, Failure> {
         pack.method,
         facts.unit,
         recipe.seed
-    ));
+    );
     text.push_str("## Sources\n\n| source | domain | format | licence | sensitivity | records read | documents | tokens available | tokens used | epochs |\n|---|---|---|---|---|---|---|---|---|---|\n");
     for source in &corpus.source {
         text.push_str(&row(context, &facts, source)?);
     }
-    text.push_str("\nHow every document left on the way is in `report.html`; which duplicate stood for which is in `decisions/`.\n");
+    text.push_str(
+        "\nHow every document left on the way is in `report.html`; which duplicate stood for which is in `decisions/`.\n",
+    );
     Ok(text)
 }
 
@@ -65,7 +72,7 @@ fn row(context: &Context<'_>, facts: &mix::MixFacts, source: &crate::recipe::Sou
     let mut counts = mellama_storage::Counts::default();
     for commit in context.commits(Stage::Ingest)? {
         if ingest::facts_of(&commit)?.source == source.name {
-            counts = counts + commit.counts;
+            counts += commit.counts;
         }
     }
     let share = facts.sources.iter().find(|share| share.source == source.name);

@@ -94,7 +94,8 @@ impl<'a> Context<'a> {
     /// As `manifest`; `Failure::Verification` when a commit that the manifest lists is gone.
     pub(crate) fn commit(&self, stage: Stage, task: u64) -> Result<mellama_storage::TaskCommit, Failure> {
         let uri = self.workdir.store().uri();
-        let missing = || Failure::Verification(format!("{uri}: commit {task} of stage {stage} is missing; run \"mellama verify\""));
+        let missing =
+            || Failure::Verification(format!("{uri}: commit {task} of stage {stage} is missing; run \"mellama verify\""));
         self.workdir.read_commit(&self.plan.id, stage.name(), task)?.ok_or_else(missing)
     }
 

@@ -108,7 +108,7 @@ pub struct TrainingForecast {
     pub batch_sequences: u64,
     /// Optimizer steps, null when unknown. Counted without padding.
     pub steps: Option<u64>,
-    /// FLOP per token by the PaLM formula, 6·Nm + 12·L·C·T.
+    /// FLOP per token as the `PaLM` paper counts them, 6·Nm + 12·L·C·T.
     pub flops_per_token: Option<u64>,
     /// A100 hours by utilization ("0.45": hours); empty when unknown.
     pub a100_hours: BTreeMap<String, f64>,
@@ -262,9 +262,10 @@ fn training(file: &RecipeFile, tokens: Option<u64>) -> Option<TrainingForecast> 
         (Some(steps), Some(length)) => Some(steps * train.batch_sequences * length),
         _ => tokens.map(|tokens| tokens * u64::from(train.epochs)),
     };
-    let flops = shape.as_ref().zip(length).map(|(shape, length)| {
-        6 * shape.matrix_parameter_count() + 12 * (shape.layers * shape.width) as u64 * length
-    });
+    let flops = shape
+        .as_ref()
+        .zip(length)
+        .map(|(shape, length)| 6 * shape.matrix_parameter_count() + 12 * (shape.layers * shape.width) as u64 * length);
     let hours = |utilization: f64| {
         let (tokens, flops) = seen.zip(flops)?;
         Some((format!("{utilization:.2}"), tokens as f64 * flops as f64 / (utilization * A100_FLOPS) / 3600.0))
@@ -290,12 +291,22 @@ impl Forecast {
     pub fn text(&self) -> String {
         let number = |value: Option<u64>| value.map_or("unknown".to_owned(), |value| value.to_string());
         let mut lines = vec![format!("{}: output to {}", self.name, self.workdir), String::new()];
-        lines.push(format!("{:<20} {:<11} {:>8} {:>14} {:>14} {:>14} {:>7} {:>5}", "source", "domain", "objects", "bytes", "supply tokens", "quota tokens", "epochs", "max"));
+        lines.push(format!(
+            "{:<20} {:<11} {:>8} {:>14} {:>14} {:>14} {:>7} {:>5}",
+            "source", "domain", "objects", "bytes", "supply tokens", "quota tokens", "epochs", "max"
+        ));
         for s in &self.sources {
             let epochs = s.epochs.map_or("unknown".to_owned(), |epochs| format!("{epochs:.3}"));
             lines.push(format!(
                 "{:<20} {:<11} {:>8} {:>14} {:>14} {:>14} {:>7} {:>5}",
-                s.source, s.domain, number(s.objects), number(s.bytes), number(s.supply_tokens), number(s.quota_tokens), epochs, s.max_epochs
+                s.source,
+                s.domain,
+                number(s.objects),
+                number(s.bytes),
+                number(s.supply_tokens),
+                number(s.quota_tokens),
+                epochs,
+                s.max_epochs
             ));
         }
         lines.extend(self.sources.iter().filter_map(|s| s.unknown.clone()).map(|why| format!("  unknown: {why}")));
@@ -318,7 +329,11 @@ impl Forecast {
         if let Some(t) = &self.training {
             lines.push(format!(
                 "\ntraining: {}, {} parameters, {} tokens in {} steps of {} sequences",
-                t.model, number(t.parameters), number(t.tokens), number(t.steps), t.batch_sequences
+                t.model,
+                number(t.parameters),
+                number(t.tokens),
+                number(t.steps),
+                t.batch_sequences
             ));
             for (utilization, hours) in &t.a100_hours {
                 lines.push(format!("  at {utilization} of an A100's dense bf16 rate (PaLM count): {hours:.2} GPU-hours"));

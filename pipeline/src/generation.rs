@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use mellama_shards::Tokenizer;
+use mellama_train::Model;
 use mellama_train::generation::{Decoder, GenerationError, argmax};
 use mellama_train::hf::load_folder;
-use mellama_train::Model;
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};

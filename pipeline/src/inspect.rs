@@ -53,9 +53,10 @@ pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
     if path.extension().is_some_and(|e| e == "jsonl") {
         return Ok(lines(&text, view));
     }
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|_| Failure::Policy(format!("{shown}: nothing that mellama writes; give a Parquet, JSON or JSONL file of a work folder")))?;
-    Ok(serde_json::to_string_pretty(&value).expect("it was parsed"))
+    let value: Value = serde_json::from_str(&text).map_err(|_| {
+        Failure::Policy(format!("{shown}: nothing that mellama writes; give a Parquet, JSON or JSONL file of a work folder"))
+    })?;
+    Ok(format!("{value:#}"))
 }
 
 fn checkpoint(folder: &Path) -> Result<String, Failure> {
@@ -65,9 +66,18 @@ fn checkpoint(folder: &Path) -> Result<String, Failure> {
     if let Some(bytes) = read("manifest.json") {
         let manifest: CheckpointManifest = mellama_storage::sealed::decode(&bytes)
             .map_err(|e| Failure::Verification(format!("{shown}/manifest.json: {}", chain(&e))))?;
-        lines.push(format!("step {} of {}, {} updates, seed {}, sensitivity {}", manifest.step, manifest.total_steps, manifest.updates, manifest.seed, manifest.sensitivity));
-        lines.push(format!("cursor: position {}, epoch {}, index {}", manifest.cursor.position, manifest.cursor.epoch, manifest.cursor.index));
-        lines.push(format!("made from: data {}, base {}, settings {}", manifest.digests.data, manifest.digests.base, manifest.digests.settings));
+        lines.push(format!(
+            "step {} of {}, {} updates, seed {}, sensitivity {}",
+            manifest.step, manifest.total_steps, manifest.updates, manifest.seed, manifest.sensitivity
+        ));
+        lines.push(format!(
+            "cursor: position {}, epoch {}, index {}",
+            manifest.cursor.position, manifest.cursor.epoch, manifest.cursor.index
+        ));
+        lines.push(format!(
+            "made from: data {}, base {}, settings {}",
+            manifest.digests.data, manifest.digests.base, manifest.digests.settings
+        ));
         for object in &manifest.objects {
             lines.push(format!("  {:>12} bytes  {}  {}", object.bytes, &object.blake3[..16], object.key));
         }
@@ -92,12 +102,24 @@ fn sequences(shard: &ShardFile, view: &View) -> Result<String, Failure> {
     let totals = shard.totals();
     let mut text = vec![format!(
         "{}: {:?} shard, {} sequences of {} tokens, {} tokens, {} padding, {} trained, sensitivity {}",
-        shard.name(), header.kind, shard.rows(), header.sequence_length, totals.tokens, totals.padding, totals.trained, header.sensitivity
+        shard.name(),
+        header.kind,
+        shard.rows(),
+        header.sequence_length,
+        totals.tokens,
+        totals.padding,
+        totals.trained,
+        header.sensitivity
     )];
     let end = shard.rows().min(view.from.saturating_add(view.rows));
     for row in view.from.min(end)..end {
         let sequence = shard.sequence(row).map_err(|e| Failure::Verification(chain(&e)))?;
-        text.push(format!("sequence {row}: {} segments, {} of {} filled", sequence.segments.len(), sequence.filled(), header.sequence_length));
+        text.push(format!(
+            "sequence {row}: {} segments, {} of {} filled",
+            sequence.segments.len(),
+            sequence.filled(),
+            header.sequence_length
+        ));
         for (range, segment) in sequence.segment_ranges() {
             text.push(segment_line(&sequence, &range, segment, header));
         }
@@ -120,7 +142,12 @@ fn segment_line(sequence: &Sequence, range: &std::ops::Range<u32>, segment: &Seg
     });
     format!(
         "  {:>6}..{:<6} {source} document {:032x} from token {} epoch {}{mask}: {}{more}",
-        range.start, range.end, segment.document, segment.offset, segment.epoch, first.join(" ")
+        range.start,
+        range.end,
+        segment.document,
+        segment.offset,
+        segment.epoch,
+        first.join(" ")
     )
 }
 
@@ -130,7 +157,7 @@ fn documents(name: &str, reader: DocumentReader, view: &View) -> Result<String, 
     let mut lines = vec![format!("{name}: {rows} documents")];
     for document in reader.rows(view.from.min(end)..end) {
         let document = document.map_err(|e| Failure::Verification(format!("{name}: {}", chain(&e))))?;
-        lines.push(serde_json::to_string_pretty(&shown(&document, view.text)).expect("plain data"));
+        lines.push(format!("{:#}", shown(&document, view.text)));
     }
     Ok(lines.join("\n"))
 }
@@ -161,7 +188,9 @@ fn table(name: &str, file: File, view: &View) -> Result<String, Failure> {
     let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{name}: not a readable table: {e}"));
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| wrong(&e))?;
     if !known(builder.schema().fields().iter().map(|field| field.name().as_str())) {
-        return Err(Failure::Policy(format!("{name}: not a table that mellama writes; its columns are not shown, they may hold text")));
+        return Err(Failure::Policy(format!(
+            "{name}: not a table that mellama writes; its columns are not shown, they may hold text"
+        )));
     }
     let rows = builder.metadata().file_metadata().num_rows();
     let selection = RowSelection::from(vec![RowSelector::skip(view.from as usize), RowSelector::select(view.rows as usize)]);
@@ -177,9 +206,34 @@ fn table(name: &str, file: File, view: &View) -> Result<String, Failure> {
 /// Whether all columns are of tables that hold ids, places and numbers alone.
 fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
     let columns = [
-        "dropped_id", "kept_id", "rule", "similarity", "spec_version", "task", "row", "reason", "bytes", "cut_starts", "cut_ends",
-        "id", "version", "characters", "words", "exact", "bands", "grams", "excluded_items", "object", "source", "epoch", "take",
-        "key", "offset", "length", "check", "heldout",
+        "dropped_id",
+        "kept_id",
+        "rule",
+        "similarity",
+        "spec_version",
+        "task",
+        "row",
+        "reason",
+        "bytes",
+        "cut_starts",
+        "cut_ends",
+        "id",
+        "version",
+        "characters",
+        "words",
+        "exact",
+        "bands",
+        "grams",
+        "excluded_items",
+        "object",
+        "source",
+        "epoch",
+        "take",
+        "key",
+        "offset",
+        "length",
+        "check",
+        "heldout",
     ];
     let mut names = names.peekable();
     names.peek().is_some() && names.all(|name| columns.contains(&name))
@@ -193,7 +247,8 @@ fn row_line(batch: &RecordBatch, row: usize) -> String {
         flat.join(" ").trim_end_matches(',').chars().take(SHOWN_CHARACTERS).collect::<String>()
     };
     let schema = batch.schema();
-    let cells = schema.fields().iter().zip(batch.columns()).map(|(field, column)| format!("{} {}", field.name(), cell(&**column)));
+    let cells =
+        schema.fields().iter().zip(batch.columns()).map(|(field, column)| format!("{} {}", field.name(), cell(&**column)));
     format!("  {}", cells.collect::<Vec<_>>().join("  "))
 }
 

@@ -170,9 +170,10 @@ pub(crate) fn leaks(
         shared.entry(i).or_default();
     }
     let boilerplate = boilerplate(&index, &found);
+    let finder = Finder { context, commits, index: &index, boilerplate: &boilerplate, recipe };
     let mut rows = Vec::new();
     for (i, parts) in shared {
-        rows.push(leak(context, commits, &index, &boilerplate, &found[i], &parts, recipe)?);
+        rows.push(finder.leak(&found[i], &parts)?);
     }
     let facts = facts(context, &index, &rows, &verdict.partial, (verdict.boilerplate_grams, verdict.boilerplate_parts), recipe);
     Ok(Leaks { rows, facts })
@@ -210,44 +211,49 @@ fn read(workdir: &Workdir, task: u32, entry: &ObjectEntry) -> Result<Vec<Hit>, F
 
 fn boilerplate(index: &BenchmarkIndex, found: &[Hit]) -> Boilerplate {
     let mut frequencies = Frequencies::new(index);
-    found.iter().for_each(|hit| frequencies.add(index, &hit.hits.grams));
+    for hit in found {
+        frequencies.add(index, &hit.hits.grams);
+    }
     frequencies.boilerplate(index, BOILERPLATE_DOCUMENTS)
 }
 
-fn leak(
-    context: &Context<'_>,
-    commits: &[TaskCommit],
-    index: &BenchmarkIndex,
-    boilerplate: &Boilerplate,
-    hit: &Hit,
-    parts: &[PartOverlap],
-    recipe: &DecontaminateRecipe,
-) -> Result<Leak, Failure> {
-    let mut shares: BTreeMap<u32, Option<f64>> = hit.hits.excluded.iter().map(|item| (*item as u32, None)).collect();
-    for part in parts.iter().filter(|part| part.share >= recipe.min_share) {
-        let best = shares.entry(part.item).or_default();
-        *best = Some(best.map_or(part.share, |b| b.max(part.share)));
-    }
-    let mut ranges = Vec::new();
-    // A document known by its id is the item's own source: cutting what matches would leave the rest of the abstract.
-    if recipe.policy == "cut" && hit.hits.excluded.is_empty() {
-        let items: BTreeSet<u32> = shares.keys().copied().collect();
-        let text = text(context, commits, hit.place)?;
-        let found = index.matched_ranges(&text, &items, boilerplate);
-        ranges = found.into_iter().map(|r| (r.start as u64, r.end as u64)).collect();
-    }
-    let item = |(item, share): (&u32, &Option<f64>)| {
-        let known = index.item(*item);
-        LeakedItem { benchmark: known.benchmark.clone(), item: known.item.clone(), share: *share }
-    };
-    let items = shares.iter().map(item).collect();
-    Ok(Leak { place: hit.place, id: hit.id.clone(), bytes: hit.bytes, ranges, items })
+/// What the verdict on one document needs.
+struct Finder<'a> {
+    context: &'a Context<'a>,
+    commits: &'a [TaskCommit],
+    index: &'a BenchmarkIndex,
+    boilerplate: &'a Boilerplate,
+    recipe: &'a DecontaminateRecipe,
 }
 
-fn text(context: &Context<'_>, commits: &[TaskCommit], place: Place) -> Result<String, Failure> {
-    let entry = documents::object_of(&commits[place.task as usize]).expect("a hit lies in an object that was written");
-    let (first, texts) = documents::texts_around(context.workdir, entry, place.row)?;
-    Ok(texts[(place.row - first) as usize].clone())
+impl Finder<'_> {
+    /// The items that a document holds, and what to cut of it.
+    fn leak(&self, hit: &Hit, parts: &[PartOverlap]) -> Result<Leak, Failure> {
+        let mut shares: BTreeMap<u32, Option<f64>> = hit.hits.excluded.iter().map(|item| (*item as u32, None)).collect();
+        for part in parts.iter().filter(|part| part.share >= self.recipe.min_share) {
+            let best = shares.entry(part.item).or_default();
+            *best = Some(best.map_or(part.share, |b| b.max(part.share)));
+        }
+        let mut ranges = Vec::new();
+        // A document known by its id is the item's own source: cutting what matches would leave the rest of the abstract.
+        if self.recipe.policy == "cut" && hit.hits.excluded.is_empty() {
+            let items: BTreeSet<u32> = shares.keys().copied().collect();
+            let found = self.index.matched_ranges(&self.text(hit.place)?, &items, self.boilerplate);
+            ranges = found.into_iter().map(|r| (r.start as u64, r.end as u64)).collect();
+        }
+        let item = |(item, share): (&u32, &Option<f64>)| {
+            let known = self.index.item(*item);
+            LeakedItem { benchmark: known.benchmark.clone(), item: known.item.clone(), share: *share }
+        };
+        let items = shares.iter().map(item).collect();
+        Ok(Leak { place: hit.place, id: hit.id.clone(), bytes: hit.bytes, ranges, items })
+    }
+
+    fn text(&self, place: Place) -> Result<String, Failure> {
+        let entry = documents::object_of(&self.commits[place.task as usize]).expect("a hit lies in an object that was written");
+        let (first, texts) = documents::texts_around(self.context.workdir, entry, place.row)?;
+        Ok(texts[(place.row - first) as usize].clone())
+    }
 }
 
 fn facts(

@@ -85,8 +85,10 @@ impl Plan {
         };
         plan.corpus(file)?;
         plan.model(file)?;
-        let frozen = serde_json::to_vec(&plan.frozen(&file.recipe)).expect("a plan has string keys only");
-        plan.id = blake3::hash(&frozen).to_hex().to_string();
+        let mut hasher = blake3::Hasher::new();
+        // A plan has string keys only and the writer cannot fail.
+        let _ = serde_json::to_writer(&mut hasher, &plan.frozen(&file.recipe));
+        plan.id = hasher.finalize().to_hex().to_string();
         Ok(plan)
     }
 
@@ -148,7 +150,8 @@ fn cut(source: usize, objects: Vec<InputObject>) -> Vec<IngestTask> {
     let mut tasks: Vec<IngestTask> = Vec::new();
     let mut bytes = 0;
     for object in objects {
-        let full = tasks.last().is_none_or(|t| bytes + object.size_bytes > TASK_INPUT_BYTES || t.inputs.len() >= TASK_INPUT_OBJECTS);
+        let full =
+            tasks.last().is_none_or(|t| bytes + object.size_bytes > TASK_INPUT_BYTES || t.inputs.len() >= TASK_INPUT_OBJECTS);
         if full {
             tasks.push(IngestTask { source, inputs: Vec::new() });
             bytes = 0;

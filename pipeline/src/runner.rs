@@ -66,7 +66,8 @@ pub fn run_stage(context: &Context<'_>, stage: Stage) -> Result<StageResult, Fai
     let pending = pending(context, stage, tasks)?;
     begin(context, stage, tasks, &pending);
     over_threads(context, &pending, |task| commit(context, stage, task))?;
-    let closed = close(context, stage, tasks)?.expect("every task was just committed");
+    let missing = || Failure::Storage(format!("stage {stage}: a commit that was just written is gone; check the storage"));
+    let closed = close(context, stage, tasks)?.ok_or_else(missing)?;
     context.observer.end(stage.name(), &summary(&closed));
     Ok(closed)
 }
@@ -146,7 +147,10 @@ pub fn require(context: &Context<'_>, stage: Stage) -> Result<(), Failure> {
 /// Digest of what a stage published: equal for equal output, whatever the machine, the threads or the plan's folder.
 pub fn digest(manifest: &StageManifest) -> String {
     let content = (&manifest.stage, &manifest.objects, &manifest.counts);
-    blake3::hash(&serde_json::to_vec(&content).expect("plain data")).to_hex().to_string()
+    let mut hasher = blake3::Hasher::new();
+    // Plain data and a writer that cannot fail.
+    let _ = serde_json::to_writer(&mut hasher, &content);
+    hasher.finalize().to_hex().to_string()
 }
 
 /// Makes the plan the work folder's own, or refuses: another recipe is a policy matter, changed inputs are the input's.
@@ -271,10 +275,10 @@ fn summary(result: &StageResult) -> String {
     let Counts { read, written, dropped, rejected } = result.counts;
     let mut text = format!("{} read, {} written", read.documents, written.documents);
     if dropped.documents > 0 {
-        text.push_str(&format!(", {} dropped", dropped.documents));
+        text = format!("{text}, {} dropped", dropped.documents);
     }
     if rejected.documents > 0 {
-        text.push_str(&format!(", {} rejected", rejected.documents));
+        text = format!("{text}, {} rejected", rejected.documents);
     }
     text
 }
@@ -300,11 +304,7 @@ fn succeed(context: &Context<'_>, results: &[StageResult]) -> Result<(), Failure
 }
 
 /// Runs tasks on as many threads as memory allows; the first failure stops the rest and is returned.
-fn over_threads<T>(
-    context: &Context<'_>,
-    tasks: &[u64],
-    work: impl Fn(u64) -> Result<T, Failure> + Sync,
-) -> Result<(), Failure> {
+fn over_threads<T>(context: &Context<'_>, tasks: &[u64], work: impl Fn(u64) -> Result<T, Failure> + Sync) -> Result<(), Failure> {
     let by_memory = (context.resources.memory_bytes / TASK_MEMORY_BYTES).max(1) as usize;
     let workers = context.resources.threads.min(by_memory).min(tasks.len()).max(1);
     let next = AtomicUsize::new(0);

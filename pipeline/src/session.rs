@@ -28,12 +28,7 @@ impl Session {
     ///
     /// # Errors
     /// `Failure::Policy` for the recipe and missing inputs, `Failure::Storage` for the work folder.
-    pub fn open(
-        recipe: &Path,
-        workdir: Option<&str>,
-        resources: Resources,
-        observer: &dyn Observer,
-    ) -> Result<Session, Failure> {
+    pub fn open(recipe: &Path, workdir: Option<&str>, resources: Resources, observer: &dyn Observer) -> Result<Session, Failure> {
         let file = RecipeFile::read(recipe)?;
         let plan = Plan::resolve(&file)?;
         plan.warnings.iter().for_each(|warning| observer.warn(warning));

@@ -81,7 +81,7 @@ pub fn read(uri: &str) -> Result<Status, Failure> {
 pub fn report_uri(uri: &str) -> Result<String, Failure> {
     let (workdir, plan) = open(uri)?;
     let manifest = workdir.read_manifest(&plan, Stage::Report.name())?;
-    let entry = manifest.and_then(|m| m.objects.into_iter().find(|o| o.key.ends_with(".html")));
+    let entry = manifest.and_then(|m| m.objects.into_iter().find(|o| o.key == "report.html"));
     let entry = entry.ok_or_else(|| Failure::Policy(format!("{uri}: no report yet; run \"mellama run\" on its recipe")))?;
     Ok(format!("{}/{}", workdir.store().uri(), entry.key))
 }
@@ -101,7 +101,7 @@ fn stage_status(workdir: &Workdir, plan: &str, stage: Stage) -> Result<Option<St
         let commit = number.ok().map(|task| workdir.read_commit(plan, name, task)).transpose()?.flatten();
         if let Some(commit) = commit {
             committed += 1;
-            counts = counts + commit.counts;
+            counts += commit.counts;
         }
     }
     let status = StageStatus { stage: name, complete: false, committed, counts, digest: None };
@@ -128,7 +128,10 @@ impl Status {
     /// For people.
     pub fn text(&self) -> String {
         let mut lines = vec![format!("{} ({}), plan {}", self.workdir, self.name, &self.plan[..16])];
-        lines.push(format!("{:<14} {:>6} {:>10} {:>10} {:>9} {:>9}  digest", "stage", "tasks", "read", "written", "dropped", "rejected"));
+        lines.push(format!(
+            "{:<14} {:>6} {:>10} {:>10} {:>9} {:>9}  digest",
+            "stage", "tasks", "read", "written", "dropped", "rejected"
+        ));
         for stage in &self.stages {
             let digest = stage.digest.as_ref().map_or("not finished", |d| &d[..16]);
             let Counts { read, written, dropped, rejected } = stage.counts;

@@ -45,18 +45,18 @@ pub fn stage_text(session: &Session, result: &StageResult) -> Result<String, Fai
 fn detail(session: &Session, stage: &str) -> Result<Vec<String>, Failure> {
     let Some(manifest) = session.workdir.read_manifest(&session.plan.id, stage)? else { return Ok(Vec::new()) };
     let mut lines = Vec::new();
-    if stage == Stage::Mix.name() {
-        if let Ok(facts) = serde_json::from_value::<MixFacts>(manifest.facts.clone()) {
-            let quotas: Vec<String> = facts.quotas.iter().map(|(domain, tokens)| format!("{domain} {tokens}")).collect();
-            lines.push(format!("tokens: {} in all: {}", facts.total, quotas.join(", ")));
-        }
+    if stage == Stage::Mix.name()
+        && let Ok(facts) = serde_json::from_value::<MixFacts>(manifest.facts.clone())
+    {
+        let quotas: Vec<String> = facts.quotas.iter().map(|(domain, tokens)| format!("{domain} {tokens}")).collect();
+        lines.push(format!("tokens: {} in all: {}", facts.total, quotas.join(", ")));
     }
-    if stage == Stage::Cpt.name() || stage == Stage::Instruct.name() {
-        if let Ok(facts) = serde_json::from_value::<TrainFacts>(manifest.facts.clone()) {
-            let loss = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.3}"));
-            let (first, last) = (loss(facts.first_loss), loss(facts.last_loss));
-            lines.push(format!("{stage}: {} steps, loss {first} to {last}", facts.steps));
-        }
+    if (stage == Stage::Cpt.name() || stage == Stage::Instruct.name())
+        && let Ok(facts) = serde_json::from_value::<TrainFacts>(manifest.facts.clone())
+    {
+        let loss = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.3}"));
+        let (first, last) = (loss(facts.first_loss), loss(facts.last_loss));
+        lines.push(format!("{stage}: {} steps, loss {first} to {last}", facts.steps));
     }
     if stage == Stage::Evaluate.name() {
         lines.extend(crate::stages::evaluate::lines(&manifest.facts));

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, FixedSizeBinaryArray, Float64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, FixedSizeBinaryArray, Float64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array,
+};
 use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use mellama_shards::StoreChunks;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use mellama_shards::{ShardSet, Tokenizer};
 use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Tally};
+use mellama_train::Shape;
 use mellama_train::checkpoint::{CheckpointError, CheckpointManifest};
 use mellama_train::hf::{HfModel, SpecialTokens, load, load_folder};
 use mellama_train::trainer::{
     Base, CheckpointInfo, Heldout, HeldoutRecord, Hooks, Kind, StepRecord, TokenizerFile, TrainError, TrainJob, TrainOutcome,
     TrainSpec, train,
 };
-use mellama_train::Shape;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
@@ -126,8 +126,10 @@ pub(crate) fn starting_weights(context: &Context<'_>) -> Result<Base, Failure> {
     }
     let name = recipe.shape.as_deref().expect("checked: either shape or checkpoint");
     let mut shape = Shape::named(name, tokenizer.vocabulary_size() as usize).map_err(|e| Failure::Policy(chain(&e)))?;
-    let lengths = [context.file.recipe.corpus.as_ref().and_then(|c| c.pack.as_ref()).map(|p| p.sequence_length),
-        context.file.recipe.instruct.as_ref().and_then(|i| i.sequence_length)];
+    let lengths = [
+        context.file.recipe.corpus.as_ref().and_then(|c| c.pack.as_ref()).map(|p| p.sequence_length),
+        context.file.recipe.instruct.as_ref().and_then(|i| i.sequence_length),
+    ];
     let longest = lengths.into_iter().flatten().max().unwrap_or(0) as usize;
     shape.max_positions = shape.max_positions.max(longest);
     let tokens = SpecialTokens { bos: tokenizer.bos(), eos: tokenizer.eos() };

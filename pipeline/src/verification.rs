@@ -76,7 +76,10 @@ impl Verified {
             self.workdir, self.objects, self.bytes, self.sequences
         ));
         if !self.unnamed.is_empty() {
-            lines.push(format!("{} objects are named by no record (left by interrupted attempts); they do no harm", self.unnamed.len()));
+            lines.push(format!(
+                "{} objects are named by no record (left by interrupted attempts); they do no harm",
+                self.unnamed.len()
+            ));
         }
         lines.join("\n")
     }
@@ -88,7 +91,9 @@ impl Verified {
     pub fn into_result(self) -> Result<(), Failure> {
         match self.findings.first() {
             None => Ok(()),
-            Some(first) => Err(Failure::Verification(format!("{}: {} findings, the first: {first}", self.workdir, self.findings.len()))),
+            Some(first) => {
+                Err(Failure::Verification(format!("{}: {} findings, the first: {first}", self.workdir, self.findings.len())))
+            }
         }
     }
 }

@@ -12,10 +12,7 @@ pub fn by_largest_remainder(total: u64, weights: &[u64]) -> Vec<u64> {
         return vec![0; weights.len()];
     }
     let exact = |weight: u64| u128::from(total) * u128::from(weight);
-    let mut parts: Vec<u64> = weights
-        .iter()
-        .map(|&weight| (exact(weight) / sum) as u64)
-        .collect();
+    let mut parts: Vec<u64> = weights.iter().map(|&weight| (exact(weight) / sum) as u64).collect();
     let left = total - parts.iter().sum::<u64>();
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by_key(|&index| (std::cmp::Reverse(exact(weights[index]) % sum), index));
@@ -34,27 +31,18 @@ pub fn by_largest_remainder(total: u64, weights: &[u64]) -> Vec<u64> {
 /// not be; a part without supply gets nothing.
 pub fn under_ceilings(total: u64, supplies: &[u64], ceilings: &[u128]) -> Option<Vec<u64>> {
     let usable = |index: usize| {
-        if supplies[index] == 0 {
-            0
-        } else {
-            ceilings[index]
-        }
+        if supplies[index] == 0 { 0 } else { ceilings[index] }
     };
     if (0..supplies.len()).map(usable).sum::<u128>() < u128::from(total) {
         return None;
     }
     let mut parts = vec![0; supplies.len()];
-    let mut open: Vec<usize> = (0..supplies.len())
-        .filter(|&index| supplies[index] > 0)
-        .collect();
+    let mut open: Vec<usize> = (0..supplies.len()).filter(|&index| supplies[index] > 0).collect();
     let mut left = total;
     loop {
         let sum: u128 = open.iter().map(|&index| u128::from(supplies[index])).sum();
-        let is_over = |index: usize| {
-            u128::from(left) * u128::from(supplies[index]) / sum.max(1) >= ceilings[index]
-        };
-        let (full, rest): (Vec<usize>, Vec<usize>) =
-            open.iter().partition(|&&index| is_over(index));
+        let is_over = |index: usize| u128::from(left) * u128::from(supplies[index]) / sum.max(1) >= ceilings[index];
+        let (full, rest): (Vec<usize>, Vec<usize>) = open.iter().partition(|&&index| is_over(index));
         if full.is_empty() {
             break;
         }
@@ -81,38 +69,22 @@ mod tests {
     #[test]
     fn shares_are_exact() {
         let check = |total, weights: &[u64], expected: &[u64]| {
-            assert_eq!(
-                by_largest_remainder(total, weights),
-                expected,
-                "{total} by {weights:?}"
-            );
+            assert_eq!(by_largest_remainder(total, weights), expected, "{total} by {weights:?}");
         };
-        check(
-            129_000_000_000,
-            &[15, 1, 4],
-            &[96_750_000_000, 6_450_000_000, 25_800_000_000],
-        );
+        check(129_000_000_000, &[15, 1, 4], &[96_750_000_000, 6_450_000_000, 25_800_000_000]);
         check(31_494_140, &[15, 1, 4], &[23_620_605, 1_574_707, 6_298_828]);
         check(10, &[1, 1, 1], &[4, 3, 3]);
         check(11, &[1, 1, 1], &[4, 4, 3]);
         check(1, &[1, 2, 0], &[0, 1, 0]);
         check(5, &[0, 0], &[0, 0]);
         check(0, &[3, 4], &[0, 0]);
-        check(
-            u64::MAX,
-            &[u64::MAX, u64::MAX],
-            &[u64::MAX / 2 + 1, u64::MAX / 2],
-        );
+        check(u64::MAX, &[u64::MAX, u64::MAX], &[u64::MAX / 2 + 1, u64::MAX / 2]);
     }
 
     #[test]
     fn ceilings_hand_their_excess_on() {
         let check = |total, supplies: &[u64], ceilings: &[u128], expected: Option<&[u64]>| {
-            assert_eq!(
-                under_ceilings(total, supplies, ceilings).as_deref(),
-                expected,
-                "{total} of {supplies:?}"
-            );
+            assert_eq!(under_ceilings(total, supplies, ceilings).as_deref(), expected, "{total} of {supplies:?}");
         };
         check(100, &[50, 50], &[50, 50], Some(&[50, 50]));
         check(101, &[50, 50], &[50, 50], None);

@@ -30,10 +30,7 @@ impl ChunkReader for StoreChunks {
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         check_range(start, length, self.len())?;
-        let bytes = self
-            .0
-            .read_at(start, length)
-            .map_err(|error| ParquetError::External(Box::new(error)))?;
+        let bytes = self.0.read_at(start, length).map_err(|error| ParquetError::External(Box::new(error)))?;
         Ok(bytes.into())
     }
 }
@@ -56,21 +53,14 @@ impl ChunkReader for Window {
     type T = bytes::buf::Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        let skip = start
-            .checked_sub(self.start)
-            .and_then(|skip| usize::try_from(skip).ok());
-        let skip = skip
-            .filter(|&skip| skip <= self.bytes.len())
-            .ok_or_else(|| outside(start, 0))?;
+        let skip = start.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
+        let skip = skip.filter(|&skip| skip <= self.bytes.len()).ok_or_else(|| outside(start, 0))?;
         Ok(self.bytes.slice(skip..).reader())
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         let mut out = vec![0; 0];
-        let left = self
-            .get_read(start)?
-            .take(length as u64)
-            .read_to_end(&mut out)?;
+        let left = self.get_read(start)?.take(length as u64).read_to_end(&mut out)?;
         if left < length {
             return Err(outside(start, length));
         }
@@ -79,19 +69,12 @@ impl ChunkReader for Window {
 }
 
 fn outside(start: u64, length: usize) -> ParquetError {
-    ParquetError::EOF(format!(
-        "{length} bytes at {start} are not in the row group"
-    ))
+    ParquetError::EOF(format!("{length} bytes at {start} are not in the row group"))
 }
 
 fn check_range(start: u64, length: usize, file_bytes: u64) -> Result<()> {
-    if start
-        .checked_add(length as u64)
-        .is_none_or(|end| end > file_bytes)
-    {
-        return Err(ParquetError::EOF(format!(
-            "{length} bytes at {start}, the object has {file_bytes}"
-        )));
+    if start.checked_add(length as u64).is_none_or(|end| end > file_bytes) {
+        return Err(ParquetError::EOF(format!("{length} bytes at {start}, the object has {file_bytes}")));
     }
     Ok(())
 }
@@ -117,15 +100,9 @@ impl<R: ChunkReader> Ranges for R {
 
 /// Reads `start..end` of an object into a [`Window`].
 pub(crate) fn window(object: &dyn Ranges, start: u64, end: u64) -> Result<Window> {
-    let length = end
-        .checked_sub(start)
-        .and_then(|length| usize::try_from(length).ok());
+    let length = end.checked_sub(start).and_then(|length| usize::try_from(length).ok());
     let bytes = object.range(start, length.ok_or_else(|| outside(start, 0))?)?;
-    Ok(Window {
-        start,
-        bytes,
-        file_bytes: object.size_bytes(),
-    })
+    Ok(Window { start, bytes, file_bytes: object.size_bytes() })
 }
 
 #[cfg(test)]
@@ -140,20 +117,12 @@ mod tests {
     use super::{StoreChunks, Window};
 
     fn check<R: ChunkReader>(reader: &R, start: u64, length: usize, expected: Option<&[u8]>) {
-        assert_eq!(
-            reader.get_bytes(start, length).ok().as_deref(),
-            expected,
-            "{length} at {start}"
-        );
+        assert_eq!(reader.get_bytes(start, length).ok().as_deref(), expected, "{length} at {start}");
     }
 
     #[test]
     fn a_window_answers_for_its_part_only() {
-        let window = Window {
-            start: 10,
-            bytes: Bytes::from_static(b"abcdef"),
-            file_bytes: 100,
-        };
+        let window = Window { start: 10, bytes: Bytes::from_static(b"abcdef"), file_bytes: 100 };
         assert_eq!(window.len(), 100);
         check(&window, 10, 6, Some(b"abcdef"));
         check(&window, 12, 3, Some(b"cde"));
@@ -169,20 +138,14 @@ mod tests {
     fn a_stored_object_is_read_by_range_and_as_a_stream() {
         let store = Arc::new(MemoryStore::new("chunks"));
         let key = Key::new("a/object").unwrap();
-        store
-            .put_new(&key, b"0123456789", &AttemptId::generate())
-            .unwrap();
+        store.put_new(&key, b"0123456789", &AttemptId::generate()).unwrap();
         let chunks = StoreChunks(RangeReader::open(store, &key).unwrap());
         assert_eq!(chunks.len(), 10);
         check(&chunks, 3, 4, Some(b"3456"));
         check(&chunks, 8, 3, None);
         check(&chunks, u64::MAX, 3, None);
         let mut rest = String::new();
-        chunks
-            .get_read(7)
-            .unwrap()
-            .read_to_string(&mut rest)
-            .unwrap();
+        chunks.get_read(7).unwrap().read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "789");
     }
 }

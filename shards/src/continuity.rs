@@ -54,11 +54,7 @@ impl Continuity {
     /// When `part` is not below `parts`.
     pub fn new(part: u64, parts: u64) -> Self {
         assert!(part < parts, "part {part} of {parts}");
-        Self {
-            part,
-            parts,
-            documents: BTreeMap::new(),
-        }
+        Self { part, parts, documents: BTreeMap::new() }
     }
 
     /// Adds the segments of a sequence.
@@ -67,20 +63,11 @@ impl Continuity {
             if (segment.document >> 64) as u64 % self.parts != self.part {
                 continue;
             }
-            let new = || Pieces {
-                source: segment.source,
-                sources_differ: false,
-                ranges: Vec::new(),
-            };
-            let pieces = self
-                .documents
-                .entry((segment.document, segment.epoch))
-                .or_insert_with(new);
+            let new = || Pieces { source: segment.source, sources_differ: false, ranges: Vec::new() };
+            let pieces = self.documents.entry((segment.document, segment.epoch)).or_insert_with(new);
             pieces.sources_differ |= pieces.source != segment.source;
             let length = range.end.saturating_sub(range.start);
-            pieces
-                .ranges
-                .push(segment.offset..segment.offset.saturating_add(length));
+            pieces.ranges.push(segment.offset..segment.offset.saturating_add(length));
         }
     }
 
@@ -92,20 +79,10 @@ impl Continuity {
     /// The documents that are not tiled, by key and epoch; at most one problem each.
     pub fn finish(self) -> Vec<Discontinuity> {
         let of_document = |((document, epoch), mut pieces): ((u128, u32), Pieces)| {
-            pieces
-                .ranges
-                .sort_unstable_by_key(|range| (range.start, range.end));
+            pieces.ranges.sort_unstable_by_key(|range| (range.start, range.end));
             let tiling = first_break(&pieces.ranges);
-            let problem = if pieces.sources_differ {
-                Some(DiscontinuityProblem::Sources)
-            } else {
-                tiling
-            };
-            problem.map(|problem| Discontinuity {
-                document,
-                epoch,
-                problem,
-            })
+            let problem = if pieces.sources_differ { Some(DiscontinuityProblem::Sources) } else { tiling };
+            problem.map(|problem| Discontinuity { document, epoch, problem })
         };
         self.documents.into_iter().filter_map(of_document).collect()
     }
@@ -118,9 +95,7 @@ fn first_break(sorted: &[Range<u32>]) -> Option<DiscontinuityProblem> {
             return Some(DiscontinuityProblem::Missing(end..range.start));
         }
         if range.start < end {
-            return Some(DiscontinuityProblem::Repeated(
-                range.start..end.min(range.end),
-            ));
+            return Some(DiscontinuityProblem::Repeated(range.start..end.min(range.end)));
         }
         end = range.end;
     }

@@ -16,9 +16,7 @@ pub enum ShardError {
         problem: String,
     },
     /// A format version this program does not know.
-    #[error(
-        "{subject}: format version {found}, this program reads {known}; use the program that wrote it, or write it again"
-    )]
+    #[error("{subject}: format version {found}, this program reads {known}; use the program that wrote it, or write it again")]
     Version {
         /// Object.
         subject: String,
@@ -77,23 +75,14 @@ pub enum ShardError {
 
 impl ShardError {
     pub(crate) fn corrupt(subject: &str, problem: impl Into<String>) -> Self {
-        Self::Corrupt {
-            subject: subject.to_owned(),
-            problem: problem.into(),
-        }
+        Self::Corrupt { subject: subject.to_owned(), problem: problem.into() }
     }
 
     pub(crate) fn parquet(subject: &str, source: parquet::errors::ParquetError) -> Self {
-        Self::Parquet {
-            subject: subject.to_owned(),
-            source,
-        }
+        Self::Parquet { subject: subject.to_owned(), source }
     }
 
     pub(crate) fn io(subject: &str, source: std::io::Error) -> Self {
-        Self::Io {
-            subject: subject.to_owned(),
-            source,
-        }
+        Self::Io { subject: subject.to_owned(), source }
     }
 }

@@ -42,11 +42,7 @@ pub enum Width {
 impl Width {
     /// The narrowest width that holds every id below `vocabulary_size`.
     pub fn for_vocabulary(vocabulary_size: u32) -> Self {
-        if vocabulary_size <= 1 << 16 {
-            Self::U16
-        } else {
-            Self::U32
-        }
+        if vocabulary_size <= 1 << 16 { Self::U16 } else { Self::U32 }
     }
 
     /// Bytes of one token.
@@ -105,32 +101,19 @@ impl ShardHeader {
     pub fn check(&self) -> Result<(), ShardError> {
         if self.format_version != FORMAT_VERSION {
             let subject = "shard header".to_owned();
-            return Err(ShardError::Version {
-                subject,
-                found: self.format_version,
-                known: FORMAT_VERSION,
-            });
+            return Err(ShardError::Version { subject, found: self.format_version, known: FORMAT_VERSION });
         }
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         let problem = if !(1..=MAX_SEQUENCE_LENGTH).contains(&self.sequence_length) {
-            format!(
-                "sequence length {}, expected 1 to {MAX_SEQUENCE_LENGTH}",
-                self.sequence_length
-            )
+            format!("sequence length {}, expected 1 to {MAX_SEQUENCE_LENGTH}", self.sequence_length)
         } else if self.vocabulary_size == 0 {
             "vocabulary size 0, expected at least 1".to_owned()
         } else if self.width != Width::for_vocabulary(self.vocabulary_size) {
-            format!(
-                "width {:?} for {} ids, expected the narrowest",
-                self.width, self.vocabulary_size
-            )
+            format!("width {:?} for {} ids, expected the narrowest", self.width, self.vocabulary_size)
         } else if self.tokenizer_digest.len() != 64 || !self.tokenizer_digest.bytes().all(is_hex) {
             "tokenizer digest: expected 64 lower-case hexadecimal digits".to_owned()
         } else if self.sources.is_empty() || self.sources.len() > MAX_SOURCES {
-            format!(
-                "{} sources, expected 1 to {MAX_SOURCES}",
-                self.sources.len()
-            )
+            format!("{} sources, expected 1 to {MAX_SOURCES}", self.sources.len())
         } else if !["open", "dua", "phi"].contains(&self.sensitivity.as_str()) {
             "sensitivity: expected open, dua or phi".to_owned()
         } else {
@@ -184,11 +167,7 @@ impl TotalsBuilder {
             source_tokens: vec![0; sources],
             content: String::new(),
         };
-        Self {
-            totals,
-            hasher: blake3::Hasher::new(),
-            buffer: Vec::new(),
-        }
+        Self { totals, hasher: blake3::Hasher::new(), buffer: Vec::new() }
     }
 
     /// Adds a sequence that [`crate::verify::verify_sequence`] accepts.
@@ -197,17 +176,10 @@ impl TotalsBuilder {
         self.totals.sequences += 1;
         self.totals.tokens += filled;
         self.totals.padding += sequence.tokens.len() as u64 - filled;
-        self.totals.trained += sequence
-            .loss_mask
-            .as_ref()
-            .map_or(filled, |mask| mask.iter().filter(|&&on| on).count() as u64);
+        self.totals.trained += sequence.loss_mask.as_ref().map_or(filled, |mask| mask.iter().filter(|&&on| on).count() as u64);
         self.totals.segments += sequence.segments.len() as u64;
         for (range, segment) in sequence.segment_ranges() {
-            if let Some(tokens) = self
-                .totals
-                .source_tokens
-                .get_mut(usize::from(segment.source))
-            {
+            if let Some(tokens) = self.totals.source_tokens.get_mut(usize::from(segment.source)) {
                 *tokens += range.len() as u64;
             }
         }
@@ -241,24 +213,15 @@ impl TotalsBuilder {
 }
 
 /// Names of a shard's columns, in order.
-pub const COLUMNS: [&str; 7] = [
-    "tokens",
-    "segment_ends",
-    "segment_documents",
-    "segment_sources",
-    "segment_offsets",
-    "segment_epochs",
-    "loss_mask",
-];
+pub const COLUMNS: [&str; 7] =
+    ["tokens", "segment_ends", "segment_documents", "segment_sources", "segment_offsets", "segment_epochs", "loss_mask"];
 
 /// Bytes of a document key.
 pub const DOCUMENT_KEY_BYTES: i32 = 16;
 
 /// The columns as they are written: `tokens` is a fixed-size list of T ids.
 pub fn shard_schema(header: &ShardHeader) -> Schema {
-    schema_with_tokens(header, |element| {
-        DataType::FixedSizeList(element, header.sequence_length as i32)
-    })
+    schema_with_tokens(header, |element| DataType::FixedSizeList(element, header.sequence_length as i32))
 }
 
 /// The columns as a reader sees them without Arrow's own hints: Parquet knows lists, not fixed-size ones.
@@ -278,11 +241,7 @@ fn schema_with_tokens(header: &ShardHeader, tokens: impl Fn(Arc<Field>) -> DataT
         list(DataType::Boolean),
     ];
     let is_nullable = |name: &str| name == "loss_mask";
-    let fields: Vec<Field> = COLUMNS
-        .iter()
-        .zip(types)
-        .map(|(&name, kind)| Field::new(name, kind, is_nullable(name)))
-        .collect();
+    let fields: Vec<Field> = COLUMNS.iter().zip(types).map(|(&name, kind)| Field::new(name, kind, is_nullable(name))).collect();
     Schema::new(fields)
 }
 

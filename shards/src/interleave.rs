@@ -21,16 +21,9 @@ impl Interleave {
     /// # Panics
     /// When the counts sum to more than `u64::MAX`.
     pub fn new(counts: &[u64]) -> Self {
-        let total = counts
-            .iter()
-            .try_fold(0_u64, |sum, &count| sum.checked_add(count))
-            .expect("a number of sequences fits in 64 bits");
-        Self {
-            counts: counts.to_vec(),
-            taken: vec![0; counts.len()],
-            total,
-            step: 0,
-        }
+        let total =
+            counts.iter().try_fold(0_u64, |sum, &count| sum.checked_add(count)).expect("a number of sequences fits in 64 bits");
+        Self { counts: counts.to_vec(), taken: vec![0; counts.len()], total, step: 0 }
     }
 
     /// How many sequences of each domain were handed out so far.
@@ -44,8 +37,7 @@ impl Interleave {
     }
 
     fn is_eligible(&self, index: usize) -> bool {
-        u128::from(self.total) * u128::from(self.taken[index])
-            < u128::from(self.counts[index]) * u128::from(self.step)
+        u128::from(self.total) * u128::from(self.taken[index]) < u128::from(self.counts[index]) * u128::from(self.step)
     }
 }
 
@@ -94,11 +86,7 @@ mod tests {
     }
 
     fn check(counts: &[u64], expected: &[usize]) {
-        assert_eq!(
-            Interleave::new(counts).collect::<Vec<_>>(),
-            expected,
-            "{counts:?}"
-        );
+        assert_eq!(Interleave::new(counts).collect::<Vec<_>>(), expected, "{counts:?}");
     }
 
     #[test]
@@ -116,10 +104,7 @@ mod tests {
     fn the_papers_ratio_stays_within_four_fifths_of_a_sequence() {
         for scale in [1, 7, 400] {
             let (worst, total) = worst_deviation(&[15 * scale, scale, 4 * scale]);
-            assert!(
-                worst * 10 <= total * 8,
-                "{worst} / {total} at scale {scale}"
-            );
+            assert!(worst * 10 <= total * 8, "{worst} / {total} at scale {scale}");
         }
     }
 
@@ -127,19 +112,14 @@ mod tests {
     fn every_prefix_of_300_random_mixtures_stays_under_one_sequence() {
         let mut state = 7_u64;
         let mut random = |bound: u64| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % bound
         };
         for case in 0..300 {
             let domains = 2 + random(11);
             let counts: Vec<u64> = (0..domains).map(|_| 1 + random(400)).collect();
             let (worst, total) = worst_deviation(&counts);
-            assert!(
-                worst < total,
-                "case {case}: {counts:?} deviates by {worst}/{total}"
-            );
+            assert!(worst < total, "case {case}: {counts:?} deviates by {worst}/{total}");
         }
     }
 

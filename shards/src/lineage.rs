@@ -14,11 +14,7 @@ use crate::sequence::segment_ranges;
 /// decimal, read little-endian. Frozen: it stands in every token run and every segment.
 pub fn document_key(source: &str, native_id: &str, version: u32) -> u128 {
     let mut hasher = blake3::Hasher::new();
-    hasher
-        .update(source.as_bytes())
-        .update(b"\0")
-        .update(native_id.as_bytes())
-        .update(b"\0");
+    hasher.update(source.as_bytes()).update(b"\0").update(native_id.as_bytes()).update(b"\0");
     hasher.update(version.to_string().as_bytes());
     let mut first = [0; 16];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
@@ -46,9 +42,7 @@ pub struct Placement {
 pub fn lineage(shard: &ShardFile) -> impl Iterator<Item = Result<Placement, ShardError>> + '_ {
     (0..shard.row_groups()).flat_map(move |group| {
         let first_row = (group * crate::format::ROW_GROUP_SEQUENCES) as u64;
-        let placements = shard
-            .read_segments(group)
-            .map(|segments| placements(&segments, first_row));
+        let placements = shard.read_segments(group).map(|segments| placements(&segments, first_row));
         let (found, error) = match placements {
             Ok(found) => (found, None),
             Err(error) => (Vec::new(), Some(error)),
@@ -77,14 +71,9 @@ fn placements(segments: &SegmentColumns, first_row: u64) -> Vec<Placement> {
 ///
 /// # Errors
 /// The first damage found in the shard's segment columns.
-pub fn find_documents(
-    shard: &ShardFile,
-    documents: &BTreeSet<u128>,
-) -> Result<Vec<Placement>, ShardError> {
+pub fn find_documents(shard: &ShardFile, documents: &BTreeSet<u128>) -> Result<Vec<Placement>, ShardError> {
     let is_wanted = |placement: &Result<Placement, _>| {
-        placement.as_ref().map_or(true, |placement: &Placement| {
-            documents.contains(&placement.document)
-        })
+        placement.as_ref().map_or(true, |placement: &Placement| documents.contains(&placement.document))
     };
     lineage(shard).filter(is_wanted).collect()
 }

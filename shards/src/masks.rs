@@ -88,29 +88,18 @@ mod tests {
     fn spans(text: &str) -> Vec<Span> {
         let parse = |part: &str| {
             let trained = part.starts_with('+');
-            let tokens = part
-                .trim_start_matches('+')
-                .split_whitespace()
-                .map(|id| id.parse().unwrap())
-                .collect();
+            let tokens = part.trim_start_matches('+').split_whitespace().map(|id| id.parse().unwrap()).collect();
             Span { tokens, trained }
         };
-        text.split('|')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(parse)
-            .collect()
+        text.split('|').map(str::trim).filter(|part| !part.is_empty()).map(parse).collect()
     }
 
     /// `expected` marks trained ids with a plus.
     fn check(text: &str, bos: Bos, eos: Eos, expected: &str) {
         let MaskedRun { tokens, mask } = mask_conversation(&spans(text), bos, eos);
         assert_eq!(tokens.len(), mask.len());
-        let shown: Vec<String> = tokens
-            .iter()
-            .zip(&mask)
-            .map(|(id, &trained)| format!("{}{id}", if trained { "+" } else { "" }))
-            .collect();
+        let shown: Vec<String> =
+            tokens.iter().zip(&mask).map(|(id, &trained)| format!("{}{id}", if trained { "+" } else { "" })).collect();
         assert_eq!(shown.join(" "), expected, "{text} {bos:?} {eos:?}");
     }
 
@@ -118,51 +107,23 @@ mod tests {
     fn answers_are_trained_and_prompts_are_masked() {
         check("10 11 | +20", Bos::Never, Eos::Never, "10 11 +20");
         check("10 | +20", Bos::Start(1), Eos::End(2), "1 10 +20 +2");
-        check(
-            "10 | +20 | 30 | +40",
-            Bos::Start(1),
-            Eos::EachTrained(2),
-            "1 10 +20 +2 30 +40 +2",
-        );
-        check(
-            "10 | +20 | 30 | +40",
-            Bos::EachTurn(1),
-            Eos::EachTrained(2),
-            "1 10 +20 +2 1 30 +40 +2",
-        );
-        check(
-            "10 | +20 | 30 | +40",
-            Bos::Start(1),
-            Eos::End(2),
-            "1 10 +20 30 +40 +2",
-        );
+        check("10 | +20 | 30 | +40", Bos::Start(1), Eos::EachTrained(2), "1 10 +20 +2 30 +40 +2");
+        check("10 | +20 | 30 | +40", Bos::EachTurn(1), Eos::EachTrained(2), "1 10 +20 +2 1 30 +40 +2");
+        check("10 | +20 | 30 | +40", Bos::Start(1), Eos::End(2), "1 10 +20 30 +40 +2");
     }
 
     #[test]
     fn the_end_of_an_unanswered_prompt_is_not_trained() {
         check("10 | +20 | 30", Bos::Start(1), Eos::End(2), "1 10 +20 30 2");
-        check(
-            "10 | +20 | 30",
-            Bos::EachTurn(1),
-            Eos::EachTrained(2),
-            "1 10 +20 +2 1 30",
-        );
+        check("10 | +20 | 30", Bos::EachTurn(1), Eos::EachTrained(2), "1 10 +20 +2 1 30");
         check("10", Bos::Start(1), Eos::EachTrained(2), "1 10");
     }
 
     #[test]
     fn adjacent_and_empty_spans_have_one_meaning() {
-        check(
-            "10 | +20 | +21",
-            Bos::EachTurn(1),
-            Eos::EachTrained(2),
-            "1 10 +20 +21 +2",
-        );
+        check("10 | +20 | +21", Bos::EachTurn(1), Eos::EachTrained(2), "1 10 +20 +21 +2");
         check("10 | +", Bos::Start(1), Eos::EachTrained(2), "1 10 +2");
         check("", Bos::Start(1), Eos::End(2), "");
-        assert_eq!(
-            mask_conversation(&spans("10 | +20 21"), Bos::Start(1), Eos::EachTrained(2)).trained(),
-            3
-        );
+        assert_eq!(mask_conversation(&spans("10 | +20 21"), Bos::Start(1), Eos::EachTrained(2)).trained(), 3);
     }
 }

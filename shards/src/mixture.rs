@@ -143,20 +143,10 @@ pub fn plan_mixture(spec: &MixtureSpec, supply: &[SourceSupply]) -> Result<Mixtu
     let quotas = quotas_of(spec, units).map(|quota| quota * unit);
     for domain in 0..DOMAIN_NAMES.len() {
         if u128::from(quotas[domain]) > ceilings[domain] {
-            return Err(short_supply(
-                spec,
-                supply,
-                domain,
-                quotas[domain],
-                &ceilings,
-            ));
+            return Err(short_supply(spec, supply, domain, quotas[domain], &ceilings));
         }
     }
-    Ok(Mixture {
-        total: units * unit,
-        quotas,
-        sources: share_out(supply, &quotas),
-    })
+    Ok(Mixture { total: units * unit, quotas, sources: share_out(supply, &quotas) })
 }
 
 impl MixtureSpec {
@@ -169,11 +159,8 @@ impl MixtureSpec {
 
     /// The weights divided by their common divisor.
     fn reduced_weights(&self) -> [u64; 3] {
-        let divisor = self.weights.iter().fold(0, |divisor, &weight| {
-            common_divisor(divisor, u64::from(weight))
-        });
-        self.weights
-            .map(|weight| u64::from(weight) / divisor.max(1))
+        let divisor = self.weights.iter().fold(0, |divisor, &weight| common_divisor(divisor, u64::from(weight)));
+        self.weights.map(|weight| u64::from(weight) / divisor.max(1))
     }
 }
 
@@ -188,9 +175,7 @@ fn check_spec(spec: &MixtureSpec, supply: &[SourceSupply]) -> Result<(), Mixture
         return invalid("weights: all zero, expected at least one above zero".into());
     }
     if sum > MAX_REDUCED_WEIGHTS {
-        return invalid(format!(
-            "weights: sum {sum} in lowest terms, expected at most {MAX_REDUCED_WEIGHTS}; round them"
-        ));
+        return invalid(format!("weights: sum {sum} in lowest terms, expected at most {MAX_REDUCED_WEIGHTS}; round them"));
     }
     if spec.sequence_length == 0 && spec.unit == Unit::Sequences {
         return invalid("sequence length: 0, expected at least 1".into());
@@ -201,14 +186,8 @@ fn check_spec(spec: &MixtureSpec, supply: &[SourceSupply]) -> Result<(), Mixture
     if let Some([name, _]) = twice {
         return invalid(format!("source {name}: named twice, expected unique names"));
     }
-    if let Some(source) = supply
-        .iter()
-        .find(|source| source.domain >= DOMAIN_NAMES.len())
-    {
-        return invalid(format!(
-            "source {}: domain {}, expected 0 to 2",
-            source.source, source.domain
-        ));
+    if let Some(source) = supply.iter().find(|source| source.domain >= DOMAIN_NAMES.len()) {
+        return invalid(format!("source {}: domain {}, expected 0 to 2", source.source, source.domain));
     }
     Ok(())
 }
@@ -250,12 +229,7 @@ fn largest_total(spec: &MixtureSpec, ceilings: &[u128; 3]) -> u64 {
     });
     let most = u128::from(u64::MAX) / unit;
     let mut units = bounds.min().unwrap_or(0).min(most) as u64;
-    let fits = |units: u64| {
-        quotas_of(spec, units)
-            .iter()
-            .zip(limits)
-            .all(|(&quota, limit)| u128::from(quota) <= limit)
-    };
+    let fits = |units: u64| quotas_of(spec, units).iter().zip(limits).all(|(&quota, limit)| u128::from(quota) <= limit);
     while !fits(units) {
         units -= 1;
     }
@@ -265,10 +239,7 @@ fn largest_total(spec: &MixtureSpec, ceilings: &[u128; 3]) -> u64 {
 fn empty_total(spec: &MixtureSpec, ceilings: &[u128; 3]) -> MixtureError {
     let reason = match spec.total {
         Total::Tokens(tokens) => {
-            format!(
-                "total of {tokens} tokens: less than one unit of {} tokens, expected at least one",
-                spec.unit_tokens()
-            )
+            format!("total of {tokens} tokens: less than one unit of {} tokens, expected at least one", spec.unit_tokens())
         }
         Total::All => {
             let scarce = (0..3)
@@ -290,15 +261,8 @@ fn weights_text(spec: &MixtureSpec) -> String {
     spec.weights.map(|weight| weight.to_string()).join(":")
 }
 
-fn short_supply(
-    spec: &MixtureSpec,
-    supply: &[SourceSupply],
-    domain: usize,
-    quota: u64,
-    ceilings: &[u128; 3],
-) -> MixtureError {
-    let fitting_total =
-        Some(largest_total(spec, ceilings) * spec.unit_tokens()).filter(|&total| total > 0);
+fn short_supply(spec: &MixtureSpec, supply: &[SourceSupply], domain: usize, quota: u64, ceilings: &[u128; 3]) -> MixtureError {
+    let fitting_total = Some(largest_total(spec, ceilings) * spec.unit_tokens()).filter(|&total| total > 0);
     let epochs = epochs_needed(supply, domain, quota);
     let name = DOMAIN_NAMES[domain];
     let mut remedies = Vec::new();
@@ -311,22 +275,14 @@ fn short_supply(
     if epochs.is_none() {
         remedies.push(format!("add {name} sources or set its weight to 0"));
     }
-    MixtureError::Short {
-        domain: name,
-        quota,
-        supply: ceilings[domain],
-        fitting_total,
-        remedy: remedies.join(", or "),
-    }
+    MixtureError::Short { domain: name, quota, supply: ceilings[domain], fitting_total, remedy: remedies.join(", or ") }
 }
 
 /// The smallest number of passes that, allowed on every source of `domain` (or more where a source has more), covers `quota`.
 fn epochs_needed(supply: &[SourceSupply], domain: usize, quota: u64) -> Option<u32> {
     let covers = |epochs: u32| {
         let of_domain = supply.iter().filter(|source| source.domain == domain);
-        let room: u128 = of_domain
-            .map(|source| u128::from(source.tokens) * u128::from(source.max_epochs.max(epochs)))
-            .sum();
+        let room: u128 = of_domain.map(|source| u128::from(source.tokens) * u128::from(source.max_epochs.max(epochs))).sum();
         room >= u128::from(quota)
     };
     if !covers(u32::MAX) {
@@ -348,17 +304,11 @@ fn epochs_needed(supply: &[SourceSupply], domain: usize, quota: u64) -> Option<u
 fn share_out(supply: &[SourceSupply], quotas: &[u64; 3]) -> Vec<SourceShare> {
     let mut taken = vec![0_u64; supply.len()];
     for (domain, &quota) in quotas.iter().enumerate() {
-        let mut members: Vec<usize> = (0..supply.len())
-            .filter(|&index| supply[index].domain == domain)
-            .collect();
+        let mut members: Vec<usize> = (0..supply.len()).filter(|&index| supply[index].domain == domain).collect();
         members.sort_by(|&a, &b| supply[a].source.cmp(&supply[b].source));
         let supplies: Vec<u64> = members.iter().map(|&index| supply[index].tokens).collect();
-        let ceilings: Vec<u128> = members
-            .iter()
-            .map(|&index| ceiling(&supply[index]))
-            .collect();
-        let parts = under_ceilings(quota, &supplies, &ceilings)
-            .expect("the quota was compared with the capped supply");
+        let ceilings: Vec<u128> = members.iter().map(|&index| ceiling(&supply[index])).collect();
+        let parts = under_ceilings(quota, &supplies, &ceilings).expect("the quota was compared with the capped supply");
         for (&index, part) in members.iter().zip(parts) {
             taken[index] = part;
         }

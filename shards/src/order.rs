@@ -23,13 +23,8 @@ impl Prf {
     /// The function of this seed and purpose. Different purposes are independent of each other.
     pub fn new(seed: u64, purpose: &str) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher
-            .update(b"mellama-prf-1\0")
-            .update(&seed.to_le_bytes())
-            .update(purpose.as_bytes());
-        Self {
-            key: *hasher.finalize().as_bytes(),
-        }
+        hasher.update(b"mellama-prf-1\0").update(&seed.to_le_bytes()).update(purpose.as_bytes());
+        Self { key: *hasher.finalize().as_bytes() }
     }
 
     /// First 8 bytes, little-endian, of BLAKE3 keyed over `epoch` (8 bytes, little-endian) and `id`.
@@ -92,9 +87,7 @@ pub enum OrderError {
         shares: usize,
     },
     /// The runs of a source do not sum to the supply that was planned with.
-    #[error(
-        "order: source {source_name}: {found} tokens in its runs, mixture planned with {planned}; plan again"
-    )]
+    #[error("order: source {source_name}: {found} tokens in its runs, mixture planned with {planned}; plan again")]
     Supply {
         /// Name of the source.
         source_name: String,
@@ -104,9 +97,7 @@ pub enum OrderError {
         planned: u64,
     },
     /// A share whose quota is not its epochs and remainder, or has more passes than 32 bits count.
-    #[error(
-        "order: source {source_name}: quota {quota} is not {full_epochs} passes and {remainder} tokens"
-    )]
+    #[error("order: source {source_name}: quota {quota} is not {full_epochs} passes and {remainder} tokens")]
     Share {
         /// Name of the source.
         source_name: String,
@@ -128,11 +119,7 @@ pub enum OrderError {
 ///
 /// # Errors
 /// [`OrderError`] when runs and shares do not belong together.
-pub fn order_domain(
-    seed: u64,
-    runs_by_source: Vec<Vec<Run>>,
-    shares: &[SourceShare],
-) -> Result<Vec<Placed>, OrderError> {
+pub fn order_domain(seed: u64, runs_by_source: Vec<Vec<Run>>, shares: &[SourceShare]) -> Result<Vec<Placed>, OrderError> {
     Ok(DomainOrder::new(seed, runs_by_source, shares)?.collect())
 }
 
@@ -148,27 +135,15 @@ impl DomainOrder {
     ///
     /// # Errors
     /// [`OrderError`] when runs and shares do not belong together.
-    pub fn new(
-        seed: u64,
-        runs_by_source: Vec<Vec<Run>>,
-        shares: &[SourceShare],
-    ) -> Result<Self, OrderError> {
+    pub fn new(seed: u64, runs_by_source: Vec<Vec<Run>>, shares: &[SourceShare]) -> Result<Self, OrderError> {
         if runs_by_source.len() != shares.len() {
-            return Err(OrderError::Sources {
-                runs: runs_by_source.len(),
-                shares: shares.len(),
-            });
+            return Err(OrderError::Sources { runs: runs_by_source.len(), shares: shares.len() });
         }
         let prf = Prf::new(seed, ORDER_PURPOSE);
-        let mut order = Self {
-            sources: Vec::new(),
-            heap: BinaryHeap::new(),
-        };
+        let mut order = Self { sources: Vec::new(), heap: BinaryHeap::new() };
         for (runs, share) in runs_by_source.into_iter().zip(shares) {
             check_share(&runs, share)?;
-            order
-                .sources
-                .push(Passes::new(prf.clone(), runs, share.quota));
+            order.sources.push(Passes::new(prf.clone(), runs, share.quota));
         }
         for index in 0..order.sources.len() {
             order.advance(index);
@@ -182,12 +157,7 @@ impl DomainOrder {
         if let Some(placed) = source.next() {
             // The middle of the document's tokens in its source, doubled to stay an integer.
             let middle = 2 * u128::from(before) + u128::from(placed.take);
-            self.heap.push(Next {
-                middle,
-                quota: source.quota,
-                placed,
-                index,
-            });
+            self.heap.push(Next { middle, quota: source.quota, placed, index });
         }
     }
 }
@@ -214,8 +184,7 @@ struct Next {
 impl Ord for Next {
     fn cmp(&self, other: &Self) -> Ordering {
         // middle / quota as exact fractions: middle <= 2^63 and quota <= 2^62 by MAX_SOURCE_QUOTA, so the products fit.
-        let position =
-            (self.middle * u128::from(other.quota)).cmp(&(other.middle * u128::from(self.quota)));
+        let position = (self.middle * u128::from(other.quota)).cmp(&(other.middle * u128::from(self.quota)));
         let tie = |next: &Self| (next.placed.run.source, next.index);
         position.then_with(|| tie(self).cmp(&tie(other))).reverse()
     }
@@ -241,29 +210,14 @@ pub const MAX_SOURCE_QUOTA: u64 = 1 << 62;
 fn check_share(runs: &[Run], share: &SourceShare) -> Result<(), OrderError> {
     let found: u64 = runs.iter().map(|run| u64::from(run.tokens)).sum();
     if found != share.supply {
-        return Err(OrderError::Supply {
-            source_name: share.source.clone(),
-            found,
-            planned: share.supply,
-        });
+        return Err(OrderError::Supply { source_name: share.source.clone(), found, planned: share.supply });
     }
-    let taken =
-        u128::from(share.full_epochs) * u128::from(share.supply) + u128::from(share.remainder);
+    let taken = u128::from(share.full_epochs) * u128::from(share.supply) + u128::from(share.remainder);
     let partial_fits = share.remainder < share.supply || share.quota == 0;
     let small = share.quota <= MAX_SOURCE_QUOTA && share.full_epochs < u64::from(u32::MAX);
     if taken != u128::from(share.quota) || !partial_fits || !small {
-        let SourceShare {
-            quota,
-            full_epochs,
-            remainder,
-            ..
-        } = *share;
-        return Err(OrderError::Share {
-            source_name: share.source.clone(),
-            quota,
-            full_epochs,
-            remainder,
-        });
+        let SourceShare { quota, full_epochs, remainder, .. } = *share;
+        return Err(OrderError::Share { source_name: share.source.clone(), quota, full_epochs, remainder });
     }
     Ok(())
 }
@@ -286,15 +240,7 @@ impl Passes {
         runs.retain(|run| run.tokens > 0);
         // A canonical order first: the permutation then breaks equal hashes the same way for any input order.
         runs.par_sort_unstable_by_key(|run| (run.key, run.object, run.row));
-        let mut passes = Self {
-            prf,
-            runs,
-            quota,
-            done: 0,
-            epoch: 0,
-            order: Vec::new(),
-            position: 0,
-        };
+        let mut passes = Self { prf, runs, quota, done: 0, epoch: 0, order: Vec::new(), position: 0 };
         if quota > 0 {
             passes.order = passes.permutation();
         }
@@ -303,11 +249,7 @@ impl Passes {
 
     fn permutation(&self) -> Vec<u32> {
         let epoch = u64::from(self.epoch);
-        let hashes: Vec<u64> = self
-            .runs
-            .par_iter()
-            .map(|run| self.prf.hash(epoch, &run.key.to_le_bytes()))
-            .collect();
+        let hashes: Vec<u64> = self.runs.par_iter().map(|run| self.prf.hash(epoch, &run.key.to_le_bytes())).collect();
         let count = u32::try_from(self.runs.len()).expect("a source has fewer than 2^32 documents");
         let mut order: Vec<u32> = (0..count).collect();
         order.par_sort_unstable_by_key(|&row| (hashes[row as usize], row));
@@ -328,11 +270,7 @@ impl Passes {
         let take = u32::try_from(left).unwrap_or(u32::MAX).min(run.tokens);
         self.position += 1;
         self.done += u64::from(take);
-        Some(Placed {
-            run,
-            epoch: self.epoch,
-            take,
-        })
+        Some(Placed { run, epoch: self.epoch, take })
     }
 }
 

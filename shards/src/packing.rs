@@ -84,11 +84,7 @@ pub fn pack_items(
         return Ok(pack_window(lengths, sequence_length, method));
     }
     if let Some(run) = lengths.iter().position(|&length| length > sequence_length) {
-        return Err(PackError::TooLong {
-            run: run as u32,
-            length: lengths[run],
-            sequence_length,
-        });
+        return Err(PackError::TooLong { run: run as u32, length: lengths[run], sequence_length });
     }
     Ok(match method {
         Method::BestFit => best_fit(lengths, sequence_length),
@@ -102,10 +98,7 @@ pub fn pack_items(
 /// # Panics
 /// When `sequence_length` is 0, `used` is not below it, or there are more than `u32::MAX` documents.
 pub fn concatenate_after(used: u32, lengths: &[u32], sequence_length: u32) -> Vec<PackedSequence> {
-    assert!(
-        used < sequence_length,
-        "an open sequence has room for at least one token"
-    );
+    assert!(used < sequence_length, "an open sequence has room for at least one token");
     let mut sequences: Vec<PackedSequence> = Vec::new();
     let mut room = 0;
     let mut next_room = sequence_length - used;
@@ -118,14 +111,7 @@ pub fn concatenate_after(used: u32, lengths: &[u32], sequence_length: u32) -> Ve
                 next_room = sequence_length;
             }
             let taken = room.min(length - offset);
-            push_piece(
-                &mut sequences,
-                Piece {
-                    run,
-                    offset,
-                    length: taken,
-                },
-            );
+            push_piece(&mut sequences, Piece { run, offset, length: taken });
             offset += taken;
             room -= taken;
         }
@@ -134,10 +120,7 @@ pub fn concatenate_after(used: u32, lengths: &[u32], sequence_length: u32) -> Ve
 }
 
 fn push_piece(sequences: &mut [PackedSequence], piece: Piece) {
-    sequences
-        .last_mut()
-        .expect("a sequence was opened before its first piece")
-        .push(piece);
+    sequences.last_mut().expect("a sequence was opened before its first piece").push(piece);
 }
 
 fn numbered(lengths: &[u32]) -> impl Iterator<Item = (u32, &u32)> {
@@ -153,14 +136,7 @@ fn next_fit(lengths: &[u32], sequence_length: u32) -> Vec<PackedSequence> {
             sequences.push(Vec::new());
             room = sequence_length;
         }
-        push_piece(
-            &mut sequences,
-            Piece {
-                run,
-                offset: 0,
-                length,
-            },
-        );
+        push_piece(&mut sequences, Piece { run, offset: 0, length });
         room -= length;
     }
     sequences
@@ -175,18 +151,10 @@ fn best_fit(lengths: &[u32], sequence_length: u32) -> Vec<PackedSequence> {
     for (run, &length) in numbered(lengths) {
         let tail = length % sequence_length;
         for offset in (0..length - tail).step_by(sequence_length as usize) {
-            sequences.push(vec![Piece {
-                run,
-                offset,
-                length: sequence_length,
-            }]);
+            sequences.push(vec![Piece { run, offset, length: sequence_length }]);
         }
         if tail > 0 {
-            pool.push(Piece {
-                run,
-                offset: length - tail,
-                length: tail,
-            });
+            pool.push(Piece { run, offset: length - tail, length: tail });
         }
     }
     pool.sort_unstable_by_key(|piece| (std::cmp::Reverse(piece.length), piece.run));
@@ -214,20 +182,14 @@ struct Rooms {
 impl Rooms {
     fn new(sequence_length: u32) -> Self {
         let leaves = (sequence_length as usize + 1).next_power_of_two();
-        Self {
-            by_room: vec![Vec::new(); sequence_length as usize + 1],
-            largest: vec![0; 2 * leaves],
-            leaves,
-        }
+        Self { by_room: vec![Vec::new(); sequence_length as usize + 1], largest: vec![0; 2 * leaves], leaves }
     }
 
     /// Takes out a sequence with the smallest room of at least `length`, and that room.
     fn take(&mut self, length: u32) -> Option<(usize, u32)> {
         let room = self.smallest_from(length)?;
         let stack = &mut self.by_room[room as usize];
-        let sequence = stack
-            .pop()
-            .expect("the tree holds rooms with open sequences only");
+        let sequence = stack.pop().expect("the tree holds rooms with open sequences only");
         if stack.is_empty() {
             self.set(room, 0);
         }
@@ -269,27 +231,17 @@ impl Rooms {
             }
         }
         while node < self.leaves {
-            node = if self.largest[2 * node] > 0 {
-                2 * node
-            } else {
-                2 * node + 1
-            };
+            node = if self.largest[2 * node] > 0 { 2 * node } else { 2 * node + 1 };
         }
         Some(self.largest[node])
     }
 }
 
 /// Puts the sequences of window number `window` into their keyed order, so that no sequence stands by its documents' lengths.
-pub fn shuffle_sequences(
-    seed: u64,
-    window: u64,
-    sequences: Vec<PackedSequence>,
-) -> Vec<PackedSequence> {
+pub fn shuffle_sequences(seed: u64, window: u64, sequences: Vec<PackedSequence>) -> Vec<PackedSequence> {
     let prf = Prf::new(seed, SHUFFLE_PURPOSE);
-    let mut keyed: Vec<(u64, u64, PackedSequence)> = (0_u64..)
-        .zip(sequences)
-        .map(|(index, sequence)| (prf.hash(window, &index.to_le_bytes()), index, sequence))
-        .collect();
+    let mut keyed: Vec<(u64, u64, PackedSequence)> =
+        (0_u64..).zip(sequences).map(|(index, sequence)| (prf.hash(window, &index.to_le_bytes()), index, sequence)).collect();
     keyed.sort_unstable_by_key(|&(hash, index, _)| (hash, index));
     keyed.into_iter().map(|(_, _, sequence)| sequence).collect()
 }

@@ -18,9 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::page_store::{PageKey, PageStore, PageStoreArgs, PageStoreFactory};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{KeyValue, OffsetIndexBuilder};
-use parquet::file::properties::{
-    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
-};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 
 use crate::page_headers::header_with_crc;
@@ -57,9 +55,7 @@ pub struct ChecksummedWriter<W: Write + Send> {
 
 impl<W: Write + Send> std::fmt::Debug for ChecksummedWriter<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChecksummedWriter")
-            .field("row_groups", &self.row_groups)
-            .finish_non_exhaustive()
+        f.debug_struct("ChecksummedWriter").field("row_groups", &self.row_groups).finish_non_exhaustive()
     }
 }
 
@@ -70,29 +66,15 @@ impl<W: Write + Send> ChecksummedWriter<W> {
     /// When a column type has no Parquet form, when a column would use a dictionary, or when `w` fails.
     pub fn new(w: W, schema: SchemaRef, mut properties: WriterProperties) -> Result<Self> {
         let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?;
-        if let Some(column) = parquet_schema
-            .columns()
-            .iter()
-            .find(|column| properties.dictionary_enabled(column.path()))
-        {
-            return Err(ParquetError::General(format!(
-                "column {}: dictionary on, expected off",
-                column.path()
-            )));
+        if let Some(column) = parquet_schema.columns().iter().find(|column| properties.dictionary_enabled(column.path())) {
+            return Err(ParquetError::General(format!("column {}: dictionary on, expected off", column.path())));
         }
         add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
-        let file =
-            SerializedFileWriter::new(w, parquet_schema.root_schema_ptr(), Arc::new(properties))?;
+        let file = SerializedFileWriter::new(w, parquet_schema.root_schema_ptr(), Arc::new(properties))?;
         let growths = Arc::new(Growths::default());
-        let columns = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&schema))
-            .with_page_store_factory(Arc::<Growths>::clone(&growths));
-        Ok(Self {
-            file,
-            columns,
-            growths,
-            schema,
-            row_groups: 0,
-        })
+        let columns =
+            ArrowRowGroupWriterFactory::new(&file, Arc::clone(&schema)).with_page_store_factory(Arc::<Growths>::clone(&growths));
+        Ok(Self { file, columns, growths, schema, row_groups: 0 })
     }
 
     /// Writes `batch` as one row group.
@@ -101,15 +83,10 @@ impl<W: Write + Send> ChecksummedWriter<W> {
     /// When the batch does not have the file's schema or the writer below fails.
     pub fn write_row_group(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.schema_ref() != &self.schema {
-            return Err(ParquetError::General(
-                "record batch: its schema is not the file's".to_owned(),
-            ));
+            return Err(ParquetError::General("record batch: its schema is not the file's".to_owned()));
         }
         self.growths.clear();
-        let mut writers = self
-            .columns
-            .create_column_writers(self.row_groups)?
-            .into_iter();
+        let mut writers = self.columns.create_column_writers(self.row_groups)?.into_iter();
         let mut group = self.file.next_row_group()?;
         let mut leaf = 0;
         for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
@@ -129,8 +106,7 @@ impl<W: Write + Send> ChecksummedWriter<W> {
 
     /// Adds a key and value to the footer.
     pub fn add_metadata(&mut self, key: &str, value: String) {
-        self.file
-            .append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        self.file.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
     }
 
     /// Writes the footer and returns what was written to.
@@ -143,9 +119,7 @@ impl<W: Write + Send> ChecksummedWriter<W> {
 }
 
 fn missing_column(name: &str) -> ParquetError {
-    ParquetError::General(format!(
-        "column {name}: no writer for it, the schema has fewer leaves than the batch"
-    ))
+    ParquetError::General(format!("column {name}: no writer for it, the schema has fewer leaves than the batch"))
 }
 
 /// Makes the sizes and offsets of a chunk true after page `i` grew by `growths[i]` bytes.
@@ -166,22 +140,16 @@ fn grow_chunk(chunk: &mut ArrowColumnChunk, growths: &[usize]) -> Result<()> {
     let locations = index.page_locations();
     if locations.len() != growths.len() {
         let (pages, listed) = (growths.len(), locations.len());
-        return Err(ParquetError::General(format!(
-            "column chunk: {pages} pages, offset index lists {listed}"
-        )));
+        return Err(ParquetError::General(format!("column chunk: {pages} pages, offset index lists {listed}")));
     }
     let mut builder = OffsetIndexBuilder::new();
     let mut offset = 0;
     for (place, (location, &growth)) in locations.iter().zip(growths).enumerate() {
-        let end = locations
-            .get(place + 1)
-            .map_or(close.rows_written as i64, |next| next.first_row_index);
+        let end = locations.get(place + 1).map_or(close.rows_written as i64, |next| next.first_row_index);
         builder.append_row_count(end - location.first_row_index);
         let size = location.compressed_page_size + growth as i32;
         builder.append_offset_and_size(offset, size);
-        let text_bytes = index
-            .unencoded_byte_array_data_bytes()
-            .and_then(|bytes| bytes.get(place).copied());
+        let text_bytes = index.unencoded_byte_array_data_bytes().and_then(|bytes| bytes.get(place).copied());
         builder.append_unencoded_byte_array_data_bytes(text_bytes);
         offset += i64::from(size);
     }
@@ -197,31 +165,20 @@ struct Growths {
 
 impl Growths {
     fn clear(&self) {
-        self.columns
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.columns.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn of_column(&self, leaf: usize) -> Vec<usize> {
         let columns = self.columns.lock().unwrap_or_else(PoisonError::into_inner);
-        columns.get(leaf).map_or_else(Vec::new, |pages| {
-            pages.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        })
+        columns.get(leaf).map_or_else(Vec::new, |pages| pages.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
 impl PageStoreFactory for Growths {
     fn create(&self, _args: &PageStoreArgs<'_>) -> Result<Box<dyn PageStore>> {
         let growths = Arc::default();
-        self.columns
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(&growths));
-        Ok(Box::new(ChecksummedPages {
-            blobs: Vec::new(),
-            growths,
-        }))
+        self.columns.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&growths));
+        Ok(Box::new(ChecksummedPages { blobs: Vec::new(), growths }))
     }
 }
 
@@ -235,17 +192,10 @@ impl PageStore for ChecksummedPages {
     fn put(&mut self, value: Bytes) -> Result<PageKey> {
         let is_data = self.blobs.len() % 2 == 1;
         if let Some(header) = self.blobs.last_mut().filter(|_| is_data) {
-            let checksummed =
-                header_with_crc(header, crc32fast::hash(&value)).ok_or_else(|| {
-                    ParquetError::General(
-                        "page header: not the fields this writer knows".to_owned(),
-                    )
-                })?;
+            let checksummed = header_with_crc(header, crc32fast::hash(&value))
+                .ok_or_else(|| ParquetError::General("page header: not the fields this writer knows".to_owned()))?;
             let growth = checksummed.len() - header.len();
-            self.growths
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(growth);
+            self.growths.lock().unwrap_or_else(PoisonError::into_inner).push(growth);
             *header = checksummed;
         }
         self.blobs.push(value);
@@ -253,12 +203,8 @@ impl PageStore for ChecksummedPages {
     }
 
     fn take(&mut self, key: PageKey) -> Result<Bytes> {
-        let blob = usize::try_from(key.get())
-            .ok()
-            .and_then(|index| self.blobs.get_mut(index));
-        blob.map(std::mem::take).ok_or_else(|| {
-            ParquetError::General(format!("page blob {}: not in the store", key.get()))
-        })
+        let blob = usize::try_from(key.get()).ok().and_then(|index| self.blobs.get_mut(index));
+        blob.map(std::mem::take).ok_or_else(|| ParquetError::General(format!("page blob {}: not in the store", key.get())))
     }
 
     fn memory_size(&self) -> usize {
@@ -281,13 +227,9 @@ mod tests {
 
     fn batch(rows: u32) -> RecordBatch {
         let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..rows));
-        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(
-            (0..rows).map(|row| format!("row {}", row * 7919)),
-        ));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("row {}", row * 7919))));
         let list = |row: u32| (!row.is_multiple_of(4)).then(|| (0..row % 5).map(Some));
-        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<UInt32Type, _, _>(
-            (0..rows).map(list),
-        ));
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<UInt32Type, _, _>((0..rows).map(list)));
         let schema = Schema::new(vec![
             Field::new("number", DataType::UInt32, false),
             Field::new("text", DataType::Utf8, false),
@@ -298,12 +240,8 @@ mod tests {
 
     fn write(batches: &[RecordBatch]) -> Bytes {
         // Small pages, so that a chunk has many and every offset counts.
-        let properties = properties()
-            .set_data_page_row_count_limit(100)
-            .set_write_batch_size(50)
-            .build();
-        let mut writer =
-            ChecksummedWriter::new(Vec::new(), batches[0].schema(), properties).unwrap();
+        let properties = properties().set_data_page_row_count_limit(100).set_write_batch_size(50).build();
+        let mut writer = ChecksummedWriter::new(Vec::new(), batches[0].schema(), properties).unwrap();
         for batch in batches {
             writer.write_row_group(batch).unwrap();
         }
@@ -315,54 +253,25 @@ mod tests {
         let batches = [batch(1000), batch(1), batch(377)];
         let bytes = write(&batches);
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options).unwrap();
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options).unwrap();
         for (index, group) in builder.metadata().row_groups().iter().enumerate() {
-            let ends: Vec<u64> = group
-                .columns()
-                .iter()
-                .map(ColumnChunkMetaData::byte_range)
-                .map(|(start, size)| start + size)
-                .collect();
-            let starts: Vec<u64> = group
-                .columns()
-                .iter()
-                .map(|column| column.byte_range().0)
-                .collect();
-            assert_eq!(
-                starts[1..],
-                ends[..ends.len() - 1],
-                "chunks of row group {index} follow each other"
-            );
+            let ends: Vec<u64> =
+                group.columns().iter().map(ColumnChunkMetaData::byte_range).map(|(start, size)| start + size).collect();
+            let starts: Vec<u64> = group.columns().iter().map(|column| column.byte_range().0).collect();
+            assert_eq!(starts[1..], ends[..ends.len() - 1], "chunks of row group {index} follow each other");
         }
-        let scanned: Vec<RecordBatch> = builder
-            .with_batch_size(5000)
-            .build()
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
+        let scanned: Vec<RecordBatch> = builder.with_batch_size(5000).build().unwrap().map(Result::unwrap).collect();
         assert_eq!(
             arrow::compute::concat_batches(&batches[0].schema(), &scanned).unwrap(),
             arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap()
         );
         for (offset, length) in [(999, 3), (250, 120), (1000, 1), (1001, 377), (1376, 1)] {
-            let options =
-                ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
-            let builder =
-                ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options)
-                    .unwrap();
-            let rows: Vec<RecordBatch> = builder
-                .with_offset(offset)
-                .with_limit(length)
-                .build()
-                .unwrap()
-                .map(Result::unwrap)
-                .collect();
+            let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+            let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes.clone(), options).unwrap();
+            let rows: Vec<RecordBatch> =
+                builder.with_offset(offset).with_limit(length).build().unwrap().map(Result::unwrap).collect();
             let all = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
-            assert_eq!(
-                arrow::compute::concat_batches(&batches[0].schema(), &rows).unwrap(),
-                all.slice(offset, length)
-            );
+            assert_eq!(arrow::compute::concat_batches(&batches[0].schema(), &rows).unwrap(), all.slice(offset, length));
         }
     }
 
@@ -395,10 +304,7 @@ mod tests {
 
     #[test]
     fn determinism_equal_batches_give_equal_bytes() {
-        assert_eq!(
-            write(&[batch(500), batch(3)]),
-            write(&[batch(500), batch(3)])
-        );
+        assert_eq!(write(&[batch(500), batch(3)]), write(&[batch(500), batch(3)]));
     }
 
     #[test]
@@ -407,11 +313,7 @@ mod tests {
         let with_dictionary = properties().set_dictionary_enabled(true).build();
         assert!(ChecksummedWriter::new(Vec::new(), Arc::clone(&schema), with_dictionary).is_err());
         let mut writer = ChecksummedWriter::new(Vec::new(), schema, properties().build()).unwrap();
-        let other = RecordBatch::new_empty(Arc::new(Schema::new(vec![Field::new(
-            "x",
-            DataType::UInt32,
-            false,
-        )])));
+        let other = RecordBatch::new_empty(Arc::new(Schema::new(vec![Field::new("x", DataType::UInt32, false)])));
         assert!(writer.write_row_group(&other).is_err());
     }
 }

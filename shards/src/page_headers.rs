@@ -54,26 +54,16 @@ pub(crate) fn check_pages(chunk: &[u8], values: i64) -> Result<(), String> {
     let mut found = 0_u64;
     let mut page = 0;
     while !rest.is_empty() {
-        let header =
-            read_header(&mut rest).ok_or_else(|| format!("page {page}: header damaged"))?;
+        let header = read_header(&mut rest).ok_or_else(|| format!("page {page}: header damaged"))?;
         let data = rest.split_off(..header.compressed as usize);
-        let data = data.ok_or_else(|| {
-            format!(
-                "page {page}: {} bytes, the column ends before",
-                header.compressed
-            )
-        })?;
+        let data = data.ok_or_else(|| format!("page {page}: {} bytes, the column ends before", header.compressed))?;
         if crc32fast::hash(data) != header.crc {
             return Err(format!("page {page}: checksum differs from its bytes"));
         }
         found += u64::from(header.values);
         page += 1;
     }
-    if u64::try_from(values) == Ok(found) {
-        Ok(())
-    } else {
-        Err(format!("{found} values in its pages, footer says {values}"))
-    }
+    if u64::try_from(values) == Ok(found) { Ok(()) } else { Err(format!("{found} values in its pages, footer says {values}")) }
 }
 
 struct PageHeader {
@@ -97,11 +87,7 @@ fn read_header(rest: &mut &[u8]) -> Option<PageHeader> {
     expect_i32(rest, ZIGZAG_RLE)?;
     expect_byte(rest, STOP)?;
     expect_byte(rest, STOP)?;
-    (uncompressed <= MAX_PAGE_BYTES).then_some(PageHeader {
-        compressed,
-        crc,
-        values,
-    })
+    (uncompressed <= MAX_PAGE_BYTES).then_some(PageHeader { compressed, crc, values })
 }
 
 fn expect_byte(rest: &mut &[u8], wanted: u8) -> Option<()> {
@@ -160,23 +146,9 @@ mod tests {
         let check = |header: &[u8], crc, expected: &[u8]| {
             assert_eq!(&header_with_crc(header, crc).unwrap()[..], expected);
         };
-        check(
-            &[0x15, 0, 0x15, 8, 0x15, 8, 0x2c, 9, 0],
-            1,
-            &[0x15, 0, 0x15, 8, 0x15, 8, 0x15, 2, 0x1c, 9, 0],
-        );
-        check(
-            &[0x15, 6, 0x15, 0x80, 1, 0x15, 8, 0x5c, 0],
-            u32::MAX,
-            &[0x15, 6, 0x15, 0x80, 1, 0x15, 8, 0x15, 1, 0x4c, 0],
-        );
-        for malformed in [
-            &[][..],
-            &[0x15],
-            &[0x15, 0x80],
-            &[0x15, 0, 0x15, 8, 0x15, 8],
-            &[0x15, 0, 0x15, 8, 0x15, 8, 0x1c, 0],
-        ] {
+        check(&[0x15, 0, 0x15, 8, 0x15, 8, 0x2c, 9, 0], 1, &[0x15, 0, 0x15, 8, 0x15, 8, 0x15, 2, 0x1c, 9, 0]);
+        check(&[0x15, 6, 0x15, 0x80, 1, 0x15, 8, 0x5c, 0], u32::MAX, &[0x15, 6, 0x15, 0x80, 1, 0x15, 8, 0x15, 1, 0x4c, 0]);
+        for malformed in [&[][..], &[0x15], &[0x15, 0x80], &[0x15, 0, 0x15, 8, 0x15, 8], &[0x15, 0, 0x15, 8, 0x15, 8, 0x1c, 0]] {
             assert_eq!(header_with_crc(malformed, 1), None, "{malformed:?}");
         }
     }
@@ -184,30 +156,8 @@ mod tests {
     /// A page of `values` values with the data given.
     fn page(values: u8, data: &[u8]) -> Vec<u8> {
         let length = 2 * data.len() as u8;
-        let plain = [
-            0x15,
-            0,
-            0x15,
-            length,
-            0x15,
-            length,
-            0x2c,
-            0x15,
-            2 * values,
-            0x15,
-            0,
-            0x15,
-            6,
-            0x15,
-            6,
-            0,
-            0,
-        ];
-        [
-            &header_with_crc(&plain, crc32fast::hash(data)).unwrap(),
-            data,
-        ]
-        .concat()
+        let plain = [0x15, 0, 0x15, length, 0x15, length, 0x2c, 0x15, 2 * values, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0];
+        [&header_with_crc(&plain, crc32fast::hash(data)).unwrap(), data].concat()
     }
 
     #[test]
@@ -215,14 +165,8 @@ mod tests {
         let chunk = [page(3, b"abc"), page(1, b""), page(2, b"xyz!")].concat();
         assert_eq!(check_pages(&chunk, 6), Ok(()));
         assert_eq!(check_pages(&[], 0), Ok(()));
-        assert_eq!(
-            check_pages(&chunk, 5).unwrap_err(),
-            "6 values in its pages, footer says 5"
-        );
-        assert_eq!(
-            check_pages(&chunk, -1).unwrap_err(),
-            "6 values in its pages, footer says -1"
-        );
+        assert_eq!(check_pages(&chunk, 5).unwrap_err(), "6 values in its pages, footer says 5");
+        assert_eq!(check_pages(&chunk, -1).unwrap_err(), "6 values in its pages, footer says -1");
         for length in 1..chunk.len() {
             assert!(check_pages(&chunk[..length], 6).is_err(), "{length} bytes");
         }
@@ -238,25 +182,15 @@ mod tests {
         }
         // Only the uncompressed size is not proved here: decompressing proves it.
         uncompressed_size.dedup();
-        let starts = [
-            0,
-            page(3, b"abc").len(),
-            page(3, b"abc").len() + page(1, b"").len(),
-        ];
+        let starts = [0, page(3, b"abc").len(), page(3, b"abc").len() + page(1, b"").len()];
         assert_eq!(uncompressed_size, starts.map(|start| start + 3));
     }
 
     #[test]
     fn sizes_over_the_limit_are_refused() {
-        let huge = [
-            0x15, 0, 0x15, 0x82, 0x80, 0x80, 0x40, 0x15, 0, 0x15, 0, 0x1c, 0x15, 0, 0x15, 0, 0x15,
-            6, 0x15, 6, 0, 0,
-        ];
+        let huge = [0x15, 0, 0x15, 0x82, 0x80, 0x80, 0x40, 0x15, 0, 0x15, 0, 0x1c, 0x15, 0, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0];
         assert_eq!(check_pages(&huge, 0).unwrap_err(), "page 0: header damaged");
         let endless = [0x15, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0];
-        assert_eq!(
-            check_pages(&endless, 0).unwrap_err(),
-            "page 0: header damaged"
-        );
+        assert_eq!(check_pages(&endless, 0).unwrap_err(), "page 0: header damaged");
     }
 }

@@ -13,8 +13,7 @@ use serde::Deserialize;
 use crate::columns::ColumnFile;
 use crate::error::ShardError;
 use crate::format::{
-    COLUMNS, FORMAT_VERSION, HEADER_KEY, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals,
-    TOTALS_KEY, stored_schema,
+    COLUMNS, FORMAT_VERSION, HEADER_KEY, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals, TOTALS_KEY, stored_schema,
 };
 pub use crate::row_group::RowGroup;
 use crate::row_group::SegmentColumns;
@@ -29,10 +28,7 @@ pub struct ShardFile {
 
 impl fmt::Debug for ShardFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShardFile")
-            .field("name", &self.name())
-            .field("rows", &self.rows())
-            .finish_non_exhaustive()
+        f.debug_struct("ShardFile").field("name", &self.name()).field("rows", &self.rows()).finish_non_exhaustive()
     }
 }
 
@@ -46,18 +42,12 @@ impl ShardFile {
     pub fn open<R: ChunkReader + 'static>(name: &str, reader: R) -> Result<Self, ShardError> {
         let file = ColumnFile::open(name, reader)?;
         let header = read_header(&file)?;
-        header
-            .check()
-            .map_err(|error| ShardError::corrupt(name, error.to_string()))?;
+        header.check().map_err(|error| ShardError::corrupt(name, error.to_string()))?;
         let totals: ShardTotals = file.sealed(TOTALS_KEY)?;
         file.check_schema(&stored_schema(&header))?;
         file.check_row_groups(totals.sequences, ROW_GROUP_SEQUENCES)?;
         check_totals(name, &totals, &header)?;
-        Ok(Self {
-            file,
-            header: Arc::new(header),
-            totals: Arc::new(totals),
-        })
+        Ok(Self { file, header: Arc::new(header), totals: Arc::new(totals) })
     }
 
     /// The object's key, as given to [`ShardFile::open`].
@@ -109,10 +99,7 @@ impl ShardFile {
         for index in group_of(rows.start)..=group_of(rows.end - 1) {
             let group = self.read_row_group(index)?;
             let first = group.first_row();
-            let (start, end) = (
-                rows.start.max(first),
-                rows.end.min(first + group.len() as u64),
-            );
+            let (start, end) = (rows.start.max(first), rows.end.min(first + group.len() as u64));
             for row in start..end {
                 sequences.push(group.sequence((row - first) as usize)?);
             }
@@ -140,11 +127,7 @@ impl ShardFile {
         if row < self.rows() {
             return Ok(());
         }
-        Err(ShardError::OutOfRange {
-            subject: self.name().to_owned(),
-            index: row,
-            length: self.rows(),
-        })
+        Err(ShardError::OutOfRange { subject: self.name().to_owned(), index: row, length: self.rows() })
     }
 }
 
@@ -156,11 +139,7 @@ fn read_header(file: &ColumnFile) -> Result<ShardHeader, ShardError> {
     }
     let VersionOnly { format_version } = file.sealed(HEADER_KEY)?;
     if format_version != FORMAT_VERSION {
-        return Err(ShardError::Version {
-            subject: file.name().to_owned(),
-            found: format_version,
-            known: FORMAT_VERSION,
-        });
+        return Err(ShardError::Version { subject: file.name().to_owned(), found: format_version, known: FORMAT_VERSION });
     }
     file.sealed(HEADER_KEY)
 }
@@ -169,10 +148,7 @@ fn check_totals(name: &str, totals: &ShardTotals, header: &ShardHeader) -> Resul
     let positions = u128::from(totals.sequences) * u128::from(header.sequence_length);
     let sum = u128::from(totals.tokens) + u128::from(totals.padding);
     if sum != positions || totals.source_tokens.len() != header.sources.len() {
-        let problem = format!(
-            "footer totals: {sum} tokens and padding, {} sequences have {positions}",
-            totals.sequences
-        );
+        let problem = format!("footer totals: {sum} tokens and padding, {} sequences have {positions}", totals.sequences);
         return Err(ShardError::corrupt(name, problem));
     }
     Ok(())

@@ -5,9 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, BooleanArray, FixedSizeBinaryArray, ListArray, RecordBatch, UInt16Array, UInt32Array,
-};
+use arrow::array::{Array, BooleanArray, FixedSizeBinaryArray, ListArray, RecordBatch, UInt16Array, UInt32Array};
 
 use crate::error::ShardError;
 use crate::format::{COLUMNS, Segment, Sequence, ShardHeader, Width};
@@ -31,25 +29,13 @@ enum Tokens {
 }
 
 impl RowGroup {
-    pub(crate) fn new(
-        name: &str,
-        header: Arc<ShardHeader>,
-        first_row: u64,
-        batch: &RecordBatch,
-    ) -> Result<Self, ShardError> {
+    pub(crate) fn new(name: &str, header: Arc<ShardHeader>, first_row: u64, batch: &RecordBatch) -> Result<Self, ShardError> {
         let width = header.sequence_length as usize;
         let list = list_column(name, batch, "tokens")?;
         // Every row has T tokens, so row i begins at i·T of the values that the list covers.
         let (start, end) = covered(list);
-        if list
-            .value_offsets()
-            .windows(2)
-            .any(|pair| (pair[1] - pair[0]) as usize != width)
-        {
-            return Err(ShardError::corrupt(
-                name,
-                format!("column tokens: a row that has not {width} tokens"),
-            ));
+        if list.value_offsets().windows(2).any(|pair| (pair[1] - pair[0]) as usize != width) {
+            return Err(ShardError::corrupt(name, format!("column tokens: a row that has not {width} tokens")));
         }
         let values = list.values().slice(start, end - start);
         let tokens = match header.width {
@@ -59,14 +45,7 @@ impl RowGroup {
         let segments = SegmentColumns::new(name, batch)?;
         let masks = list_column(name, batch, "loss_mask")?.clone();
         values_of::<BooleanArray>(name, "loss_mask", masks.values())?;
-        Ok(Self {
-            name: name.to_owned(),
-            header,
-            first_row,
-            tokens,
-            segments,
-            masks,
-        })
+        Ok(Self { name: name.to_owned(), header, first_row, tokens, segments, masks })
     }
 
     /// Number of sequences.
@@ -91,26 +70,15 @@ impl RowGroup {
     pub fn sequence(&self, row: usize) -> Result<Sequence, ShardError> {
         if row >= self.len() {
             let (index, length) = (row as u64, self.len() as u64);
-            return Err(ShardError::OutOfRange {
-                subject: self.name.clone(),
-                index,
-                length,
-            });
+            return Err(ShardError::OutOfRange { subject: self.name.clone(), index, length });
         }
         let width = self.header.sequence_length as usize;
         let range = row * width..(row + 1) * width;
         let tokens = match &self.tokens {
-            Tokens::U16(values) => values.values()[range]
-                .iter()
-                .map(|&token| u32::from(token))
-                .collect(),
+            Tokens::U16(values) => values.values()[range].iter().map(|&token| u32::from(token)).collect(),
             Tokens::U32(values) => values.values()[range].to_vec(),
         };
-        let sequence = Sequence {
-            tokens,
-            segments: self.segments.row(row),
-            loss_mask: self.mask(row),
-        };
+        let sequence = Sequence { tokens, segments: self.segments.row(row), loss_mask: self.mask(row) };
         check_sequence(&sequence, &self.header).map_err(|problem| ShardError::Sequence {
             subject: format!("{}: sequence {}", self.name, self.first_row + row as u64),
             problem,
@@ -123,10 +91,7 @@ impl RowGroup {
             return None;
         }
         let values = self.masks.value(row);
-        let values = values
-            .as_any()
-            .downcast_ref::<BooleanArray>()
-            .expect("the column's type was checked");
+        let values = values.as_any().downcast_ref::<BooleanArray>().expect("the column's type was checked");
         Some(values.values().iter().collect())
     }
 }
@@ -145,16 +110,11 @@ pub(crate) struct SegmentColumns {
 
 impl SegmentColumns {
     pub(crate) fn new(name: &str, batch: &RecordBatch) -> Result<Self, ShardError> {
-        let lists: Vec<&ListArray> = COLUMNS[1..6]
-            .iter()
-            .map(|column| list_column(name, batch, column))
-            .collect::<Result<_, _>>()?;
+        let lists: Vec<&ListArray> =
+            COLUMNS[1..6].iter().map(|column| list_column(name, batch, column)).collect::<Result<_, _>>()?;
         let starts = relative_offsets(lists[0]);
         if lists.iter().any(|list| relative_offsets(list) != starts) {
-            return Err(ShardError::corrupt(
-                name,
-                "segment columns: their lists differ in length, expected equal",
-            ));
+            return Err(ShardError::corrupt(name, "segment columns: their lists differ in length, expected equal"));
         }
         let values = |index: usize| {
             let (start, end) = covered(lists[index]);
@@ -192,45 +152,20 @@ impl SegmentColumns {
     }
 }
 
-fn list_column<'a>(
-    name: &str,
-    batch: &'a RecordBatch,
-    column: &str,
-) -> Result<&'a ListArray, ShardError> {
-    let array = batch
-        .column_by_name(column)
-        .ok_or_else(|| ShardError::corrupt(name, format!("column {column}: missing")))?;
+fn list_column<'a>(name: &str, batch: &'a RecordBatch, column: &str) -> Result<&'a ListArray, ShardError> {
+    let array = batch.column_by_name(column).ok_or_else(|| ShardError::corrupt(name, format!("column {column}: missing")))?;
     let list = array.as_any().downcast_ref::<ListArray>();
-    let list = list.ok_or_else(|| {
-        ShardError::corrupt(
-            name,
-            format!("column {column}: {}, expected a list", array.data_type()),
-        )
-    })?;
+    let list =
+        list.ok_or_else(|| ShardError::corrupt(name, format!("column {column}: {}, expected a list", array.data_type())))?;
     if column != "loss_mask" && list.null_count() > 0 {
-        return Err(ShardError::corrupt(
-            name,
-            format!("column {column}: nulls, expected none"),
-        ));
+        return Err(ShardError::corrupt(name, format!("column {column}: nulls, expected none")));
     }
     Ok(list)
 }
 
-fn values_of<'a, A: Array + 'static>(
-    name: &str,
-    column: &str,
-    values: &'a Arc<dyn Array>,
-) -> Result<&'a A, ShardError> {
-    let typed = values
-        .as_any()
-        .downcast_ref::<A>()
-        .filter(|typed| typed.null_count() == 0);
-    typed.ok_or_else(|| {
-        ShardError::corrupt(
-            name,
-            format!("column {column}: {} or nulls inside", values.data_type()),
-        )
-    })
+fn values_of<'a, A: Array + 'static>(name: &str, column: &str, values: &'a Arc<dyn Array>) -> Result<&'a A, ShardError> {
+    let typed = values.as_any().downcast_ref::<A>().filter(|typed| typed.null_count() == 0);
+    typed.ok_or_else(|| ShardError::corrupt(name, format!("column {column}: {} or nulls inside", values.data_type())))
 }
 
 /// First and last value index that the list's rows cover.
@@ -241,8 +176,5 @@ fn covered(list: &ListArray) -> (usize, usize) {
 
 fn relative_offsets(list: &ListArray) -> Vec<usize> {
     let offsets = list.value_offsets();
-    offsets
-        .iter()
-        .map(|&offset| (offset - offsets[0]) as usize)
-        .collect()
+    offsets.iter().map(|&offset| (offset - offsets[0]) as usize).collect()
 }

@@ -2,17 +2,12 @@
 //!
 //! It reads no tokens: [`crate::run_reader`] does.
 
-use arrow::array::{
-    Array, BooleanArray, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array, UInt64Array,
-};
+use arrow::array::{Array, BooleanArray, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use parquet::file::reader::ChunkReader;
 
 use crate::columns::ColumnFile;
 use crate::error::ShardError;
-use crate::runs::{
-    INDEX_ROW_GROUP, RUN_HEADER_KEY, RUN_TOTALS_KEY, RunHeader, RunTotals, check_header,
-    index_schema,
-};
+use crate::runs::{INDEX_ROW_GROUP, RUN_HEADER_KEY, RUN_TOTALS_KEY, RunHeader, RunTotals, check_header, index_schema};
 
 /// Where one document's tokens lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +35,7 @@ pub struct RunIndex {
 
 impl std::fmt::Debug for RunIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunIndex")
-            .field("name", &self.file.name())
-            .field("totals", &self.totals)
-            .finish_non_exhaustive()
+        f.debug_struct("RunIndex").field("name", &self.file.name()).field("totals", &self.totals).finish_non_exhaustive()
     }
 }
 
@@ -64,12 +56,7 @@ impl RunIndex {
             append_entries(&file, group, &mut entries)?;
         }
         check_entries(name, &entries, &totals)?;
-        Ok(Self {
-            file,
-            header,
-            totals,
-            entries,
-        })
+        Ok(Self { file, header, totals, entries })
     }
 
     /// What holds for every run.
@@ -96,14 +83,8 @@ impl RunIndex {
         for group in 0..self.file.row_groups() {
             let batch = self.file.read(group, 5..7)?;
             let of_group = column::<StringArray>(&batch, "id");
-            if column::<StringArray>(&batch, "source")
-                .iter()
-                .any(|source| source != Some(self.header.source.as_str()))
-            {
-                return Err(ShardError::corrupt(
-                    self.file.name(),
-                    "column source: not the header's source",
-                ));
+            if column::<StringArray>(&batch, "source").iter().any(|source| source != Some(self.header.source.as_str())) {
+                return Err(ShardError::corrupt(self.file.name(), "column source: not the header's source"));
             }
             ids.extend(of_group.iter().map(|id| id.unwrap_or_default().to_owned()));
         }
@@ -112,17 +93,11 @@ impl RunIndex {
 }
 
 fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str) -> &'a A {
-    let array = batch
-        .column_by_name(name)
-        .and_then(|array| array.as_any().downcast_ref());
+    let array = batch.column_by_name(name).and_then(|array| array.as_any().downcast_ref());
     array.expect("the schema was checked when the index was opened")
 }
 
-fn append_entries(
-    file: &ColumnFile,
-    group: usize,
-    entries: &mut Vec<RunEntry>,
-) -> Result<(), ShardError> {
+fn append_entries(file: &ColumnFile, group: usize, entries: &mut Vec<RunEntry>) -> Result<(), ShardError> {
     let batch = file.read(group, 0..5)?;
     let keys: &FixedSizeBinaryArray = column(&batch, "key");
     let offsets: &UInt64Array = column(&batch, "offset");
@@ -147,10 +122,7 @@ fn check_entries(name: &str, entries: &[RunEntry], totals: &RunTotals) -> Result
     let mut found = RunTotals::default();
     for (row, entry) in entries.iter().enumerate() {
         if entry.offset != found.tokens {
-            let problem = format!(
-                "row {row}: offset {}, expected {}",
-                entry.offset, found.tokens
-            );
+            let problem = format!("row {row}: offset {}, expected {}", entry.offset, found.tokens);
             return Err(ShardError::corrupt(name, problem));
         }
         found.documents += 1;
@@ -161,8 +133,5 @@ fn check_entries(name: &str, entries: &[RunEntry], totals: &RunTotals) -> Result
     if &found == totals {
         return Ok(());
     }
-    Err(ShardError::corrupt(
-        name,
-        format!("footer totals {totals:?}, the rows add up to {found:?}"),
-    ))
+    Err(ShardError::corrupt(name, format!("footer totals {totals:?}, the rows add up to {found:?}")))
 }

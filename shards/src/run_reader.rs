@@ -27,18 +27,9 @@ impl RunReader {
     /// # Errors
     /// [`ShardError::Corrupt`] when the object's length is not that of the index's tokens.
     pub fn new(index: RunIndex, tokens: RangeReader) -> Result<Self, ShardError> {
-        let (found, wanted) = (
-            tokens.size_bytes(),
-            index
-                .totals()
-                .tokens
-                .checked_mul(index.header().width.bytes()),
-        );
+        let (found, wanted) = (tokens.size_bytes(), index.totals().tokens.checked_mul(index.header().width.bytes()));
         if Some(found) != wanted {
-            let problem = format!(
-                "{found} bytes, its index lists {} tokens",
-                index.totals().tokens
-            );
+            let problem = format!("{found} bytes, its index lists {} tokens", index.totals().tokens);
             return Err(ShardError::corrupt(tokens.key().as_str(), problem));
         }
         Ok(Self { index, tokens })
@@ -65,11 +56,7 @@ impl RunReader {
     pub fn read_many(&self, rows: &[u32]) -> Result<Vec<Vec<u32>>, ShardError> {
         let mut wanted = Vec::with_capacity(rows.len());
         for (place, &row) in rows.iter().enumerate() {
-            wanted.push(Wanted {
-                row,
-                place,
-                entry: *self.entry(row)?,
-            });
+            wanted.push(Wanted { row, place, entry: *self.entry(row)? });
         }
         wanted.sort_unstable_by_key(|wanted| (wanted.row, wanted.place));
         let mut found = vec![Vec::new(); rows.len()];
@@ -88,13 +75,11 @@ impl RunReader {
 
     fn entry(&self, row: u32) -> Result<&RunEntry, ShardError> {
         let entries = self.index.entries();
-        entries
-            .get(row as usize)
-            .ok_or_else(|| ShardError::OutOfRange {
-                subject: format!("{}: documents", self.tokens.key()),
-                index: u64::from(row),
-                length: entries.len() as u64,
-            })
+        entries.get(row as usize).ok_or_else(|| ShardError::OutOfRange {
+            subject: format!("{}: documents", self.tokens.key()),
+            index: u64::from(row),
+            length: entries.len() as u64,
+        })
     }
 
     fn read_batch(&self, batch: &[Wanted], found: &mut [Vec<u32>]) -> Result<(), ShardError> {
@@ -104,19 +89,12 @@ impl RunReader {
         };
         let start = first.entry.offset * width.bytes();
         let length = last.end_bytes(width.bytes()) - start;
-        let bytes = self.tokens.read_at(
-            start,
-            usize::try_from(length).expect("a read fits in memory"),
-        )?;
+        let bytes = self.tokens.read_at(start, usize::try_from(length).expect("a read fits in memory"))?;
         for wanted in batch {
             let skip = (wanted.entry.offset * width.bytes() - start) as usize;
-            let run =
-                &bytes[skip..skip + (u64::from(wanted.entry.length) * width.bytes()) as usize];
+            let run = &bytes[skip..skip + (u64::from(wanted.entry.length) * width.bytes()) as usize];
             if run_check(run) != wanted.entry.check {
-                let problem = format!(
-                    "document {}: its bytes are not those that were written",
-                    wanted.row
-                );
+                let problem = format!("document {}: its bytes are not those that were written", wanted.row);
                 return Err(ShardError::corrupt(self.tokens.key().as_str(), problem));
             }
             found[wanted.place] = decode_tokens(run, width);
@@ -157,18 +135,8 @@ fn coalesced(sorted: &[Wanted], width: u64) -> usize {
 
 fn decode_tokens(bytes: &[u8], width: Width) -> Vec<u32> {
     match width {
-        Width::U16 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&pair| u32::from(u16::from_le_bytes(pair)))
-            .collect(),
-        Width::U32 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&four| u32::from_le_bytes(four))
-            .collect(),
+        Width::U16 => bytes.as_chunks().0.iter().map(|&pair| u32::from(u16::from_le_bytes(pair))).collect(),
+        Width::U32 => bytes.as_chunks().0.iter().map(|&four| u32::from_le_bytes(four)).collect(),
     }
 }
 

@@ -6,8 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, RecordBatch, StringBuilder,
-    UInt32Builder, UInt64Builder,
+    ArrayBuilder, ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
@@ -34,9 +33,7 @@ pub const RUN_HEADER_KEY: &str = "mellama.runs";
 pub const RUN_TOTALS_KEY: &str = "mellama.run-totals";
 
 /// Names of the index's columns, in order.
-pub const INDEX_COLUMNS: [&str; 7] = [
-    "key", "offset", "length", "check", "heldout", "id", "source",
-];
+pub const INDEX_COLUMNS: [&str; 7] = ["key", "offset", "length", "check", "heldout", "id", "source"];
 
 /// What holds for every run of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,15 +104,7 @@ impl<W: Write, I: Write + Send> RunWriter<W, I> {
             .map_err(|error| ShardError::parquet(SUBJECT, error))?;
         index.add_metadata(RUN_HEADER_KEY, sealed_text(header)?);
         let (totals, rows) = (RunTotals::default(), IndexRows::new());
-        Ok(Self {
-            tokens,
-            index,
-            schema,
-            header: header.clone(),
-            totals,
-            rows,
-            buffer: Vec::new(),
-        })
+        Ok(Self { tokens, index, schema, header: header.clone(), totals, rows, buffer: Vec::new() })
     }
 
     /// Appends one document; its row is the number of documents before it.
@@ -124,46 +113,23 @@ impl<W: Write, I: Write + Send> RunWriter<W, I> {
     /// When an id is outside the vocabulary, the document or the object is too long, or a writer fails. The object must be
     /// given up then.
     pub fn push(&mut self, run: NewRun<'_>) -> Result<(), ShardError> {
-        let problem = |what: String| ShardError::Header {
-            problem: format!("document {}: {what}", self.totals.documents),
-        };
-        let length = u32::try_from(run.tokens.len())
-            .map_err(|_| problem(format!("{} tokens", run.tokens.len())))?;
+        let problem = |what: String| ShardError::Header { problem: format!("document {}: {what}", self.totals.documents) };
+        let length = u32::try_from(run.tokens.len()).map_err(|_| problem(format!("{} tokens", run.tokens.len())))?;
         if self.totals.documents == MAX_DOCUMENTS {
-            return Err(problem(format!(
-                "expected at most {MAX_DOCUMENTS} in one object"
-            )));
+            return Err(problem(format!("expected at most {MAX_DOCUMENTS} in one object")));
         }
-        if let Some(position) = run
-            .tokens
-            .iter()
-            .position(|&token| token >= self.header.vocabulary_size)
-        {
+        if let Some(position) = run.tokens.iter().position(|&token| token >= self.header.vocabulary_size) {
             let size = self.header.vocabulary_size;
-            return Err(problem(format!(
-                "token at {position} is outside the vocabulary of {size}"
-            )));
+            return Err(problem(format!("token at {position} is outside the vocabulary of {size}")));
         }
         encode_tokens(run.tokens, self.header.width, &mut self.buffer);
-        self.tokens
-            .write_all(&self.buffer)
-            .map_err(|error| ShardError::io(SUBJECT, error))?;
-        self.rows.push(
-            &run,
-            self.totals.tokens,
-            length,
-            run_check(&self.buffer),
-            &self.header.source,
-        );
+        self.tokens.write_all(&self.buffer).map_err(|error| ShardError::io(SUBJECT, error))?;
+        self.rows.push(&run, self.totals.tokens, length, run_check(&self.buffer), &self.header.source);
         self.totals.documents += 1;
         self.totals.tokens += u64::from(length);
         self.totals.heldout_documents += u64::from(run.heldout);
         self.totals.heldout_tokens += u64::from(length) * u64::from(run.heldout);
-        if self.rows.keys.len() == INDEX_ROW_GROUP {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.rows.keys.len() == INDEX_ROW_GROUP { self.flush() } else { Ok(()) }
     }
 
     /// Writes the rest of the index and its footer.
@@ -174,24 +140,16 @@ impl<W: Write, I: Write + Send> RunWriter<W, I> {
         if !self.rows.keys.is_empty() {
             self.flush()?;
         }
-        self.tokens
-            .flush()
-            .map_err(|error| ShardError::io(SUBJECT, error))?;
-        self.index
-            .add_metadata(RUN_TOTALS_KEY, sealed_text(&self.totals)?);
-        let index = self
-            .index
-            .finish()
-            .map_err(|error| ShardError::parquet(SUBJECT, error))?;
+        self.tokens.flush().map_err(|error| ShardError::io(SUBJECT, error))?;
+        self.index.add_metadata(RUN_TOTALS_KEY, sealed_text(&self.totals)?);
+        let index = self.index.finish().map_err(|error| ShardError::parquet(SUBJECT, error))?;
         Ok((self.tokens, index, self.totals))
     }
 
     fn flush(&mut self) -> Result<(), ShardError> {
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), self.rows.take_columns());
         let batch = batch.map_err(|error| ShardError::parquet(SUBJECT, error.into()))?;
-        self.index
-            .write_row_group(&batch)
-            .map_err(|error| ShardError::parquet(SUBJECT, error))
+        self.index.write_row_group(&batch).map_err(|error| ShardError::parquet(SUBJECT, error))
     }
 }
 
@@ -206,11 +164,7 @@ pub fn index_schema() -> Schema {
         DataType::Utf8,
         DataType::Utf8,
     ];
-    let fields: Vec<Field> = INDEX_COLUMNS
-        .iter()
-        .zip(types)
-        .map(|(&name, kind)| Field::new(name, kind, false))
-        .collect();
+    let fields: Vec<Field> = INDEX_COLUMNS.iter().zip(types).map(|(&name, kind)| Field::new(name, kind, false)).collect();
     Schema::new(fields)
 }
 
@@ -239,9 +193,7 @@ impl IndexRows {
     }
 
     fn push(&mut self, run: &NewRun<'_>, offset: u64, length: u32, check: u64, source: &str) {
-        self.keys
-            .append_value(run.key.to_le_bytes())
-            .expect("a document key has 16 bytes");
+        self.keys.append_value(run.key.to_le_bytes()).expect("a document key has 16 bytes");
         self.offsets.append_value(offset);
         self.lengths.append_value(length);
         self.checks.append_value(check);
@@ -274,30 +226,18 @@ fn encode_tokens(tokens: &[u32], width: Width, buffer: &mut Vec<u8>) {
     buffer.clear();
     match width {
         // Ids are below the vocabulary size, which fits the width.
-        Width::U16 => tokens
-            .iter()
-            .for_each(|&token| buffer.extend_from_slice(&(token as u16).to_le_bytes())),
-        Width::U32 => tokens
-            .iter()
-            .for_each(|&token| buffer.extend_from_slice(&token.to_le_bytes())),
+        Width::U16 => tokens.iter().for_each(|&token| buffer.extend_from_slice(&(token as u16).to_le_bytes())),
+        Width::U32 => tokens.iter().for_each(|&token| buffer.extend_from_slice(&token.to_le_bytes())),
     }
 }
 
 pub(crate) fn check_header(subject: &str, header: &RunHeader) -> Result<(), ShardError> {
     if header.format_version != RUNS_FORMAT_VERSION {
         let (found, known) = (header.format_version, RUNS_FORMAT_VERSION);
-        return Err(ShardError::Version {
-            subject: subject.to_owned(),
-            found,
-            known,
-        });
+        return Err(ShardError::Version { subject: subject.to_owned(), found, known });
     }
-    if header.vocabulary_size == 0 || header.width != Width::for_vocabulary(header.vocabulary_size)
-    {
-        let problem = format!(
-            "width {:?} for {} ids, expected the narrowest",
-            header.width, header.vocabulary_size
-        );
+    if header.vocabulary_size == 0 || header.width != Width::for_vocabulary(header.vocabulary_size) {
+        let problem = format!("width {:?} for {} ids, expected the narrowest", header.width, header.vocabulary_size);
         return Err(ShardError::Header { problem });
     }
     Ok(())

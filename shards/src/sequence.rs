@@ -49,10 +49,7 @@ impl Sequence {
     /// Whether the loss of predicting the token at `position` counts.
     pub fn is_trained(&self, position: usize) -> bool {
         let real = position < self.filled() as usize;
-        real && self
-            .loss_mask
-            .as_ref()
-            .is_none_or(|mask| mask.get(position).copied().unwrap_or(false))
+        real && self.loss_mask.as_ref().is_none_or(|mask| mask.get(position).copied().unwrap_or(false))
     }
 }
 
@@ -119,23 +116,15 @@ pub enum AssembleError {
 ///
 /// # Errors
 /// [`AssembleError`] when pieces and documents do not belong together.
-pub fn assemble(
-    pieces: &[Piece],
-    documents: &[RunTokens<'_>],
-    sequence_length: u32,
-) -> Result<Sequence, AssembleError> {
+pub fn assemble(pieces: &[Piece], documents: &[RunTokens<'_>], sequence_length: u32) -> Result<Sequence, AssembleError> {
     let mut tokens = Vec::with_capacity(sequence_length as usize);
     let mut mask = Vec::with_capacity(sequence_length as usize);
     let mut segments = Vec::with_capacity(pieces.len());
     let mut has_mask = false;
     for piece in pieces {
         let documents_given = documents.len();
-        let document = documents
-            .get(piece.run as usize)
-            .ok_or(AssembleError::Document {
-                run: piece.run,
-                documents: documents_given,
-            })?;
+        let document =
+            documents.get(piece.run as usize).ok_or(AssembleError::Document { run: piece.run, documents: documents_given })?;
         let range = piece_range(piece, document)?;
         tokens.extend_from_slice(&document.tokens[range.clone()]);
         has_mask |= document.mask.is_some();
@@ -144,46 +133,21 @@ pub fn assemble(
             None => mask.resize(tokens.len(), true),
         }
         if tokens.len() > sequence_length as usize {
-            return Err(AssembleError::Overfull {
-                length: tokens.len(),
-                sequence_length,
-            });
+            return Err(AssembleError::Overfull { length: tokens.len(), sequence_length });
         }
-        let RunTokens {
-            document,
-            source,
-            epoch,
-            ..
-        } = *document;
-        segments.push(Segment {
-            end: tokens.len() as u32,
-            document,
-            source,
-            offset: piece.offset,
-            epoch,
-        });
+        let RunTokens { document, source, epoch, .. } = *document;
+        segments.push(Segment { end: tokens.len() as u32, document, source, offset: piece.offset, epoch });
     }
     tokens.resize(sequence_length as usize, PADDING_TOKEN);
     mask.resize(sequence_length as usize, false);
-    Ok(Sequence {
-        tokens,
-        segments,
-        loss_mask: has_mask.then_some(mask),
-    })
+    Ok(Sequence { tokens, segments, loss_mask: has_mask.then_some(mask) })
 }
 
 fn piece_range(piece: &Piece, document: &RunTokens<'_>) -> Result<Range<usize>, AssembleError> {
-    let length = document.mask.map_or(document.tokens.len(), |mask| {
-        mask.len().min(document.tokens.len())
-    });
+    let length = document.mask.map_or(document.tokens.len(), |mask| mask.len().min(document.tokens.len()));
     let end = u64::from(piece.offset) + u64::from(piece.length);
     if end > length as u64 {
-        return Err(AssembleError::Range {
-            run: piece.run,
-            offset: piece.offset,
-            end,
-            length,
-        });
+        return Err(AssembleError::Range { run: piece.run, offset: piece.offset, end, length });
     }
     Ok(piece.offset as usize..end as usize)
 }
@@ -194,21 +158,11 @@ mod tests {
     use crate::packing::Piece;
 
     fn piece(run: u32, offset: u32, length: u32) -> Piece {
-        Piece {
-            run,
-            offset,
-            length,
-        }
+        Piece { run, offset, length }
     }
 
     fn document<'a>(tokens: &'a [u32], mask: Option<&'a [bool]>, key: u128) -> RunTokens<'a> {
-        RunTokens {
-            tokens,
-            mask,
-            document: key,
-            source: key as u16,
-            epoch: 2,
-        }
+        RunTokens { tokens, mask, document: key, source: key as u16, epoch: 2 }
     }
 
     #[test]
@@ -219,99 +173,37 @@ mod tests {
         assert_eq!(sequence.loss_mask, None);
         assert_eq!(sequence.filled(), 3);
         let expected = [
-            Segment {
-                end: 2,
-                document: 7,
-                source: 7,
-                offset: 3,
-                epoch: 2,
-            },
-            Segment {
-                end: 3,
-                document: 8,
-                source: 8,
-                offset: 0,
-                epoch: 2,
-            },
+            Segment { end: 2, document: 7, source: 7, offset: 3, epoch: 2 },
+            Segment { end: 3, document: 8, source: 8, offset: 0, epoch: 2 },
         ];
         assert_eq!(sequence.segments, expected);
-        let ranges: Vec<_> = segment_ranges(&sequence.segments)
-            .map(|(range, _)| range)
-            .collect();
+        let ranges: Vec<_> = segment_ranges(&sequence.segments).map(|(range, _)| range).collect();
         assert_eq!(ranges, [0..2, 2..3]);
-        let trained: Vec<bool> = (0..6)
-            .map(|position| sequence.is_trained(position))
-            .collect();
+        let trained: Vec<bool> = (0..6).map(|position| sequence.is_trained(position)).collect();
         assert_eq!(trained, [true, true, true, false, false, false]);
     }
 
     #[test]
     fn a_mask_covers_the_sequence_once_one_document_has_one() {
-        let documents = [
-            document(&[1, 2], None, 1),
-            document(&[3, 4, 5], Some(&[false, true, true]), 2),
-        ];
+        let documents = [document(&[1, 2], None, 1), document(&[3, 4, 5], Some(&[false, true, true]), 2)];
         let sequence = assemble(&[piece(0, 0, 2), piece(1, 0, 2)], &documents, 6).unwrap();
-        assert_eq!(
-            sequence.loss_mask.as_deref(),
-            Some(&[true, true, false, true, false, false][..])
-        );
+        assert_eq!(sequence.loss_mask.as_deref(), Some(&[true, true, false, true, false, false][..]));
         assert!(!sequence.is_trained(2) && sequence.is_trained(3) && !sequence.is_trained(4));
     }
 
     #[test]
     fn pieces_that_do_not_belong_are_errors() {
-        let documents = [
-            document(&[1, 2, 3], None, 1),
-            document(&[1, 2, 3], Some(&[true]), 1),
-        ];
+        let documents = [document(&[1, 2, 3], None, 1), document(&[1, 2, 3], Some(&[true]), 1)];
         let check = |pieces: &[Piece], expected: AssembleError| {
-            assert_eq!(
-                assemble(pieces, &documents, 4).unwrap_err(),
-                expected,
-                "{pieces:?}"
-            );
+            assert_eq!(assemble(pieces, &documents, 4).unwrap_err(), expected, "{pieces:?}");
         };
-        check(
-            &[piece(2, 0, 1)],
-            AssembleError::Document {
-                run: 2,
-                documents: 2,
-            },
-        );
-        check(
-            &[piece(0, 2, 2)],
-            AssembleError::Range {
-                run: 0,
-                offset: 2,
-                end: 4,
-                length: 3,
-            },
-        );
-        check(
-            &[piece(1, 0, 2)],
-            AssembleError::Range {
-                run: 1,
-                offset: 0,
-                end: 2,
-                length: 1,
-            },
-        );
+        check(&[piece(2, 0, 1)], AssembleError::Document { run: 2, documents: 2 });
+        check(&[piece(0, 2, 2)], AssembleError::Range { run: 0, offset: 2, end: 4, length: 3 });
+        check(&[piece(1, 0, 2)], AssembleError::Range { run: 1, offset: 0, end: 2, length: 1 });
         check(
             &[piece(0, u32::MAX, u32::MAX)],
-            AssembleError::Range {
-                run: 0,
-                offset: u32::MAX,
-                end: 2 * u64::from(u32::MAX),
-                length: 3,
-            },
+            AssembleError::Range { run: 0, offset: u32::MAX, end: 2 * u64::from(u32::MAX), length: 3 },
         );
-        check(
-            &[piece(0, 0, 3), piece(0, 0, 3)],
-            AssembleError::Overfull {
-                length: 6,
-                sequence_length: 4,
-            },
-        );
+        check(&[piece(0, 0, 3), piece(0, 0, 3)], AssembleError::Overfull { length: 6, sequence_length: 4 });
     }
 }

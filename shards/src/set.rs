@@ -47,32 +47,18 @@ impl ShardSet {
     /// When there are no objects, the first cannot be opened, or its header is not a shard's.
     pub fn open(workdir: &Workdir, objects: &[ObjectEntry]) -> Result<Self, ShardError> {
         let store = Arc::clone(workdir.store());
-        let first = objects
-            .first()
-            .ok_or_else(|| ShardError::corrupt("shard set", "no shards, expected at least one"))?;
+        let first = objects.first().ok_or_else(|| ShardError::corrupt("shard set", "no shards, expected at least one"))?;
         let shard = open_shard(&store, first)?;
         let mut starts = vec![0_u64];
         for entry in objects {
             let start = starts[starts.len() - 1];
             let end = start.checked_add(entry.records);
-            starts.push(end.ok_or_else(|| {
-                ShardError::corrupt(&entry.key, "more than 2^64 sequences in the set")
-            })?);
+            starts.push(end.ok_or_else(|| ShardError::corrupt(&entry.key, "more than 2^64 sequences in the set"))?);
         }
         let header = shard.header().clone();
-        let cache = Cache {
-            shards: VecDeque::from([(0, shard)]),
-            groups: VecDeque::new(),
-        };
+        let cache = Cache { shards: VecDeque::from([(0, shard)]), groups: VecDeque::new() };
         let cached_row_groups = CACHED_ROW_GROUPS;
-        Ok(Self {
-            store,
-            objects: objects.to_vec(),
-            starts,
-            header,
-            cached_row_groups,
-            cache: Mutex::new(cache),
-        })
+        Ok(Self { store, objects: objects.to_vec(), starts, header, cached_row_groups, cache: Mutex::new(cache) })
     }
 
     /// Keeps this many decoded row groups, at least 1. Each takes about 256 times T times the width in memory.
@@ -109,11 +95,7 @@ impl ShardSet {
     pub fn locate(&self, global: u64) -> Result<(usize, u64), ShardError> {
         if global >= self.len() {
             let subject = "shard set".to_owned();
-            return Err(ShardError::OutOfRange {
-                subject,
-                index: global,
-                length: self.len(),
-            });
+            return Err(ShardError::OutOfRange { subject, index: global, length: self.len() });
         }
         // The last shard that starts at or before it; shards without sequences start where the next one does.
         let shard = self.starts.partition_point(|&start| start <= global) - 1;
@@ -136,12 +118,7 @@ impl ShardSet {
         }
         // Decoded outside the lock: two threads may do the same work, none waits for another's read.
         let group = Arc::new(self.shard(shard)?.read_row_group(index)?);
-        keep(
-            &mut self.lock().groups,
-            (shard, index),
-            Arc::clone(&group),
-            self.cached_row_groups,
-        );
+        keep(&mut self.lock().groups, (shard, index), Arc::clone(&group), self.cached_row_groups);
         Ok(group)
     }
 
@@ -153,20 +130,14 @@ impl ShardSet {
         if let Some(shard) = touch(&mut self.lock().shards, &index) {
             return Ok(shard);
         }
-        let entry = self
-            .objects
-            .get(index)
-            .ok_or_else(|| ShardError::OutOfRange {
-                subject: "shards of the set".to_owned(),
-                index: index as u64,
-                length: self.objects.len() as u64,
-            })?;
+        let entry = self.objects.get(index).ok_or_else(|| ShardError::OutOfRange {
+            subject: "shards of the set".to_owned(),
+            index: index as u64,
+            length: self.objects.len() as u64,
+        })?;
         let shard = open_shard(&self.store, entry)?;
         if shard.header() != &self.header {
-            let problem = format!(
-                "header differs from that of {}, expected one header a set",
-                self.objects[0].key
-            );
+            let problem = format!("header differs from that of {}, expected one header a set", self.objects[0].key);
             return Err(ShardError::corrupt(&entry.key, problem));
         }
         keep(&mut self.lock().shards, index, shard.clone(), OPEN_SHARDS);
@@ -182,20 +153,12 @@ impl ShardSet {
 fn open_shard(store: &Arc<dyn Store>, entry: &ObjectEntry) -> Result<ShardFile, ShardError> {
     let reader = RangeReader::open(Arc::clone(store), &Key::new(entry.key.as_str())?)?;
     if reader.size_bytes() != entry.bytes {
-        let problem = format!(
-            "{} bytes, manifest lists {}",
-            reader.size_bytes(),
-            entry.bytes
-        );
+        let problem = format!("{} bytes, manifest lists {}", reader.size_bytes(), entry.bytes);
         return Err(ShardError::corrupt(&entry.key, problem));
     }
     let shard = ShardFile::open(&entry.key, StoreChunks(reader))?;
     if shard.rows() != entry.records {
-        let problem = format!(
-            "{} sequences, manifest lists {}",
-            shard.rows(),
-            entry.records
-        );
+        let problem = format!("{} sequences, manifest lists {}", shard.rows(), entry.records);
         return Err(ShardError::corrupt(&entry.key, problem));
     }
     Ok(shard)
@@ -221,16 +184,10 @@ fn keep<K: PartialEq, V>(list: &mut VecDeque<(K, V)>, key: K, value: V, limit: u
 ///
 /// # Panics
 /// When `world` is 0 or `rank` is not below it.
-pub fn rank_indices(
-    cursor: u64,
-    end: u64,
-    rank: u32,
-    world: u32,
-) -> impl Iterator<Item = u64> + Send + 'static {
+pub fn rank_indices(cursor: u64, end: u64, rank: u32, world: u32) -> impl Iterator<Item = u64> + Send + 'static {
     assert!(rank < world, "rank {rank} of {world}");
     let first = cursor.checked_add(u64::from(rank));
-    std::iter::successors(first, move |index| index.checked_add(u64::from(world)))
-        .take_while(move |&index| index < end)
+    std::iter::successors(first, move |index| index.checked_add(u64::from(world))).take_while(move |&index| index < end)
 }
 
 /// Sequences read ahead by a thread of its own, in the order asked for.
@@ -242,11 +199,7 @@ pub struct Prefetch {
 
 impl Prefetch {
     /// Reads the sequences at `indices` from `set`, at most `ahead` of them before they are taken. It ends after an error.
-    pub fn new(
-        set: Arc<ShardSet>,
-        indices: impl Iterator<Item = u64> + Send + 'static,
-        ahead: usize,
-    ) -> Self {
+    pub fn new(set: Arc<ShardSet>, indices: impl Iterator<Item = u64> + Send + 'static, ahead: usize) -> Self {
         let (sender, receiver) = sync_channel(ahead);
         let read = move || {
             for index in indices {
@@ -257,10 +210,7 @@ impl Prefetch {
                 }
             }
         };
-        Self {
-            sequences: Some(receiver),
-            thread: Some(std::thread::spawn(read)),
-        }
+        Self { sequences: Some(receiver), thread: Some(std::thread::spawn(read)) }
     }
 }
 

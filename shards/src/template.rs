@@ -67,11 +67,7 @@ impl Template {
     ///
     /// # Errors
     /// Those of the tokenizer.
-    pub fn encode(
-        self,
-        tokenizer: &Tokenizer,
-        turns: &[(Speaker, &str)],
-    ) -> Result<MaskedRun, TokenizerError> {
+    pub fn encode(self, tokenizer: &Tokenizer, turns: &[(Speaker, &str)]) -> Result<MaskedRun, TokenizerError> {
         let mut spans = Vec::new();
         let (mut system, mut pending): (Option<&str>, Option<String>) = (None, None);
         for (speaker, text) in turns {
@@ -79,16 +75,9 @@ impl Template {
                 Speaker::System => system = Some(text),
                 Speaker::User => pending = Some(self.prompt(system.take(), text)),
                 Speaker::Assistant => {
-                    let (prompt, answer) =
-                        exchange(tokenizer, &pending.take().unwrap_or_default(), text)?;
-                    spans.push(Span {
-                        tokens: prompt,
-                        trained: false,
-                    });
-                    spans.push(Span {
-                        tokens: answer,
-                        trained: true,
-                    });
+                    let (prompt, answer) = exchange(tokenizer, &pending.take().unwrap_or_default(), text)?;
+                    spans.push(Span { tokens: prompt, trained: false });
+                    spans.push(Span { tokens: answer, trained: true });
                 }
             }
         }
@@ -97,19 +86,11 @@ impl Template {
             (Template::Llama2Chat, Some(id)) => Bos::EachTurn(id),
             (_, Some(id)) => Bos::Start(id),
         };
-        Ok(mask_conversation(
-            &spans,
-            bos,
-            tokenizer.eos().map_or(Eos::Never, Eos::EachTrained),
-        ))
+        Ok(mask_conversation(&spans, bos, tokenizer.eos().map_or(Eos::Never, Eos::EachTrained)))
     }
 }
 
-fn exchange(
-    tokenizer: &Tokenizer,
-    prompt: &str,
-    answer: &str,
-) -> Result<(Vec<u32>, Vec<u32>), TokenizerError> {
+fn exchange(tokenizer: &Tokenizer, prompt: &str, answer: &str) -> Result<(Vec<u32>, Vec<u32>), TokenizerError> {
     let before = tokenizer.encode(prompt)?;
     let whole = tokenizer.encode(&format!("{prompt}{answer}"))?;
     match whole.strip_prefix(before.as_slice()) {
@@ -133,10 +114,7 @@ impl FromStr for Template {
     type Err = UnknownTemplate;
 
     fn from_str(name: &str) -> Result<Template, UnknownTemplate> {
-        Template::ALL
-            .into_iter()
-            .find(|t| t.as_str() == name)
-            .ok_or_else(|| UnknownTemplate(name.to_owned()))
+        Template::ALL.into_iter().find(|t| t.as_str() == name).ok_or_else(|| UnknownTemplate(name.to_owned()))
     }
 }
 
@@ -150,11 +128,7 @@ mod tests {
             assert_eq!(template.prompt(system, "Why?"), expected);
         };
         check(Template::Mellama, None, "Human: \nWhy?\n\nAssistant: \n");
-        check(
-            Template::Llama2Chat,
-            Some("Be brief."),
-            "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST] ",
-        );
+        check(Template::Llama2Chat, Some("Be brief."), "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST] ");
         check(Template::None, None, "Why?\n");
         for template in Template::ALL {
             assert_eq!(template.as_str().parse(), Ok(template));

@@ -54,28 +54,17 @@ pub(crate) fn documents(count: usize, header: &ShardHeader, seed: u64) -> Vec<Ma
     let longest = u64::from(header.sequence_length) * 3 / 2;
     let mut made = |_| {
         let length = 1 + random.below(longest);
-        let tokens: Vec<u32> = (0..length)
-            .map(|_| random.below(u64::from(header.vocabulary_size)) as u32)
-            .collect();
-        let mask = (header.kind == Kind::Instruct)
-            .then(|| (0..length).map(|_| random.below(2) == 1).collect());
+        let tokens: Vec<u32> = (0..length).map(|_| random.below(u64::from(header.vocabulary_size)) as u32).collect();
+        let mask = (header.kind == Kind::Instruct).then(|| (0..length).map(|_| random.below(2) == 1).collect());
         let key = (u128::from(random.next()) << 64) | u128::from(random.next());
-        Made {
-            key,
-            source: random.below(header.sources.len() as u64) as u16,
-            tokens,
-            mask,
-        }
+        Made { key, source: random.below(header.sources.len() as u64) as u16, tokens, mask }
     };
     (0..count).map(&mut made).collect()
 }
 
 /// Packs documents, best fit.
 pub(crate) fn sequences_of(documents: &[Made], header: &ShardHeader) -> Vec<Sequence> {
-    let lengths: Vec<u32> = documents
-        .iter()
-        .map(|made| made.tokens.len() as u32)
-        .collect();
+    let lengths: Vec<u32> = documents.iter().map(|made| made.tokens.len() as u32).collect();
     let runs: Vec<RunTokens<'_>> = documents
         .iter()
         .map(|made| RunTokens {
@@ -87,20 +76,13 @@ pub(crate) fn sequences_of(documents: &[Made], header: &ShardHeader) -> Vec<Sequ
         })
         .collect();
     let packed = pack_window(&lengths, header.sequence_length, Method::BestFit);
-    packed
-        .iter()
-        .map(|pieces| assemble(pieces, &runs, header.sequence_length).unwrap())
-        .collect()
+    packed.iter().map(|pieces| assemble(pieces, &runs, header.sequence_length).unwrap()).collect()
 }
 
 /// About `count` sequences of made-up documents: at least `count`, cut to it.
 pub(crate) fn sequences(count: usize, header: &ShardHeader, seed: u64) -> Vec<Sequence> {
     let mut made = sequences_of(&documents(2 * count + 8, header, seed), header);
-    assert!(
-        made.len() >= count,
-        "{} sequences made, {count} wanted",
-        made.len()
-    );
+    assert!(made.len() >= count, "{} sequences made, {count} wanted", made.len());
     made.truncate(count);
     made
 }
@@ -124,16 +106,9 @@ pub(crate) fn workdir(objects: &[(&str, &Bytes, u64)]) -> (Workdir, Vec<ObjectEn
     let store = Arc::new(MemoryStore::new("shards"));
     let mut entries = Vec::new();
     for &(key, bytes, records) in objects {
-        store
-            .put_new(&Key::new(key).unwrap(), bytes, &AttemptId::generate())
-            .unwrap();
+        store.put_new(&Key::new(key).unwrap(), bytes, &AttemptId::generate()).unwrap();
         let blake3 = blake3::hash(bytes).to_hex().to_string();
-        entries.push(ObjectEntry {
-            key: key.into(),
-            bytes: bytes.len() as u64,
-            blake3,
-            records,
-        });
+        entries.push(ObjectEntry { key: key.into(), bytes: bytes.len() as u64, blake3, records });
     }
     (Workdir::new(store), entries)
 }

@@ -92,18 +92,10 @@ impl Tokenizer {
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, TokenizerError> {
         let size_bytes = bytes.len() as u64;
         if size_bytes > FILE_BYTES_MAX {
-            return Err(TokenizerError::TooLarge {
-                name: name.to_owned(),
-                size_bytes,
-            });
+            return Err(TokenizerError::TooLarge { name: name.to_owned(), size_bytes });
         }
-        let refused = |reason| TokenizerError::Refused {
-            name: name.to_owned(),
-            reason,
-        };
-        let kind = detect(bytes).ok_or_else(|| TokenizerError::UnknownFormat {
-            name: name.to_owned(),
-        })?;
+        let refused = |reason| TokenizerError::Refused { name: name.to_owned(), reason };
+        let kind = detect(bytes).ok_or_else(|| TokenizerError::UnknownFormat { name: name.to_owned() })?;
         let (backend, control, vocabulary_size) = match kind {
             TokenizerKind::HuggingFace => {
                 let model = HuggingFace::from_json(bytes).map_err(refused)?;
@@ -122,14 +114,7 @@ impl Tokenizer {
             }
         };
         let digest = blake3::hash(bytes).to_hex().to_string();
-        Ok(Self {
-            name: name.to_owned(),
-            digest,
-            kind,
-            vocabulary_size,
-            control,
-            backend,
-        })
+        Ok(Self { name: name.to_owned(), digest, kind, vocabulary_size, control, backend })
     }
 
     /// Token ids of `text`, in order, without BOS and EOS. Text that spells a control token (`</s>`) stays text.
@@ -140,21 +125,12 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let text_bytes = text.len() as u64;
         if text_bytes > TEXT_BYTES_MAX {
-            return Err(TokenizerError::TextTooLong {
-                name: self.name.clone(),
-                text_bytes,
-            });
+            return Err(TokenizerError::TextTooLong { name: self.name.clone(), text_bytes });
         }
         match &self.backend {
             Backend::Bpe(model) => Ok(model.encode(text)),
             Backend::HuggingFace(model) => {
-                model
-                    .encode(text)
-                    .map_err(|problem| TokenizerError::Encode {
-                        name: self.name.clone(),
-                        text_bytes,
-                        problem,
-                    })
+                model.encode(text).map_err(|problem| TokenizerError::Encode { name: self.name.clone(), text_bytes, problem })
             }
         }
     }

@@ -84,51 +84,22 @@ impl fmt::Display for SequenceProblem {
         match self {
             Self::Length { found, expected } => write!(f, "{found} tokens, expected {expected}"),
             Self::Empty => write!(f, "no segment, expected at least one"),
-            Self::SegmentEnd {
-                segment,
-                start,
-                end,
-            } => {
-                write!(
-                    f,
-                    "segment {segment} ends at {end}, expected after its start {start}"
-                )
+            Self::SegmentEnd { segment, start, end } => {
+                write!(f, "segment {segment} ends at {end}, expected after its start {start}")
             }
-            Self::SegmentPastEnd {
-                end,
-                sequence_length,
-            } => {
-                write!(
-                    f,
-                    "last segment ends at {end}, expected at most {sequence_length}"
-                )
+            Self::SegmentPastEnd { end, sequence_length } => {
+                write!(f, "last segment ends at {end}, expected at most {sequence_length}")
             }
-            Self::Source {
-                segment,
-                source,
-                sources,
-            } => {
-                write!(
-                    f,
-                    "segment {segment} has source {source}, the header lists {sources}"
-                )
+            Self::Source { segment, source, sources } => {
+                write!(f, "segment {segment} has source {source}, the header lists {sources}")
             }
             Self::Offset { segment } => {
                 write!(f, "segment {segment}: its document offset passes 32 bits")
             }
-            Self::Token {
-                position,
-                vocabulary_size,
-            } => {
-                write!(
-                    f,
-                    "token at {position} is outside the vocabulary of {vocabulary_size}"
-                )
+            Self::Token { position, vocabulary_size } => {
+                write!(f, "token at {position} is outside the vocabulary of {vocabulary_size}")
             }
-            Self::Padding { position } => write!(
-                f,
-                "position {position} is padding, expected id {PADDING_TOKEN}"
-            ),
+            Self::Padding { position } => write!(f, "position {position} is padding, expected id {PADDING_TOKEN}"),
             Self::MaskLength { found, expected } => {
                 write!(f, "{found} loss mask entries, expected {expected}")
             }
@@ -149,53 +120,27 @@ impl fmt::Display for SequenceProblem {
 /// # Errors
 /// [`ShardError::Sequence`] with the first rule broken.
 pub fn verify_sequence(sequence: &Sequence, header: &ShardHeader) -> Result<(), ShardError> {
-    check_sequence(sequence, header).map_err(|problem| ShardError::Sequence {
-        subject: "sequence".to_owned(),
-        problem,
-    })
+    check_sequence(sequence, header).map_err(|problem| ShardError::Sequence { subject: "sequence".to_owned(), problem })
 }
 
-pub(crate) fn check_sequence(
-    sequence: &Sequence,
-    header: &ShardHeader,
-) -> Result<(), SequenceProblem> {
+pub(crate) fn check_sequence(sequence: &Sequence, header: &ShardHeader) -> Result<(), SequenceProblem> {
     let expected = header.sequence_length;
     if sequence.tokens.len() != expected as usize {
-        return Err(SequenceProblem::Length {
-            found: sequence.tokens.len(),
-            expected,
-        });
+        return Err(SequenceProblem::Length { found: sequence.tokens.len(), expected });
     }
     check_segments(sequence, header)?;
     let vocabulary_size = header.vocabulary_size;
-    if let Some(position) = sequence
-        .tokens
-        .iter()
-        .position(|&token| token >= vocabulary_size)
-    {
-        return Err(SequenceProblem::Token {
-            position,
-            vocabulary_size,
-        });
+    if let Some(position) = sequence.tokens.iter().position(|&token| token >= vocabulary_size) {
+        return Err(SequenceProblem::Token { position, vocabulary_size });
     }
     let filled = sequence.filled() as usize;
-    if let Some(after) = sequence.tokens[filled..]
-        .iter()
-        .position(|&token| token != PADDING_TOKEN)
-    {
-        return Err(SequenceProblem::Padding {
-            position: filled + after,
-        });
+    if let Some(after) = sequence.tokens[filled..].iter().position(|&token| token != PADDING_TOKEN) {
+        return Err(SequenceProblem::Padding { position: filled + after });
     }
     match &sequence.loss_mask {
-        Some(mask) if mask.len() != expected as usize => Err(SequenceProblem::MaskLength {
-            found: mask.len(),
-            expected,
-        }),
+        Some(mask) if mask.len() != expected as usize => Err(SequenceProblem::MaskLength { found: mask.len(), expected }),
         Some(mask) => match mask[filled..].iter().position(|&on| on) {
-            Some(after) => Err(SequenceProblem::MaskOnPadding {
-                position: filled + after,
-            }),
+            Some(after) => Err(SequenceProblem::MaskOnPadding { position: filled + after }),
             None => Ok(()),
         },
         None if header.kind == Kind::Instruct => Err(SequenceProblem::MaskMissing),
@@ -210,19 +155,11 @@ fn check_segments(sequence: &Sequence, header: &ShardHeader) -> Result<(), Seque
     let mut start = 0;
     for (index, segment) in sequence.segments.iter().enumerate() {
         if segment.end <= start {
-            return Err(SequenceProblem::SegmentEnd {
-                segment: index,
-                start,
-                end: segment.end,
-            });
+            return Err(SequenceProblem::SegmentEnd { segment: index, start, end: segment.end });
         }
         if usize::from(segment.source) >= header.sources.len() {
             let sources = header.sources.len();
-            return Err(SequenceProblem::Source {
-                segment: index,
-                source: segment.source,
-                sources,
-            });
+            return Err(SequenceProblem::Source { segment: index, source: segment.source, sources });
         }
         if segment.offset.checked_add(segment.end - start).is_none() {
             return Err(SequenceProblem::Offset { segment: index });
@@ -230,10 +167,7 @@ fn check_segments(sequence: &Sequence, header: &ShardHeader) -> Result<(), Seque
         start = segment.end;
     }
     if start > header.sequence_length {
-        return Err(SequenceProblem::SegmentPastEnd {
-            end: start,
-            sequence_length: header.sequence_length,
-        });
+        return Err(SequenceProblem::SegmentPastEnd { end: start, sequence_length: header.sequence_length });
     }
     Ok(())
 }
@@ -250,10 +184,7 @@ pub fn verify_shard(file: &ShardFile) -> Result<ShardTotals, ShardError> {
 ///
 /// # Errors
 /// As [`verify_shard`].
-pub fn verify_shard_with(
-    file: &ShardFile,
-    visit: &mut dyn FnMut(u64, &Sequence),
-) -> Result<ShardTotals, ShardError> {
+pub fn verify_shard_with(file: &ShardFile, visit: &mut dyn FnMut(u64, &Sequence)) -> Result<ShardTotals, ShardError> {
     let mut totals = TotalsBuilder::new(file.header().sources.len());
     for group in 0..file.row_groups() {
         let rows = file.read_row_group(group)?;
@@ -268,11 +199,7 @@ pub fn verify_shard_with(
         return Ok(found);
     }
     let problem = if found.content == file.totals().content {
-        format!(
-            "footer totals {:?}, the sequences add up to {:?}",
-            file.totals(),
-            found
-        )
+        format!("footer totals {:?}, the sequences add up to {:?}", file.totals(), found)
     } else {
         "content digest differs from the one in the footer".to_owned()
     };

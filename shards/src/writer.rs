@@ -6,16 +6,16 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, FixedSizeListArray, ListBuilder, RecordBatch,
-    UInt16Array, UInt16Builder, UInt32Array, UInt32Builder,
+    ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, FixedSizeListArray, ListBuilder, RecordBatch, UInt16Array, UInt16Builder,
+    UInt32Array, UInt32Builder,
 };
 use arrow::datatypes::{DataType, SchemaRef};
 use serde::Serialize;
 
 use crate::error::ShardError;
 use crate::format::{
-    DOCUMENT_KEY_BYTES, HEADER_KEY, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals,
-    TOTALS_KEY, TotalsBuilder, Width, element, shard_schema,
+    DOCUMENT_KEY_BYTES, HEADER_KEY, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals, TOTALS_KEY, TotalsBuilder, Width,
+    element, shard_schema,
 };
 use crate::page_checksums::{ChecksummedWriter, properties};
 use crate::verify::check_sequence;
@@ -45,14 +45,7 @@ impl<W: Write + Send> ShardWriter<W> {
             .map_err(|error| ShardError::parquet(SUBJECT, error))?;
         file.add_metadata(HEADER_KEY, sealed_text(header)?);
         let (totals, rows) = (TotalsBuilder::new(header.sources.len()), Rows::new(header));
-        Ok(Self {
-            file,
-            header: header.clone(),
-            schema,
-            totals,
-            rows,
-            written: 0,
-        })
+        Ok(Self { file, header: header.clone(), schema, totals, rows, written: 0 })
     }
 
     /// Appends a sequence.
@@ -61,18 +54,12 @@ impl<W: Write + Send> ShardWriter<W> {
     /// [`ShardError::Sequence`] when it breaks a rule of [`crate::verify::verify_sequence`]; nothing is appended then.
     /// Otherwise the writer's, after which the shard must be given up.
     pub fn push(&mut self, sequence: &Sequence) -> Result<(), ShardError> {
-        check_sequence(sequence, &self.header).map_err(|problem| ShardError::Sequence {
-            subject: format!("{SUBJECT}, sequence {}", self.written),
-            problem,
-        })?;
+        check_sequence(sequence, &self.header)
+            .map_err(|problem| ShardError::Sequence { subject: format!("{SUBJECT}, sequence {}", self.written), problem })?;
         self.rows.push(sequence);
         self.totals.add(sequence);
         self.written += 1;
-        if self.rows.length == ROW_GROUP_SEQUENCES {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.rows.length == ROW_GROUP_SEQUENCES { self.flush() } else { Ok(()) }
     }
 
     /// Writes the rest and the footer; returns what was written to and the number of sequences.
@@ -94,10 +81,7 @@ impl<W: Write + Send> ShardWriter<W> {
         }
         let totals = self.totals.finish();
         self.file.add_metadata(TOTALS_KEY, sealed_text(&totals)?);
-        let w = self
-            .file
-            .finish()
-            .map_err(|error| ShardError::parquet(SUBJECT, error))?;
+        let w = self.file.finish().map_err(|error| ShardError::parquet(SUBJECT, error))?;
         Ok((w, totals))
     }
 
@@ -105,19 +89,13 @@ impl<W: Write + Send> ShardWriter<W> {
         let columns = self.rows.take_columns(&self.header)?;
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
         let batch = batch.map_err(|error| ShardError::parquet(SUBJECT, error.into()))?;
-        self.file
-            .write_row_group(&batch)
-            .map_err(|error| ShardError::parquet(SUBJECT, error))
+        self.file.write_row_group(&batch).map_err(|error| ShardError::parquet(SUBJECT, error))
     }
 }
 
 pub(crate) fn sealed_text<T: Serialize>(value: &T) -> Result<String, ShardError> {
-    let bytes = mellama_storage::sealed::encode(value).map_err(|error| ShardError::Header {
-        problem: error.to_string(),
-    })?;
-    String::from_utf8(bytes).map_err(|_| ShardError::Header {
-        problem: "sealed JSON is not UTF-8".to_owned(),
-    })
+    let bytes = mellama_storage::sealed::encode(value).map_err(|error| ShardError::Header { problem: error.to_string() })?;
+    String::from_utf8(bytes).map_err(|_| ShardError::Header { problem: "sealed JSON is not UTF-8".to_owned() })
 }
 
 /// The sequences of the row group being filled, column by column.
@@ -135,15 +113,13 @@ struct Rows {
 
 impl Rows {
     fn new(header: &ShardHeader) -> Self {
-        let u32_list =
-            || ListBuilder::new(UInt32Builder::new()).with_field(element(DataType::UInt32));
+        let u32_list = || ListBuilder::new(UInt32Builder::new()).with_field(element(DataType::UInt32));
         let keys = FixedSizeBinaryBuilder::new(DOCUMENT_KEY_BYTES);
         Self {
             length: 0,
             tokens: Vec::with_capacity(ROW_GROUP_SEQUENCES * header.sequence_length as usize),
             ends: u32_list(),
-            documents: ListBuilder::new(keys)
-                .with_field(element(DataType::FixedSizeBinary(DOCUMENT_KEY_BYTES))),
+            documents: ListBuilder::new(keys).with_field(element(DataType::FixedSizeBinary(DOCUMENT_KEY_BYTES))),
             sources: ListBuilder::new(UInt16Builder::new()).with_field(element(DataType::UInt16)),
             offsets: u32_list(),
             epochs: u32_list(),
@@ -157,10 +133,7 @@ impl Rows {
         for segment in &sequence.segments {
             self.ends.values().append_value(segment.end);
             let key = segment.document.to_le_bytes();
-            self.documents
-                .values()
-                .append_value(key)
-                .expect("a document key has 16 bytes");
+            self.documents.values().append_value(key).expect("a document key has 16 bytes");
             self.sources.values().append_value(segment.source);
             self.offsets.values().append_value(segment.offset);
             self.epochs.values().append_value(segment.epoch);
@@ -182,15 +155,12 @@ impl Rows {
         self.tokens.reserve(tokens.len());
         let values: ArrayRef = match header.width {
             // Ids were compared with the vocabulary size, which fits the width.
-            Width::U16 => Arc::new(UInt16Array::from_iter_values(
-                tokens.iter().map(|&token| token as u16),
-            )),
+            Width::U16 => Arc::new(UInt16Array::from_iter_values(tokens.iter().map(|&token| token as u16))),
             Width::U32 => Arc::new(UInt32Array::from(tokens)),
         };
         let field = element(header.width.data_type());
-        let tokens =
-            FixedSizeListArray::try_new(field, header.sequence_length as i32, values, None)
-                .map_err(|error| ShardError::parquet(SUBJECT, error.into()))?;
+        let tokens = FixedSizeListArray::try_new(field, header.sequence_length as i32, values, None)
+            .map_err(|error| ShardError::parquet(SUBJECT, error.into()))?;
         Ok(vec![
             Arc::new(tokens),
             Arc::new(self.ends.finish()),

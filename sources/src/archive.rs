@@ -24,9 +24,7 @@ use parquet::column::writer::{ColumnWriter, get_column_writer};
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{
-    EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion,
-};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
@@ -104,9 +102,7 @@ pub enum ArchiveError {
     #[error("document file: damaged or unreadable; verify the object and write it again if it is")]
     Parquet(#[from] ParquetError),
     /// Another layout.
-    #[error(
-        "document file: column {column}: expected the layout of version 1; write it again with this version"
-    )]
+    #[error("document file: column {column}: expected the layout of version 1; write it again with this version")]
     Layout {
         /// The first column that differs.
         column: String,
@@ -139,13 +135,7 @@ impl<W: Write + Send> DocumentWriter<W> {
         let schema = Arc::new(parse_message_type(SCHEMA)?);
         let properties = Arc::new(properties());
         let file = SerializedFileWriter::new(w, schema, Arc::clone(&properties))?;
-        Ok(Self {
-            file,
-            properties,
-            waiting: Vec::new(),
-            waiting_text_bytes: 0,
-            rows: 0,
-        })
+        Ok(Self { file, properties, waiting: Vec::new(), waiting_text_bytes: 0, rows: 0 })
     }
 
     /// Adds a document. At most one row group is held in memory.
@@ -154,8 +144,7 @@ impl<W: Write + Send> DocumentWriter<W> {
     /// When the writer below fails.
     pub fn push(&mut self, document: &Document) -> Result<(), ArchiveError> {
         let bytes = document.text.len();
-        let full = self.waiting_text_bytes + bytes > ROW_GROUP_TEXT_BYTES
-            || self.waiting.len() >= ROW_GROUP_ROWS;
+        let full = self.waiting_text_bytes + bytes > ROW_GROUP_TEXT_BYTES || self.waiting.len() >= ROW_GROUP_ROWS;
         if full && !self.waiting.is_empty() {
             self.write_row_group()?;
         }
@@ -184,8 +173,7 @@ impl<W: Write + Send> DocumentWriter<W> {
         for (index, column) in COLUMNS.iter().enumerate() {
             let mut bytes = Vec::new();
             let pages = Box::new(CheckedPages::new(&mut bytes));
-            let mut writer =
-                get_column_writer(schema.column(index), Arc::clone(&self.properties), pages);
+            let mut writer = get_column_writer(schema.column(index), Arc::clone(&self.properties), pages);
             column.write(&documents, &mut writer)?;
             let chunk = writer.close()?;
             group.append_column(&Bytes::from(bytes), chunk)?;
@@ -198,19 +186,12 @@ impl<W: Write + Send> DocumentWriter<W> {
 impl<W: Write + Send> std::fmt::Debug for DocumentWriter<W> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let rows = self.rows + self.waiting.len() as u64;
-        formatter
-            .debug_struct("DocumentWriter")
-            .field("rows", &rows)
-            .finish_non_exhaustive()
+        formatter.debug_struct("DocumentWriter").field("rows", &rows).finish_non_exhaustive()
     }
 }
 
 impl Column {
-    fn write(
-        &self,
-        documents: &[Document],
-        writer: &mut ColumnWriter<'_>,
-    ) -> Result<(), ParquetError> {
+    fn write(&self, documents: &[Document], writer: &mut ColumnWriter<'_>) -> Result<(), ParquetError> {
         match (self, writer) {
             (Self::Text(value), ColumnWriter::ByteArrayColumnWriter(writer)) => {
                 let (levels, values) = split(documents.iter().map(value));
@@ -226,9 +207,7 @@ impl Column {
                 writer.write_batch(&values, None, None)?;
             }
             _ => {
-                return Err(ParquetError::General(
-                    "columns and schema do not agree".to_string(),
-                ));
+                return Err(ParquetError::General("columns and schema do not agree".to_string()));
             }
         }
         Ok(())
@@ -260,10 +239,7 @@ fn properties() -> WriterProperties {
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_compression(Compression::ZSTD(level))
         .set_created_by(CREATED_BY.to_string())
-        .set_key_value_metadata(Some(vec![KeyValue::new(
-            FORMAT_KEY.to_string(),
-            FORMAT_VERSION.to_string(),
-        )]))
+        .set_key_value_metadata(Some(vec![KeyValue::new(FORMAT_KEY.to_string(), FORMAT_VERSION.to_string())]))
         .set_statistics_enabled(EnabledStatistics::None)
         .set_data_page_size_limit(PAGE_BYTES)
         .set_write_batch_size(VALUES_PER_CHECK)

@@ -5,12 +5,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use arrow::array::{
-    Array, ArrayRef, RecordBatch, StringArray, UInt16Array, UInt32Array, UInt64Array,
-};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, UInt16Array, UInt32Array, UInt64Array};
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder, RowSelection,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
@@ -24,8 +21,7 @@ use crate::document::{Document, Domain, Origin, Sensitivity};
 /// Rows decoded at a time. A row group holds at most 64 MiB of text, so a batch is far below that.
 const BATCH_ROWS: usize = 64;
 
-type Start =
-    Box<dyn FnOnce(Option<RowSelection>) -> Result<ParquetRecordBatchReader, ParquetError> + Send>;
+type Start = Box<dyn FnOnce(Option<RowSelection>) -> Result<ParquetRecordBatchReader, ParquetError> + Send>;
 
 /// Documents of one file in order. After an error it yields nothing more.
 pub struct DocumentReader {
@@ -44,31 +40,20 @@ impl DocumentReader {
     /// # Errors
     /// [`ArchiveError::Parquet`] when it is no Parquet file or cannot be read, [`ArchiveError::Layout`] when it is another one.
     pub fn open<R: ChunkReader + 'static>(reader: R) -> Result<Self, ArchiveError> {
-        let options = ArrowReaderOptions::new()
-            .with_skip_arrow_metadata(true)
-            .with_page_index_policy(PageIndexPolicy::Optional);
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&reader, options)?;
         check_layout(metadata.parquet_schema())?;
         let rows = metadata.metadata().file_metadata().num_rows();
-        let rows = u64::try_from(rows)
-            .map_err(|_| ParquetError::General("a negative number of rows".to_string()))?;
+        let rows = u64::try_from(rows).map_err(|_| ParquetError::General("a negative number of rows".to_string()))?;
         let start: Start = Box::new(move |selection| {
-            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, metadata)
-                .with_batch_size(BATCH_ROWS);
+            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, metadata).with_batch_size(BATCH_ROWS);
             if let Some(selection) = selection {
                 builder = builder.with_row_selection(selection);
             }
             builder.build()
         });
         let places = Box::new(0..rows);
-        Ok(Self {
-            rows,
-            chosen: None,
-            start: Some(start),
-            batches: None,
-            batch: None,
-            places,
-        })
+        Ok(Self { rows, chosen: None, start: Some(start), batches: None, batch: None, places })
     }
 
     /// Rows in the file, chosen or not.
@@ -104,22 +89,14 @@ impl DocumentReader {
 
     fn choose(mut self, ranges: Vec<Range<u64>>) -> Self {
         self.places = Box::new(ranges.clone().into_iter().flatten());
-        self.chosen = Some(
-            ranges
-                .into_iter()
-                .map(|range| range.start as usize..range.end as usize)
-                .collect(),
-        );
+        self.chosen = Some(ranges.into_iter().map(|range| range.start as usize..range.end as usize).collect());
         self
     }
 
     fn advance(&mut self) -> Result<Option<Document>, ArchiveError> {
         if let Some(start) = self.start.take() {
             let rows = self.rows as usize;
-            let selection = self
-                .chosen
-                .take()
-                .map(|ranges| RowSelection::from_consecutive_ranges(ranges.into_iter(), rows));
+            let selection = self.chosen.take().map(|ranges| RowSelection::from_consecutive_ranges(ranges.into_iter(), rows));
             self.batches = Some(start(selection)?);
         }
         loop {
@@ -156,10 +133,7 @@ impl Iterator for DocumentReader {
 
 impl std::fmt::Debug for DocumentReader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("DocumentReader")
-            .field("rows", &self.rows)
-            .finish_non_exhaustive()
+        formatter.debug_struct("DocumentReader").field("rows", &self.rows).finish_non_exhaustive()
     }
 }
 
@@ -175,10 +149,7 @@ fn check_layout(found: &SchemaDescriptor) -> Result<(), ArchiveError> {
                 && expected.max_def_level() == found.max_def_level()
         });
         if !same {
-            let column = expected
-                .or(found)
-                .map(|column| column.name().to_string())
-                .unwrap_or_default();
+            let column = expected.or(found).map(|column| column.name().to_string()).unwrap_or_default();
             return Err(ArchiveError::Layout { column });
         }
     }
@@ -228,12 +199,9 @@ impl Columns {
     /// The document at an index of the batch; `row` is its place in the file.
     fn document(&self, index: usize, row: u64) -> Result<Document, ArchiveError> {
         let unknown = |column| ArchiveError::Value { row, column };
-        let domain =
-            Domain::from_name(self.domain.value(index)).ok_or_else(|| unknown("domain"))?;
-        let sensitivity = Sensitivity::from_name(self.sensitivity.value(index))
-            .ok_or_else(|| unknown("sensitivity"))?;
-        let meta: BTreeMap<String, String> =
-            serde_json::from_str(self.meta.value(index)).map_err(|_| unknown("meta"))?;
+        let domain = Domain::from_name(self.domain.value(index)).ok_or_else(|| unknown("domain"))?;
+        let sensitivity = Sensitivity::from_name(self.sensitivity.value(index)).ok_or_else(|| unknown("sensitivity"))?;
+        let meta: BTreeMap<String, String> = serde_json::from_str(self.meta.value(index)).map_err(|_| unknown("meta"))?;
         Ok(Document {
             id: self.id.value(index).to_string(),
             version: self.version.value(index),
@@ -245,30 +213,20 @@ impl Columns {
             title: optional(&self.title, index),
             text: self.text.value(index).to_string(),
             year: self.year.is_valid(index).then(|| self.year.value(index)),
-            origin: Origin {
-                object: self.origin_object.value(index).to_string(),
-                byte_offset: self.origin_offset.value(index),
-            },
+            origin: Origin { object: self.origin_object.value(index).to_string(), byte_offset: self.origin_offset.value(index) },
             meta,
         })
     }
 }
 
 fn optional(column: &StringArray, index: usize) -> Option<String> {
-    column
-        .is_valid(index)
-        .then(|| column.value(index).to_string())
+    column.is_valid(index).then(|| column.value(index).to_string())
 }
 
-fn column<A: Array + Clone + 'static>(
-    batch: &RecordBatch,
-    name: &'static str,
-) -> Result<A, ArchiveError> {
+fn column<A: Array + Clone + 'static>(batch: &RecordBatch, name: &'static str) -> Result<A, ArchiveError> {
     let column: Option<&ArrayRef> = batch.column_by_name(name);
     let typed = column.and_then(|column| column.as_any().downcast_ref::<A>());
-    typed.cloned().ok_or_else(|| ArchiveError::Layout {
-        column: name.to_string(),
-    })
+    typed.cloned().ok_or_else(|| ArchiveError::Layout { column: name.to_string() })
 }
 
 #[cfg(test)]
@@ -292,14 +250,8 @@ mod tests {
             title: (!odd).then(|| format!("Title {number}")),
             text: format!("Text é {number}\n\n").repeat(number as usize % 7),
             year: odd.then_some(u16::MAX),
-            origin: Origin {
-                object: "o".to_string(),
-                byte_offset: u64::MAX - number,
-            },
-            meta: BTreeMap::from([
-                ("k\"".to_string(), number.to_string()),
-                ("a".to_string(), String::new()),
-            ]),
+            origin: Origin { object: "o".to_string(), byte_offset: u64::MAX - number },
+            meta: BTreeMap::from([("k\"".to_string(), number.to_string()), ("a".to_string(), String::new())]),
         }
     }
 
@@ -323,12 +275,7 @@ mod tests {
             let documents: Vec<_> = (0..count).map(document).collect();
             let bytes = written(&documents);
             assert!(read(&bytes).unwrap() == documents, "{count} documents");
-            assert_eq!(
-                DocumentReader::open(Bytes::from(bytes))
-                    .unwrap()
-                    .row_count(),
-                count
-            );
+            assert_eq!(DocumentReader::open(Bytes::from(bytes)).unwrap().row_count(), count);
         }
     }
 
@@ -344,17 +291,11 @@ mod tests {
         big.text = "x".repeat(40 << 20);
         let bytes = written(&[big.clone(), document(1), big.clone(), big.clone()]);
         let groups = SerializedFileReader::new(Bytes::from(bytes.clone())).unwrap();
-        let rows: Vec<_> = groups
-            .metadata()
-            .row_groups()
-            .iter()
-            .map(parquet::file::metadata::RowGroupMetaData::num_rows)
-            .collect();
+        let rows: Vec<_> =
+            groups.metadata().row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).collect();
         assert_eq!(rows, [2, 1, 1]);
         assert_eq!(read(&bytes).unwrap().len(), 4);
-        let many: Vec<_> = (0..=crate::archive::ROW_GROUP_ROWS as u64)
-            .map(|_| document(0))
-            .collect();
+        let many: Vec<_> = (0..=crate::archive::ROW_GROUP_ROWS as u64).map(|_| document(0)).collect();
         let groups = SerializedFileReader::new(Bytes::from(written(&many))).unwrap();
         assert_eq!(groups.metadata().num_row_groups(), 2);
     }
@@ -364,21 +305,13 @@ mod tests {
         let documents: Vec<_> = (0..200).map(document).collect();
         let bytes = Bytes::from(written(&documents));
         let numbers = |reader: DocumentReader| -> Vec<u64> {
-            reader
-                .map(|document| document.unwrap().native_id.parse().unwrap())
-                .collect()
+            reader.map(|document| document.unwrap().native_id.parse().unwrap()).collect()
         };
         let open = || DocumentReader::open(bytes.clone()).unwrap();
         assert_eq!(numbers(open().rows(60..70)), (60..70).collect::<Vec<_>>());
-        assert_eq!(
-            numbers(open().rows(190..900)),
-            (190..200).collect::<Vec<_>>()
-        );
+        assert_eq!(numbers(open().rows(190..900)), (190..200).collect::<Vec<_>>());
         assert_eq!(numbers(open().rows(300..900)), [0; 0]);
-        assert_eq!(
-            numbers(open().select(&[0, 1, 1, 63, 64, 199, 200, 500])),
-            [0, 1, 63, 64, 199]
-        );
+        assert_eq!(numbers(open().select(&[0, 1, 1, 63, 64, 199, 200, 500])), [0, 1, 63, 64, 199]);
         assert_eq!(numbers(open().select(&[])), [0; 0]);
     }
 
@@ -409,16 +342,10 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(read(&bytes[..length]).is_err(), "{length} bytes");
         }
-        let schema = std::sync::Arc::new(
-            parse_message_type("message m { required binary id (STRING); }").unwrap(),
-        );
+        let schema = std::sync::Arc::new(parse_message_type("message m { required binary id (STRING); }").unwrap());
         let properties = std::sync::Arc::default();
-        let writer =
-            parquet::file::writer::SerializedFileWriter::new(Vec::new(), schema, properties)
-                .unwrap();
+        let writer = parquet::file::writer::SerializedFileWriter::new(Vec::new(), schema, properties).unwrap();
         let foreign = writer.into_inner().unwrap();
-        assert!(
-            matches!(read(&foreign), Err(ArchiveError::Layout { column }) if column == "version")
-        );
+        assert!(matches!(read(&foreign), Err(ArchiveError::Layout { column }) if column == "version"));
     }
 }

@@ -36,9 +36,7 @@ pub struct StreamFault(pub RejectReason);
 impl StreamFault {
     /// The fault that an error carries; `None` for a failure of the underlying store.
     pub fn of(error: &io::Error) -> Option<&Self> {
-        error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<Self>())
+        error.get_ref().and_then(|inner| inner.downcast_ref::<Self>())
     }
 
     pub(crate) fn into_error(self) -> io::Error {
@@ -77,12 +75,7 @@ pub(crate) struct RawBytes {
 
 impl RawBytes {
     pub(crate) fn new(inner: Box<dyn BufRead + Send>) -> Self {
-        Self {
-            inner,
-            block: Vec::with_capacity(BLOCK_BYTES),
-            start: 0,
-            consumed: 0,
-        }
+        Self { inner, block: Vec::with_capacity(BLOCK_BYTES), start: 0, consumed: 0 }
     }
 
     /// The next bytes without consuming them: at least `count`, fewer only at the end.
@@ -138,13 +131,8 @@ impl BufRead for RawBytes {
 pub(crate) enum Decoder {
     Plain(RawBytes),
     Gzip(Box<GzDecoder<RawBytes>>),
-    Zstd {
-        decoder: Box<zstd::stream::read::Decoder<'static, RawBytes>>,
-        window_log: u32,
-    },
-    Ended {
-        consumed: u64,
-    },
+    Zstd { decoder: Box<zstd::stream::read::Decoder<'static, RawBytes>>, window_log: u32 },
+    Ended { consumed: u64 },
 }
 
 impl Decoder {
@@ -157,15 +145,10 @@ impl Decoder {
         if is_zstd(head) {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)?;
             decoder.window_log_max(zstd_window_log)?;
-            return Ok(Self::Zstd {
-                decoder: Box::new(decoder),
-                window_log: zstd_window_log,
-            });
+            return Ok(Self::Zstd { decoder: Box::new(decoder), window_log: zstd_window_log });
         }
         if let Some(name) = unsupported(head) {
-            let reason = RejectReason::UnsupportedCompression {
-                compression: name.to_string(),
-            };
+            let reason = RejectReason::UnsupportedCompression { compression: name.to_string() };
             return Err(StreamFault(reason).into_error());
         }
         Ok(Self::Plain(raw))
@@ -190,12 +173,7 @@ impl Decoder {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(raw) => raw.read(buffer).map_err(unmark),
-            Self::Zstd {
-                decoder,
-                window_log,
-            } => decoder
-                .read(buffer)
-                .map_err(|error| judge(error, "zstd", *window_log)),
+            Self::Zstd { decoder, window_log } => decoder.read(buffer).map_err(|error| judge(error, "zstd", *window_log)),
             Self::Gzip(_) => self.read_gzip(buffer),
             Self::Ended { .. } => Ok(0),
         }
@@ -206,15 +184,11 @@ impl Decoder {
             let Self::Gzip(decoder) = self else {
                 return Ok(0);
             };
-            let count = decoder
-                .read(buffer)
-                .map_err(|error| judge(error, "gzip", 0))?;
+            let count = decoder.read(buffer).map_err(|error| judge(error, "gzip", 0))?;
             if count > 0 {
                 return Ok(count);
             }
-            let ended = Self::Ended {
-                consumed: decoder.get_ref().consumed,
-            };
+            let ended = Self::Ended { consumed: decoder.get_ref().consumed };
             let Self::Gzip(decoder) = std::mem::replace(self, ended) else {
                 return Ok(0);
             };
@@ -239,9 +213,7 @@ fn another_member(raw: &mut RawBytes) -> io::Result<bool> {
             }
             _ if is_gzip(head) && !padded => return Ok(true),
             _ => {
-                let reason = RejectReason::TrailingGarbage {
-                    compression: "gzip".to_string(),
-                };
+                let reason = RejectReason::TrailingGarbage { compression: "gzip".to_string() };
                 return Err(StreamFault(reason).into_error());
             }
         }
@@ -258,15 +230,11 @@ fn is_gzip(head: &[u8]) -> bool {
 }
 
 fn is_zstd(head: &[u8]) -> bool {
-    head.starts_with(ZSTD_MAGIC)
-        || (head.len() >= 4 && head[0] & 0xf0 == 0x50 && &head[1..4] == ZSTD_SKIPPABLE_TAIL)
+    head.starts_with(ZSTD_MAGIC) || (head.len() >= 4 && head[0] & 0xf0 == 0x50 && &head[1..4] == ZSTD_SKIPPABLE_TAIL)
 }
 
 fn unsupported(head: &[u8]) -> Option<&'static str> {
-    UNSUPPORTED
-        .iter()
-        .find(|(magic, _)| head.starts_with(magic))
-        .map(|&(_, name)| name)
+    UNSUPPORTED.iter().find(|(magic, _)| head.starts_with(magic)).map(|&(_, name)| name)
 }
 
 /// The store's own error out of its mark; any other is returned as it is.

@@ -25,30 +25,17 @@ impl CsvReader {
     pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
         let columns = Columns::of(&context.fields);
         let delimiter = delimiter_of(&context.object);
-        Ok(Self {
-            table: CsvTable::open(context, input, delimiter, limits)?,
-            columns,
-        })
+        Ok(Self { table: CsvTable::open(context, input, delimiter, limits)?, columns })
     }
 
     /// Columns that the recipe names must be there; those by default need not, but for the text.
     fn missing_column(&self) -> Option<RejectReason> {
         let columns = &self.columns;
         let fields = &self.table.context.fields;
-        let optional = [
-            &fields.id,
-            &fields.title,
-            &fields.year,
-            &fields.licence,
-            &fields.version,
-        ];
+        let optional = [&fields.id, &fields.title, &fields.year, &fields.licence, &fields.version];
         let named = optional.into_iter().flatten().chain([&columns.text]);
-        let missing = named
-            .into_iter()
-            .find(|name| self.table.index(name).is_none())?;
-        Some(RejectReason::MissingField {
-            field: missing.clone(),
-        })
+        let missing = named.into_iter().find(|name| self.table.index(name).is_none())?;
+        Some(RejectReason::MissingField { field: missing.clone() })
     }
 }
 
@@ -66,28 +53,18 @@ impl Reader for CsvReader {
             Err(error) => return Some(Err(error)),
         }
         let columns = &self.columns;
-        self.table.next_with(|table, offset, bytes| {
-            row_of(table, columns).into_item(&table.context, columns, offset, bytes)
-        })
+        self.table.next_with(|table, offset, bytes| row_of(table, columns).into_item(&table.context, columns, offset, bytes))
     }
 }
 
 fn row_of(table: &CsvTable, columns: &Columns) -> Row {
-    let optional = |name: &Option<String>| {
-        name.as_deref()
-            .map_or(Cell::Absent, |name| table.cell(name))
-    };
+    let optional = |name: &Option<String>| name.as_deref().map_or(Cell::Absent, |name| table.cell(name));
     let filled = |name: &str| match table.cell(name) {
         Cell::Scalar(text) if text.is_empty() => Cell::Absent,
         cell => cell,
     };
     let mut meta = Meta::default();
-    for (index, name) in table
-        .header
-        .iter()
-        .enumerate()
-        .filter(|(_, name)| !columns.is_mapped(name))
-    {
+    for (index, name) in table.header.iter().enumerate().filter(|(_, name)| !columns.is_mapped(name)) {
         if let Some(Ok(value)) = table.records.field(index).map(std::str::from_utf8) {
             meta.insert(name, value);
         }
@@ -106,10 +83,7 @@ fn row_of(table: &CsvTable, columns: &Columns) -> Row {
 /// Tab for `.tsv` and `.tab` (compressed too), else told from the header.
 fn delimiter_of(object: &str) -> Option<u8> {
     let name = object.to_ascii_lowercase();
-    let name = [".gz", ".gzip", ".zst", ".zstd"]
-        .iter()
-        .find_map(|end| name.strip_suffix(end))
-        .unwrap_or(&name);
+    let name = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     matches!(name.rsplit('.').next(), Some("tsv" | "tab")).then_some(b'\t')
 }
 
@@ -135,19 +109,9 @@ pub(crate) struct CsvTable {
 }
 
 impl CsvTable {
-    pub(crate) fn open(
-        context: SourceContext,
-        input: Input,
-        delimiter: Option<u8>,
-        limits: &Limits,
-    ) -> Result<Self, ReadError> {
+    pub(crate) fn open(context: SourceContext, input: Input, delimiter: Option<u8>, limits: &Limits) -> Result<Self, ReadError> {
         match CsvRecords::open(input, delimiter, limits) {
-            Ok(records) => Ok(Self {
-                context,
-                header: Vec::new(),
-                records,
-                ended: false,
-            }),
+            Ok(records) => Ok(Self { context, header: Vec::new(), records, ended: false }),
             Err(error) => Err(context.read_error(0, error)),
         }
     }
@@ -155,19 +119,14 @@ impl CsvTable {
     /// Where a column stands.
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
         let exact = self.header.iter().position(|column| column == name);
-        exact.or_else(|| {
-            self.header
-                .iter()
-                .position(|column| column.eq_ignore_ascii_case(name))
-        })
+        exact.or_else(|| self.header.iter().position(|column| column.eq_ignore_ascii_case(name)))
     }
 
     /// A column of the current record.
     pub(crate) fn cell(&self, name: &str) -> Cell {
         match self.index(name).and_then(|index| self.records.field(index)) {
             None => Cell::Absent,
-            Some(bytes) => std::str::from_utf8(bytes)
-                .map_or(Cell::NotUtf8, |text| Cell::Scalar(text.to_owned())),
+            Some(bytes) => std::str::from_utf8(bytes).map_or(Cell::NotUtf8, |text| Cell::Scalar(text.to_owned())),
         }
     }
 
@@ -214,10 +173,7 @@ impl CsvTable {
     }
 
     /// The item that `convert` makes of the next record with as many fields as the header.
-    pub(crate) fn next_with(
-        &mut self,
-        convert: impl Fn(&Self, u64, u64) -> Item,
-    ) -> Option<Result<Item, ReadError>> {
+    pub(crate) fn next_with(&mut self, convert: impl Fn(&Self, u64, u64) -> Item) -> Option<Result<Item, ReadError>> {
         if self.ended {
             return None;
         }
@@ -227,19 +183,11 @@ impl CsvTable {
                 self.ended = true;
                 return None;
             }
-            Ok(Entry::Fault {
-                offset,
-                bytes,
-                reason,
-            }) => {
+            Ok(Entry::Fault { offset, bytes, reason }) => {
                 self.ended = true;
                 (offset, bytes, reason)
             }
-            Ok(Entry::Bad {
-                offset,
-                bytes,
-                reason,
-            }) => (offset, bytes, reason),
+            Ok(Entry::Bad { offset, bytes, reason }) => (offset, bytes, reason),
             Ok(Entry::Record { offset, bytes }) => match self.bad_record() {
                 None => return Some(Ok(convert(self, offset, bytes))),
                 Some(reason) => (offset, bytes, reason),
@@ -251,15 +199,9 @@ impl CsvTable {
     fn bad_record(&self) -> Option<RejectReason> {
         let (found, expected) = (self.records.columns(), self.header.len());
         if found != expected {
-            return Some(RejectReason::MalformedCsv {
-                what: format!("{found} fields, header has {expected}"),
-            });
+            return Some(RejectReason::MalformedCsv { what: format!("{found} fields, header has {expected}") });
         }
-        let valid = (0..found).all(|i| {
-            self.records
-                .field(i)
-                .is_some_and(|field| std::str::from_utf8(field).is_ok())
-        });
+        let valid = (0..found).all(|i| self.records.field(i).is_some_and(|field| std::str::from_utf8(field).is_ok()));
         (!valid).then_some(RejectReason::InvalidUtf8)
     }
 }

@@ -24,17 +24,9 @@ pub(crate) enum Entry {
     /// A record, its fields in [`CsvRecords::field`].
     Record { offset: u64, bytes: u64 },
     /// A record that cannot be used; the stream goes on behind it.
-    Bad {
-        offset: u64,
-        bytes: u64,
-        reason: RejectReason,
-    },
+    Bad { offset: u64, bytes: u64, reason: RejectReason },
     /// The stream is damaged or ends inside quotes; nothing comes after it.
-    Fault {
-        offset: u64,
-        bytes: u64,
-        reason: RejectReason,
-    },
+    Fault { offset: u64, bytes: u64, reason: RejectReason },
     /// The end.
     End,
 }
@@ -71,19 +63,13 @@ impl CsvRecords {
     pub(crate) fn open(input: Input, delimiter: Option<u8>, limits: &Limits) -> io::Result<Self> {
         let mut stream = ByteStream::new(input, limits);
         let mut head = Vec::new();
-        let line = (&mut stream)
-            .take(MAX_HEADER_BYTES as u64)
-            .read_until(b'\n', &mut head);
+        let line = (&mut stream).take(MAX_HEADER_BYTES as u64).read_until(b'\n', &mut head);
         if let Err(error) = line
             && StreamFault::of(&error).is_none()
         {
             return Err(error);
         }
-        let mark = if head.starts_with(BYTE_ORDER_MARK) {
-            BYTE_ORDER_MARK.len()
-        } else {
-            0
-        };
+        let mark = if head.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         head.drain(..mark);
         let delimiter = delimiter.unwrap_or_else(|| most_frequent_delimiter(&head));
         Ok(Self {
@@ -132,11 +118,7 @@ impl CsvRecords {
                 Err(error) => {
                     self.ended = true;
                     return match StreamFault::of(&error) {
-                        Some(fault) => Ok(Entry::Fault {
-                            offset,
-                            bytes,
-                            reason: fault.0.clone(),
-                        }),
+                        Some(fault) => Ok(Entry::Fault { offset, bytes, reason: fault.0.clone() }),
                         None => Err(error),
                     };
                 }
@@ -145,18 +127,10 @@ impl CsvRecords {
                 return Ok(Entry::End);
             }
             if self.ended && state == State::Quoted {
-                return Ok(Entry::Fault {
-                    offset,
-                    bytes,
-                    reason: RejectReason::TruncatedRecord,
-                });
+                return Ok(Entry::Fault { offset, bytes, reason: RejectReason::TruncatedRecord });
             }
             if let Some(reason) = self.trouble.take() {
-                return Ok(Entry::Bad {
-                    offset,
-                    bytes,
-                    reason,
-                });
+                return Ok(Entry::Bad { offset, bytes, reason });
             }
             let blank = self.ends.len() == 1 && self.data.is_empty() && state == State::FieldStart;
             if !blank {
@@ -178,18 +152,12 @@ impl CsvRecords {
                 self.end_field();
                 return Ok(state);
             }
-            let mut record = Fields {
-                data: &mut self.data,
-                ends: &mut self.ends,
-                trouble: &mut self.trouble,
-                delimiter: self.delimiter,
-            };
+            let mut record =
+                Fields { data: &mut self.data, ends: &mut self.ends, trouble: &mut self.trouble, delimiter: self.delimiter };
             let (used, ended) = record.take(block, &mut state);
             self.input.consume(used);
             self.place += used as u64;
-            if self.place - offset > self.limit
-                && !matches!(self.trouble, Some(RejectReason::OverLimit { .. }))
-            {
+            if self.place - offset > self.limit && !matches!(self.trouble, Some(RejectReason::OverLimit { .. })) {
                 self.trouble = Some(RejectReason::over_limit("record_bytes", self.limit));
             }
             if matches!(self.trouble, Some(RejectReason::OverLimit { .. })) {
@@ -210,10 +178,7 @@ impl CsvRecords {
 
 impl std::fmt::Debug for CsvRecords {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("CsvRecords")
-            .field("place", &self.place)
-            .finish_non_exhaustive()
+        formatter.debug_struct("CsvRecords").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
@@ -258,11 +223,7 @@ impl Fields<'_> {
                     }
                 }
                 State::Return if byte == b'\n' => {
-                    *state = if self.is_blank() {
-                        State::FieldStart
-                    } else {
-                        State::Plain
-                    };
+                    *state = if self.is_blank() { State::FieldStart } else { State::Plain };
                     return (at + 1, true);
                 }
                 State::Return => {
@@ -279,9 +240,7 @@ impl Fields<'_> {
                 State::Quote if byte == b'\r' => *state = State::QuoteReturn,
                 State::Quote if byte == self.delimiter => self.next_field(state),
                 State::Quote | State::QuoteReturn => {
-                    *self.trouble = Some(RejectReason::MalformedCsv {
-                        what: "text behind a closing quote".to_owned(),
-                    });
+                    *self.trouble = Some(RejectReason::MalformedCsv { what: "text behind a closing quote".to_owned() });
                     *state = State::Plain;
                     continue;
                 }
@@ -322,10 +281,7 @@ fn most_frequent_delimiter(line: &[u8]) -> u8 {
             counts[index] += 1;
         }
     }
-    let best = (0..counts.len())
-        .rev()
-        .max_by_key(|index| counts[*index])
-        .unwrap_or(0);
+    let best = (0..counts.len()).rev().max_by_key(|index| counts[*index]).unwrap_or(0);
     DELIMITERS[best]
 }
 
@@ -337,8 +293,7 @@ mod tests {
 
     /// Records as strings, or the code of what is wrong.
     fn read(bytes: &[u8], limits: &Limits) -> Vec<(u64, Result<Vec<String>, String>)> {
-        let mut records =
-            CsvRecords::open(Input::from_bytes(bytes.to_vec()), None, limits).unwrap();
+        let mut records = CsvRecords::open(Input::from_bytes(bytes.to_vec()), None, limits).unwrap();
         let mut found = Vec::new();
         loop {
             match records.read().unwrap() {
@@ -356,10 +311,8 @@ mod tests {
 
     fn check(text: &str, expected: &[(u64, &[&str])]) {
         let found = read(text.as_bytes(), &Limits::default());
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|(o, fields)| (*o, Ok(fields.iter().map(ToString::to_string).collect())))
-            .collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(o, fields)| (*o, Ok(fields.iter().map(ToString::to_string).collect()))).collect();
         assert_eq!(found, expected, "{text:?}");
     }
 
@@ -368,10 +321,7 @@ mod tests {
         check("", &[]);
         check("a,b\n1,2\n", &[(0, &["a", "b"]), (4, &["1", "2"])]);
         check("a,b\r\n1,\r\n", &[(0, &["a", "b"]), (5, &["1", ""])]);
-        check(
-            "\"a\nb\",\"c\"\"d\"\n\"\",x",
-            &[(0, &["a\nb", "c\"d"]), (13, &["", "x"])],
-        );
+        check("\"a\nb\",\"c\"\"d\"\n\"\",x", &[(0, &["a\nb", "c\"d"]), (13, &["", "x"])]);
         check("\u{feff}a\n\n\r\nb\n", &[(3, &["a"]), (8, &["b"])]);
         check("a\n\"\"\n", &[(0, &["a"]), (2, &[""])]);
         check("5\" nail,b\"\n", &[(0, &["5\" nail", "b\""])]);
@@ -382,10 +332,7 @@ mod tests {
 
     #[test]
     fn the_delimiter_is_told_from_the_first_line() {
-        check(
-            "a;b;\"x,y,z,w\"\n1,5;2;3\n",
-            &[(0, &["a", "b", "x,y,z,w"]), (14, &["1,5", "2", "3"])],
-        );
+        check("a;b;\"x,y,z,w\"\n1,5;2;3\n", &[(0, &["a", "b", "x,y,z,w"]), (14, &["1,5", "2", "3"])]);
         check("a\tb\n1,5\t2\n", &[(0, &["a", "b"]), (4, &["1,5", "2"])]);
         check("a\nb;c\n", &[(0, &["a"]), (2, &["b;c"])]);
     }
@@ -401,10 +348,7 @@ mod tests {
 
     #[test]
     fn records_over_the_limits_are_not_held() {
-        let limits = Limits {
-            record_bytes: 10,
-            ..Limits::default()
-        };
+        let limits = Limits { record_bytes: 10, ..Limits::default() };
         let text = format!("a,b\n\"{}\",1\nc,d\n", "x\n".repeat(100_000));
         let found = read(text.as_bytes(), &limits);
         assert_eq!(found[1], (4, Err("over-limit".to_owned())));

@@ -187,10 +187,7 @@ mod tests {
             title: Some("CANARY".into()),
             text: "CANARY".into(),
             year: None,
-            origin: Origin {
-                object: "o".into(),
-                byte_offset: 7,
-            },
+            origin: Origin { object: "o".into(), byte_offset: 7 },
             meta: BTreeMap::from([("k".into(), "CANARY".into())]),
         };
         assert!(!format!("{document:?}").contains("CANARY"));

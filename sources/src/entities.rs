@@ -64,10 +64,7 @@ mod tests {
         assert_eq!(BY_NAME.len(), 2_125);
         assert_eq!(LIST.lines().count(), 2_125);
         for (name, characters) in BY_NAME.iter() {
-            assert!(
-                name.bytes().all(|byte| byte.is_ascii_alphanumeric()),
-                "{name}"
-            );
+            assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{name}");
             assert!(matches!(characters.chars().count(), 1 | 2), "{name}");
         }
     }

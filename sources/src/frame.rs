@@ -34,11 +34,7 @@ pub(crate) enum Frame {
     /// The bytes of one element, start tag to end tag.
     Record { offset: u64, bytes: Vec<u8> },
     /// A broken one.
-    Broken {
-        offset: u64,
-        bytes: u64,
-        reason: RejectReason,
-    },
+    Broken { offset: u64, bytes: u64, reason: RejectReason },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,9 +178,7 @@ impl Frames {
                 Err(error) => return Err(error),
             }
             if matches!(head.as_slice(), [0xff, 0xfe] | [0xfe, 0xff]) {
-                let reason = RejectReason::UnsupportedEncoding {
-                    encoding: "utf-16".to_string(),
-                };
+                let reason = RejectReason::UnsupportedEncoding { encoding: "utf-16".to_string() };
                 self.finish_with(0, 0, reason);
                 return Ok(());
             }
@@ -228,9 +222,7 @@ impl Frames {
     fn scan(&mut self) -> io::Result<()> {
         let bytes = self.stream.fill_buf()?;
         // One byte over the limit at most, so that what follows an oversized piece is still to be scanned.
-        let room = (self.record_limit + 1)
-            .saturating_sub(self.collected.len() as u64)
-            .max(1);
+        let room = (self.record_limit + 1).saturating_sub(self.collected.len() as u64).max(1);
         let bytes = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
         let dropping = self.mode == Mode::Dropping;
         let mut keep_from = 0;
@@ -243,8 +235,7 @@ impl Frames {
             self.mark_begin = self.collected.len() + text - keep_from;
         }
         let (used, mark) = self.markup.scan(bytes);
-        self.collected
-            .extend_from_slice(&bytes[keep_from.min(used)..used]);
+        self.collected.extend_from_slice(&bytes[keep_from.min(used)..used]);
         self.stream.consume(used);
         if self.collected.len() as u64 > self.record_limit && !self.drop_record() {
             return Ok(());
@@ -276,10 +267,7 @@ impl Frames {
             if empty {
                 self.recovering = false;
                 let bytes = std::mem::take(&mut self.collected);
-                self.queued.push_back(Frame::Record {
-                    offset: self.begin,
-                    bytes,
-                });
+                self.queued.push_back(Frame::Record { offset: self.begin, bytes });
             } else {
                 self.begin_record(name);
             }
@@ -354,10 +342,7 @@ impl Frames {
             self.break_at(self.begin, bytes.len() as u64, reason);
         } else {
             self.recovering = false;
-            self.queued.push_back(Frame::Record {
-                offset: self.begin,
-                bytes,
-            });
+            self.queued.push_back(Frame::Record { offset: self.begin, bytes });
         }
     }
 
@@ -397,11 +382,7 @@ impl Frames {
 
     fn break_at(&mut self, offset: u64, bytes: u64, reason: RejectReason) {
         self.recovering = true;
-        self.queued.push_back(Frame::Broken {
-            offset,
-            bytes,
-            reason,
-        });
+        self.queued.push_back(Frame::Broken { offset, bytes, reason });
     }
 
     /// Reports damage between records, once until the next good record.
@@ -413,11 +394,7 @@ impl Frames {
 
     fn finish_with(&mut self, offset: u64, bytes: u64, reason: RejectReason) {
         self.mode = Mode::Done;
-        self.queued.push_back(Frame::Broken {
-            offset,
-            bytes,
-            reason,
-        });
+        self.queued.push_back(Frame::Broken { offset, bytes, reason });
     }
 
     /// The stream is damaged here: the record being read, or the place, is rejected for that reason.
@@ -434,11 +411,7 @@ impl Frames {
         let mid_markup = !self.markup.in_text();
         match self.mode {
             Mode::Inside => {
-                self.finish_with(
-                    self.begin,
-                    self.collected.len() as u64,
-                    RejectReason::TruncatedRecord,
-                );
+                self.finish_with(self.begin, self.collected.len() as u64, RejectReason::TruncatedRecord);
             }
             _ if !self.seen_root && !mid_markup => {
                 self.finish_with(0, 0, RejectReason::EmptyObject);
@@ -463,11 +436,7 @@ impl Frames {
             "iso-8859-1" | "latin1" | "latin-1" => self.encoding = Encoding::Latin1,
             _ => {
                 let encoding = safe_name(name.as_bytes());
-                self.finish_with(
-                    self.begin,
-                    0,
-                    RejectReason::UnsupportedEncoding { encoding },
-                );
+                self.finish_with(self.begin, 0, RejectReason::UnsupportedEncoding { encoding });
             }
         }
     }
@@ -481,13 +450,8 @@ fn declared_encoding(declaration: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(declaration).ok()?;
     let (_, rest) = text.split_once("encoding")?;
     let rest = rest.trim_start().strip_prefix('=')?.trim_start();
-    let quote = rest
-        .chars()
-        .next()
-        .filter(|&first| first == '"' || first == '\'')?;
-    rest[1..]
-        .split_once(quote)
-        .map(|(name, _)| name.to_string())
+    let quote = rest.chars().next().filter(|&first| first == '"' || first == '\'')?;
+    rest[1..].split_once(quote).map(|(name, _)| name.to_string())
 }
 
 #[cfg(test)]
@@ -502,11 +466,7 @@ mod tests {
     };
 
     fn frames(bytes: &[u8], record_bytes: u64, piece: usize) -> Vec<String> {
-        let limits = Limits {
-            record_bytes,
-            depth: 3,
-            ..Limits::default()
-        };
+        let limits = Limits { record_bytes, depth: 3, ..Limits::default() };
         let reader = std::io::BufReader::with_capacity(piece, std::io::Cursor::new(bytes.to_vec()));
         let mut frames = Frames::new(Input::Stream(Box::new(reader)), &SPEC, &limits);
         let mut found = Vec::new();
@@ -515,11 +475,7 @@ mod tests {
                 Frame::Record { offset, bytes } => {
                     format!("{offset} {}", String::from_utf8(bytes).unwrap())
                 }
-                Frame::Broken {
-                    offset,
-                    bytes,
-                    reason,
-                } => format!("{offset}+{bytes} {reason}"),
+                Frame::Broken { offset, bytes, reason } => format!("{offset}+{bytes} {reason}"),
             });
         }
         found
@@ -527,11 +483,7 @@ mod tests {
 
     fn check_limited(input: &str, record_bytes: u64, expected: &[&str]) {
         for piece in [1, 2, 3, 7, 4096] {
-            assert_eq!(
-                frames(input.as_bytes(), record_bytes, piece),
-                expected,
-                "{input:?} in pieces of {piece}"
-            );
+            assert_eq!(frames(input.as_bytes(), record_bytes, piece), expected, "{input:?} in pieces of {piece}");
         }
     }
 
@@ -543,80 +495,36 @@ mod tests {
 
     #[test]
     fn records_with_their_offsets() {
-        check(
-            "<set><r>1</r> <r a='2'/><s>3</s></set>",
-            &["5 <r>1</r>", "14 <r a='2'/>", "24 <s>3</s>"],
-        );
-        check(
-            "\u{feff}<?xml version='1.0' encoding='UTF-8'?><!DOCTYPE set [<!ENTITY r '<r>'>]><set><r/></set> ",
-            &["80 <r/>"],
-        );
-        check(
-            "<set><!-- <r> --><g><r><![CDATA[</r>]]></r></g></set>",
-            &["20 <r><![CDATA[</r>]]></r>"],
-        );
+        check("<set><r>1</r> <r a='2'/><s>3</s></set>", &["5 <r>1</r>", "14 <r a='2'/>", "24 <s>3</s>"]);
+        check("\u{feff}<?xml version='1.0' encoding='UTF-8'?><!DOCTYPE set [<!ENTITY r '<r>'>]><set><r/></set> ", &["80 <r/>"]);
+        check("<set><!-- <r> --><g><r><![CDATA[</r>]]></r></g></set>", &["20 <r><![CDATA[</r>]]></r>"]);
         check("<r><s></s></r>", &["0 <r><s></s></r>"]);
         check("<p:set><p:r></p:r></p:set>", &["7 <p:r></p:r>"]);
     }
 
     #[test]
     fn one_broken_record_costs_itself() {
-        check(
-            "<set><r>1<r>2</r></set>",
-            &[&format!("5+4 {UNCLOSED}"), "9 <r>2</r>"],
-        );
-        check(
-            "<set><r>1</set><set><r>2</r></set>",
-            &[&format!("5+4 {UNCLOSED}"), "20 <r>2</r>"],
-        );
-        check(
-            "<set><r>1<r/></set>",
-            &[&format!("5+4 {UNCLOSED}"), "9 <r/>"],
-        );
-        check(
-            "<set><r>a < b</r><r>2</r></set>",
-            &[
-                "5+12 malformed-xml: a tag that is never closed",
-                "17 <r>2</r>",
-            ],
-        );
+        check("<set><r>1<r>2</r></set>", &[&format!("5+4 {UNCLOSED}"), "9 <r>2</r>"]);
+        check("<set><r>1</set><set><r>2</r></set>", &[&format!("5+4 {UNCLOSED}"), "20 <r>2</r>"]);
+        check("<set><r>1<r/></set>", &[&format!("5+4 {UNCLOSED}"), "9 <r/>"]);
+        check("<set><r>a < b</r><r>2</r></set>", &["5+12 malformed-xml: a tag that is never closed", "17 <r>2</r>"]);
         check(
             "<set><r></r></x><y><r></r></y></set>",
-            &[
-                "5 <r></r>",
-                "12+0 malformed-xml: an end tag without its start tag",
-                "19 <r></r>",
-            ],
+            &["5 <r></r>", "12+0 malformed-xml: an end tag without its start tag", "19 <r></r>"],
         );
         check(
             "<set>x<r/>y z</set>",
-            &[
-                "5+0 malformed-xml: text outside every record",
-                "6 <r/>",
-                "10+0 malformed-xml: text outside every record",
-            ],
+            &["5+0 malformed-xml: text outside every record", "6 <r/>", "10+0 malformed-xml: text outside every record"],
         );
-        check(
-            "<r/>x",
-            &["0 <r/>", "4+0 malformed-xml: text outside every record"],
-        );
+        check("<r/>x", &["0 <r/>", "4+0 malformed-xml: text outside every record"]);
     }
 
     #[test]
     fn case_27_truncated_documents_are_rejected() {
-        check(
-            "<set><r>1</r><r>2",
-            &["5 <r>1</r>", "13+4 truncated-record"],
-        );
+        check("<set><r>1</r><r>2", &["5 <r>1</r>", "13+4 truncated-record"]);
         check("<set><r>1</r>", &["5 <r>1</r>", "13+0 truncated-record"]);
-        check(
-            "<set><r>1</r></se",
-            &["5 <r>1</r>", "17+0 truncated-record"],
-        );
-        check(
-            "<set><r>1</r></set><!--",
-            &["5 <r>1</r>", "23+0 truncated-record"],
-        );
+        check("<set><r>1</r></se", &["5 <r>1</r>", "17+0 truncated-record"]);
+        check("<set><r>1</r></set><!--", &["5 <r>1</r>", "23+0 truncated-record"]);
         check("<set", &["4+0 truncated-record"]);
         check("<?xml", &["5+0 truncated-record"]);
     }
@@ -628,25 +536,15 @@ mod tests {
         check("{\"a\": 1}", &["0+0 not-xml"]);
         check("<< x", &["0+0 not-xml"]);
         check(" <html><r/></html>", &["1+0 not-pubmed: root element html"]);
-        check(
-            "<?xml version='1.0' encoding='Shift_JIS'?><set/>",
-            &["0+0 unsupported-encoding: Shift_JIS"],
-        );
-        assert_eq!(
-            frames(b"\xff\xfe<\0r\0", 99, 1),
-            ["0+0 unsupported-encoding: utf-16"]
-        );
+        check("<?xml version='1.0' encoding='Shift_JIS'?><set/>", &["0+0 unsupported-encoding: Shift_JIS"]);
+        assert_eq!(frames(b"\xff\xfe<\0r\0", 99, 1), ["0+0 unsupported-encoding: utf-16"]);
         assert_eq!(frames(b"\xef\xbbx<r/>", 99, 1), ["0+0 not-xml"]);
     }
 
     #[test]
     fn records_over_the_limit_are_dropped_and_reading_goes_on() {
         let long = "x".repeat(50);
-        check_limited(
-            &format!("<set><r>{long}</r><r>2</r></set>"),
-            40,
-            &["5+0 over-limit: record_bytes = 40", "62 <r>2</r>"],
-        );
+        check_limited(&format!("<set><r>{long}</r><r>2</r></set>"), 40, &["5+0 over-limit: record_bytes = 40", "62 <r>2</r>"]);
         // Unclosed: the next record ends it, with its attributes.
         check_limited(
             &format!("<set><r>{long}<r a='2'></r></set>"),
@@ -659,11 +557,7 @@ mod tests {
             40,
             &["5+0 over-limit: record_bytes = 40", "67 <r>2</r>"],
         );
-        check_limited(
-            &format!("<set><r>{long}"),
-            40,
-            &["5+0 over-limit: record_bytes = 40", "58+0 truncated-record"],
-        );
+        check_limited(&format!("<set><r>{long}"), 40, &["5+0 over-limit: record_bytes = 40", "58+0 truncated-record"]);
     }
 
     #[test]

@@ -38,12 +38,8 @@ impl RangeRead for Vec<u8> {
 
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let range = start
-            .checked_add(length)
-            .and_then(|end| self.get(start..end));
-        range
-            .map(<[u8]>::to_vec)
-            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let range = start.checked_add(length).and_then(|end| self.get(start..end));
+        range.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 
@@ -67,12 +63,7 @@ impl Input {
             Self::Stream(stream) => stream,
             Self::Random(object) => {
                 let length = object.len();
-                Box::new(Ranges {
-                    object,
-                    length,
-                    next: 0,
-                    block: Cursor::new(Vec::new()),
-                })
+                Box::new(Ranges { object, length, next: 0, block: Cursor::new(Vec::new()) })
             }
         }
     }
@@ -210,9 +201,7 @@ impl ByteStream {
             return Err(over_limit("object_bytes", self.limits.object_bytes));
         }
         if decoder.is_compressed() && total > self.limits.expansion_free_bytes {
-            let allowed = decoder
-                .stored_bytes()
-                .saturating_mul(self.limits.expansion_ratio);
+            let allowed = decoder.stored_bytes().saturating_mul(self.limits.expansion_ratio);
             if total > allowed {
                 return Err(over_limit("expansion_ratio", self.limits.expansion_ratio));
             }
@@ -221,9 +210,7 @@ impl ByteStream {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        let State::Unopened(raw) =
-            std::mem::replace(&mut self.state, State::Open(Decoder::Ended { consumed: 0 }))
-        else {
+        let State::Unopened(raw) = std::mem::replace(&mut self.state, State::Open(Decoder::Ended { consumed: 0 })) else {
             return Ok(());
         };
         self.state = State::Open(Decoder::sniff(raw, self.limits.zstd_window_log)?);
@@ -237,10 +224,7 @@ fn over_limit(limit: &'static str, value: u64) -> io::Error {
 
 impl fmt::Debug for ByteStream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("ByteStream")
-            .field("offset", &self.offset())
-            .finish_non_exhaustive()
+        formatter.debug_struct("ByteStream").field("offset", &self.offset()).finish_non_exhaustive()
     }
 }
 
@@ -301,14 +285,9 @@ mod tests {
                     stream.consume(count);
                 }
                 Err(error) => {
-                    let fault = StreamFault::of(&error)
-                        .expect("a fault of the stream")
-                        .to_string();
+                    let fault = StreamFault::of(&error).expect("a fault of the stream").to_string();
                     let again = stream.fill_buf().expect_err("faults stay");
-                    assert_eq!(
-                        StreamFault::of(&again).map(ToString::to_string),
-                        Some(fault.clone())
-                    );
+                    assert_eq!(StreamFault::of(&again).map(ToString::to_string), Some(fault.clone()));
                     return (out, Some(fault));
                 }
             }
@@ -340,41 +319,19 @@ mod tests {
         let members = [gzip(b"one "), gzip(b""), gzip(b"two")].concat();
         check(&members, b"one two", None);
         check(&[members.clone(), vec![0; 700]].concat(), b"one two", None);
-        check(
-            &[members, b"garbage".to_vec()].concat(),
-            b"one two",
-            Some("trailing-garbage: gzip"),
-        );
+        check(&[members, b"garbage".to_vec()].concat(), b"one two", Some("trailing-garbage: gzip"));
         let skippable = [0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9];
-        let frames = [
-            skippable.to_vec(),
-            zstd(b"one "),
-            skippable.to_vec(),
-            zstd(b"two"),
-        ]
-        .concat();
+        let frames = [skippable.to_vec(), zstd(b"one "), skippable.to_vec(), zstd(b"two")].concat();
         check(&frames, b"one two", None);
-        check(
-            &[frames, b"garbage".to_vec()].concat(),
-            b"one two",
-            Some("trailing-garbage: zstd"),
-        );
+        check(&[frames, b"garbage".to_vec()].concat(), b"one two", Some("trailing-garbage: zstd"));
     }
 
     #[test]
     fn case_29_every_truncation_is_found() {
-        for (stored, name) in [
-            (gzip(&[7; 5_000]), "gzip"),
-            (zstd(b"some words that are not repeated"), "zstd"),
-        ] {
+        for (stored, name) in [(gzip(&[7; 5_000]), "gzip"), (zstd(b"some words that are not repeated"), "zstd")] {
             for length in 6..stored.len() {
                 let (_, fault) = read_in_pieces(&stored[..length], 64, &Limits::default());
-                assert_eq!(
-                    fault,
-                    Some(format!("truncated-stream: {name}")),
-                    "{length} of {} bytes",
-                    stored.len()
-                );
+                assert_eq!(fault, Some(format!("truncated-stream: {name}")), "{length} of {} bytes", stored.len());
             }
         }
     }
@@ -395,19 +352,13 @@ mod tests {
     #[test]
     fn case_28_bombs_stop_at_the_limits() {
         let zeros = vec![0; 4 << 20];
-        let limits = Limits {
-            expansion_free_bytes: 1 << 20,
-            ..Limits::default()
-        };
+        let limits = Limits { expansion_free_bytes: 1 << 20, ..Limits::default() };
         for stored in [gzip(&zeros), zstd(&zeros)] {
             let (out, fault) = read_in_pieces(&stored, 4096, &limits);
             assert_eq!(fault.as_deref(), Some("over-limit: expansion_ratio = 250"));
             assert!(out.len() <= 1 << 20);
         }
-        let limits = Limits {
-            object_bytes: 1 << 20,
-            ..Limits::default()
-        };
+        let limits = Limits { object_bytes: 1 << 20, ..Limits::default() };
         let (out, fault) = read_in_pieces(&zeros, 4096, &limits);
         assert_eq!(fault.as_deref(), Some("over-limit: object_bytes = 1048576"));
         assert!(out.len() <= 1 << 20);
@@ -424,11 +375,7 @@ mod tests {
 
     #[test]
     fn other_compressions_are_named() {
-        check(
-            &[0xfd, b'7', b'z', b'X', b'Z', 0, 0],
-            b"",
-            Some("unsupported-compression: xz"),
-        );
+        check(&[0xfd, b'7', b'z', b'X', b'Z', 0, 0], b"", Some("unsupported-compression: xz"));
         check(b"BZh91AY", b"", Some("unsupported-compression: bzip2"));
         check(b"PK\x03\x04....", b"", Some("unsupported-compression: zip"));
     }
@@ -442,10 +389,7 @@ mod tests {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             if self.0.is_empty() {
-                return Err(io::Error::new(
-                    io::ErrorKind::UnexpectedEof,
-                    "the store's own words",
-                ));
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the store's own words"));
             }
             let count = buffer.len().min(self.0.len());
             buffer[..count].copy_from_slice(&self.0[..count]);
@@ -456,11 +400,7 @@ mod tests {
 
     #[test]
     fn failures_of_the_store_are_no_faults() {
-        for stored in [
-            b"plain".to_vec(),
-            gzip(&[1; 500])[..20].to_vec(),
-            zstd(b"words")[..9].to_vec(),
-        ] {
+        for stored in [b"plain".to_vec(), gzip(&[1; 500])[..20].to_vec(), zstd(b"words")[..9].to_vec()] {
             let reader = io::BufReader::new(Failing(stored, false));
             let mut stream = ByteStream::new(Input::Stream(Box::new(reader)), &Limits::default());
             let error = io::copy(&mut stream, &mut io::sink()).unwrap_err();
@@ -474,10 +414,7 @@ mod tests {
     fn ranges_are_read_in_order() {
         let bytes: Vec<u8> = (0..(RANGE_BYTES + 5)).map(|i| i as u8).collect();
         let mut out = Vec::new();
-        Input::from_bytes(bytes.clone())
-            .into_stream()
-            .read_to_end(&mut out)
-            .unwrap();
+        Input::from_bytes(bytes.clone()).into_stream().read_to_end(&mut out).unwrap();
         assert!(out == bytes);
         assert!(bytes.read_at(3, bytes.len()).is_err());
         assert!(bytes.read_at(u64::MAX, 1).is_err());

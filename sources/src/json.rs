@@ -31,20 +31,14 @@ impl<'a> Value<'a> {
     /// The member `key` of an object.
     pub(crate) fn get(&self, key: &str) -> Option<&Value<'a>> {
         match self {
-            Self::Map(members) => members
-                .iter()
-                .find(|member| member.0 == key)
-                .map(|member| &member.1),
+            Self::Map(members) => members.iter().find(|member| member.0 == key).map(|member| &member.1),
             _ => None,
         }
     }
 
     /// The member `key`, else the one that `key` reaches as a path with dots.
     pub(crate) fn find(&self, key: &str) -> Option<&Value<'a>> {
-        self.get(key).or_else(|| {
-            key.match_indices('.')
-                .find_map(|(dot, _)| self.get(&key[..dot])?.find(&key[dot + 1..]))
-        })
+        self.get(key).or_else(|| key.match_indices('.').find_map(|(dot, _)| self.get(&key[..dot])?.find(&key[dot + 1..])))
     }
 
     /// Text.
@@ -69,28 +63,16 @@ impl<'a> Value<'a> {
 
 /// Reads the one value that `text` holds.
 pub(crate) fn parse<'a>(text: &'a str, limits: &Limits) -> Result<Value<'a>, RejectReason> {
-    let mut parser = Parser {
-        text,
-        bytes: text.as_bytes(),
-        place: 0,
-        depth: limits.depth.min(MAX_DEPTH),
-        values: limits.elements,
-        limits,
-    };
+    let mut parser =
+        Parser { text, bytes: text.as_bytes(), place: 0, depth: limits.depth.min(MAX_DEPTH), values: limits.elements, limits };
     let value = parser.value(0)?;
     parser.skip_space();
-    if parser.place < text.len() {
-        Err(malformed("text after the value"))
-    } else {
-        Ok(value)
-    }
+    if parser.place < text.len() { Err(malformed("text after the value")) } else { Ok(value) }
 }
 
 /// Malformed JSON; `what` is a phrase of ours.
 pub(crate) fn malformed(what: &'static str) -> RejectReason {
-    RejectReason::MalformedJson {
-        what: what.to_owned(),
-    }
+    RejectReason::MalformedJson { what: what.to_owned() }
 }
 
 struct Parser<'a, 'l> {
@@ -105,10 +87,7 @@ struct Parser<'a, 'l> {
 
 impl<'a> Parser<'a, '_> {
     fn skip_space(&mut self) {
-        while matches!(
-            self.bytes.get(self.place),
-            Some(b' ' | b'\t' | b'\n' | b'\r')
-        ) {
+        while matches!(self.bytes.get(self.place), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.place += 1;
         }
     }
@@ -116,17 +95,12 @@ impl<'a> Parser<'a, '_> {
     /// The next byte that is no white space, without taking it.
     fn peek(&mut self) -> Result<u8, RejectReason> {
         self.skip_space();
-        self.bytes
-            .get(self.place)
-            .copied()
-            .ok_or_else(|| malformed("ends inside a value"))
+        self.bytes.get(self.place).copied().ok_or_else(|| malformed("ends inside a value"))
     }
 
     fn value(&mut self, depth: usize) -> Result<Value<'a>, RejectReason> {
-        self.values = self
-            .values
-            .checked_sub(1)
-            .ok_or_else(|| RejectReason::over_limit("elements", self.limits.elements as u64))?;
+        self.values =
+            self.values.checked_sub(1).ok_or_else(|| RejectReason::over_limit("elements", self.limits.elements as u64))?;
         match self.peek()? {
             b'{' => self.map(self.deeper(depth)?),
             b'[' => self.list(self.deeper(depth)?),
@@ -213,11 +187,7 @@ impl<'a> Parser<'a, '_> {
             self.skip_byte(|b| matches!(b, b'+' | b'-'));
             valid &= self.skip_digits() > 0;
         }
-        if valid {
-            Ok(Value::Number(&self.text[start..self.place]))
-        } else {
-            Err(malformed("no value"))
-        }
+        if valid { Ok(Value::Number(&self.text[start..self.place])) } else { Err(malformed("no value")) }
     }
 
     fn skip_byte(&mut self, wanted: impl Fn(u8) -> bool) -> bool {
@@ -240,8 +210,7 @@ impl<'a> Parser<'a, '_> {
         let mut output = String::new();
         loop {
             let rest = &self.bytes[self.place..];
-            let stop = memchr::memchr2(b'"', b'\\', rest)
-                .ok_or_else(|| malformed("ends inside a string"))?;
+            let stop = memchr::memchr2(b'"', b'\\', rest).ok_or_else(|| malformed("ends inside a string"))?;
             let plain = &self.text[self.place..self.place + stop];
             if plain.bytes().any(|b| b < 0x20) {
                 return Err(malformed("a raw control character in a string"));
@@ -260,11 +229,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn escape(&mut self) -> Result<char, RejectReason> {
-        let kind = self
-            .bytes
-            .get(self.place)
-            .copied()
-            .ok_or_else(|| malformed("ends inside a string"))?;
+        let kind = self.bytes.get(self.place).copied().ok_or_else(|| malformed("ends inside a string"))?;
         self.place += 1;
         Ok(match kind {
             b'"' => '"',
@@ -300,15 +265,10 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn hex(&mut self) -> Result<u32, RejectReason> {
-        let digits = self
-            .bytes
-            .get(self.place..self.place + 4)
-            .ok_or_else(|| malformed("ends inside a string"))?;
+        let digits = self.bytes.get(self.place..self.place + 4).ok_or_else(|| malformed("ends inside a string"))?;
         self.place += 4;
         digits.iter().try_fold(0, |code, digit| {
-            let digit = char::from(*digit)
-                .to_digit(16)
-                .ok_or_else(|| malformed("an unknown escape"))?;
+            let digit = char::from(*digit).to_digit(16).ok_or_else(|| malformed("an unknown escape"))?;
             Ok(code * 16 + digit)
         })
     }
@@ -316,8 +276,7 @@ impl<'a> Parser<'a, '_> {
 
 fn has_repeated_key(members: &[(Cow<'_, str>, Value<'_>)]) -> bool {
     if members.len() <= SMALL_OBJECT {
-        return (1..members.len())
-            .any(|i| members[..i].iter().any(|member| member.0 == members[i].0));
+        return (1..members.len()).any(|i| members[..i].iter().any(|member| member.0 == members[i].0));
     }
     let mut keys = HashSet::with_capacity(members.len());
     members.iter().any(|member| !keys.insert(&member.0))
@@ -339,22 +298,11 @@ mod tests {
 
     #[test]
     fn values_keep_spelling_and_order() {
-        let value =
-            read(r#" {"b": 1.50e+2, "a": [null, true, "x\n\u00e9\ud83d\ude00\/"], "c": {}} "#)
-                .unwrap();
+        let value = read(r#" {"b": 1.50e+2, "a": [null, true, "x\n\u00e9\ud83d\ude00\/"], "c": {}} "#).unwrap();
         assert_eq!(value.get("b"), Some(&Value::Number("1.50e+2")));
-        let Value::Map(members) = &value else {
-            panic!("an object")
-        };
-        assert_eq!(
-            members.iter().map(|m| m.0.as_ref()).collect::<Vec<_>>(),
-            ["b", "a", "c"]
-        );
-        let list = Value::List(vec![
-            Value::Null,
-            Value::Bool(true),
-            Value::Text("x\né😀/".into()),
-        ]);
+        let Value::Map(members) = &value else { panic!("an object") };
+        assert_eq!(members.iter().map(|m| m.0.as_ref()).collect::<Vec<_>>(), ["b", "a", "c"]);
+        let list = Value::List(vec![Value::Null, Value::Bool(true), Value::Text("x\né😀/".into())]);
         assert_eq!(value.get("a"), Some(&list));
         // Beyond every float, and still an id.
         assert_eq!(read("-1.5e312"), Ok(Value::Number("-1.5e312")));
@@ -362,16 +310,9 @@ mod tests {
 
     #[test]
     fn paths_reach_into_objects() {
-        let value =
-            read(r#"{"meta": {"id": 7, "x.y": {"z": "deep"}}, "meta.id": "literal"}"#).unwrap();
-        assert_eq!(
-            value.find("meta.id").and_then(Value::as_scalar),
-            Some("literal")
-        );
-        assert_eq!(
-            value.find("meta.x.y.z").and_then(Value::as_scalar),
-            Some("deep")
-        );
+        let value = read(r#"{"meta": {"id": 7, "x.y": {"z": "deep"}}, "meta.id": "literal"}"#).unwrap();
+        assert_eq!(value.find("meta.id").and_then(Value::as_scalar), Some("literal"));
+        assert_eq!(value.find("meta.x.y.z").and_then(Value::as_scalar), Some("deep"));
         assert_eq!(value.find("meta.x.z"), None);
         assert_eq!(value.find(""), None);
     }
@@ -380,32 +321,17 @@ mod tests {
     fn what_readers_disagree_about_is_refused() {
         refused(r#"{"a": 1, "a": 2}"#, "malformed-json: a key stands twice");
         let many: Vec<String> = (0..40).map(|i| format!(r#""k{}": 0"#, i % 39)).collect();
-        refused(
-            &format!("{{{}}}", many.join(",")),
-            "malformed-json: a key stands twice",
-        );
+        refused(&format!("{{{}}}", many.join(",")), "malformed-json: a key stands twice");
         refused(r#""\ud800""#, "malformed-json: half of a surrogate pair");
-        refused(
-            r#""\udc00\ud800""#,
-            "malformed-json: half of a surrogate pair",
-        );
-        refused(
-            r#""\ud800\u0041""#,
-            "malformed-json: half of a surrogate pair",
-        );
+        refused(r#""\udc00\ud800""#, "malformed-json: half of a surrogate pair");
+        refused(r#""\ud800\u0041""#, "malformed-json: half of a surrogate pair");
         refused("NaN", "malformed-json: no value");
         refused("-Infinity", "malformed-json: no value");
         refused("01", "malformed-json: no value");
         refused("1 2", "malformed-json: text after the value");
         refused("[1,]", "malformed-json: no value");
-        refused(
-            "\"a\tb\"",
-            "malformed-json: a raw control character in a string",
-        );
-        refused(
-            "\"a\0b\"",
-            "malformed-json: a raw control character in a string",
-        );
+        refused("\"a\tb\"", "malformed-json: a raw control character in a string");
+        refused("\"a\0b\"", "malformed-json: a raw control character in a string");
         refused("", "malformed-json: ends inside a value");
         refused("\"abc", "malformed-json: ends inside a string");
         refused("\"\\u12", "malformed-json: ends inside a string");
@@ -417,22 +343,10 @@ mod tests {
         refused(&"[".repeat(1_000_000), "over-limit: depth = 256");
         let deep = format!("{}{}", "[".repeat(256), "]".repeat(256));
         assert!(read(&deep).is_ok());
-        let limits = Limits {
-            elements: 10,
-            ..Limits::default()
-        };
-        assert_eq!(
-            parse("[0,0,0,0,0,0,0,0,0,0]", &limits),
-            Err(RejectReason::over_limit("elements", 10))
-        );
-        let endless = Limits {
-            depth: usize::MAX,
-            ..Limits::default()
-        };
-        assert_eq!(
-            parse(&"[".repeat(100_000), &endless),
-            Err(RejectReason::over_limit("depth", 512))
-        );
+        let limits = Limits { elements: 10, ..Limits::default() };
+        assert_eq!(parse("[0,0,0,0,0,0,0,0,0,0]", &limits), Err(RejectReason::over_limit("elements", 10)));
+        let endless = Limits { depth: usize::MAX, ..Limits::default() };
+        assert_eq!(parse(&"[".repeat(100_000), &endless), Err(RejectReason::over_limit("depth", 512)));
     }
 
     /// The same value by an independent reader.
@@ -442,13 +356,9 @@ mod tests {
             (Value::Bool(a), serde_json::Value::Bool(b)) => a == b,
             (Value::Number(a), serde_json::Value::Number(b)) => a.parse::<f64>().ok() == b.as_f64(),
             (Value::Text(a), serde_json::Value::String(b)) => a == b,
-            (Value::List(a), serde_json::Value::Array(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-            }
+            (Value::List(a), serde_json::Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
             (Value::Map(a), serde_json::Value::Object(b)) => {
-                a.len() == b.len()
-                    && a.iter()
-                        .all(|(key, value)| b.get(key.as_ref()).is_some_and(|b| same(value, b)))
+                a.len() == b.len() && a.iter().all(|(key, value)| b.get(key.as_ref()).is_some_and(|b| same(value, b)))
             }
             _ => false,
         }

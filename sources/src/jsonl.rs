@@ -25,28 +25,20 @@ impl JsonlReader {
     /// None today; the signature is that of every reader.
     pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
         let columns = Columns::of(&context.fields);
-        Ok(Self {
-            lines: JsonLines::new(context, input, limits),
-            columns,
-        })
+        Ok(Self { lines: JsonLines::new(context, input, limits), columns })
     }
 }
 
 impl Reader for JsonlReader {
     fn next(&mut self) -> Option<Result<Item, ReadError>> {
         let columns = &self.columns;
-        self.lines.next_with(|context, offset, bytes, record| {
-            row_of(record, columns).into_item(context, columns, offset, bytes)
-        })
+        self.lines.next_with(|context, offset, bytes, record| row_of(record, columns).into_item(context, columns, offset, bytes))
     }
 }
 
 /// The values of an object by meaning.
 pub(crate) fn row_of(record: &Value<'_>, columns: &Columns) -> Row {
-    let optional = |name: &Option<String>| {
-        name.as_deref()
-            .map_or(Cell::Absent, |name| scalar(record.find(name)))
-    };
+    let optional = |name: &Option<String>| name.as_deref().map_or(Cell::Absent, |name| scalar(record.find(name)));
     let mut meta = Meta::default();
     add_meta(&mut meta, record, |name| columns.is_mapped(name));
     Row {
@@ -73,9 +65,7 @@ pub(crate) fn text(value: Option<&Value<'_>>) -> Cell {
 pub(crate) fn scalar(value: Option<&Value<'_>>) -> Cell {
     match value {
         None | Some(Value::Null) => Cell::Absent,
-        Some(value) => value
-            .as_scalar()
-            .map_or(Cell::Unusable, |text| Cell::Scalar(text.to_owned())),
+        Some(value) => value.as_scalar().map_or(Cell::Unusable, |text| Cell::Scalar(text.to_owned())),
     }
 }
 
@@ -101,12 +91,7 @@ pub(crate) struct JsonLines {
 
 impl JsonLines {
     pub(crate) fn new(context: SourceContext, input: Input, limits: &Limits) -> Self {
-        Self {
-            context,
-            limits: limits.clone(),
-            lines: Lines::new(input, limits),
-            ended: false,
-        }
+        Self { context, limits: limits.clone(), lines: Lines::new(input, limits), ended: false }
     }
 
     /// The item that `convert` makes of the next object; lines that are none are rejects.
@@ -128,19 +113,13 @@ impl JsonLines {
                     self.ended = true;
                     return None;
                 }
-                Ok(Line::Fault {
-                    offset,
-                    bytes,
-                    reason,
-                }) => {
+                Ok(Line::Fault { offset, bytes, reason }) => {
                     self.ended = true;
                     (offset, bytes, reason)
                 }
-                Ok(Line::OverLimit { offset, bytes }) => (
-                    offset,
-                    bytes,
-                    RejectReason::over_limit("record_bytes", self.limits.record_bytes),
-                ),
+                Ok(Line::OverLimit { offset, bytes }) => {
+                    (offset, bytes, RejectReason::over_limit("record_bytes", self.limits.record_bytes))
+                }
                 Ok(Line::Content { offset, bytes }) => {
                     let line = self.lines.content();
                     if line.iter().all(u8::is_ascii_whitespace) {

@@ -66,40 +66,19 @@ const FUNCTION_WORDS: [(&str, &str); 15] = [
         "och att det som en är av för på med den till inte har ett om var från vid eller så kan han hon de men efter mellan \
          genom",
     ),
-    (
-        "da",
-        "og at det som en er af for på med den til ikke har et om var fra ved eller så kan han hun de men efter mellem blev",
-    ),
-    (
-        "nb",
-        "og å det som en er av for på med den til ikke har et om var fra ved eller så kan han hun de men etter mellom ble",
-    ),
-    (
-        "fi",
-        "ja on ei että oli se hän ovat kuin myös mutta joka ole tai sen niin kun mukaan jos vain ovat sitä",
-    ),
-    (
-        "pl",
-        "i w na z do nie się że jest to od o jak po przez dla oraz są był była ale tak które który lub przy może jego ich",
-    ),
-    (
-        "cs",
-        "a v na se že je s z do o k i jako za pro ale by po jsou které který byl nebo bylo při jeho od jsme",
-    ),
-    (
-        "ro",
-        "și de în la cu din care pe pentru nu este un o a fi mai că au fost sau se prin după ca sunt este între",
-    ),
-    (
-        "tr",
-        "ve bir bu için ile de da olarak olan gibi daha çok ne en var mi ama sonra kadar olduğu veya",
-    ),
+    ("da", "og at det som en er af for på med den til ikke har et om var fra ved eller så kan han hun de men efter mellem blev"),
+    ("nb", "og å det som en er av for på med den til ikke har et om var fra ved eller så kan han hun de men etter mellom ble"),
+    ("fi", "ja on ei että oli se hän ovat kuin myös mutta joka ole tai sen niin kun mukaan jos vain ovat sitä"),
+    ("pl", "i w na z do nie się że jest to od o jak po przez dla oraz są był była ale tak które który lub przy może jego ich"),
+    ("cs", "a v na se že je s z do o k i jako za pro ale by po jsou které který byl nebo bylo při jeho od jsme"),
+    ("ro", "și de în la cu din care pe pentru nu este un o a fi mai că au fost sau se prin după ca sunt este între"),
+    ("tr", "ve bir bu için ile de da olarak olan gibi daha çok ne en var mi ama sonra kadar olduğu veya"),
 ];
 
 /// ISO 639-1 codes that [`detect`] can return, sorted.
 pub const LANGUAGES: [&str; 32] = [
-    "ar", "bg", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hy", "it",
-    "ja", "ka", "ko", "nb", "nl", "pl", "pt", "ro", "ru", "sv", "ta", "te", "th", "tr", "uk", "zh",
+    "ar", "bg", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hy", "it", "ja", "ka", "ko", "nb", "nl",
+    "pl", "pt", "ro", "ru", "sv", "ta", "te", "th", "tr", "uk", "zh",
 ];
 
 static WORDS: LazyLock<HashMap<&'static str, Vec<usize>>> = LazyLock::new(|| {
@@ -196,10 +175,7 @@ fn script_of(c: char) -> Option<Script> {
 
 /// Whether `c` is written without spaces between words, so that each such character counts as one word.
 pub(crate) fn is_unspaced(c: char) -> bool {
-    matches!(
-        script_of(c),
-        Some(Script::Han | Script::Kana | Script::Thai)
-    )
+    matches!(script_of(c), Some(Script::Han | Script::Kana | Script::Thai))
 }
 
 struct ScriptCounts([usize; SCRIPTS]);
@@ -216,39 +192,27 @@ impl ScriptCounts {
     /// The script of more than half of the letters; an ideograph or syllable weighs as two letters.
     fn dominant(&self) -> Option<Script> {
         let weight = |s: Script| {
-            let factor = if matches!(s, Script::Han | Script::Kana | Script::Hangul) {
-                2
-            } else {
-                1
-            };
+            let factor = if matches!(s, Script::Han | Script::Kana | Script::Hangul) { 2 } else { 1 };
             self.0[s as usize] * factor
         };
         let total: usize = SCRIPT_ORDER.iter().map(|s| weight(*s)).sum();
         let japanese = weight(Script::Kana) + weight(Script::Han);
         if japanese * 2 > total {
-            return Some(
-                if self.0[Script::Kana as usize] * 20 >= self.0[Script::Han as usize].max(1) {
-                    Script::Kana
-                } else {
-                    Script::Han
-                },
-            );
+            return Some(if self.0[Script::Kana as usize] * 20 >= self.0[Script::Han as usize].max(1) {
+                Script::Kana
+            } else {
+                Script::Han
+            });
         }
         SCRIPT_ORDER.into_iter().find(|s| weight(*s) * 2 > total)
     }
 
     fn language(&self, script: Script, sample: &str) -> Option<&'static str> {
-        let letters = self.0[script as usize]
-            + if script == Script::Kana {
-                self.0[Script::Han as usize]
-            } else {
-                0
-            };
+        let letters = self.0[script as usize] + if script == Script::Kana { self.0[Script::Han as usize] } else { 0 };
         if letters < MIN_SCRIPT_LETTERS {
             return None;
         }
-        let has =
-            |marks: &str| sample.chars().filter(|c| marks.contains(*c)).count() * 100 >= letters;
+        let has = |marks: &str| sample.chars().filter(|c| marks.contains(*c)).count() * 100 >= letters;
         Some(match script {
             Script::Latin => return None,
             Script::Cyrillic if has("іїєґІЇЄҐ") => "uk",
@@ -277,16 +241,9 @@ fn detect_latin(sample: &str) -> Option<&'static str> {
     let mut evidence = [0.0_f64; FUNCTION_WORDS.len()];
     let mut coverage = [0_u32; FUNCTION_WORDS.len()];
     let mut words = 0_u32;
-    for word in sample
-        .split(|c: char| !c.is_alphabetic())
-        .filter(|w| !w.is_empty())
-    {
+    for word in sample.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()) {
         words += 1;
-        let lower: Cow<'_, str> = if word.contains(char::is_uppercase) {
-            word.to_lowercase().into()
-        } else {
-            word.into()
-        };
+        let lower: Cow<'_, str> = if word.contains(char::is_uppercase) { word.to_lowercase().into() } else { word.into() };
         if let Some(owners) = WORDS.get(lower.as_ref()) {
             for owner in owners {
                 evidence[*owner] += 1.0 / owners.len() as f64;
@@ -294,18 +251,10 @@ fn detect_latin(sample: &str) -> Option<&'static str> {
             }
         }
     }
-    let best =
-        (0..evidence.len()).max_by(|a, b| evidence[*a].total_cmp(&evidence[*b]).then(b.cmp(a)))?;
-    let next = (0..evidence.len())
-        .filter(|i| *i != best)
-        .map(|i| evidence[i])
-        .fold(0.0, f64::max);
+    let best = (0..evidence.len()).max_by(|a, b| evidence[*a].total_cmp(&evidence[*b]).then(b.cmp(a)))?;
+    let next = (0..evidence.len()).filter(|i| *i != best).map(|i| evidence[i]).fold(0.0, f64::max);
     let language = FUNCTION_WORDS[best].0;
-    let needed = if language == "en" {
-        MIN_ENGLISH_SHARE
-    } else {
-        MIN_OTHER_SHARE
-    };
+    let needed = if language == "en" { MIN_ENGLISH_SHARE } else { MIN_OTHER_SHARE };
     let decided = evidence[best] >= MIN_EVIDENCE
         && f64::from(coverage[best]) >= needed * f64::from(words)
         && evidence[best] >= MIN_MARGIN * next;
@@ -322,38 +271,14 @@ mod tests {
 
     #[test]
     fn running_text_is_named() {
-        check(
-            "The patient was admitted with chest pain and was treated for it.",
-            Some("en"),
-        );
-        check(
-            "Der Patient wurde mit Schmerzen in die Klinik aufgenommen und nach der Untersuchung entlassen.",
-            Some("de"),
-        );
-        check(
-            "Le patient a été admis dans le service pour des douleurs et il est sorti après deux jours.",
-            Some("fr"),
-        );
-        check(
-            "El paciente fue ingresado por dolor en el pecho y se le dio el alta con la medicación.",
-            Some("es"),
-        );
-        check(
-            "Il paziente è stato ricoverato per dolore al torace e dimesso con la terapia nella giornata.",
-            Some("it"),
-        );
-        check(
-            "O paciente foi internado com dor no peito e não foi operado; os exames são normais.",
-            Some("pt"),
-        );
-        check(
-            "De patiënt werd met pijn op de borst opgenomen en is niet geopereerd door het team.",
-            Some("nl"),
-        );
-        check(
-            "Pacjent został przyjęty z bólem w klatce i nie był operowany, ale jest w domu.",
-            Some("pl"),
-        );
+        check("The patient was admitted with chest pain and was treated for it.", Some("en"));
+        check("Der Patient wurde mit Schmerzen in die Klinik aufgenommen und nach der Untersuchung entlassen.", Some("de"));
+        check("Le patient a été admis dans le service pour des douleurs et il est sorti après deux jours.", Some("fr"));
+        check("El paciente fue ingresado por dolor en el pecho y se le dio el alta con la medicación.", Some("es"));
+        check("Il paziente è stato ricoverato per dolore al torace e dimesso con la terapia nella giornata.", Some("it"));
+        check("O paciente foi internado com dor no peito e não foi operado; os exames são normais.", Some("pt"));
+        check("De patiënt werd met pijn op de borst opgenomen en is niet geopereerd door het team.", Some("nl"));
+        check("Pacjent został przyjęty z bólem w klatce i nie był operowany, ale jest w domu.", Some("pl"));
     }
 
     #[test]
@@ -377,21 +302,13 @@ mod tests {
             "1. ASA 81 mg PO qd 2. Lasix 40 mg PO bid 3. KCl 20 mEq PO qd",
             "x = 3; y = f(x); e = de la",
         ] {
-            assert!(
-                matches!(detect(text), None | Some("en")),
-                "{text}: {:?}",
-                detect(text)
-            );
+            assert!(matches!(detect(text), None | Some("en")), "{text}: {:?}", detect(text));
         }
     }
 
     #[test]
     fn only_the_first_characters_count() {
-        let text = format!(
-            "{}{}",
-            "the patient was seen by the doctor and ".repeat(80),
-            "der und die das ".repeat(4000)
-        );
+        let text = format!("{}{}", "the patient was seen by the doctor and ".repeat(80), "der und die das ".repeat(4000));
         check(&text, Some("en"));
     }
 
@@ -399,12 +316,7 @@ mod tests {
     fn every_language_of_the_list_is_known() {
         for (code, words) in FUNCTION_WORDS {
             assert!(LANGUAGES.contains(&code), "{code}");
-            assert!(
-                words
-                    .split_ascii_whitespace()
-                    .all(|w| w.chars().all(char::is_alphabetic)),
-                "{code}"
-            );
+            assert!(words.split_ascii_whitespace().all(|w| w.chars().all(char::is_alphabetic)), "{code}");
         }
     }
 }

@@ -43,17 +43,11 @@ mod xml;
 mod xml_tests;
 
 pub use archive::{ArchiveError, DocumentReader, DocumentWriter};
-pub use clean::{
-    Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict,
-};
+pub use clean::{Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict};
 pub use compression::StreamFault;
-pub use conversation::{
-    Conversation, ConversationItem, ConversationReader, Role, Turn, open_conversations,
-};
+pub use conversation::{Conversation, ConversationItem, ConversationReader, Role, Turn, open_conversations};
 pub use document::{Document, Domain, Origin, Sensitivity, document_id, text_id};
 pub use input::{ByteStream, Input, RangeRead};
 pub use phi::{PhiHit, PhiKind};
-pub use reader::{
-    Fields, Format, FormatError, Item, Limits, ReadError, Reader, SourceContext, open,
-};
+pub use reader::{Fields, Format, FormatError, Item, Limits, ReadError, Reader, SourceContext, open};
 pub use reject::{Reject, RejectReason, write_rejects};

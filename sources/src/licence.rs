@@ -14,37 +14,18 @@ const NAME_CHARACTERS: usize = 80;
 /// `CC0-1.0`; a licence that is only named, as "Creative Commons Attribution License", a code without a version; else the
 /// stated address or the first 200 characters of the statement.
 pub(crate) fn licence_of(meta: Element<'_>) -> Option<String> {
-    let licences: Vec<_> = meta
-        .named("permissions")
-        .flat_map(|part| part.named("license"))
-        .collect();
-    let addresses: Vec<String> = licences
-        .iter()
-        .flat_map(|licence| addresses(*licence))
-        .collect();
-    if let Some(code) = addresses
-        .iter()
-        .find_map(|address| code_of_address(address))
-    {
+    let licences: Vec<_> = meta.named("permissions").flat_map(|part| part.named("license")).collect();
+    let addresses: Vec<String> = licences.iter().flat_map(|licence| addresses(*licence)).collect();
+    if let Some(code) = addresses.iter().find_map(|address| code_of_address(address)) {
         return Some(code);
     }
-    let statements: Vec<_> = licences
-        .iter()
-        .map(|licence| Prose::line_of(*licence))
-        .collect();
-    let words = licences
-        .iter()
-        .filter_map(|licence| licence.attribute("license-type"));
-    let named = statements
-        .iter()
-        .find_map(|text| code_of_address(text).or_else(|| code_of_name(text)));
+    let statements: Vec<_> = licences.iter().map(|licence| Prose::line_of(*licence)).collect();
+    let words = licences.iter().filter_map(|licence| licence.attribute("license-type"));
+    let named = statements.iter().find_map(|text| code_of_address(text).or_else(|| code_of_name(text)));
     if let Some(code) = named.or_else(|| words.into_iter().find_map(|kind| code_of_kind(&kind))) {
         return Some(code);
     }
-    let stated = addresses
-        .into_iter()
-        .chain(statements)
-        .find(|text| !text.trim().is_empty())?;
+    let stated = addresses.into_iter().chain(statements).find(|text| !text.trim().is_empty())?;
     Some(stated.trim().chars().take(STATEMENT_CHARACTERS).collect())
 }
 
@@ -64,22 +45,13 @@ fn addresses(licence: Element<'_>) -> Vec<String> {
 fn code_of_address(text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let (_, path) = text.split_once("creativecommons.org/")?;
-    let mut parts = path.split(|one: char| {
-        !(one.is_ascii_alphanumeric() || matches!(one, '-' | '.')) || one == '/'
-    });
+    let mut parts = path.split(|one: char| !(one.is_ascii_alphanumeric() || matches!(one, '-' | '.')) || one == '/');
     let (kind, name) = (parts.next()?, parts.next()?);
-    let version = parts
-        .next()
-        .map(|version| version.trim_end_matches('.'))
-        .filter(|version| is_version(version));
+    let version = parts.next().map(|version| version.trim_end_matches('.')).filter(|version| is_version(version));
     let base = match (kind, name) {
         ("publicdomain", "zero") => "CC0".to_string(),
         ("publicdomain", "mark") => "PDM".to_string(),
-        ("licenses", name)
-            if name
-                .split('-')
-                .all(|part| matches!(part, "by" | "nc" | "nd" | "sa")) =>
-        {
+        ("licenses", name) if name.split('-').all(|part| matches!(part, "by" | "nc" | "nd" | "sa")) => {
             format!("CC-{}", name.to_ascii_uppercase())
         }
         _ => return None,
@@ -96,24 +68,14 @@ fn code_of_name(text: &str) -> Option<String> {
         let named = named.split("licen").next().unwrap_or_default();
         let letters: String = named.chars().filter(char::is_ascii_alphabetic).collect();
         let mut base = "CC-BY".to_string();
-        for (word, part) in [
-            ("noncommercial", "-NC"),
-            ("sharealike", "-SA"),
-            ("noderiv", "-ND"),
-        ] {
+        for (word, part) in [("noncommercial", "-NC"), ("sharealike", "-SA"), ("noderiv", "-ND")] {
             if letters.contains(word) {
                 base += part;
             }
         }
-        return Some(with_version(
-            base,
-            named.split_whitespace().find(|word| is_version(word)),
-        ));
+        return Some(with_version(base, named.split_whitespace().find(|word| is_version(word))));
     }
-    let start = ["cc by", "cc-by", "cc0"]
-        .into_iter()
-        .filter_map(|word| text.find(word))
-        .min()?;
+    let start = ["cc by", "cc-by", "cc0"].into_iter().filter_map(|word| text.find(word)).min()?;
     code_of_kind(text[start..].split([')', '(', ',', ';']).next()?)
 }
 
@@ -172,18 +134,12 @@ mod tests {
     fn addresses_become_codes() {
         let by = "https://creativecommons.org/licenses/by/4.0/";
         check(&format!("<license xlink:href='{by}'/>"), Some("CC-BY-4.0"));
-        check(
-            &format!("<license><ali:license_ref>{by}legalcode</ali:license_ref></license>"),
-            Some("CC-BY-4.0"),
-        );
+        check(&format!("<license><ali:license_ref>{by}legalcode</ali:license_ref></license>"), Some("CC-BY-4.0"));
         check(
             "<license><license-p>x (http://creativecommons.org/licenses/by-nc-nd/3.0).</license-p></license>",
             Some("CC-BY-NC-ND-3.0"),
         );
-        check(
-            "<license xlink:href='http://creativecommons.org/publicdomain/zero/1.0/'/>",
-            Some("CC0-1.0"),
-        );
+        check("<license xlink:href='http://creativecommons.org/publicdomain/zero/1.0/'/>", Some("CC0-1.0"));
         // The text's licence comes before that of the data.
         let both = "<license><license-p><ext-link xlink:href='http://creativecommons.org/licenses/by/4.0/'/>, data \
             <ext-link xlink:href='http://creativecommons.org/publicdomain/zero/1.0/'/></license-p></license>";
@@ -193,43 +149,22 @@ mod tests {
     #[test]
     fn names_become_codes() {
         let text = |text: &str| format!("<license><license-p>{text}</license-p></license>");
-        check(
-            &text("under the Creative Commons Attribution License, which permits noncommercial"),
-            Some("CC-BY"),
-        );
-        check(
-            &text("Creative Commons Attribution-NonCommercial 4.0 International License"),
-            Some("CC-BY-NC-4.0"),
-        );
-        check(
-            &text("Creative Commons Attribution Non-Commercial No Derivatives licence"),
-            Some("CC-BY-NC-ND"),
-        );
-        check(
-            &text("This is under CC BY-NC-SA 4.0."),
-            Some("CC-BY-NC-SA-4.0"),
-        );
-        check(
-            "<license license-type='cc-by'><license-p>Open.</license-p></license>",
-            Some("CC-BY"),
-        );
+        check(&text("under the Creative Commons Attribution License, which permits noncommercial"), Some("CC-BY"));
+        check(&text("Creative Commons Attribution-NonCommercial 4.0 International License"), Some("CC-BY-NC-4.0"));
+        check(&text("Creative Commons Attribution Non-Commercial No Derivatives licence"), Some("CC-BY-NC-ND"));
+        check(&text("This is under CC BY-NC-SA 4.0."), Some("CC-BY-NC-SA-4.0"));
+        check("<license license-type='cc-by'><license-p>Open.</license-p></license>", Some("CC-BY"));
     }
 
     #[test]
     fn others_are_reported_as_stated() {
-        check(
-            "<license license-type='open-access'><license-p>Read  freely.</license-p></license>",
-            Some("Read freely."),
-        );
+        check("<license license-type='open-access'><license-p>Read  freely.</license-p></license>", Some("Read freely."));
         check(
             "<license xlink:href='https://example.org/terms'><license-p>Read.</license-p></license>",
             Some("https://example.org/terms"),
         );
         check("<copyright-statement>© A</copyright-statement>", None);
-        let long = format!(
-            "<license><license-p>{}</license-p></license>",
-            "é".repeat(500)
-        );
+        let long = format!("<license><license-p>{}</license-p></license>", "é".repeat(500));
         check(&long, Some("é".repeat(200).as_str()));
     }
 }

@@ -20,11 +20,7 @@ pub(crate) enum Line {
     /// A line over the limit.
     OverLimit { offset: u64, bytes: u64 },
     /// The stream is damaged; `offset` is where its last, incomplete line began. Nothing comes after it.
-    Fault {
-        offset: u64,
-        bytes: u64,
-        reason: RejectReason,
-    },
+    Fault { offset: u64, bytes: u64, reason: RejectReason },
     /// The end.
     End,
 }
@@ -44,12 +40,7 @@ impl Lines {
 
     /// Lines of a stream of which nothing was taken yet.
     pub(crate) fn of_stream(stream: ByteStream, limits: &Limits) -> Self {
-        Self {
-            stream,
-            content: Vec::new(),
-            limit: limits.record_bytes,
-            ended: false,
-        }
+        Self { stream, content: Vec::new(), limit: limits.record_bytes, ended: false }
     }
 
     /// The line of the last [`Line::Content`], without its end.
@@ -123,11 +114,7 @@ impl Lines {
     fn fault(&mut self, error: io::Error, offset: u64, bytes: u64) -> io::Result<Line> {
         self.ended = true;
         match StreamFault::of(&error) {
-            Some(fault) => Ok(Line::Fault {
-                offset,
-                bytes,
-                reason: fault.0.clone(),
-            }),
+            Some(fault) => Ok(Line::Fault { offset, bytes, reason: fault.0.clone() }),
             None => Err(error),
         }
     }
@@ -135,10 +122,7 @@ impl Lines {
 
 impl std::fmt::Debug for Lines {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Lines")
-            .field("stream", &self.stream)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Lines").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
@@ -147,10 +131,7 @@ mod tests {
     use super::*;
 
     fn check(bytes: &[u8], limit: u64, expected: &[(Line, &str)]) {
-        let limits = Limits {
-            record_bytes: limit,
-            ..Limits::default()
-        };
+        let limits = Limits { record_bytes: limit, ..Limits::default() };
         let mut lines = Lines::new(Input::from_bytes(bytes.to_vec()), &limits);
         for (line, content) in expected {
             assert_eq!(lines.read().unwrap(), *line);
@@ -167,54 +148,17 @@ mod tests {
     #[test]
     fn line_ends_marks_and_offsets() {
         check(b"", 9, &[]);
-        check(
-            b"a\nb\r\n\nc",
-            9,
-            &[
-                (content(0, 2), "a"),
-                (content(2, 3), "b"),
-                (content(5, 1), ""),
-                (content(6, 1), "c"),
-            ],
-        );
-        check(
-            b"\xef\xbb\xbfa\nb\n",
-            9,
-            &[(content(3, 2), "a"), (content(5, 2), "b")],
-        );
+        check(b"a\nb\r\n\nc", 9, &[(content(0, 2), "a"), (content(2, 3), "b"), (content(5, 1), ""), (content(6, 1), "c")]);
+        check(b"\xef\xbb\xbfa\nb\n", 9, &[(content(3, 2), "a"), (content(5, 2), "b")]);
         check(b"a\rb\r\n", 9, &[(content(0, 5), "a\rb")]);
         check(b"\xef\xbb\xbf", 9, &[]);
     }
 
     #[test]
     fn lines_over_the_limit_are_skipped() {
-        let over = Line::OverLimit {
-            offset: 4,
-            bytes: 5,
-        };
-        check(
-            b"abc\nabcd\nabc\r\n",
-            3,
-            &[
-                (content(0, 4), "abc"),
-                (over, "abcd"),
-                (content(9, 5), "abc"),
-            ],
-        );
+        let over = Line::OverLimit { offset: 4, bytes: 5 };
+        check(b"abc\nabcd\nabc\r\n", 3, &[(content(0, 4), "abc"), (over, "abcd"), (content(9, 5), "abc")]);
         let long = [vec![b'x'; 300_000], b"\nok".to_vec()].concat();
-        check(
-            &long,
-            100,
-            &[
-                (
-                    Line::OverLimit {
-                        offset: 0,
-                        bytes: 300_001,
-                    },
-                    "",
-                ),
-                (content(300_001, 2), "ok"),
-            ],
-        );
+        check(&long, 100, &[(Line::OverLimit { offset: 0, bytes: 300_001 }, ""), (content(300_001, 2), "ok")]);
     }
 }

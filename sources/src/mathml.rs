@@ -6,8 +6,8 @@ use crate::xml::{Element, Node};
 
 /// Operators set between spaces when they stand between two operands.
 const SPACED: [&str; 29] = [
-    "=", "≠", "<", ">", "≤", "≥", "⩽", "⩾", "≪", "≫", "≈", "≅", "≡", "∼", "~", "≃", "∝", "→", "←",
-    "↔", "⇒", "⇔", "∈", "±", "×", "+", "-", "−", "–",
+    "=", "≠", "<", ">", "≤", "≥", "⩽", "⩾", "≪", "≫", "≈", "≅", "≡", "∼", "~", "≃", "∝", "→", "←", "↔", "⇒", "⇔", "∈", "±", "×",
+    "+", "-", "−", "–",
 ];
 /// Marks over a letter and the combining characters that take their place.
 const ACCENTS: [(&str, char); 13] = [
@@ -49,10 +49,7 @@ fn row(element: Element<'_>, out: &mut String) {
 fn operator(element: Element<'_>, first: bool, out: &mut String) {
     let text = one(element);
     // Function application, invisible times, separator and plus.
-    if matches!(
-        text.as_str(),
-        "\u{2061}" | "\u{2062}" | "\u{2063}" | "\u{2064}"
-    ) {
+    if matches!(text.as_str(), "\u{2061}" | "\u{2062}" | "\u{2063}" | "\u{2064}") {
         return;
     }
     let spaced = !first && SPACED.contains(&text.as_str());
@@ -70,10 +67,7 @@ fn part(element: Element<'_>, out: &mut String) {
     match (element.name(), parts.as_slice()) {
         ("mi" | "mn" | "ms" | "mtext" | "mo", _) => text(element, out),
         ("mspace", _) => out.push(' '),
-        (
-            "annotation" | "annotation-xml" | "none" | "mprescripts" | "mphantom" | "maligngroup",
-            _,
-        ) => {}
+        ("annotation" | "annotation-xml" | "none" | "mprescripts" | "mphantom" | "maligngroup", _) => {}
         ("semantics", [first, ..]) => part(*first, out),
         ("mfrac", [over, under]) => out.extend([&grouped(*over), "/", &grouped(*under)]),
         ("msqrt", _) => out.extend(["√(", &render(element), ")"]),
@@ -113,18 +107,10 @@ fn text(element: Element<'_>, out: &mut String) {
 fn grouped(element: Element<'_>) -> String {
     let text = one(element);
     let unsigned = text.trim_start_matches(['+', '-', '−', '–']);
-    let number = unsigned
-        .chars()
-        .all(|one| one.is_ascii_digit() || one == '.');
-    let word = unsigned
-        .chars()
-        .all(|one| one.is_alphanumeric() || matches!(one, '.' | '_' | '\u{300}'..='\u{36f}'));
+    let number = unsigned.chars().all(|one| one.is_ascii_digit() || one == '.');
+    let word = unsigned.chars().all(|one| one.is_alphanumeric() || matches!(one, '.' | '_' | '\u{300}'..='\u{36f}'));
     let fenced = text.starts_with('(') && text.find(')') == Some(text.len() - 1);
-    if number || fenced || (word && is_single(element)) {
-        text
-    } else {
-        format!("({text})")
-    }
+    if number || fenced || (word && is_single(element)) { text } else { format!("({text})") }
 }
 
 /// Whether it holds one symbol only, however many rows are around it.
@@ -145,9 +131,7 @@ fn scripts(base: &str, lower: Option<Element<'_>>, upper: Option<Element<'_>>, o
     for (sign, script) in [('_', lower), ('^', upper)] {
         let Some(script) = script else { continue };
         let text = grouped(script);
-        let prime = text
-            .chars()
-            .all(|one| matches!(one, '′' | '″' | '\'' | '*' | '∗' | '(' | ')'));
+        let prime = text.chars().all(|one| matches!(one, '′' | '″' | '\'' | '*' | '∗' | '(' | ')'));
         if text.is_empty() {
             continue;
         }
@@ -178,10 +162,7 @@ fn accented(base: Element<'_>, upper: Element<'_>, out: &mut String) {
 }
 
 fn multiscripts(base: Element<'_>, rest: &[Element<'_>], out: &mut String) {
-    let split = rest
-        .iter()
-        .position(|part| part.name() == "mprescripts")
-        .unwrap_or(rest.len());
+    let split = rest.iter().position(|part| part.name() == "mprescripts").unwrap_or(rest.len());
     for prescript in rest[split..].iter().skip(1) {
         out.push_str(&one(*prescript));
     }
@@ -198,13 +179,8 @@ fn multiscripts(base: Element<'_>, rest: &[Element<'_>], out: &mut String) {
 
 fn fenced(element: Element<'_>, parts: &[Element<'_>], out: &mut String) {
     out.push_str(&element.attribute("open").unwrap_or_else(|| "(".to_string()));
-    let separators = element
-        .attribute("separators")
-        .unwrap_or_else(|| ",".to_string());
-    let separators: Vec<char> = separators
-        .chars()
-        .filter(|one| !one.is_whitespace())
-        .collect();
+    let separators = element.attribute("separators").unwrap_or_else(|| ",".to_string());
+    let separators: Vec<char> = separators.chars().filter(|one| !one.is_whitespace()).collect();
     for (index, part) in parts.iter().enumerate() {
         if index > 0
             && let Some(separator) = separators.get(index - 1).or(separators.last())
@@ -214,19 +190,11 @@ fn fenced(element: Element<'_>, parts: &[Element<'_>], out: &mut String) {
         }
         out.push_str(&one(*part));
     }
-    out.push_str(
-        &element
-            .attribute("close")
-            .unwrap_or_else(|| ")".to_string()),
-    );
+    out.push_str(&element.attribute("close").unwrap_or_else(|| ")".to_string()));
 }
 
 fn joined(parts: &[Element<'_>], between: &str) -> String {
-    let texts: Vec<_> = parts
-        .iter()
-        .map(|part| one(*part))
-        .filter(|text| !text.is_empty())
-        .collect();
+    let texts: Vec<_> = parts.iter().map(|part| one(*part)).filter(|text| !text.is_empty()).collect();
     texts.join(between)
 }
 
@@ -237,9 +205,7 @@ mod tests {
     use crate::xml::Tree;
 
     fn check(inside: &str, expected: &str) {
-        let xml = format!("<mml:math>{inside}</mml:math>")
-            .replace("<m", "<mml:m")
-            .replace("</m", "</mml:m");
+        let xml = format!("<mml:math>{inside}</mml:math>").replace("<m", "<mml:m").replace("</m", "</mml:m");
         let xml = xml.replace("mml:mml:", "mml:");
         let tree = Tree::parse(&xml, &Limits::default()).unwrap();
         assert_eq!(render(tree.root()), expected, "{inside}");
@@ -249,36 +215,21 @@ mod tests {
     fn rows_and_operators() {
         check("<mi>p</mi><mo>&lt;</mo><mn>0.05</mn>", "p < 0.05");
         check("<mo>-</mo><mn>1</mn>", "-1");
-        check(
-            "<mrow> <mi>f</mi> <mo>\u{2061}</mo> <mo>(</mo><mi>x</mi><mo>,</mo><mi>y</mi><mo>)</mo></mrow>",
-            "f(x, y)",
-        );
+        check("<mrow> <mi>f</mi> <mo>\u{2061}</mo> <mo>(</mo><mi>x</mi><mo>,</mo><mi>y</mi><mo>)</mo></mrow>", "f(x, y)");
         check("<mtext>if </mtext><mi>x</mi>", "if x");
     }
 
     #[test]
     fn scripts_and_fractions() {
         check("<msup><mi>x</mi><mn>2</mn></msup>", "x^2");
-        check(
-            "<msup><mi>e</mi><mrow><mn>3</mn><mi>t</mi></mrow></msup>",
-            "e^(3t)",
-        );
-        check(
-            "<msup><mn>10</mn><mrow><mo>-</mo><mn>3</mn></mrow></msup>",
-            "10^-3",
-        );
+        check("<msup><mi>e</mi><mrow><mn>3</mn><mi>t</mi></mrow></msup>", "e^(3t)");
+        check("<msup><mn>10</mn><mrow><mo>-</mo><mn>3</mn></mrow></msup>", "10^-3");
         check("<msup><mi>a</mi><mrow><mi>b</mi></mrow></msup>", "a^b");
-        check(
-            "<msub><mi>x</mi><mrow><mi>i</mi><mo>+</mo><mn>1</mn></mrow></msub>",
-            "x_(i + 1)",
-        );
+        check("<msub><mi>x</mi><mrow><mi>i</mi><mo>+</mo><mn>1</mn></mrow></msub>", "x_(i + 1)");
         check("<msubsup><mi>x</mi><mi>i</mi><mn>2</mn></msubsup>", "x_i^2");
         check("<msup><mi>f</mi><mo>′</mo></msup>", "f′");
         check("<msup><mrow/><mn>13</mn></msup><mi>C</mi>", "13C");
-        check(
-            "<mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mi>c</mi></mfrac>",
-            "(a + b)/c",
-        );
+        check("<mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mi>c</mi></mfrac>", "(a + b)/c");
         check("<msqrt><mi>a</mi><mo>+</mo><mi>b</mi></msqrt>", "√(a + b)");
         check("<mroot><mi>a</mi><mn>3</mn></mroot>", "(a)^(1/3)");
     }
@@ -287,27 +238,12 @@ mod tests {
     fn accents_fences_tables_and_annotations() {
         check("<mover><mi>x</mi><mo>¯</mo></mover>", "x\u{304}");
         check("<mover><mi>xy</mi><mo>¯</mo></mover>", "xy");
-        check(
-            "<munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi></munderover>",
-            "∑_(i = 1)^n",
-        );
+        check("<munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi></munderover>", "∑_(i = 1)^n");
         check("<mfenced><mi>a</mi><mi>b</mi></mfenced>", "(a, b)");
-        check(
-            "<mfenced open='[' close=']' separators='|'><mi>a</mi><mi>b</mi></mfenced>",
-            "[a| b]",
-        );
-        check(
-            "<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>2</mn></mtd></mtr><mtr><mtd><mn>3</mn></mtd></mtr></mtable>",
-            "1 2; 3",
-        );
-        check(
-            "<semantics><mi>x</mi><annotation>TeX</annotation></semantics>",
-            "x",
-        );
-        check(
-            "<mmultiscripts><mi>C</mi><mn>6</mn><none/><mprescripts/><none/><mn>13</mn></mmultiscripts>",
-            "13C_6",
-        );
+        check("<mfenced open='[' close=']' separators='|'><mi>a</mi><mi>b</mi></mfenced>", "[a| b]");
+        check("<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>2</mn></mtd></mtr><mtr><mtd><mn>3</mn></mtd></mtr></mtable>", "1 2; 3");
+        check("<semantics><mi>x</mi><annotation>TeX</annotation></semantics>", "x");
+        check("<mmultiscripts><mi>C</mi><mn>6</mn><none/><mprescripts/><none/><mn>13</mn></mmultiscripts>", "13C_6");
         check("", "");
     }
 }

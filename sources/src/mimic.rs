@@ -24,29 +24,13 @@ const TEXT: &str = "text";
 const MIMIC_3: Release = Release {
     id: "row_id",
     needed: &["row_id", "subject_id", "category", "iserror"],
-    meta: &[
-        "subject_id",
-        "hadm_id",
-        "category",
-        "description",
-        "chartdate",
-        "charttime",
-        "storetime",
-        "cgid",
-    ],
+    meta: &["subject_id", "hadm_id", "category", "description", "chartdate", "charttime", "storetime", "cgid"],
     error: Some("iserror"),
 };
 const MIMIC_4: Release = Release {
     id: "note_id",
     needed: &["note_id", "subject_id", "note_type"],
-    meta: &[
-        "subject_id",
-        "hadm_id",
-        "note_type",
-        "note_seq",
-        "charttime",
-        "storetime",
-    ],
+    meta: &["subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime"],
     error: None,
 };
 
@@ -63,17 +47,12 @@ impl MimicReader {
     /// # Errors
     /// [`ReadError`] when the first bytes cannot be had.
     pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
-        Ok(Self {
-            table: CsvTable::open(context, input, Some(b','), limits)?,
-            release: None,
-        })
+        Ok(Self { table: CsvTable::open(context, input, Some(b','), limits)?, release: None })
     }
 
     fn find_release(&self) -> Option<&'static Release> {
         let has = |name: &&str| self.table.index(name).is_some();
-        [&MIMIC_3, &MIMIC_4]
-            .into_iter()
-            .find(|release| release.needed.iter().chain([&TEXT]).all(has))
+        [&MIMIC_3, &MIMIC_4].into_iter().find(|release| release.needed.iter().chain([&TEXT]).all(has))
     }
 }
 
@@ -90,17 +69,11 @@ impl Reader for MimicReader {
         }
         let Some(release) = self.release else {
             let expected = "the columns of NOTEEVENTS (row_id, …, text) or of MIMIC-IV-Note (note_id, …, text)";
-            return Some(Ok(self.table.refuse(RejectReason::UnknownLayout {
-                expected: expected.to_owned(),
-            })));
+            return Some(Ok(self.table.refuse(RejectReason::UnknownLayout { expected: expected.to_owned() })));
         };
         self.table.next_with(|table, offset, bytes| {
             if is_marked(table, release) {
-                return Item::Reject(table.context.reject(
-                    offset,
-                    bytes,
-                    RejectReason::MarkedErroneous,
-                ));
+                return Item::Reject(table.context.reject(offset, bytes, RejectReason::MarkedErroneous));
             }
             row_of(table, release).into_item(&table.context, &columns_of(release), offset, bytes)
         })
@@ -133,10 +106,5 @@ fn row_of(table: &CsvTable, release: &Release) -> Row {
             meta.insert(name, value.trim());
         }
     }
-    Row {
-        id: table.cell(release.id),
-        text: table.cell(TEXT),
-        meta,
-        ..Row::default()
-    }
+    Row { id: table.cell(release.id), text: table.cell(TEXT), meta, ..Row::default() }
 }

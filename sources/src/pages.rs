@@ -57,12 +57,7 @@ fn header_of(page: &CompressedPage) -> Result<Vec<u8>> {
     header.integer(4, crc.sum() as i32);
     let values = size(page.num_values() as usize)?;
     match page.compressed_page() {
-        Page::DataPage {
-            encoding,
-            def_level_encoding,
-            rep_level_encoding,
-            ..
-        } => {
+        Page::DataPage { encoding, def_level_encoding, rep_level_encoding, .. } => {
             header.structure(5);
             let mut inner = Fields::default();
             inner.integer(1, values);
@@ -71,11 +66,7 @@ fn header_of(page: &CompressedPage) -> Result<Vec<u8>> {
             inner.integer(4, code(*rep_level_encoding));
             header.bytes.extend(inner.end());
         }
-        Page::DictionaryPage {
-            encoding,
-            is_sorted,
-            ..
-        } => {
+        Page::DictionaryPage { encoding, is_sorted, .. } => {
             header.structure(7);
             let mut inner = Fields::default();
             inner.integer(1, values);
@@ -85,18 +76,14 @@ fn header_of(page: &CompressedPage) -> Result<Vec<u8>> {
         }
         Page::DataPageV2 { .. } => {
             let kind = PageType::DATA_PAGE_V2;
-            return Err(ParquetError::General(format!(
-                "page: {kind}: expected a first-version data page"
-            )));
+            return Err(ParquetError::General(format!("page: {kind}: expected a first-version data page")));
         }
     }
     Ok(header.end())
 }
 
 fn size(bytes: usize) -> Result<i32> {
-    i32::try_from(bytes).map_err(|_| {
-        ParquetError::General(format!("page: {bytes} bytes: expected less than 2 GiB"))
-    })
+    i32::try_from(bytes).map_err(|_| ParquetError::General(format!("page: {bytes} bytes: expected less than 2 GiB")))
 }
 
 fn code(encoding: Encoding) -> i32 {
@@ -159,8 +146,8 @@ mod tests {
         // CRC-32 of "123456789" is 0xcbf43926, the published check value; as an i32 -873187034, zigzag 1746374067.
         let header = header_of(&CompressedPage::new(page, 200)).unwrap();
         let expected = [
-            0x15, 0x00, 0x15, 0x90, 0x03, 0x15, 0x12, 0x15, 0xb3, 0x9b, 0xde, 0xc0, 0x06, 0x1c,
-            0x15, 0x06, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00,
+            0x15, 0x00, 0x15, 0x90, 0x03, 0x15, 0x12, 0x15, 0xb3, 0x9b, 0xde, 0xc0, 0x06, 0x1c, 0x15, 0x06, 0x15, 0x00, 0x15,
+            0x06, 0x15, 0x06, 0x00, 0x00,
         ];
         assert_eq!(header, expected);
     }

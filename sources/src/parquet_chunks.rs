@@ -32,42 +32,26 @@ pub(crate) struct Chunks {
 
 impl Chunks {
     pub(crate) fn new(object: Box<dyn RangeRead>) -> Self {
-        Self {
-            object: object.into(),
-            cache: Arc::default(),
-        }
+        Self { object: object.into(), cache: Arc::default() }
     }
 
     /// The failure of the store that made a call fail, once; `None` where the file itself is to blame.
     pub(crate) fn take_failure(&self) -> Option<io::Error> {
-        self.cache
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .failure
-            .take()
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).failure.take()
     }
 
     fn bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        let end = start
-            .checked_add(length as u64)
-            .filter(|end| *end <= self.object.len());
+        let end = start.checked_add(length as u64).filter(|end| *end <= self.object.len());
         let Some(end) = end else {
-            return Err(ParquetError::EOF(
-                "range past the end of the object".to_owned(),
-            ));
+            return Err(ParquetError::EOF("range past the end of the object".to_owned()));
         };
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = cache
-            .blocks
-            .iter()
-            .find(|(at, block)| *at <= start && end <= *at + block.len() as u64);
+        let held = cache.blocks.iter().find(|(at, block)| *at <= start && end <= *at + block.len() as u64);
         if let Some((at, block)) = held {
             let from = (start - at) as usize;
             return Ok(block.slice(from..from + length));
         }
-        let wanted = (end - start)
-            .max(BLOCK_BYTES)
-            .min(self.object.len() - start);
+        let wanted = (end - start).max(BLOCK_BYTES).min(self.object.len() - start);
         let block = match self.object.read_at(start, wanted as usize) {
             Ok(bytes) if bytes.len() as u64 == wanted => Bytes::from(bytes),
             Ok(_) => return Err(keep(&mut cache, io::ErrorKind::UnexpectedEof.into())),
@@ -100,10 +84,7 @@ impl ChunkReader for Chunks {
     type T = ChunkRead;
 
     fn get_read(&self, start: u64) -> Result<ChunkRead> {
-        Ok(ChunkRead {
-            chunks: self.clone(),
-            place: start,
-        })
+        Ok(ChunkRead { chunks: self.clone(), place: start })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
@@ -121,10 +102,7 @@ impl Read for ChunkRead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let rest = self.chunks.object.len().saturating_sub(self.place);
         let length = rest.min(buffer.len() as u64) as usize;
-        let bytes = self
-            .chunks
-            .bytes(self.place, length)
-            .map_err(io::Error::other)?;
+        let bytes = self.chunks.bytes(self.place, length).map_err(io::Error::other)?;
         buffer[..length].copy_from_slice(&bytes);
         self.place += length as u64;
         Ok(length)

@@ -56,22 +56,12 @@ impl Column {
             _ => true,
         };
         let name = descriptor.path().string();
-        readable.then_some(Self {
-            index,
-            name,
-            is_text,
-            meaning,
-            defined: descriptor.max_def_level(),
-        })
+        readable.then_some(Self { index, name, is_text, meaning, defined: descriptor.max_def_level() })
     }
 
     /// Starts reading the column in one row group.
     pub(crate) fn cursor(&self, group: &dyn RowGroupReader) -> Result<Cursor> {
-        let built = group
-            .metadata()
-            .column(self.index)
-            .encodings()
-            .any(|e| e == Encoding::DELTA_BYTE_ARRAY);
+        let built = group.metadata().column(self.index).encodings().any(|e| e == Encoding::DELTA_BYTE_ARRAY);
         let reader = group.get_column_reader(self.index)?;
         Ok(Cursor {
             reader,
@@ -97,10 +87,7 @@ fn meaning_of(descriptor: &ColumnDescriptor) -> Meaning {
         ConvertedType::TIMESTAMP_MILLIS => Meaning::Timestamp(1_000),
         ConvertedType::TIMESTAMP_MICROS => Meaning::Timestamp(1_000_000),
         ConvertedType::DECIMAL => Meaning::Decimal(descriptor.type_scale().clamp(0, 38) as u32),
-        ConvertedType::UINT_8
-        | ConvertedType::UINT_16
-        | ConvertedType::UINT_32
-        | ConvertedType::UINT_64 => Meaning::Unsigned,
+        ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64 => Meaning::Unsigned,
         _ => Meaning::Plain,
     }
 }
@@ -144,42 +131,27 @@ impl Cursor {
         match &self.batch {
             Batch::Texts(values) => match values.get(self.at) {
                 Some(Some(value)) if value.len() as u64 > limit => Err(value.len() as u64),
-                Some(Some(value)) => Ok(std::str::from_utf8(value.data())
-                    .map_or(Cell::NotUtf8, |text| Cell::Scalar(text.to_owned()))),
+                Some(Some(value)) => {
+                    Ok(std::str::from_utf8(value.data()).map_or(Cell::NotUtf8, |text| Cell::Scalar(text.to_owned())))
+                }
                 Some(None) | None => Ok(Cell::Absent),
             },
-            Batch::Spelled(values) => Ok(values
-                .get(self.at)
-                .cloned()
-                .flatten()
-                .map_or(Cell::Absent, Cell::Scalar)),
+            Batch::Spelled(values) => Ok(values.get(self.at).cloned().flatten().map_or(Cell::Absent, Cell::Scalar)),
         }
     }
 
     fn read_batch(&mut self) -> Result<Batch> {
         let (rows, defined, meaning) = (self.batch_rows, self.defined, self.meaning);
         Ok(match &mut self.reader {
-            ColumnReader::BoolColumnReader(reader) => {
-                spell(reader, rows, defined, ToString::to_string)?
-            }
-            ColumnReader::Int32ColumnReader(reader) => {
-                spell(reader, rows, defined, |value| match meaning {
-                    Meaning::Unsigned => value.cast_unsigned().to_string(),
-                    _ => spell_integer(i64::from(*value), meaning),
-                })?
-            }
-            ColumnReader::Int64ColumnReader(reader) => spell(reader, rows, defined, |value| {
-                spell_integer(*value, meaning)
+            ColumnReader::BoolColumnReader(reader) => spell(reader, rows, defined, ToString::to_string)?,
+            ColumnReader::Int32ColumnReader(reader) => spell(reader, rows, defined, |value| match meaning {
+                Meaning::Unsigned => value.cast_unsigned().to_string(),
+                _ => spell_integer(i64::from(*value), meaning),
             })?,
-            ColumnReader::FloatColumnReader(reader) => {
-                spell(reader, rows, defined, ToString::to_string)?
-            }
-            ColumnReader::DoubleColumnReader(reader) => {
-                spell(reader, rows, defined, ToString::to_string)?
-            }
-            ColumnReader::ByteArrayColumnReader(reader) => {
-                Batch::Texts(read_values(reader, rows, defined, ByteArray::clone)?)
-            }
+            ColumnReader::Int64ColumnReader(reader) => spell(reader, rows, defined, |value| spell_integer(*value, meaning))?,
+            ColumnReader::FloatColumnReader(reader) => spell(reader, rows, defined, ToString::to_string)?,
+            ColumnReader::DoubleColumnReader(reader) => spell(reader, rows, defined, ToString::to_string)?,
+            ColumnReader::ByteArrayColumnReader(reader) => Batch::Texts(read_values(reader, rows, defined, ByteArray::clone)?),
             ColumnReader::Int96ColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => {
                 return Err(ParquetError::NYI("a column of this type".to_owned()));
             }
@@ -193,9 +165,7 @@ fn spell<T: DataType>(
     defined: i16,
     spelling: impl Fn(&T::T) -> String,
 ) -> Result<Batch> {
-    Ok(Batch::Spelled(read_values(
-        reader, rows, defined, spelling,
-    )?))
+    Ok(Batch::Spelled(read_values(reader, rows, defined, spelling)?))
 }
 
 /// At most `rows` values, at least one; null where the definition level says so.
@@ -209,25 +179,13 @@ fn read_values<T: DataType, V>(
     let mut values = Vec::new();
     let (records, found, _) = reader.read_records(rows, Some(&mut levels), None, &mut values)?;
     if records == 0 {
-        return Err(ParquetError::EOF(
-            "a column ends before its row group".to_owned(),
-        ));
+        return Err(ParquetError::EOF("a column ends before its row group".to_owned()));
     }
     let mut values = values.iter().take(found);
     if defined == 0 {
         return Ok(values.map(|value| Some(convert(value))).collect());
     }
-    Ok(levels
-        .iter()
-        .take(records)
-        .map(|level| {
-            if *level == defined {
-                values.next().map(&convert)
-            } else {
-                None
-            }
-        })
-        .collect())
+    Ok(levels.iter().take(records).map(|level| if *level == defined { values.next().map(&convert) } else { None }).collect())
 }
 
 fn spell_integer(value: i64, meaning: Meaning) -> String {
@@ -249,32 +207,16 @@ fn spell_date(days: i64) -> String {
     let of_year = day - (365 * year + year / 4 - year / 100);
     let month = (5 * of_year + 2) / 153;
     let day_of_month = of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    format!(
-        "{:04}-{month:02}-{day_of_month:02}",
-        year + era * 400 + carry
-    )
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    format!("{:04}-{month:02}-{day_of_month:02}", year + era * 400 + carry)
 }
 
 fn spell_time(value: i64, unit: i64) -> String {
     let (seconds, rest) = (value.div_euclid(unit), value.rem_euclid(unit));
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let clock = format!(
-        "{:02}:{:02}:{:02}",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    );
+    let clock = format!("{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60);
     let width = unit.ilog10() as usize;
-    let fraction = if rest == 0 {
-        String::new()
-    } else {
-        format!(".{rest:0width$}")
-    };
+    let fraction = if rest == 0 { String::new() } else { format!(".{rest:0width$}") };
     format!("{}T{clock}{fraction}", spell_date(days))
 }
 
@@ -283,11 +225,7 @@ fn spell_decimal(value: i64, scale: u32) -> String {
     let width = scale as usize + 1;
     let digits = format!("{:0width$}", value.unsigned_abs());
     let point = digits.len() - scale as usize;
-    if scale == 0 {
-        format!("{sign}{digits}")
-    } else {
-        format!("{sign}{}.{}", &digits[..point], &digits[point..])
-    }
+    if scale == 0 { format!("{sign}{digits}") } else { format!("{sign}{}.{}", &digits[..point], &digits[point..]) }
 }
 
 #[cfg(test)]
@@ -296,19 +234,12 @@ mod tests {
 
     #[test]
     fn dates_and_times_are_spelled_in_iso_form() {
-        for (days, expected) in [
-            (0, "1970-01-01"),
-            (19_782, "2024-02-29"),
-            (-1, "1969-12-31"),
-            (11_016, "2000-02-29"),
-            (47_482, "2100-01-01"),
-        ] {
+        for (days, expected) in
+            [(0, "1970-01-01"), (19_782, "2024-02-29"), (-1, "1969-12-31"), (11_016, "2000-02-29"), (47_482, "2100-01-01")]
+        {
             assert_eq!(spell_date(days), expected);
         }
-        assert_eq!(
-            spell_time(1_700_000_000_123, 1_000),
-            "2023-11-14T22:13:20.123"
-        );
+        assert_eq!(spell_time(1_700_000_000_123, 1_000), "2023-11-14T22:13:20.123");
         assert_eq!(spell_time(-1_000_000, 1_000_000), "1969-12-31T23:59:59");
         assert!(spell_date(i64::MAX).len() > 10 && spell_time(i64::MIN, 1_000).ends_with(".192"));
     }

@@ -86,22 +86,13 @@ impl ParquetReader {
                 let read = stream.take(MAX_STREAMED_BYTES + 1).read_to_end(&mut bytes);
                 read.map_err(|error| context.read_error(0, error))?;
                 let over = bytes.len() as u64 > MAX_STREAMED_BYTES;
-                let reason =
-                    over.then(|| RejectReason::over_limit("streamed_bytes", MAX_STREAMED_BYTES));
+                let reason = over.then(|| RejectReason::over_limit("streamed_bytes", MAX_STREAMED_BYTES));
                 (Box::new(bytes) as Box<dyn RangeRead>, reason)
             }
         };
         let empty = object.is_empty().then_some(RejectReason::EmptyObject);
         let chunks = Chunks::new(object);
-        let mut reader = Self {
-            context,
-            columns,
-            limits: limits.clone(),
-            chunks,
-            state: State::Ended,
-            row: 0,
-            expanded: 0,
-        };
+        let mut reader = Self { context, columns, limits: limits.clone(), chunks, state: State::Ended, row: 0, expanded: 0 };
         reader.state = match refused.or(empty) {
             Some(reason) => State::Refused(reason),
             None => reader.open_table()?,
@@ -113,13 +104,7 @@ impl ParquetReader {
         let chunks = self.chunks.clone();
         match guarded(|| SerializedFileReader::new(chunks)) {
             Ok(file) => Ok(match select(&file, &self.columns) {
-                Ok(selected) => State::Open(Box::new(Table {
-                    file,
-                    selected,
-                    group: 0,
-                    rows_left: 0,
-                    cursors: Vec::new(),
-                })),
+                Ok(selected) => State::Open(Box::new(Table { file, selected, group: 0, rows_left: 0, cursors: Vec::new() })),
                 Err(reason) => State::Refused(reason),
             }),
             Err(stop) => self.reason_of(&stop).map(State::Refused),
@@ -137,9 +122,7 @@ impl ParquetReader {
             Stop::Bad(ParquetError::NYI(_)) => "an encoding, compression or type that is not read",
             Stop::Bad(_) | Stop::End => "a damaged footer, page or value",
         };
-        Ok(RejectReason::MalformedParquet {
-            what: what.to_owned(),
-        })
+        Ok(RejectReason::MalformedParquet { what: what.to_owned() })
     }
 
     fn reject(&self, bytes: u64, reason: RejectReason) -> Item {
@@ -154,10 +137,7 @@ impl ParquetReader {
                 Ok(cell) => cell,
                 Err(size) => {
                     self.expanded += size;
-                    return self.reject(
-                        size,
-                        RejectReason::over_limit("record_bytes", self.limits.record_bytes),
-                    );
+                    return self.reject(size, RejectReason::over_limit("record_bytes", self.limits.record_bytes));
                 }
             };
             if let Cell::Scalar(value) = &cell {
@@ -180,18 +160,10 @@ impl ParquetReader {
     fn over_expanded(&self) -> Option<RejectReason> {
         use parquet::file::reader::Length;
         if self.expanded > self.limits.object_bytes {
-            return Some(RejectReason::over_limit(
-                "object_bytes",
-                self.limits.object_bytes,
-            ));
+            return Some(RejectReason::over_limit("object_bytes", self.limits.object_bytes));
         }
-        let allowed = self
-            .chunks
-            .len()
-            .saturating_mul(self.limits.expansion_ratio)
-            .max(self.limits.expansion_free_bytes);
-        (self.expanded > allowed)
-            .then(|| RejectReason::over_limit("expansion_ratio", self.limits.expansion_ratio))
+        let allowed = self.chunks.len().saturating_mul(self.limits.expansion_ratio).max(self.limits.expansion_free_bytes);
+        (self.expanded > allowed).then(|| RejectReason::over_limit("expansion_ratio", self.limits.expansion_ratio))
     }
 }
 
@@ -233,17 +205,9 @@ impl Table {
             }
             let group = guarded(|| self.file.get_row_group(self.group))?;
             let rows = group.metadata().num_rows();
-            self.rows_left = u64::try_from(rows).map_err(|_| {
-                Stop::Bad(ParquetError::General(
-                    "a negative number of rows".to_owned(),
-                ))
-            })?;
-            self.cursors = guarded(|| {
-                self.selected
-                    .iter()
-                    .map(|(_, column)| column.cursor(group.as_ref()))
-                    .collect()
-            })?;
+            self.rows_left =
+                u64::try_from(rows).map_err(|_| Stop::Bad(ParquetError::General("a negative number of rows".to_owned())))?;
+            self.cursors = guarded(|| self.selected.iter().map(|(_, column)| column.cursor(group.as_ref())).collect())?;
             self.group += 1;
         }
         self.rows_left -= 1;
@@ -254,25 +218,18 @@ impl Table {
 
 /// Calls into the decoder; a panic there must not end the run.
 fn guarded<T>(call: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Stop> {
-    catch_unwind(AssertUnwindSafe(call))
-        .map_or(Err(Stop::Panicked), |result| result.map_err(Stop::Bad))
+    catch_unwind(AssertUnwindSafe(call)).map_or(Err(Stop::Panicked), |result| result.map_err(Stop::Bad))
 }
 
 /// The columns to read, or what is wrong with the schema.
-fn select(
-    file: &SerializedFileReader<Chunks>,
-    columns: &Columns,
-) -> Result<Vec<(Use, Column)>, RejectReason> {
+fn select(file: &SerializedFileReader<Chunks>, columns: &Columns) -> Result<Vec<(Use, Column)>, RejectReason> {
     let schema = file.metadata().file_metadata().schema_descr_ptr();
     let names = |index: usize| schema.column(index).path().string();
     let exists = |name: &str| {
         let below = format!("{name}.");
-        (0..schema.num_columns())
-            .any(|index| names(index) == name || names(index).starts_with(&below))
+        (0..schema.num_columns()).any(|index| names(index) == name || names(index).starts_with(&below))
     };
-    let readable: Vec<Column> = (0..schema.num_columns())
-        .filter_map(|index| Column::of(index, &schema.column(index)))
-        .collect();
+    let readable: Vec<Column> = (0..schema.num_columns()).filter_map(|index| Column::of(index, &schema.column(index))).collect();
     let find = |name: &str| readable.iter().find(|column| column.name == name).cloned();
     let mut selected = Vec::new();
     let wanted = [
@@ -290,40 +247,24 @@ fn select(
                 selected.push((purpose, column));
             }
             Some(_) => {
-                return Err(RejectReason::WrongType {
-                    field: name.clone(),
-                });
+                return Err(RejectReason::WrongType { field: name.clone() });
             }
             None if !required => {}
             None if exists(name) => {
-                return Err(RejectReason::WrongType {
-                    field: name.clone(),
-                });
+                return Err(RejectReason::WrongType { field: name.clone() });
             }
             None => {
-                return Err(RejectReason::MissingField {
-                    field: name.clone(),
-                });
+                return Err(RejectReason::MissingField { field: name.clone() });
             }
         }
     }
-    let others = readable
-        .into_iter()
-        .filter(|column| !column.name.contains('.') && !columns.is_mapped(&column.name));
-    selected.extend(
-        others
-            .take(MAX_META_COLUMNS)
-            .map(|column| (Use::Meta, column)),
-    );
+    let others = readable.into_iter().filter(|column| !column.name.contains('.') && !columns.is_mapped(&column.name));
+    selected.extend(others.take(MAX_META_COLUMNS).map(|column| (Use::Meta, column)));
     Ok(selected)
 }
 
 impl std::fmt::Debug for ParquetReader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ParquetReader")
-            .field("context", &self.context)
-            .field("row", &self.row)
-            .finish_non_exhaustive()
+        formatter.debug_struct("ParquetReader").field("context", &self.context).field("row", &self.row).finish_non_exhaustive()
     }
 }

@@ -164,10 +164,7 @@ impl Prose {
         let heading = heading(element);
         let headed = !heading.is_empty();
         self.push(heading);
-        for child in element
-            .elements()
-            .filter(|child| !matches!(child.name(), "label" | "title"))
-        {
+        for child in element.elements().filter(|child| !matches!(child.name(), "label" | "title")) {
             self.element(child);
         }
         self.flush();
@@ -193,19 +190,13 @@ impl Prose {
             if inner.paragraphs.is_empty() {
                 continue;
             }
-            let label = item
-                .child("label")
-                .map(Self::line_of)
-                .filter(|label| !label.is_empty());
+            let label = item.child("label").map(Self::line_of).filter(|label| !label.is_empty());
             let mark = match label {
                 Some(label) => label,
                 None if ordered => format!("{}.", index + 1),
                 None => "-".to_string(),
             };
-            lines.push(format!(
-                "{mark} {}",
-                inner.paragraphs.join("\n").replace('\n', "\n  ")
-            ));
+            lines.push(format!("{mark} {}", inner.paragraphs.join("\n").replace('\n', "\n  ")));
         }
         self.push(lines.join("\n"));
     }
@@ -236,29 +227,17 @@ impl Prose {
         let captions: Vec<_> = element.named("caption").map(Self::line_of).collect();
         let caption = captions.join(" ");
         if !caption.is_empty() {
-            let label = element
-                .child("label")
-                .map(Self::line_of)
-                .unwrap_or_default();
+            let label = element.child("label").map(Self::line_of).unwrap_or_default();
             self.push(labelled(&label, &caption, ". "));
         }
     }
 
     fn boxed(&mut self, element: Element<'_>) {
         self.flush();
-        let label = element
-            .child("label")
-            .map(Self::line_of)
-            .unwrap_or_default();
-        let caption = element
-            .child("caption")
-            .map(Self::line_of)
-            .unwrap_or_default();
+        let label = element.child("label").map(Self::line_of).unwrap_or_default();
+        let caption = element.child("caption").map(Self::line_of).unwrap_or_default();
         self.push(labelled(&label, &caption, ". "));
-        for child in element
-            .elements()
-            .filter(|child| !matches!(child.name(), "label" | "caption"))
-        {
+        for child in element.elements().filter(|child| !matches!(child.name(), "label" | "caption")) {
             self.element(child);
         }
         self.flush();
@@ -306,14 +285,8 @@ impl Prose {
 
 /// Label and title of a section on one line.
 fn heading(element: Element<'_>) -> String {
-    let label = element
-        .child("label")
-        .map(Prose::line_of)
-        .unwrap_or_default();
-    let title = element
-        .child("title")
-        .map(Prose::line_of)
-        .unwrap_or_default();
+    let label = element.child("label").map(Prose::line_of).unwrap_or_default();
+    let title = element.child("title").map(Prose::line_of).unwrap_or_default();
     labelled(&label, &title, " ")
 }
 
@@ -328,9 +301,7 @@ fn labelled(label: &str, text: &str, between: &str) -> String {
 }
 
 fn is_integer(text: &str) -> bool {
-    let digits = text
-        .trim_start_matches(['+', '-', '−', '–', '‐', '‑'])
-        .trim_start();
+    let digits = text.trim_start_matches(['+', '-', '−', '–', '‐', '‑']).trim_start();
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -380,20 +351,14 @@ mod tests {
 
     #[test]
     fn white_space() {
-        check(
-            "<p>a \n\t b</p>\n <p> c\u{a0}\u{2009}d </p><p> </p>",
-            &["a b", "c d"],
-        );
+        check("<p>a \n\t b</p>\n <p> c\u{a0}\u{2009}d </p><p> </p>", &["a b", "c d"]);
         check("<p>a<bold> b</bold> <italic>c </italic>d</p>", &["a b c d"]);
         check("<p>a<break/>b</p>", &["a b"]);
     }
 
     #[test]
     fn paragraphs_around_blocks() {
-        check(
-            "<p>a <list><list-item><p>x</p></list-item></list> b</p>",
-            &["a", "- x", "b"],
-        );
+        check("<p>a <list><list-item><p>x</p></list-item></list> b</p>", &["a", "- x", "b"]);
         check(
             "<p>a <fig><label>Figure 1</label><caption><title>T.</title><p>c</p></caption><graphic/></fig>b</p>",
             &["a", "Figure 1. T. c", "b"],
@@ -403,18 +368,9 @@ mod tests {
 
     #[test]
     fn sections() {
-        check(
-            "<sec><title>A</title><p>x</p></sec><sec><title>Gone</title><supplementary-material/></sec>",
-            &["A", "x"],
-        );
-        check(
-            "<sec><label>2.</label><title>A</title><p>x</p></sec>",
-            &["2. A", "x"],
-        );
-        check(
-            "<sec><title>A</title><sec><title>B</title></sec></sec>",
-            &[],
-        );
+        check("<sec><title>A</title><p>x</p></sec><sec><title>Gone</title><supplementary-material/></sec>", &["A", "x"]);
+        check("<sec><label>2.</label><title>A</title><p>x</p></sec>", &["2. A", "x"]);
+        check("<sec><title>A</title><sec><title>B</title></sec></sec>", &[]);
     }
 
     #[test]
@@ -423,14 +379,8 @@ mod tests {
             "<list list-type='order'><list-item><p>x</p></list-item><list-item><p>y</p><p>z</p></list-item></list>",
             &["1. x\n2. y\n  z"],
         );
-        check(
-            "<list><title>L</title><list-item><label>•</label><p>x</p></list-item><list-item/></list>",
-            &["L", "• x"],
-        );
-        check(
-            "<list><list-item><p>x</p><list><list-item><p>y</p></list-item></list></list-item></list>",
-            &["- x\n  - y"],
-        );
+        check("<list><title>L</title><list-item><label>•</label><p>x</p></list-item><list-item/></list>", &["L", "• x"]);
+        check("<list><list-item><p>x</p><list><list-item><p>y</p></list-item></list></list-item></list>", &["- x\n  - y"]);
         check(
             "<def-list><def-item><term>t</term><def><p>d</p></def></def-item><def-item><term>u</term></def-item></def-list>",
             &["t: d\nu"],
@@ -444,14 +394,8 @@ mod tests {
             <table-wrap-foot><fn><p>f</p></fn></table-wrap-foot></table-wrap>",
             &["Table 1. c"],
         );
-        check(
-            "<table-wrap><label>Table 2</label><table/></table-wrap>",
-            &[],
-        );
-        check(
-            "<boxed-text><label>Box 1</label><caption><title>B</title></caption><p>x</p></boxed-text>",
-            &["Box 1. B", "x"],
-        );
+        check("<table-wrap><label>Table 2</label><table/></table-wrap>", &[]);
+        check("<boxed-text><label>Box 1</label><caption><title>B</title></caption><p>x</p></boxed-text>", &["Box 1. B", "x"]);
     }
 
     #[test]
@@ -461,10 +405,7 @@ mod tests {
             <inline-graphic/></alternatives></inline-formula> b</p>",
             &["a x b"],
         );
-        check(
-            "<p>a<disp-formula><label>(1)</label><tex-math>\\frac</tex-math></disp-formula>b</p>",
-            &["a (1) b"],
-        );
+        check("<p>a<disp-formula><label>(1)</label><tex-math>\\frac</tex-math></disp-formula>b</p>", &["a (1) b"]);
         check(
             "<p>a <inline-formula><alternatives><tex-math>\\frac</tex-math><textual-form>1/2</textual-form></alternatives></inline-formula></p>",
             &["a 1/2"],
@@ -473,30 +414,15 @@ mod tests {
 
     #[test]
     fn citations_and_superscripts() {
-        check(
-            "<p>seen [<xref ref-type='bibr'>1</xref>,<xref ref-type='bibr'>2</xref>].</p>",
-            &["seen [1,2]."],
-        );
-        check(
-            "<p>seen<sup><xref ref-type='bibr'>1</xref>,<xref>2</xref></sup>.</p>",
-            &["seen 1,2."],
-        );
-        check(
-            "<p>seen<xref ref-type='bibr'><sup>1</sup></xref> (<sup><xref>2</xref></sup>)</p>",
-            &["seen 1 (2)"],
-        );
-        check(
-            "<p>R<sup>2 </sup>= 10<sup>−4</sup>, 4<sup>th</sup>, x<sub>1</sub></p>",
-            &["R2 = 10^−4, 4th, x1"],
-        );
+        check("<p>seen [<xref ref-type='bibr'>1</xref>,<xref ref-type='bibr'>2</xref>].</p>", &["seen [1,2]."]);
+        check("<p>seen<sup><xref ref-type='bibr'>1</xref>,<xref>2</xref></sup>.</p>", &["seen 1,2."]);
+        check("<p>seen<xref ref-type='bibr'><sup>1</sup></xref> (<sup><xref>2</xref></sup>)</p>", &["seen 1 (2)"]);
+        check("<p>R<sup>2 </sup>= 10<sup>−4</sup>, 4<sup>th</sup>, x<sub>1</sub></p>", &["R2 = 10^−4, 4th, x1"]);
     }
 
     #[test]
     fn code_keeps_its_lines() {
-        check(
-            "<p>run <monospace>a b</monospace> or <code>c  d</code></p>",
-            &["run a b or c d"],
-        );
+        check("<p>run <monospace>a b</monospace> or <code>c  d</code></p>", &["run a b or c d"]);
         check("<code>\nif x:\n    y\n</code>", &["if x:\n    y"]);
     }
 }

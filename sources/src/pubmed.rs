@@ -22,11 +22,7 @@ const NO_TITLE: [&str; 2] = ["[Not Available]", "[Not Available]."];
 const NO_LABEL: &str = "UNLABELLED";
 
 static SPEC: FrameSpec = FrameSpec {
-    roots: &[
-        "PubmedArticleSet",
-        "MedlineCitationSet",
-        "PubmedBookArticleSet",
-    ],
+    roots: &["PubmedArticleSet", "MedlineCitationSet", "PubmedBookArticleSet"],
     records: &["PubmedArticle", "PubmedBookArticle", "MedlineCitation"],
     never_inside: &["PubmedArticle", "PubmedBookArticle"],
     wrong_root: |root| RejectReason::NotPubmed { root },
@@ -46,9 +42,7 @@ impl PubmedReader {
     /// # Errors
     /// None at present: the first bytes are read by the first `next`.
     pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
-        Ok(Self(XmlRecords::new(
-            context, input, limits, &SPEC, convert,
-        )))
+        Ok(Self(XmlRecords::new(context, input, limits, &SPEC, convert)))
     }
 }
 
@@ -61,22 +55,13 @@ impl Reader for PubmedReader {
 fn convert(root: Element<'_>, context: &SourceContext) -> Result<Document, RejectReason> {
     let (citation, article) = match root.name() {
         "PubmedBookArticle" => {
-            let book = root
-                .child("BookDocument")
-                .ok_or(RejectReason::EmptyRecord)?;
+            let book = root.child("BookDocument").ok_or(RejectReason::EmptyRecord)?;
             (book, book)
         }
         name => {
-            let citation = if name == "MedlineCitation" {
-                Some(root)
-            } else {
-                root.child("MedlineCitation")
-            };
+            let citation = if name == "MedlineCitation" { Some(root) } else { root.child("MedlineCitation") };
             let citation = citation.ok_or(RejectReason::EmptyRecord)?;
-            (
-                citation,
-                citation.child("Article").ok_or(RejectReason::EmptyRecord)?,
-            )
+            (citation, citation.child("Article").ok_or(RejectReason::EmptyRecord)?)
         }
     };
     let title = title_of(article);
@@ -96,11 +81,7 @@ fn convert(root: Element<'_>, context: &SourceContext) -> Result<Document, Rejec
 
 /// The English title, else the one in the language of the article, else that of the book.
 fn title_of(article: Element<'_>) -> Option<String> {
-    let titles = [
-        &["ArticleTitle"][..],
-        &["VernacularTitle"],
-        &["Book", "BookTitle"],
-    ];
+    let titles = [&["ArticleTitle"][..], &["VernacularTitle"], &["Book", "BookTitle"]];
     let mut found = titles.iter().filter_map(|path| line(article, path));
     found.find(|title| !NO_TITLE.contains(&title.as_str()))
 }
@@ -108,17 +89,12 @@ fn title_of(article: Element<'_>) -> Option<String> {
 /// Title and abstract; `None` when there is neither.
 fn text_of(title: Option<&str>, article: Element<'_>) -> Option<String> {
     let mut paragraphs: Vec<String> = title.map(str::to_string).into_iter().collect();
-    for part in article
-        .named("Abstract")
-        .flat_map(|part| part.named("AbstractText"))
-    {
+    for part in article.named("Abstract").flat_map(|part| part.named("AbstractText")) {
         let inner = Prose::of(part).into_paragraphs();
         let Some((first, rest)) = inner.split_first() else {
             continue;
         };
-        let label = part
-            .attribute("Label")
-            .map(|label| label.trim().trim_end_matches(':').trim().to_string());
+        let label = part.attribute("Label").map(|label| label.trim().trim_end_matches(':').trim().to_string());
         match label.filter(|label| !label.is_empty() && label != NO_LABEL) {
             Some(label) => paragraphs.push(format!("{label}: {first}")),
             None => paragraphs.push(first.clone()),
@@ -135,24 +111,14 @@ fn pmid_of(citation: Element<'_>) -> Result<Option<String>, RejectReason> {
     if pmid.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(Some(pmid));
     }
-    Err(RejectReason::InvalidValue {
-        field: "PMID".to_string(),
-    })
+    Err(RejectReason::InvalidValue { field: "PMID".to_string() })
 }
 
 fn version_of(citation: Element<'_>) -> Result<u32, RejectReason> {
-    let Some(version) = citation
-        .child("PMID")
-        .and_then(|pmid| pmid.attribute("Version"))
-    else {
+    let Some(version) = citation.child("PMID").and_then(|pmid| pmid.attribute("Version")) else {
         return Ok(1);
     };
-    version
-        .trim()
-        .parse()
-        .map_err(|_| RejectReason::InvalidValue {
-            field: "PMID Version".to_string(),
-        })
+    version.trim().parse().map_err(|_| RejectReason::InvalidValue { field: "PMID Version".to_string() })
 }
 
 /// Year of the issue, of the season or span in words (`1998 Dec-1999 Jan`), of the electronic article, of the book.
@@ -165,76 +131,31 @@ fn year_of(article: Element<'_>) -> Option<u16> {
         &["Book", "PubDate", "MedlineDate"],
         &["ContributionDate", "Year"],
     ];
-    places
-        .iter()
-        .filter_map(|path| line(article, path))
-        .find_map(|text| first_year(&text))
+    places.iter().filter_map(|path| line(article, path)).find_map(|text| first_year(&text))
 }
 
 /// The first group of exactly four digits.
 pub(crate) fn first_year(text: &str) -> Option<u16> {
-    text.split(|one: char| !one.is_ascii_digit())
-        .find(|digits| digits.len() == 4)?
-        .parse()
-        .ok()
+    text.split(|one: char| !one.is_ascii_digit()).find(|digits| digits.len() == 4)?.parse().ok()
 }
 
-fn meta_of(
-    root: Element<'_>,
-    citation: Element<'_>,
-    article: Element<'_>,
-) -> BTreeMap<String, String> {
+fn meta_of(root: Element<'_>, citation: Element<'_>, article: Element<'_>) -> BTreeMap<String, String> {
     let mut meta = BTreeMap::new();
     let mut put = |name: &str, values: Vec<String>| {
         if !values.is_empty() {
             meta.insert(name.to_string(), values.join(BETWEEN_VALUES));
         }
     };
-    put(
-        "doi",
-        identifier(root, article, "doi").into_iter().collect(),
-    );
-    put(
-        "pmcid",
-        identifier(root, article, "pmc").into_iter().collect(),
-    );
-    put(
-        "journal",
-        line(article, &["Journal", "Title"]).into_iter().collect(),
-    );
-    put(
-        "book",
-        line(article, &["Book", "BookTitle"]).into_iter().collect(),
-    );
+    put("doi", identifier(root, article, "doi").into_iter().collect());
+    put("pmcid", identifier(root, article, "pmc").into_iter().collect());
+    put("journal", line(article, &["Journal", "Title"]).into_iter().collect());
+    put("book", line(article, &["Book", "BookTitle"]).into_iter().collect());
     put("language", lines(article.named("Language")));
-    put(
-        "mesh",
-        citation
-            .child("MeshHeadingList")
-            .map(mesh_of)
-            .unwrap_or_default(),
-    );
-    put(
-        "keywords",
-        lines(
-            citation
-                .named("KeywordList")
-                .flat_map(|list| list.named("Keyword")),
-        ),
-    );
-    let types = article
-        .named("PublicationTypeList")
-        .flat_map(|list| list.named("PublicationType"));
-    put(
-        "publication_types",
-        lines(types.chain(article.named("PublicationType"))),
-    );
-    put(
-        "copyright",
-        line(article, &["Abstract", "CopyrightInformation"])
-            .into_iter()
-            .collect(),
-    );
+    put("mesh", citation.child("MeshHeadingList").map(mesh_of).unwrap_or_default());
+    put("keywords", lines(citation.named("KeywordList").flat_map(|list| list.named("Keyword"))));
+    let types = article.named("PublicationTypeList").flat_map(|list| list.named("PublicationType"));
+    put("publication_types", lines(types.chain(article.named("PublicationType"))));
+    put("copyright", line(article, &["Abstract", "CopyrightInformation"]).into_iter().collect());
     meta
 }
 
@@ -249,36 +170,23 @@ fn mesh_of(list: Element<'_>) -> Vec<String> {
 
 /// An identifier of the article itself (those of its references stand deeper).
 fn identifier(root: Element<'_>, article: Element<'_>, kind: &str) -> Option<String> {
-    let lists = [
-        root.path(&["PubmedData", "ArticleIdList"]),
-        article.child("ArticleIdList"),
-    ];
-    let listed = lists
-        .into_iter()
-        .flatten()
-        .flat_map(|list| list.named("ArticleId"));
+    let lists = [root.path(&["PubmedData", "ArticleIdList"]), article.child("ArticleIdList")];
+    let listed = lists.into_iter().flatten().flat_map(|list| list.named("ArticleId"));
     let listed = listed.filter(|id| id.attribute("IdType").as_deref() == Some(kind));
-    let located = article.named("ELocationID").filter(|id| {
-        id.attribute("EIdType").as_deref() == Some(kind)
-            && id.attribute("ValidYN").as_deref() != Some("N")
-    });
+    let located = article
+        .named("ELocationID")
+        .filter(|id| id.attribute("EIdType").as_deref() == Some(kind) && id.attribute("ValidYN").as_deref() != Some("N"));
     lines(listed.chain(located)).into_iter().next()
 }
 
 /// The text at a path on one line, unless there is none.
 fn line(element: Element<'_>, path: &[&'static str]) -> Option<String> {
-    element
-        .path(path)
-        .map(Prose::line_of)
-        .filter(|text| !text.is_empty())
+    element.path(path).map(Prose::line_of).filter(|text| !text.is_empty())
 }
 
 /// The texts of elements, empty ones left out.
 pub(crate) fn lines<'t>(elements: impl Iterator<Item = Element<'t>>) -> Vec<String> {
-    elements
-        .map(Prose::line_of)
-        .filter(|text| !text.is_empty())
-        .collect()
+    elements.map(Prose::line_of).filter(|text| !text.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -288,9 +196,7 @@ mod tests {
     use crate::records::testing;
 
     fn article(inside: &str) -> String {
-        let article = format!(
-            "<MedlineCitation><PMID Version=\"2\">7</PMID><Article>{inside}</Article></MedlineCitation>"
-        );
+        let article = format!("<MedlineCitation><PMID Version=\"2\">7</PMID><Article>{inside}</Article></MedlineCitation>");
         format!("<PubmedArticleSet><PubmedArticle>{article}</PubmedArticle></PubmedArticleSet>")
     }
 
@@ -303,26 +209,16 @@ mod tests {
     }
 
     fn check_outline(xml: &str, expected: &[&str]) {
-        assert_eq!(
-            testing::outline(Format::PubmedXml, xml.as_bytes(), &Limits::default()),
-            expected,
-            "{xml}"
-        );
+        assert_eq!(testing::outline(Format::PubmedXml, xml.as_bytes(), &Limits::default()), expected, "{xml}");
     }
 
     #[test]
     fn title_and_abstract() {
         check_text("<ArticleTitle>T.</ArticleTitle>", "T.");
-        check_text(
-            "<ArticleTitle>T.</ArticleTitle><Abstract><AbstractText>A  b\n c.</AbstractText></Abstract>",
-            "T.\n\nA b c.",
-        );
+        check_text("<ArticleTitle>T.</ArticleTitle><Abstract><AbstractText>A  b\n c.</AbstractText></Abstract>", "T.\n\nA b c.");
         check_text("<Abstract><AbstractText>A.</AbstractText></Abstract>", "A.");
         check_text("<ArticleTitle/><VernacularTitle>Ü.</VernacularTitle>", "Ü.");
-        check_text(
-            "<ArticleTitle>[Not Available].</ArticleTitle><VernacularTitle>Ü.</VernacularTitle>",
-            "Ü.",
-        );
+        check_text("<ArticleTitle>[Not Available].</ArticleTitle><VernacularTitle>Ü.</VernacularTitle>", "Ü.");
     }
 
     #[test]
@@ -345,18 +241,12 @@ mod tests {
             "<ArticleTitle>H<sub>2</sub>O, <i>E. coli</i> &lt; 5 &#8805; &alpha;<b>x</b></ArticleTitle>",
             "H2O, E. coli < 5 ≥ αx",
         );
-        check_text(
-            "<ArticleTitle>10<sup>-3</sup> m<sup>2</sup>, Ca<sup>2+</sup></ArticleTitle>",
-            "10^-3 m2, Ca2+",
-        );
+        check_text("<ArticleTitle>10<sup>-3</sup> m<sup>2</sup>, Ca<sup>2+</sup></ArticleTitle>", "10^-3 m2, Ca2+");
         check_text(
             "<ArticleTitle>at <mml:math><mml:msub><mml:mi>x</mml:mi><mml:mn>1</mml:mn></mml:msub></mml:math> now</ArticleTitle>",
             "at x_1 now",
         );
-        check_text(
-            "<ArticleTitle><![CDATA[a < b]]><!-- no --></ArticleTitle>",
-            "a < b",
-        );
+        check_text("<ArticleTitle><![CDATA[a < b]]><!-- no --></ArticleTitle>", "a < b");
     }
 
     #[test]
@@ -376,11 +266,7 @@ mod tests {
              <ArticleId IdType=\"doi\">10.1/other</ArticleId></ArticleIdList></Reference></ReferenceList></PubmedData>\
              </PubmedArticle></PubmedArticleSet>",
         );
-        let meta: Vec<_> = found
-            .meta
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let meta: Vec<_> = found.meta.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let expected = [
             "doi=10.1/good",
             "journal=J.",
@@ -392,10 +278,7 @@ mod tests {
             "publication_types=Review",
         ];
         assert_eq!(meta, expected);
-        assert_eq!(
-            (found.id.as_str(), found.version, found.year),
-            ("source:12", 3, Some(1998))
-        );
+        assert_eq!((found.id.as_str(), found.version, found.year), ("source:12", 3, Some(1998)));
         assert_eq!(found.title.as_deref(), Some("T."));
         assert_eq!(found.licence.as_deref(), Some("stated by the source"));
         assert_eq!(found.origin.byte_offset, 18);
@@ -407,14 +290,9 @@ mod tests {
             let inside = format!("<ArticleTitle>T</ArticleTitle>{date}");
             assert_eq!(document(&article(&inside)).year, expected, "{date}");
         };
-        let issue = |date: &str| {
-            format!("<Journal><JournalIssue><PubDate>{date}</PubDate></JournalIssue></Journal>")
-        };
+        let issue = |date: &str| format!("<Journal><JournalIssue><PubDate>{date}</PubDate></JournalIssue></Journal>");
         check(&issue("<Year>2004</Year>"), Some(2004));
-        check(
-            &issue("<MedlineDate>Winter 1999-2000</MedlineDate>"),
-            Some(1999),
-        );
+        check(&issue("<MedlineDate>Winter 1999-2000</MedlineDate>"), Some(1999));
         check("<ArticleDate><Year>2011</Year></ArticleDate>", Some(2011));
         check("", None);
         check(&issue("<Year>19</Year>"), None);
@@ -423,22 +301,10 @@ mod tests {
     #[test]
     fn roots_and_records() {
         let citation = |id: u32| {
-            format!(
-                "<MedlineCitation><PMID>{id}</PMID><Article><ArticleTitle>T</ArticleTitle></Article></MedlineCitation>"
-            )
+            format!("<MedlineCitation><PMID>{id}</PMID><Article><ArticleTitle>T</ArticleTitle></Article></MedlineCitation>")
         };
-        check_outline(
-            &format!(
-                "<MedlineCitationSet>{}{}</MedlineCitationSet>",
-                citation(1),
-                citation(2)
-            ),
-            &["1", "2"],
-        );
-        check_outline(
-            &format!("<PubmedArticle>{}</PubmedArticle>", citation(3)),
-            &["3"],
-        );
+        check_outline(&format!("<MedlineCitationSet>{}{}</MedlineCitationSet>", citation(1), citation(2)), &["1", "2"]);
+        check_outline(&format!("<PubmedArticle>{}</PubmedArticle>", citation(3)), &["3"]);
         let book = "<PubmedBookArticleSet><PubmedBookArticle><BookDocument><PMID>4</PMID><Book><BookTitle>B</BookTitle></Book>\
             </BookDocument></PubmedBookArticle></PubmedBookArticleSet>";
         check_outline(book, &["4"]);
@@ -446,36 +312,27 @@ mod tests {
         check_outline(deleted, &[]);
         check_outline("<PubmedArticleSet></PubmedArticleSet>", &[]);
         // Two answers written one behind the other.
-        let one = format!(
-            "<?xml version=\"1.0\"?><!DOCTYPE PubmedArticleSet><PubmedArticleSet>{}</PubmedArticleSet>\n",
-            citation(7)
-        );
+        let one =
+            format!("<?xml version=\"1.0\"?><!DOCTYPE PubmedArticleSet><PubmedArticleSet>{}</PubmedArticleSet>\n", citation(7));
         check_outline(&one.repeat(2), &["7", "7"]);
     }
 
     #[test]
     fn a_record_without_pmid_is_named_by_its_text() {
-        let xml =
-            "<MedlineCitation><Article><ArticleTitle>T</ArticleTitle></Article></MedlineCitation>";
+        let xml = "<MedlineCitation><Article><ArticleTitle>T</ArticleTitle></Article></MedlineCitation>";
         assert_eq!(document(xml).native_id, text_id("T"));
     }
 
     #[test]
     fn what_cannot_be_a_document() {
         check_outline("<html><body/></html>", &["0 not-pubmed: root element html"]);
-        check_outline(
-            "<?xml version='1.0'?>\n<pmc-articleset/>",
-            &["22 not-pubmed: root element pmc-articleset"],
-        );
+        check_outline("<?xml version='1.0'?>\n<pmc-articleset/>", &["22 not-pubmed: root element pmc-articleset"]);
         check_outline("Pubmed-entry ::= { }", &["0 not-xml"]);
         check_outline("", &["0 empty-object"]);
         check_outline(" \n", &["0 empty-object"]);
         check_outline("<PubmedArticle/>", &["0 empty-record"]);
         check_outline(&article(""), &["18 empty-record"]);
-        check_outline(
-            &article("<ArticleTitle> </ArticleTitle>"),
-            &["18 empty-record"],
-        );
+        check_outline(&article("<ArticleTitle> </ArticleTitle>"), &["18 empty-record"]);
         check_outline(
             "<MedlineCitation><PMID>x1</PMID><Article><ArticleTitle>T</ArticleTitle></Article></MedlineCitation>",
             &["0 invalid-value: field PMID"],

@@ -46,16 +46,8 @@ const NOT_YET: [&str; 4] = ["pmc-tar", "mimic-cxr", "pile", "s2orc"];
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 8] = [
-        Self::PubmedXml,
-        Self::Jats,
-        Self::MimicNotes,
-        Self::Redpajama,
-        Self::Jsonl,
-        Self::Csv,
-        Self::Parquet,
-        Self::Text,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::PubmedXml, Self::Jats, Self::MimicNotes, Self::Redpajama, Self::Jsonl, Self::Csv, Self::Parquet, Self::Text];
 
     /// The name used in recipes.
     pub fn as_str(self) -> &'static str {
@@ -88,9 +80,7 @@ pub enum FormatError {
         name: String,
     },
     /// A name that means nothing.
-    #[error(
-        "format {name:?}: unknown: expected pubmed-xml, jats, mimic-notes, redpajama, jsonl, csv, parquet or text"
-    )]
+    #[error("format {name:?}: unknown: expected pubmed-xml, jats, mimic-notes, redpajama, jsonl, csv, parquet or text")]
     Unknown {
         /// The name given.
         name: String,
@@ -161,32 +151,19 @@ impl SourceContext {
             title: None,
             text,
             year: None,
-            origin: Origin {
-                object: self.object.clone(),
-                byte_offset,
-            },
+            origin: Origin { object: self.object.clone(), byte_offset },
             meta: std::collections::BTreeMap::new(),
         }
     }
 
     /// A reject of this source.
     pub fn reject(&self, byte_offset: u64, bytes: u64, reason: RejectReason) -> Reject {
-        Reject {
-            source: self.name.clone(),
-            object: self.object.clone(),
-            byte_offset,
-            bytes,
-            reason,
-        }
+        Reject { source: self.name.clone(), object: self.object.clone(), byte_offset, bytes, reason }
     }
 
     /// A failed read of this source's object.
     pub fn read_error(&self, byte_offset: u64, source: io::Error) -> ReadError {
-        ReadError::Io {
-            object: self.object.clone(),
-            byte_offset,
-            source,
-        }
+        ReadError::Io { object: self.object.clone(), byte_offset, source }
     }
 }
 
@@ -263,12 +240,7 @@ pub trait Reader: Send {
 ///
 /// # Errors
 /// [`ReadError`] when the first bytes cannot be had.
-pub fn open(
-    format: Format,
-    context: SourceContext,
-    input: Input,
-    limits: &Limits,
-) -> Result<Box<dyn Reader>, ReadError> {
+pub fn open(format: Format, context: SourceContext, input: Input, limits: &Limits) -> Result<Box<dyn Reader>, ReadError> {
     Ok(match format {
         Format::PubmedXml => Box::new(PubmedReader::open(context, input, limits)?),
         Format::Jats => Box::new(JatsReader::open(context, input, limits)?),
@@ -294,8 +266,6 @@ mod tests {
             "pile".parse::<Format>().unwrap_err().to_string(),
             "format pile: not there yet; convert the source to jsonl or parquet"
         );
-        assert!(
-            matches!("PubMed".parse::<Format>(), Err(FormatError::Unknown { name }) if name == "PubMed")
-        );
+        assert!(matches!("PubMed".parse::<Format>(), Err(FormatError::Unknown { name }) if name == "PubMed"));
     }
 }

@@ -23,21 +23,9 @@ pub(crate) struct XmlRecords {
 }
 
 impl XmlRecords {
-    pub(crate) fn new(
-        context: SourceContext,
-        input: Input,
-        limits: &Limits,
-        spec: &'static FrameSpec,
-        convert: Convert,
-    ) -> Self {
+    pub(crate) fn new(context: SourceContext, input: Input, limits: &Limits, spec: &'static FrameSpec, convert: Convert) -> Self {
         let frames = Frames::new(input, spec, limits);
-        Self {
-            context,
-            limits: limits.clone(),
-            frames,
-            convert,
-            failed: false,
-        }
+        Self { context, limits: limits.clone(), frames, convert, failed: false }
     }
 
     pub(crate) fn next(&mut self) -> Option<Result<Item, ReadError>> {
@@ -46,11 +34,9 @@ impl XmlRecords {
         }
         match self.frames.next() {
             Ok(None) => None,
-            Ok(Some(Frame::Broken {
-                offset,
-                bytes,
-                reason,
-            })) => Some(Ok(Item::Reject(self.context.reject(offset, bytes, reason)))),
+            Ok(Some(Frame::Broken { offset, bytes, reason })) => {
+                Some(Ok(Item::Reject(self.context.reject(offset, bytes, reason))))
+            }
             Ok(Some(Frame::Record { offset, bytes })) => Some(Ok(self.item(offset, &bytes))),
             Err(error) => {
                 self.failed = true;
@@ -76,9 +62,7 @@ impl XmlRecords {
 
     fn document(&self, bytes: &[u8]) -> Result<Document, RejectReason> {
         let text = match self.frames.encoding() {
-            Encoding::Utf8 => {
-                Cow::Borrowed(std::str::from_utf8(bytes).map_err(|_| RejectReason::InvalidUtf8)?)
-            }
+            Encoding::Utf8 => Cow::Borrowed(std::str::from_utf8(bytes).map_err(|_| RejectReason::InvalidUtf8)?),
             Encoding::Latin1 => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
         };
         let tree = Tree::parse(&text, &self.limits)?;
@@ -106,8 +90,7 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn items(format: Format, bytes: &[u8], limits: &Limits) -> Vec<Item> {
-        let mut reader =
-            open(format, context(), Input::from_bytes(bytes.to_vec()), limits).unwrap();
+        let mut reader = open(format, context(), Input::from_bytes(bytes.to_vec()), limits).unwrap();
         let mut items = Vec::new();
         while let Some(item) = reader.next() {
             items.push(item.unwrap());
@@ -126,16 +109,10 @@ pub(crate) mod testing {
 
     /// Documents' native ids and rejects' reasons with their offsets, in order.
     pub(crate) fn outline(format: Format, bytes: &[u8], limits: &Limits) -> Vec<String> {
-        let outline = items(format, bytes, limits)
-            .into_iter()
-            .map(|item| match item {
-                Item::Document(document) => document.native_id,
-                Item::Reject(Reject {
-                    byte_offset,
-                    reason,
-                    ..
-                }) => format!("{byte_offset} {reason}"),
-            });
+        let outline = items(format, bytes, limits).into_iter().map(|item| match item {
+            Item::Document(document) => document.native_id,
+            Item::Reject(Reject { byte_offset, reason, .. }) => format!("{byte_offset} {reason}"),
+        });
         outline.collect()
     }
 }

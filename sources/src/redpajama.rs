@@ -38,55 +38,31 @@ impl RedpajamaReader {
     /// None today; the signature is that of every reader.
     pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
         let columns = Columns::of(&context.fields);
-        Ok(Self {
-            lines: JsonLines::new(context, input, limits),
-            columns,
-            limits: limits.clone(),
-        })
+        Ok(Self { lines: JsonLines::new(context, input, limits), columns, limits: limits.clone() })
     }
 }
 
 impl Reader for RedpajamaReader {
     fn next(&mut self) -> Option<Result<Item, ReadError>> {
         let (columns, limits) = (&self.columns, &self.limits);
-        self.lines
-            .next_with(|context, offset, bytes, record| match record.get("meta") {
-                // The older dumps hold the meta data as JSON inside a string.
-                Some(Value::Text(inner)) => match json::parse(inner, limits) {
-                    Ok(meta @ Value::Map(_)) => {
-                        row_of(record, &meta, columns).into_item(context, columns, offset, bytes)
-                    }
-                    _ => Item::Reject(context.reject(
-                        offset,
-                        bytes,
-                        json::malformed("meta is a string without an object"),
-                    )),
-                },
-                Some(meta) => {
-                    row_of(record, meta, columns).into_item(context, columns, offset, bytes)
-                }
-                None => {
-                    row_of(record, &Value::Null, columns).into_item(context, columns, offset, bytes)
-                }
-            })
+        self.lines.next_with(|context, offset, bytes, record| match record.get("meta") {
+            // The older dumps hold the meta data as JSON inside a string.
+            Some(Value::Text(inner)) => match json::parse(inner, limits) {
+                Ok(meta @ Value::Map(_)) => row_of(record, &meta, columns).into_item(context, columns, offset, bytes),
+                _ => Item::Reject(context.reject(offset, bytes, json::malformed("meta is a string without an object"))),
+            },
+            Some(meta) => row_of(record, meta, columns).into_item(context, columns, offset, bytes),
+            None => row_of(record, &Value::Null, columns).into_item(context, columns, offset, bytes),
+        })
     }
 }
 
 fn row_of(record: &Value<'_>, meta: &Value<'_>, columns: &Columns) -> Row {
     let mut kept = Meta::default();
-    add_meta(&mut kept, record, |name| {
-        columns.is_mapped(name) || name == "raw_content" || name == "meta"
-    });
+    add_meta(&mut kept, record, |name| columns.is_mapped(name) || name == "raw_content" || name == "meta");
     add_meta(&mut kept, meta, |_| false);
-    let optional = |name: &Option<String>| {
-        name.as_deref()
-            .map_or(Cell::Absent, |name| either(record, meta, name))
-    };
-    let text_key = if record.get(&columns.text).is_none() {
-        "raw_content"
-    } else {
-        &columns.text
-    };
+    let optional = |name: &Option<String>| name.as_deref().map_or(Cell::Absent, |name| either(record, meta, name));
+    let text_key = if record.get(&columns.text).is_none() { "raw_content" } else { &columns.text };
     Row {
         id: native_id(record, meta, columns),
         text: text(record.find(text_key)),
@@ -111,28 +87,13 @@ fn native_id(record: &Value<'_>, meta: &Value<'_>, columns: &Columns) -> Cell {
     if columns.id_required {
         return either(record, meta, &columns.id);
     }
-    let usable = |value: Option<&Value<'_>>| {
-        value
-            .and_then(Value::as_scalar)
-            .filter(|id| !id.is_empty())
-            .map(str::to_owned)
-    };
-    let of_record = ["digest", "doc_id"]
-        .iter()
-        .filter(|_| record.get("raw_content").is_some());
+    let usable = |value: Option<&Value<'_>>| value.and_then(Value::as_scalar).filter(|id| !id.is_empty()).map(str::to_owned);
+    let of_record = ["digest", "doc_id"].iter().filter(|_| record.get("raw_content").is_some());
     let found = of_record
         .map(|name| usable(record.get(name)))
-        .chain(
-            ["arxiv_id", "content_hash"]
-                .iter()
-                .map(|name| usable(meta.get(name))),
-        )
+        .chain(["arxiv_id", "content_hash"].iter().map(|name| usable(meta.get(name))))
         .chain([question_id(meta), page_id(meta)])
-        .chain(
-            ["isbn", "short_book_title", "id"]
-                .iter()
-                .map(|name| usable(meta.get(name))),
-        )
+        .chain(["isbn", "short_book_title", "id"].iter().map(|name| usable(meta.get(name))))
         .chain([usable(record.get("id"))])
         .flatten()
         .next();
@@ -141,19 +102,9 @@ fn native_id(record: &Value<'_>, meta: &Value<'_>, columns: &Columns) -> Cell {
 
 /// `SITE/question_id`: questions are counted by site.
 fn question_id(meta: &Value<'_>) -> Option<String> {
-    let question = meta
-        .get("question_id")?
-        .as_scalar()
-        .filter(|id| !id.is_empty())?;
-    let site = meta
-        .get("url")
-        .and_then(Value::as_text)
-        .and_then(|url| url.split_once("://"))
-        .map(|parts| parts.1);
-    match site
-        .and_then(|rest| rest.split('/').next())
-        .filter(|host| !host.is_empty())
-    {
+    let question = meta.get("question_id")?.as_scalar().filter(|id| !id.is_empty())?;
+    let site = meta.get("url").and_then(Value::as_text).and_then(|url| url.split_once("://")).map(|parts| parts.1);
+    match site.and_then(|rest| rest.split('/').next()).filter(|host| !host.is_empty()) {
         Some(host) => Some(format!("{host}/{question}")),
         None => Some(question.to_owned()),
     }
@@ -162,11 +113,7 @@ fn question_id(meta: &Value<'_>) -> Option<String> {
 /// `URL@timestamp`: the same page is crawled more than once.
 fn page_id(meta: &Value<'_>) -> Option<String> {
     let url = meta.get("url")?.as_text().filter(|url| !url.is_empty())?;
-    match meta
-        .get("timestamp")
-        .and_then(Value::as_scalar)
-        .filter(|time| !time.is_empty())
-    {
+    match meta.get("timestamp").and_then(Value::as_scalar).filter(|time| !time.is_empty()) {
         Some(time) => Some(format!("{url}@{time}")),
         None => Some(url.to_owned()),
     }

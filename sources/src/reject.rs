@@ -177,9 +177,7 @@ impl RejectReason {
             | Self::MalformedConversation { what: name } => name.clone(),
             Self::OverLimit { limit, value } => format!("{limit} = {value}"),
             Self::NotPubmed { root } | Self::NotJats { root } => format!("root element {root}"),
-            Self::MissingField { field }
-            | Self::WrongType { field }
-            | Self::InvalidValue { field } => {
+            Self::MissingField { field } | Self::WrongType { field } | Self::InvalidValue { field } => {
                 format!("field {field}")
             }
             Self::UnknownLayout { expected } => format!("expected {expected}"),
@@ -188,28 +186,19 @@ impl RejectReason {
 
     /// Malformed XML; `what` is a phrase of ours.
     pub fn malformed_xml(what: &'static str) -> Self {
-        Self::MalformedXml {
-            what: what.to_string(),
-        }
+        Self::MalformedXml { what: what.to_string() }
     }
 
     /// A limit exceeded; `limit` is a field of [`crate::Limits`].
     pub fn over_limit(limit: &'static str, value: u64) -> Self {
-        Self::OverLimit {
-            limit: limit.to_string(),
-            value,
-        }
+        Self::OverLimit { limit: limit.to_string(), value }
     }
 }
 
 impl fmt::Display for RejectReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let detail = self.detail();
-        if detail.is_empty() {
-            formatter.write_str(self.code())
-        } else {
-            write!(formatter, "{}: {detail}", self.code())
-        }
+        if detail.is_empty() { formatter.write_str(self.code()) } else { write!(formatter, "{}: {detail}", self.code()) }
     }
 }
 
@@ -258,28 +247,15 @@ mod tests {
         assert_eq!(reason.to_string(), shown);
         assert_eq!(serde_json::to_string(reason).unwrap(), json);
         assert_eq!(serde_json::from_str::<RejectReason>(json).unwrap(), *reason);
-        assert!(
-            json.contains(&format!("\"code\":\"{}\"", reason.code())),
-            "{json}"
-        );
+        assert!(json.contains(&format!("\"code\":\"{}\"", reason.code())), "{json}");
     }
 
     #[test]
     fn codes_are_the_same_in_words_and_in_json() {
+        check(&RejectReason::EmptyRecord, "empty-record", r#"{"code":"empty-record"}"#);
+        check(&RejectReason::InvalidUtf8, "invalid-utf8", r#"{"code":"invalid-utf8"}"#);
         check(
-            &RejectReason::EmptyRecord,
-            "empty-record",
-            r#"{"code":"empty-record"}"#,
-        );
-        check(
-            &RejectReason::InvalidUtf8,
-            "invalid-utf8",
-            r#"{"code":"invalid-utf8"}"#,
-        );
-        check(
-            &RejectReason::NotPubmed {
-                root: "html".to_string(),
-            },
+            &RejectReason::NotPubmed { root: "html".to_string() },
             "not-pubmed: root element html",
             r#"{"code":"not-pubmed","root":"html"}"#,
         );

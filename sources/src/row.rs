@@ -33,9 +33,7 @@ pub(crate) struct Columns {
 impl Columns {
     /// The recipe's names, and `id`, `text`, `title` where it names none.
     pub(crate) fn of(fields: &Fields) -> Self {
-        let or = |name: &Option<String>, default: &str| {
-            name.clone().unwrap_or_else(|| default.to_owned())
-        };
+        let or = |name: &Option<String>, default: &str| name.clone().unwrap_or_else(|| default.to_owned());
         Self {
             id: or(&fields.id, "id"),
             id_required: fields.id.is_some(),
@@ -50,9 +48,7 @@ impl Columns {
     /// Whether a column has a meaning of its own and so is no meta data.
     pub(crate) fn is_mapped(&self, name: &str) -> bool {
         let optional = [&self.year, &self.licence, &self.version];
-        [&self.id, &self.text, &self.title]
-            .into_iter()
-            .any(|own| own == name)
+        [&self.id, &self.text, &self.title].into_iter().any(|own| own == name)
             || optional.into_iter().any(|own| own.as_deref() == Some(name))
     }
 }
@@ -94,13 +90,7 @@ pub(crate) struct Row {
 
 impl Row {
     /// The document, or the reject, that begins at `byte_offset` and is `bytes` long.
-    pub(crate) fn into_item(
-        self,
-        context: &SourceContext,
-        columns: &Columns,
-        byte_offset: u64,
-        bytes: u64,
-    ) -> Item {
+    pub(crate) fn into_item(self, context: &SourceContext, columns: &Columns, byte_offset: u64, bytes: u64) -> Item {
         match self.into_document(context, columns, byte_offset) {
             Ok(document) => Item::Document(document),
             Err(reason) => Item::Reject(context.reject(byte_offset, bytes, reason)),
@@ -129,16 +119,9 @@ impl Row {
         });
         let mut document = context.document(native_id, text, byte_offset);
         document.version = version;
-        document.title = self
-            .title
-            .into_scalar()
-            .filter(|title| !title.trim().is_empty());
+        document.title = self.title.into_scalar().filter(|title| !title.trim().is_empty());
         document.year = year;
-        if let Some(licence) = self
-            .licence
-            .into_scalar()
-            .filter(|licence| !licence.trim().is_empty())
-        {
+        if let Some(licence) = self.licence.into_scalar().filter(|licence| !licence.trim().is_empty()) {
             document.licence = Some(licence);
         }
         document.meta = meta.0;
@@ -149,12 +132,8 @@ impl Row {
 /// Text that is trained on: there, UTF-8, and not only white space.
 pub(crate) fn required_text(cell: Cell, column: &str) -> Result<String, RejectReason> {
     match cell {
-        Cell::Absent => Err(RejectReason::MissingField {
-            field: column.to_owned(),
-        }),
-        Cell::Unusable => Err(RejectReason::WrongType {
-            field: column.to_owned(),
-        }),
+        Cell::Absent => Err(RejectReason::MissingField { field: column.to_owned() }),
+        Cell::Unusable => Err(RejectReason::WrongType { field: column.to_owned() }),
         Cell::NotUtf8 => Err(RejectReason::InvalidUtf8),
         Cell::Scalar(text) if text.trim().is_empty() => Err(RejectReason::EmptyRecord),
         Cell::Scalar(text) => Ok(text),
@@ -166,9 +145,7 @@ fn native_id(cell: Cell, columns: &Columns) -> Result<Option<String>, RejectReas
     match cell {
         Cell::Unusable | Cell::NotUtf8 => Err(RejectReason::WrongType { field: field() }),
         Cell::Absent if columns.id_required => Err(RejectReason::MissingField { field: field() }),
-        Cell::Scalar(id) if id.is_empty() && columns.id_required => {
-            Err(RejectReason::MissingField { field: field() })
-        }
+        Cell::Scalar(id) if id.is_empty() && columns.id_required => Err(RejectReason::MissingField { field: field() }),
         Cell::Absent => Ok(None),
         Cell::Scalar(id) if id.is_empty() => Ok(None),
         Cell::Scalar(id) if is_usable_id(&id) => Ok(Some(id)),
@@ -185,32 +162,20 @@ fn version(cell: Cell, column: Option<&str>) -> Result<u32, RejectReason> {
     match (cell, column) {
         (Cell::Absent, _) | (_, None) => Ok(1),
         (Cell::Scalar(version), Some(column)) => {
-            version
-                .trim()
-                .parse()
-                .map_err(|_| RejectReason::InvalidValue {
-                    field: column.to_owned(),
-                })
+            version.trim().parse().map_err(|_| RejectReason::InvalidValue { field: column.to_owned() })
         }
-        (Cell::Unusable | Cell::NotUtf8, Some(column)) => Err(RejectReason::WrongType {
-            field: column.to_owned(),
-        }),
+        (Cell::Unusable | Cell::NotUtf8, Some(column)) => Err(RejectReason::WrongType { field: column.to_owned() }),
     }
 }
 
 /// The year at the start of a number or date: four digits, 1000 to 2999, with no digit after them.
 pub(crate) fn parse_year(written: &str) -> Option<u16> {
     let written = written.trim();
-    let digits = written
-        .get(..4)
-        .filter(|head| head.bytes().all(|b| b.is_ascii_digit()))?;
+    let digits = written.get(..4).filter(|head| head.bytes().all(|b| b.is_ascii_digit()))?;
     if written[4..].starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    digits
-        .parse()
-        .ok()
-        .filter(|year| (1000..3000).contains(year))
+    digits.parse().ok().filter(|year| (1000..3000).contains(year))
 }
 
 /// Meta data under their limits, by lower-case name; the first of two values of one name stays.
@@ -220,13 +185,9 @@ pub(crate) struct Meta(BTreeMap<String, String>);
 impl Meta {
     /// Adds a value, unless it is empty, too long, or one too many.
     pub(crate) fn insert(&mut self, name: &str, value: &str) {
-        let fits = !value.is_empty()
-            && value.len() <= MAX_META_VALUE_BYTES
-            && name.len() <= MAX_META_NAME_BYTES;
+        let fits = !value.is_empty() && value.len() <= MAX_META_VALUE_BYTES && name.len() <= MAX_META_NAME_BYTES;
         if fits && self.0.len() < MAX_META_ENTRIES {
-            self.0
-                .entry(name.to_lowercase())
-                .or_insert_with(|| value.to_owned());
+            self.0.entry(name.to_lowercase()).or_insert_with(|| value.to_owned());
         }
     }
 }
@@ -261,10 +222,7 @@ mod tests {
         meta.insert("empty", "");
         meta.insert("long", &"x".repeat(MAX_META_VALUE_BYTES + 1));
         meta.insert(&"n".repeat(MAX_META_NAME_BYTES + 1), "v");
-        assert_eq!(
-            meta.0,
-            BTreeMap::from([("name".to_owned(), "first".to_owned())])
-        );
+        assert_eq!(meta.0, BTreeMap::from([("name".to_owned(), "first".to_owned())]));
         for i in 0..1_000 {
             meta.insert(&i.to_string(), "v");
         }
@@ -274,10 +232,6 @@ mod tests {
     #[test]
     fn ids_are_bounded_and_plain() {
         assert!(is_usable_id("PMC-1/é:2") && is_usable_id(&"x".repeat(MAX_ID_BYTES)));
-        assert!(
-            !is_usable_id("")
-                && !is_usable_id("a\nb")
-                && !is_usable_id(&"x".repeat(MAX_ID_BYTES + 1))
-        );
+        assert!(!is_usable_id("") && !is_usable_id("a\nb") && !is_usable_id(&"x".repeat(MAX_ID_BYTES + 1)));
     }
 }

@@ -26,11 +26,7 @@ impl TextReader {
     /// None today; the signature is that of every reader.
     pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
         let stream = Some(ByteStream::new(input, limits));
-        Ok(Self {
-            context,
-            limit: limits.record_bytes,
-            stream,
-        })
+        Ok(Self { context, limit: limits.record_bytes, stream })
     }
 
     fn item(&self, read: Result<Vec<u8>, RejectReason>) -> Item {
@@ -56,9 +52,7 @@ impl TextReader {
             return Err(RejectReason::EmptyRecord);
         }
         if !is_usable_id(&self.context.object) {
-            return Err(RejectReason::InvalidValue {
-                field: "object".to_owned(),
-            });
+            return Err(RejectReason::InvalidValue { field: "object".to_owned() });
         }
         Ok(text)
     }

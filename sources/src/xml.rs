@@ -85,10 +85,7 @@ impl<'a> Tree<'a> {
 
     /// The record's element.
     pub(crate) fn root(&self) -> Element<'_> {
-        Element {
-            tree: self,
-            index: 0,
-        }
+        Element { tree: self, index: 0 }
     }
 }
 
@@ -115,12 +112,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn open(
-        &mut self,
-        begin: usize,
-        tag: &BytesStart<'_>,
-        empty: bool,
-    ) -> Result<(), RejectReason> {
+    fn open(&mut self, begin: usize, tag: &BytesStart<'_>, empty: bool) -> Result<(), RejectReason> {
         if self.open.len() >= self.depth_limit {
             return Err(RejectReason::over_limit("depth", self.depth_limit as u64));
         }
@@ -150,11 +142,7 @@ impl<'a> Builder<'a> {
     fn text(&mut self, text: Cow<'a, str>) -> Result<(), RejectReason> {
         if self.open.is_empty() {
             let blank = text.trim_ascii().is_empty();
-            return if blank {
-                Ok(())
-            } else {
-                Err(RejectReason::malformed_xml("text outside the root"))
-            };
+            return if blank { Ok(()) } else { Err(RejectReason::malformed_xml("text outside the root")) };
         }
         self.add(Content::Text(text)).map(drop)
     }
@@ -176,11 +164,7 @@ impl<'a> Builder<'a> {
             None if index > 0 => return Err(RejectReason::malformed_xml("a second root")),
             None => {}
         }
-        self.slots.push(Slot {
-            content,
-            first_child: NONE,
-            next_sibling: NONE,
-        });
+        self.slots.push(Slot { content, first_child: NONE, next_sibling: NONE });
         Ok(index)
     }
 
@@ -204,25 +188,19 @@ impl<'t> Element<'t> {
 
     /// Value of the attribute with this local name, entities resolved; `None` when absent or unreadable.
     pub(crate) fn attribute(self, local_name: &str) -> Option<String> {
-        let Content::Element { attributes, .. } = &self.tree.slots[self.index as usize].content
-        else {
+        let Content::Element { attributes, .. } = &self.tree.slots[self.index as usize].content else {
             return None;
         };
         let found = Attributes::new(attributes, 0)
             .with_checks(false)
             .filter_map(Result::ok)
             .find(|attribute| attribute.key.local_name().as_ref() == local_name)?;
-        unescape_with(&found.value, named_entity)
-            .ok()
-            .map(Cow::into_owned)
+        unescape_with(&found.value, named_entity).ok().map(Cow::into_owned)
     }
 
     /// Elements and text in order.
     pub(crate) fn children(self) -> Children<'t> {
-        Children {
-            tree: self.tree,
-            next: self.tree.slots[self.index as usize].first_child,
-        }
+        Children { tree: self.tree, next: self.tree.slots[self.index as usize].first_child }
     }
 
     /// Child elements in order.
@@ -235,8 +213,7 @@ impl<'t> Element<'t> {
 
     /// Child elements with this name.
     pub(crate) fn named(self, name: &'static str) -> impl Iterator<Item = Element<'t>> {
-        self.elements()
-            .filter(move |element| element.name() == name)
+        self.elements().filter(move |element| element.name() == name)
     }
 
     /// The first child element with this name.
@@ -246,9 +223,7 @@ impl<'t> Element<'t> {
 
     /// The first element down this path of names.
     pub(crate) fn path(self, names: &[&'static str]) -> Option<Element<'t>> {
-        names
-            .iter()
-            .try_fold(self, |element, name| element.child(name))
+        names.iter().try_fold(self, |element, name| element.child(name))
     }
 
     /// Every element below this one, in order.
@@ -297,10 +272,7 @@ impl<'t> Iterator for Children<'t> {
         let slot = self.tree.slots.get(index as usize)?;
         self.next = slot.next_sibling;
         Some(match &slot.content {
-            Content::Element { .. } => Node::Element(Element {
-                tree: self.tree,
-                index,
-            }),
+            Content::Element { .. } => Node::Element(Element { tree: self.tree, index }),
             Content::Text(text) => Node::Text(text),
         })
     }
@@ -312,10 +284,7 @@ fn is_illegal(byte: u8) -> bool {
 }
 
 fn check_attributes(attributes: &str, limit: usize) -> Result<(), RejectReason> {
-    for (count, attribute) in Attributes::new(attributes, 0)
-        .with_checks(false)
-        .enumerate()
-    {
+    for (count, attribute) in Attributes::new(attributes, 0).with_checks(false).enumerate() {
         if count >= limit {
             return Err(RejectReason::over_limit("attributes", limit as u64));
         }
@@ -326,30 +295,22 @@ fn check_attributes(attributes: &str, limit: usize) -> Result<(), RejectReason> 
 
 /// The character or characters that a reference stands for.
 fn resolve(reference: &BytesRef<'_>) -> Result<String, RejectReason> {
-    let undefined = || RejectReason::UndefinedEntity {
-        entity: safe_name(reference.as_bytes()),
-    };
+    let undefined = || RejectReason::UndefinedEntity { entity: safe_name(reference.as_bytes()) };
     if reference.is_char_ref() {
         let character = reference.resolve_char_ref().ok().flatten();
         let legal = character.filter(|&one| !u8::try_from(one).is_ok_and(is_illegal));
         return legal.map(String::from).ok_or_else(undefined);
     }
-    named_entity(reference)
-        .map(str::to_string)
-        .ok_or_else(undefined)
+    named_entity(reference).map(str::to_string).ok_or_else(undefined)
 }
 
 /// Our words for quick-xml's errors, whose own messages hold names from the data.
 fn reason_of(error: &Error) -> RejectReason {
     RejectReason::malformed_xml(match error {
         Error::Syntax(_) => "markup that is never closed",
-        Error::IllFormed(IllFormedError::UnclosedReference) => {
-            "an ampersand that begins no reference"
-        }
+        Error::IllFormed(IllFormedError::UnclosedReference) => "an ampersand that begins no reference",
         Error::IllFormed(
-            IllFormedError::MismatchedEndTag { .. }
-            | IllFormedError::UnmatchedEndTag(_)
-            | IllFormedError::MissingEndTag(_),
+            IllFormedError::MismatchedEndTag { .. } | IllFormedError::UnmatchedEndTag(_) | IllFormedError::MissingEndTag(_),
         ) => "an end tag that does not match",
         Error::InvalidAttr(_) => "an attribute",
         _ => "not well-formed",
@@ -361,32 +322,18 @@ mod tests {
     use super::*;
 
     fn parse(xml: &str) -> Result<String, String> {
-        let limits = Limits {
-            depth: 4,
-            elements: 9,
-            attributes: 2,
-            ..Limits::default()
-        };
-        Tree::parse(xml, &limits)
-            .map(|tree| tree.root().raw_text())
-            .map_err(|reason| reason.to_string())
+        let limits = Limits { depth: 4, elements: 9, attributes: 2, ..Limits::default() };
+        Tree::parse(xml, &limits).map(|tree| tree.root().raw_text()).map_err(|reason| reason.to_string())
     }
 
     fn check(xml: &str, expected: Result<&str, &str>) {
-        assert_eq!(
-            parse(xml),
-            expected.map(str::to_string).map_err(str::to_string),
-            "{xml}"
-        );
+        assert_eq!(parse(xml), expected.map(str::to_string).map_err(str::to_string), "{xml}");
     }
 
     #[test]
     fn text_and_references() {
         check("<a>x<b>y</b><!-- c --><?p?>z</a>", Ok("xyz"));
-        check(
-            "<a>&lt;&amp;&#65;&#x1F600;&alpha;&nbsp;</a>",
-            Ok("<&A😀α\u{a0}"),
-        );
+        check("<a>&lt;&amp;&#65;&#x1F600;&alpha;&nbsp;</a>", Ok("<&A😀α\u{a0}"));
         check("<a><![CDATA[<&x;>]]></a>", Ok("<&x;>"));
     }
 
@@ -396,18 +343,12 @@ mod tests {
         check("<a>&#0;</a>", Err("undefined-entity: ?0"));
         check("<a>&#xD800;</a>", Err("undefined-entity: ?xD800"));
         check("<a>&#1;</a>", Err("undefined-entity: ?1"));
-        check(
-            "<a>b & c</a>",
-            Err("malformed-xml: an ampersand that begins no reference"),
-        );
+        check("<a>b & c</a>", Err("malformed-xml: an ampersand that begins no reference"));
     }
 
     #[test]
     fn not_well_formed() {
-        check(
-            "<a><b></a>",
-            Err("malformed-xml: an end tag that does not match"),
-        );
+        check("<a><b></a>", Err("malformed-xml: an end tag that does not match"));
         check("<a>", Err("truncated-record"));
         check("<a><b/>", Err("truncated-record"));
         check("", Err("truncated-record"));
@@ -415,24 +356,15 @@ mod tests {
         check("<a/><a/>", Err("malformed-xml: a second root"));
         check("<a>\u{b}</a>", Err("malformed-xml: a control character"));
         check("<a b></a>", Err("malformed-xml: an attribute"));
-        check(
-            "<a><1/></a>",
-            Err("malformed-xml: a name that is not allowed"),
-        );
+        check("<a><1/></a>", Err("malformed-xml: a name that is not allowed"));
     }
 
     #[test]
     fn limits() {
         check("<a><a><a><a/></a></a></a>", Ok(""));
-        check(
-            "<a><a><a><a><a/></a></a></a></a>",
-            Err("over-limit: depth = 4"),
-        );
+        check("<a><a><a><a><a/></a></a></a></a>", Err("over-limit: depth = 4"));
         check(&format!("<a>{}</a>", "<b/>".repeat(8)), Ok(""));
-        check(
-            &format!("<a>{}</a>", "<b/>".repeat(9)),
-            Err("over-limit: elements = 9"),
-        );
+        check(&format!("<a>{}</a>", "<b/>".repeat(9)), Err("over-limit: elements = 9"));
         check("<a b='1' c='2' d='3'/>", Err("over-limit: attributes = 2"));
     }
 
@@ -447,15 +379,8 @@ mod tests {
         assert_eq!(root.attribute("m"), None);
         let texts: Vec<_> = root.named("b").map(Element::raw_text).collect();
         assert_eq!(texts, ["1", "3"]);
-        assert_eq!(
-            root.path(&["c", "b"]).map(Element::raw_text).as_deref(),
-            Some("2")
-        );
-        let names: Vec<_> = root
-            .descendants()
-            .into_iter()
-            .map(|one| one.name().to_string() + &one.raw_text())
-            .collect();
+        assert_eq!(root.path(&["c", "b"]).map(Element::raw_text).as_deref(), Some("2"));
+        let names: Vec<_> = root.descendants().into_iter().map(|one| one.name().to_string() + &one.raw_text()).collect();
         assert_eq!(names, ["b1", "c2", "b2", "b3"]);
     }
 }

@@ -74,8 +74,7 @@ pub enum CommitOutcome {
 
 /// BLAKE3 of the compact JSON of `content`.
 pub(crate) fn digest_of<T: Serialize>(content: &T) -> String {
-    let json = serde_json::to_vec(content)
-        .expect("strings, integers and JSON values with string keys always serialize");
+    let json = serde_json::to_vec(content).expect("strings, integers and JSON values with string keys always serialize");
     blake3::hash(&json).to_hex().to_string()
 }
 
@@ -86,9 +85,7 @@ pub(crate) fn sorted(value: &Value) -> Value {
         Value::Object(members) => {
             let mut names: Vec<&String> = members.keys().collect();
             names.sort();
-            let pairs = names
-                .into_iter()
-                .map(|name| (name.clone(), sorted(&members[name])));
+            let pairs = names.into_iter().map(|name| (name.clone(), sorted(&members[name])));
             Value::Object(pairs.collect::<Map<String, Value>>())
         }
         other => other.clone(),
@@ -106,17 +103,8 @@ mod tests {
             plan: "p".into(),
             stage: "ingest".into(),
             task: 7,
-            objects: vec![ObjectEntry {
-                key: "a/b".into(),
-                bytes: 3,
-                blake3: "0".repeat(64),
-                records: 1,
-            }],
-            counts: Counts {
-                read: Tally::one(3),
-                written: Tally::one(3),
-                ..Counts::default()
-            },
+            objects: vec![ObjectEntry { key: "a/b".into(), bytes: 3, blake3: "0".repeat(64), records: 1 }],
+            counts: Counts { read: Tally::one(3), written: Tally::one(3), ..Counts::default() },
             facts: json!({"tokens": 5}),
             attempt: "1-0-1".into(),
         }
@@ -149,19 +137,12 @@ mod tests {
             r#""counts":{"read":{"documents":1,"bytes":3},"written":{"documents":1,"bytes":3},"#,
             r#""dropped":{"documents":0,"bytes":0},"rejected":{"documents":0,"bytes":0}},"facts":{"tokens":5}}"#
         );
-        assert_eq!(
-            commit().digest(),
-            blake3::hash(json.as_bytes()).to_hex().to_string()
-        );
+        assert_eq!(commit().digest(), blake3::hash(json.as_bytes()).to_hex().to_string());
     }
 
     #[test]
     fn facts_are_sorted_at_every_depth() {
-        let value: Value =
-            serde_json::from_str(r#"{"b":[{"z":1,"a":2}],"a":{"y":0.1,"x":null}}"#).unwrap();
-        assert_eq!(
-            sorted(&value).to_string(),
-            r#"{"a":{"x":null,"y":0.1},"b":[{"a":2,"z":1}]}"#
-        );
+        let value: Value = serde_json::from_str(r#"{"b":[{"z":1,"a":2}],"a":{"y":0.1,"x":null}}"#).unwrap();
+        assert_eq!(sorted(&value).to_string(), r#"{"a":{"x":null,"y":0.1},"b":[{"a":2,"z":1}]}"#);
     }
 }

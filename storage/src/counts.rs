@@ -18,10 +18,7 @@ pub struct Tally {
 impl Tally {
     /// One document of `bytes` bytes.
     pub fn one(bytes: u64) -> Self {
-        Self {
-            documents: 1,
-            bytes,
-        }
+        Self { documents: 1, bytes }
     }
 }
 
@@ -30,10 +27,7 @@ impl Add for Tally {
 
     fn add(self, other: Self) -> Self {
         // Saturated sums do not balance any more, where wrapped ones might.
-        Self {
-            documents: self.documents.saturating_add(other.documents),
-            bytes: self.bytes.saturating_add(other.bytes),
-        }
+        Self { documents: self.documents.saturating_add(other.documents), bytes: self.bytes.saturating_add(other.bytes) }
     }
 }
 
@@ -70,20 +64,12 @@ impl Counts {
     /// [`Imbalance`] with both sides of the first sum that does not hold.
     pub fn check(&self) -> Result<(), Imbalance> {
         let sums = |pick: fn(&Tally) -> u64| {
-            let out =
-                [&self.written, &self.dropped, &self.rejected].map(|tally| u128::from(pick(tally)));
+            let out = [&self.written, &self.dropped, &self.rejected].map(|tally| u128::from(pick(tally)));
             (u128::from(pick(&self.read)), out.iter().sum::<u128>())
         };
-        for (unit, (read, accounted)) in [
-            ("documents", sums(|tally| tally.documents)),
-            ("bytes", sums(|tally| tally.bytes)),
-        ] {
+        for (unit, (read, accounted)) in [("documents", sums(|tally| tally.documents)), ("bytes", sums(|tally| tally.bytes))] {
             if read != accounted {
-                return Err(Imbalance {
-                    unit,
-                    read,
-                    accounted,
-                });
+                return Err(Imbalance { unit, read, accounted });
             }
         }
         Ok(())
@@ -117,9 +103,7 @@ impl Sum for Counts {
 
 /// Documents or bytes that are unaccounted for, or counted twice: a bug in the stage that counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "counts: written + dropped + rejected = {accounted} {unit}, {read} read; report this as a bug"
-)]
+#[error("counts: written + dropped + rejected = {accounted} {unit}, {read} read; report this as a bug")]
 pub struct Imbalance {
     /// "documents" or "bytes".
     pub unit: &'static str,
@@ -134,27 +118,15 @@ mod tests {
     use super::*;
 
     fn counts(documents: [u64; 4], bytes: [u64; 4]) -> Counts {
-        let tally = |index: usize| Tally {
-            documents: documents[index],
-            bytes: bytes[index],
-        };
-        Counts {
-            read: tally(0),
-            written: tally(1),
-            dropped: tally(2),
-            rejected: tally(3),
-        }
+        let tally = |index: usize| Tally { documents: documents[index], bytes: bytes[index] };
+        Counts { read: tally(0), written: tally(1), dropped: tally(2), rejected: tally(3) }
     }
 
     #[test]
     fn what_is_read_is_accounted_for() {
         let check = |documents, bytes, expected: Option<&str>| {
             let found = counts(documents, bytes).check().err();
-            assert_eq!(
-                found.map(|imbalance| imbalance.unit),
-                expected,
-                "{documents:?} {bytes:?}"
-            );
+            assert_eq!(found.map(|imbalance| imbalance.unit), expected, "{documents:?} {bytes:?}");
         };
         check([0; 4], [0; 4], None);
         check([10, 7, 2, 1], [100, 50, 30, 20], None);
@@ -167,12 +139,7 @@ mod tests {
 
     #[test]
     fn sums_of_balanced_counts_balance() {
-        let sum: Counts = [
-            counts([3, 1, 1, 1], [6, 1, 2, 3]),
-            counts([5, 5, 0, 0], [9, 9, 0, 0]),
-        ]
-        .into_iter()
-        .sum();
+        let sum: Counts = [counts([3, 1, 1, 1], [6, 1, 2, 3]), counts([5, 5, 0, 0], [9, 9, 0, 0])].into_iter().sum();
         assert_eq!(sum, counts([8, 6, 1, 1], [15, 10, 2, 3]));
         assert_eq!(sum.check(), Ok(()));
     }

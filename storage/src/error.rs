@@ -30,9 +30,7 @@ pub enum StoreError {
         found: ETag,
     },
     /// Other bytes stand under a name that was to be published; published objects are never modified.
-    #[error(
-        "{object}: exists with other bytes; run \"mellama verify\", and delete it if it is the damaged one"
-    )]
+    #[error("{object}: exists with other bytes; run \"mellama verify\", and delete it if it is the damaged one")]
     Exists {
         /// Store and key.
         object: String,
@@ -46,17 +44,13 @@ pub enum StoreError {
         problem: String,
     },
     /// A symbolic link, or a folder on the way, leads out of the store's root.
-    #[error(
-        "{object}: a symbolic link leads out of the store's folder; copy the data in, or open the folder it points to"
-    )]
+    #[error("{object}: a symbolic link leads out of the store's folder; copy the data in, or open the folder it points to")]
     OutsideRoot {
         /// Store and key.
         object: String,
     },
     /// The body is longer than one put may be.
-    #[error(
-        "{object}: {size_bytes} bytes in one put, at most {limit_bytes} expected; write it as an upload"
-    )]
+    #[error("{object}: {size_bytes} bytes in one put, at most {limit_bytes} expected; write it as an upload")]
     TooLarge {
         /// Store and key.
         object: String,
@@ -85,9 +79,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The disk, the quota or the file-size limit is exhausted.
-    #[error(
-        "{object}: {operation} found no space left; free some, or move the store to a larger disk"
-    )]
+    #[error("{object}: {operation} found no space left; free some, or move the store to a larger disk")]
     NoSpace {
         /// Store and key.
         object: String,
@@ -109,9 +101,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// A body ended early or late: fewer or more bytes than were asked for or promised.
-    #[error(
-        "{object}: got {got} bytes, expected {expected}; the object was cut, run \"mellama verify\""
-    )]
+    #[error("{object}: got {got} bytes, expected {expected}; the object was cut, run \"mellama verify\"")]
     Truncated {
         /// Store and key.
         object: String,
@@ -121,9 +111,7 @@ pub enum StoreError {
         got: u64,
     },
     /// Any other failure of the machine; it had no effect on what is published.
-    #[error(
-        "{object}: {operation} failed; check the disk or the network, then run the same command again"
-    )]
+    #[error("{object}: {operation} failed; check the disk or the network, then run the same command again")]
     Io {
         /// Store and key.
         object: String,
@@ -147,23 +135,11 @@ impl StoreError {
         };
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { object },
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Denied {
-                object,
-                operation,
-                source,
-            },
-            io::ErrorKind::StorageFull
-            | io::ErrorKind::QuotaExceeded
-            | io::ErrorKind::FileTooLarge => Self::NoSpace {
-                object,
-                operation,
-                source,
-            },
-            _ => Self::Io {
-                object,
-                operation,
-                source,
-            },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Denied { object, operation, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::NoSpace { object, operation, source }
+            }
+            _ => Self::Io { object, operation, source },
         }
     }
 
@@ -179,18 +155,11 @@ impl StoreError {
 
     pub(crate) fn invalid(key: &str, problem: impl Into<String>) -> Self {
         const SHOWN: usize = 128;
-        let mut shown: String = key
-            .chars()
-            .take(SHOWN)
-            .flat_map(char::escape_debug)
-            .collect();
+        let mut shown: String = key.chars().take(SHOWN).flat_map(char::escape_debug).collect();
         if key.chars().nth(SHOWN).is_some() {
             shown.push('…');
         }
-        Self::InvalidKey {
-            key: format!("\"{shown}\""),
-            problem: problem.into(),
-        }
+        Self::InvalidKey { key: format!("\"{shown}\""), problem: problem.into() }
     }
 }
 
@@ -200,11 +169,7 @@ pub(crate) fn object_name(uri: &str, key: &Key) -> String {
         .as_str()
         .chars()
         .flat_map(|c| -> Box<dyn Iterator<Item = char>> {
-            if c.is_control() {
-                Box::new(c.escape_default())
-            } else {
-                Box::new(std::iter::once(c))
-            }
+            if c.is_control() { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) }
         })
         .collect();
     format!("{}/{shown}", uri.trim_end_matches('/'))
@@ -215,16 +180,12 @@ impl From<StoreError> for io::Error {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
             StoreError::NotFound { .. } => io::ErrorKind::NotFound,
-            StoreError::Denied { .. } | StoreError::OutsideRoot { .. } => {
-                io::ErrorKind::PermissionDenied
-            }
+            StoreError::Denied { .. } | StoreError::OutsideRoot { .. } => io::ErrorKind::PermissionDenied,
             StoreError::NoSpace { .. } => io::ErrorKind::StorageFull,
             StoreError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
             StoreError::Changed { .. } => io::ErrorKind::InvalidData,
             StoreError::Exists { .. } => io::ErrorKind::AlreadyExists,
-            StoreError::InvalidKey { .. } | StoreError::TooLarge { .. } => {
-                io::ErrorKind::InvalidInput
-            }
+            StoreError::InvalidKey { .. } | StoreError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             StoreError::Unsupported { .. } => io::ErrorKind::Unsupported,
             StoreError::Unknown { .. } | StoreError::Io { .. } => io::ErrorKind::Other,
         };
@@ -238,11 +199,7 @@ mod tests {
 
     fn variant(kind: io::ErrorKind) -> String {
         let error = StoreError::from_io("s/k".into(), "writing", io::Error::from(kind));
-        format!("{error:?}")
-            .split([' ', '{'])
-            .next()
-            .unwrap()
-            .to_owned()
+        format!("{error:?}").split([' ', '{']).next().unwrap().to_owned()
     }
 
     #[test]
@@ -260,16 +217,9 @@ mod tests {
 
     #[test]
     fn a_store_error_survives_the_trip_through_an_io_error() {
-        let inner = StoreError::Truncated {
-            object: "s/k".into(),
-            expected: 9,
-            got: 4,
-        };
+        let inner = StoreError::Truncated { object: "s/k".into(), expected: 9, got: 4 };
         let outer = StoreError::from_io("other".into(), "reading", io::Error::from(inner));
-        assert_eq!(
-            outer.to_string(),
-            "s/k: got 4 bytes, expected 9; the object was cut, run \"mellama verify\""
-        );
+        assert_eq!(outer.to_string(), "s/k: got 4 bytes, expected 9; the object was cut, run \"mellama verify\"");
     }
 
     #[test]

@@ -37,17 +37,8 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in the order of the enum.
-    pub const ALL: [Self; 9] = [
-        Self::Head,
-        Self::Read,
-        Self::Open,
-        Self::PutNew,
-        Self::Upload,
-        Self::Write,
-        Self::Finish,
-        Self::List,
-        Self::Delete,
-    ];
+    pub const ALL: [Self; 9] =
+        [Self::Head, Self::Read, Self::Open, Self::PutNew, Self::Upload, Self::Write, Self::Finish, Self::List, Self::Delete];
 
     /// Whether a failed call leaves open what is published.
     fn publishes(self) -> bool {
@@ -89,31 +80,18 @@ pub struct Fault {
 impl Fault {
     /// Strikes call number `call` alone.
     pub fn once(call: u64, effect: Effect) -> Self {
-        Self {
-            operation: None,
-            call,
-            onwards: false,
-            effect,
-        }
+        Self { operation: None, call, onwards: false, effect }
     }
 
     /// Strikes call number `call` and every later one.
     pub fn from(call: u64, effect: Effect) -> Self {
-        Self {
-            operation: None,
-            call,
-            onwards: true,
-            effect,
-        }
+        Self { operation: None, call, onwards: true, effect }
     }
 
     /// Counts the calls of one operation only.
     #[must_use]
     pub fn on(self, operation: Operation) -> Self {
-        Self {
-            operation: Some(operation),
-            ..self
-        }
+        Self { operation: Some(operation), ..self }
     }
 }
 
@@ -162,10 +140,7 @@ struct State {
 impl Control {
     /// Counts one call and says what is to happen to it.
     fn strike(&self, operation: Operation) -> Option<Effect> {
-        let mut state = self
-            .state
-            .lock()
-            .expect("no code panics while it holds the counters");
+        let mut state = self.state.lock().expect("no code panics while it holds the counters");
         state.calls[operation as usize] += 1;
         let all: u64 = state.calls.iter().sum();
         let own = state.calls[operation as usize];
@@ -189,14 +164,8 @@ impl Control {
 impl FaultStore {
     /// Wraps `inner`. Without faults it only counts.
     pub fn new(inner: Arc<dyn Store>, schedule: impl Into<Schedule>) -> Self {
-        let control = Control {
-            schedule: schedule.into(),
-            state: Mutex::default(),
-        };
-        Self {
-            inner,
-            control: Arc::new(control),
-        }
+        let control = Control { schedule: schedule.into(), state: Mutex::default() };
+        Self { inner, control: Arc::new(control) }
     }
 
     /// Calls so far, writes to uploads included.
@@ -215,13 +184,7 @@ impl FaultStore {
     }
 
     fn state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
-        read(
-            &self
-                .control
-                .state
-                .lock()
-                .expect("no code panics while it holds the counters"),
-        )
+        read(&self.control.state.lock().expect("no code panics while it holds the counters"))
     }
 
     /// Makes one call under the schedule. `damage` is what a torn or a flipped answer becomes.
@@ -232,12 +195,7 @@ impl FaultStore {
         call: impl FnOnce() -> Result<T, StoreError>,
         damage: impl FnOnce(Effect, T) -> T,
     ) -> Result<T, StoreError> {
-        let object = || {
-            key.map_or_else(
-                || self.inner.uri().to_owned(),
-                |key| object_name(self.inner.uri(), key),
-            )
-        };
+        let object = || key.map_or_else(|| self.inner.uri().to_owned(), |key| object_name(self.inner.uri(), key));
         let Some(effect) = self.control.strike(operation) else {
             return call();
         };
@@ -260,17 +218,9 @@ impl FaultStore {
 fn injected(operation: Operation, object: String) -> StoreError {
     let source = io::Error::other("injected fault");
     if operation.publishes() {
-        StoreError::Unknown {
-            object,
-            operation: "an injected fault in a write",
-            source,
-        }
+        StoreError::Unknown { object, operation: "an injected fault in a write", source }
     } else {
-        StoreError::Io {
-            object,
-            operation: "an injected fault",
-            source,
-        }
+        StoreError::Io { object, operation: "an injected fault", source }
     }
 }
 
@@ -288,12 +238,7 @@ impl Store for FaultStore {
         self.call(Operation::Head, Some(key), || self.inner.head(key), intact)
     }
 
-    fn read(
-        &self,
-        key: &Key,
-        range: Option<Range<u64>>,
-        pinned: Option<&ETag>,
-    ) -> Result<Vec<u8>, StoreError> {
+    fn read(&self, key: &Key, range: Option<Range<u64>>, pinned: Option<&ETag>) -> Result<Vec<u8>, StoreError> {
         let damage = |effect, mut bytes: Vec<u8>| {
             let middle = bytes.len() / 2;
             if effect == Effect::Torn {
@@ -303,12 +248,7 @@ impl Store for FaultStore {
             }
             bytes
         };
-        self.call(
-            Operation::Read,
-            Some(key),
-            || self.inner.read(key, range, pinned),
-            damage,
-        )
+        self.call(Operation::Read, Some(key), || self.inner.read(key, range, pinned), damage)
     }
 
     fn open(&self, key: &Key, pinned: Option<&ETag>) -> Result<Box<dyn Read + Send>, StoreError> {
@@ -316,72 +256,31 @@ impl Store for FaultStore {
             let middle = self.inner.head(key).map_or(0, |meta| meta.size_bytes / 2);
             match effect {
                 Effect::Torn => Box::new(stream.take(middle)),
-                _ => Box::new(FlippedBit {
-                    stream,
-                    until: Some(middle),
-                }),
+                _ => Box::new(FlippedBit { stream, until: Some(middle) }),
             }
         };
-        self.call(
-            Operation::Open,
-            Some(key),
-            || self.inner.open(key, pinned),
-            damage,
-        )
+        self.call(Operation::Open, Some(key), || self.inner.open(key, pinned), damage)
     }
 
-    fn put_new(
-        &self,
-        key: &Key,
-        body: &[u8],
-        attempt: &AttemptId,
-    ) -> Result<PutOutcome, StoreError> {
-        self.call(
-            Operation::PutNew,
-            Some(key),
-            || self.inner.put_new(key, body, attempt),
-            intact,
-        )
+    fn put_new(&self, key: &Key, body: &[u8], attempt: &AttemptId) -> Result<PutOutcome, StoreError> {
+        self.call(Operation::PutNew, Some(key), || self.inner.put_new(key, body, attempt), intact)
     }
 
     fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
         let upload = self.call(Operation::Upload, None, || self.inner.upload(), intact)?;
-        Ok(Box::new(FaultUpload {
-            store: self.clone(),
-            upload,
-        }))
+        Ok(Box::new(FaultUpload { store: self.clone(), upload }))
     }
 
-    fn list(
-        &self,
-        prefix: &str,
-        start_after: Option<&Key>,
-        limit: usize,
-    ) -> Result<Vec<ObjectMeta>, StoreError> {
-        self.call(
-            Operation::List,
-            None,
-            || self.inner.list(prefix, start_after, limit),
-            intact,
-        )
+    fn list(&self, prefix: &str, start_after: Option<&Key>, limit: usize) -> Result<Vec<ObjectMeta>, StoreError> {
+        self.call(Operation::List, None, || self.inner.list(prefix, start_after, limit), intact)
     }
 
     fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.call(
-            Operation::Delete,
-            Some(key),
-            || self.inner.delete(key),
-            intact,
-        )
+        self.call(Operation::Delete, Some(key), || self.inner.delete(key), intact)
     }
 
     fn modified(&self, key: &Key) -> Result<SystemTime, StoreError> {
-        self.call(
-            Operation::Head,
-            Some(key),
-            || self.inner.modified(key),
-            intact,
-        )
+        self.call(Operation::Head, Some(key), || self.inner.modified(key), intact)
     }
 
     /// Neither counted nor struck: nothing of the protocol depends on it.
@@ -467,10 +366,7 @@ mod tests {
     #[test]
     fn contract_without_faults() {
         crate::contract::run_all(&|| {
-            Arc::new(FaultStore::new(
-                Arc::new(MemoryStore::new("inner")),
-                Schedule::none(),
-            )) as Arc<dyn Store>
+            Arc::new(FaultStore::new(Arc::new(MemoryStore::new("inner")), Schedule::none())) as Arc<dyn Store>
         });
     }
 
@@ -480,14 +376,8 @@ mod tests {
             let store = store(fault);
             let ok = |result: bool| if result { '.' } else { 'x' };
             // head, read, head, read, head, read
-            let pattern: String = (0..3)
-                .flat_map(|_| {
-                    [
-                        ok(store.head(&key()).is_ok()),
-                        ok(store.read(&key(), None, None).is_ok()),
-                    ]
-                })
-                .collect();
+            let pattern: String =
+                (0..3).flat_map(|_| [ok(store.head(&key()).is_ok()), ok(store.read(&key(), None, None).is_ok())]).collect();
             assert_eq!(pattern, expected, "{fault:?}");
             assert_eq!(store.calls(), 6);
             assert_eq!(store.calls_of(Operation::Read), 3);
@@ -496,14 +386,8 @@ mod tests {
         check(Fault::once(1, Effect::FailBefore), "x.....");
         check(Fault::once(4, Effect::FailAfter), "...x..");
         check(Fault::from(3, Effect::FailBefore), "..xxxx");
-        check(
-            Fault::once(2, Effect::FailBefore).on(Operation::Read),
-            "...x..",
-        );
-        check(
-            Fault::from(2, Effect::FailBefore).on(Operation::Head),
-            "..x.x.",
-        );
+        check(Fault::once(2, Effect::FailBefore).on(Operation::Read), "...x..");
+        check(Fault::from(2, Effect::FailBefore).on(Operation::Head), "..x.x.");
         check(Fault::once(7, Effect::FailBefore), "......");
     }
 
@@ -512,9 +396,7 @@ mod tests {
         let check = |effect, expected: bool| {
             let store = store(Fault::once(1, effect).on(Operation::PutNew));
             let other = Key::new("other").unwrap();
-            let error = store
-                .put_new(&other, b"x", &AttemptId::generate())
-                .unwrap_err();
+            let error = store.put_new(&other, b"x", &AttemptId::generate()).unwrap_err();
             assert!(error.is_unknown(), "{error}");
             assert_eq!(store.head(&other).is_ok(), expected, "{effect:?}");
         };
@@ -534,11 +416,7 @@ mod tests {
             let mut head = [0; 3];
             stream.read_exact(&mut head).unwrap();
             stream.read_to_end(&mut streamed).unwrap();
-            assert_eq!(
-                [head.as_slice(), &streamed].concat(),
-                expected,
-                "{effect:?}"
-            );
+            assert_eq!([head.as_slice(), &streamed].concat(), expected, "{effect:?}");
         };
         check(Effect::Torn, b"01234");
         check(Effect::FlippedBit, b"0123446789");

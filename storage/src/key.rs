@@ -35,10 +35,7 @@ impl Key {
             "it begins with '/'; keys are relative to the store"
         } else if name.contains('\0') {
             "it holds a NUL byte"
-        } else if name
-            .split('/')
-            .any(|segment| matches!(segment, "" | "." | ".."))
-        {
+        } else if name.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
             "a segment is empty, '.' or '..'"
         } else if name.split('/').next() == Some(TEMPORARY_FOLDER) {
             "'.mellama-tmp' is reserved for files that are not published yet"
@@ -140,13 +137,8 @@ impl AttemptId {
     pub fn generate() -> Self {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let nanoseconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_nanos());
-        Self(format!(
-            "{:x}-{count:x}-{nanoseconds:x}",
-            std::process::id()
-        ))
+        let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        Self(format!("{:x}-{count:x}-{nanoseconds:x}", std::process::id()))
     }
 
     /// An id made elsewhere: the `attempt` of a commit.
@@ -181,11 +173,7 @@ pub enum PutOutcome {
 pub(crate) fn outcome_of_existing(existing: &[u8], body: &[u8], attempt: &AttemptId) -> PutOutcome {
     let id = attempt.as_str().as_bytes();
     let named = !id.is_empty() && body.windows(id.len()).any(|window| window == id);
-    if named && existing == body {
-        PutOutcome::SameAttempt
-    } else {
-        PutOutcome::Other
-    }
+    if named && existing == body { PutOutcome::SameAttempt } else { PutOutcome::Other }
 }
 
 #[cfg(test)]
@@ -220,14 +208,9 @@ mod tests {
 
     #[test]
     fn keys_are_ordered_by_bytes() {
-        let mut keys: Vec<Key> = ["a0", "a/b", "a-b", "B", "é"]
-            .map(|k| Key::new(k).unwrap())
-            .into();
+        let mut keys: Vec<Key> = ["a0", "a/b", "a-b", "B", "é"].map(|k| Key::new(k).unwrap()).into();
         keys.sort();
-        assert_eq!(
-            keys.iter().map(Key::as_str).collect::<Vec<_>>(),
-            ["B", "a-b", "a/b", "a0", "é"]
-        );
+        assert_eq!(keys.iter().map(Key::as_str).collect::<Vec<_>>(), ["B", "a-b", "a/b", "a0", "é"]);
     }
 
     #[test]
@@ -238,13 +221,8 @@ mod tests {
 
     #[test]
     fn long_and_odd_names_are_cut_and_escaped_in_messages() {
-        let message = Key::new(format!("/\n{}", "x".repeat(2000)))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.starts_with("\"/\\nxxx") && message.len() < 250,
-            "{message}"
-        );
+        let message = Key::new(format!("/\n{}", "x".repeat(2000))).unwrap_err().to_string();
+        assert!(message.starts_with("\"/\\nxxx") && message.len() < 250, "{message}");
     }
 
     #[test]
@@ -256,11 +234,7 @@ mod tests {
     fn only_the_same_body_with_the_attempt_in_it_is_the_same_attempt() {
         let attempt = AttemptId::new("7-1");
         let check = |existing: &str, body: &str, expected| {
-            assert_eq!(
-                outcome_of_existing(existing.as_bytes(), body.as_bytes(), &attempt),
-                expected,
-                "{existing} {body}"
-            );
+            assert_eq!(outcome_of_existing(existing.as_bytes(), body.as_bytes(), &attempt), expected, "{existing} {body}");
         };
         check("a 7-1", "a 7-1", PutOutcome::SameAttempt);
         check("a", "a", PutOutcome::Other);

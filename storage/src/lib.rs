@@ -35,8 +35,6 @@ pub use memory::MemoryStore;
 pub use part::PartWriter;
 pub use protocol::ProtocolError;
 pub use range::RangeReader;
-pub use store::{
-    LIST_PAGE, PUT_LIMIT_BYTES, Store, Upload, list_all, open_existing_store, open_store, preflight,
-};
+pub use store::{LIST_PAGE, PUT_LIMIT_BYTES, Store, Upload, list_all, open_existing_store, open_store, preflight};
 pub use verify::{Finding, Problem, Survey, VerifyReport};
 pub use workdir::Workdir;

@@ -40,9 +40,7 @@ impl LocalStore {
     /// [`StoreError::Denied`], [`StoreError::NoSpace`] or [`StoreError::Io`] as the file system says.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        fs::create_dir_all(path).map_err(|e| {
-            StoreError::from_io(path.display().to_string(), "creating the folder", e)
-        })?;
+        fs::create_dir_all(path).map_err(|e| StoreError::from_io(path.display().to_string(), "creating the folder", e))?;
         Self::open_existing(path)
     }
 
@@ -51,9 +49,7 @@ impl LocalStore {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such folder, otherwise as [`open`](Self::open).
     pub fn open_existing(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let store = Self {
-            root: Arc::new(Root::new(path.as_ref())?),
-        };
+        let store = Self { root: Arc::new(Root::new(path.as_ref())?) };
         // Sweeping is a courtesy to the disk: where the folder cannot be written, nothing was left there by us either.
         let _swept = store.remove_stale();
         Ok(store)
@@ -75,11 +71,9 @@ impl LocalStore {
         let metadata = file.metadata().map_err(|e| self.error(key, "reading", e))?;
         let found = etag_of(&metadata);
         match pinned {
-            Some(expected) if *expected != found => Err(StoreError::Changed {
-                object: object_name(self.root.uri(), key),
-                expected: expected.clone(),
-                found,
-            }),
+            Some(expected) if *expected != found => {
+                Err(StoreError::Changed { object: object_name(self.root.uri(), key), expected: expected.clone(), found })
+            }
             _ => Ok((file, metadata)),
         }
     }
@@ -87,23 +81,11 @@ impl LocalStore {
     /// Publishes a staged file. The file is durable before its name is, and the name before this returns.
     fn publish(&self, staged: Staged, key: &Key) -> Result<Placed, StoreError> {
         let folder = self.root.create_parents(key)?;
-        let path = folder.join(
-            key.segments()
-                .next_back()
-                .expect("a key has at least one segment"),
-        );
+        let path = folder.join(key.segments().next_back().expect("a key has at least one segment"));
         let placed = staged.place(&path, self.root.file_mode()).map_err(|e| {
             match self.error(key, "publishing", e) {
                 // A disk that fails during the rename may have done it.
-                StoreError::Io {
-                    object,
-                    operation,
-                    source,
-                } => StoreError::Unknown {
-                    object,
-                    operation,
-                    source,
-                },
+                StoreError::Io { object, operation, source } => StoreError::Unknown { object, operation, source },
                 error => error,
             }
         })?;
@@ -132,96 +114,52 @@ impl Store for LocalStore {
         Ok(meta_of(key, &metadata))
     }
 
-    fn read(
-        &self,
-        key: &Key,
-        range: Option<Range<u64>>,
-        pinned: Option<&ETag>,
-    ) -> Result<Vec<u8>, StoreError> {
+    fn read(&self, key: &Key, range: Option<Range<u64>>, pinned: Option<&ETag>) -> Result<Vec<u8>, StoreError> {
         let (file, before) = self.open_file(key, pinned)?;
         let range = range.unwrap_or(0..before.len());
         let expected = range.end.saturating_sub(range.start);
-        let truncated = |got: u64| StoreError::Truncated {
-            object: object_name(self.root.uri(), key),
-            expected,
-            got,
-        };
+        let truncated = |got: u64| StoreError::Truncated { object: object_name(self.root.uri(), key), expected, got };
         if range.end > before.len() || range.start > range.end {
-            return Err(truncated(
-                before.len().saturating_sub(range.start).min(expected),
-            ));
+            return Err(truncated(before.len().saturating_sub(range.start).min(expected)));
         }
         let mut bytes = vec![0; expected as usize];
-        file.read_exact_at(&mut bytes, range.start)
-            .map_err(|e| match e.kind() {
-                io::ErrorKind::UnexpectedEof => truncated(0),
-                _ => self.error(key, "reading", e),
-            })?;
+        file.read_exact_at(&mut bytes, range.start).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => truncated(0),
+            _ => self.error(key, "reading", e),
+        })?;
         let after = file.metadata().map_err(|e| self.error(key, "reading", e))?;
-        stream::unchanged(
-            &object_name(self.root.uri(), key),
-            &etag_of(&before),
-            &after,
-        )?;
+        stream::unchanged(&object_name(self.root.uri(), key), &etag_of(&before), &after)?;
         Ok(bytes)
     }
 
     fn open(&self, key: &Key, pinned: Option<&ETag>) -> Result<Box<dyn Read + Send>, StoreError> {
         let (file, metadata) = self.open_file(key, pinned)?;
-        Ok(Box::new(stream::CheckedFile::new(
-            object_name(self.root.uri(), key),
-            file,
-            &metadata,
-        )))
+        Ok(Box::new(stream::CheckedFile::new(object_name(self.root.uri(), key), file, &metadata)))
     }
 
-    fn put_new(
-        &self,
-        key: &Key,
-        body: &[u8],
-        attempt: &AttemptId,
-    ) -> Result<PutOutcome, StoreError> {
+    fn put_new(&self, key: &Key, body: &[u8], attempt: &AttemptId) -> Result<PutOutcome, StoreError> {
         check_put_limit(self.root.uri(), key, body.len())?;
         match self.head(key) {
             Ok(_) => {
-                return Ok(outcome_of_existing(
-                    &self.read(key, None, None)?,
-                    body,
-                    attempt,
-                ));
+                return Ok(outcome_of_existing(&self.read(key, None, None)?, body, attempt));
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
         let mut staged = Staged::create(&self.root)?;
-        staged
-            .file_mut()
-            .write_all(body)
-            .map_err(|e| self.error(key, "writing", e))?;
+        staged.file_mut().write_all(body).map_err(|e| self.error(key, "writing", e))?;
         match self.publish(staged, key)? {
             Placed::Created => Ok(PutOutcome::Created),
-            Placed::Exists(_) => Ok(outcome_of_existing(
-                &self.read(key, None, None)?,
-                body,
-                attempt,
-            )),
+            Placed::Exists(_) => Ok(outcome_of_existing(&self.read(key, None, None)?, body, attempt)),
         }
     }
 
     fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
         let staged = Staged::create(&self.root)?;
-        Ok(Box::new(LocalUpload {
-            store: self.clone(),
-            file: BufWriter::with_capacity(WRITE_BUFFER_BYTES, staged),
-        }))
+        Ok(Box::new(LocalUpload { store: self.clone(), file: BufWriter::with_capacity(WRITE_BUFFER_BYTES, staged) }))
     }
 
-    fn list(
-        &self,
-        prefix: &str,
-        start_after: Option<&Key>,
-        limit: usize,
-    ) -> Result<Vec<ObjectMeta>, StoreError> {
+    fn list(&self, prefix: &str, start_after: Option<&Key>, limit: usize) -> Result<Vec<ObjectMeta>, StoreError> {
         walk::list(&self.root, prefix, start_after, limit)
     }
 
@@ -240,9 +178,7 @@ impl Store for LocalStore {
 
     fn modified(&self, key: &Key) -> Result<SystemTime, StoreError> {
         let path = self.root.existing(key)?;
-        fs::metadata(path)
-            .and_then(|metadata| metadata.modified())
-            .map_err(|e| self.error(key, "reading", e))
+        fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(|e| self.error(key, "reading", e))
     }
 
     fn remove_stale(&self) -> Result<u64, StoreError> {
@@ -254,19 +190,11 @@ impl Store for LocalStore {
 fn etag_of(metadata: &Metadata) -> ETag {
     let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
     let since_epoch = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-    ETag::new(format!(
-        "{:x}-{since_epoch:x}-{:x}",
-        metadata.len(),
-        metadata.ino()
-    ))
+    ETag::new(format!("{:x}-{since_epoch:x}-{:x}", metadata.len(), metadata.ino()))
 }
 
 fn meta_of(key: &Key, metadata: &Metadata) -> ObjectMeta {
-    ObjectMeta {
-        key: key.clone(),
-        size_bytes: metadata.len(),
-        etag: etag_of(metadata),
-    }
+    ObjectMeta { key: key.clone(), size_bytes: metadata.len(), etag: etag_of(metadata) }
 }
 
 struct LocalUpload {
@@ -287,24 +215,14 @@ impl Write for LocalUpload {
 impl Upload for LocalUpload {
     fn finish(self: Box<Self>, key: &Key) -> Result<ObjectMeta, StoreError> {
         let Self { store, file } = *self;
-        let staged = file
-            .into_inner()
-            .map_err(|e| store.error(key, "writing", e.into_error()))?;
+        let staged = file.into_inner().map_err(|e| store.error(key, "writing", e.into_error()))?;
         match store.publish(staged, key)? {
             Placed::Created => store.head(key),
             Placed::Exists(mut ours) => {
                 let meta = store.head(key)?;
                 let theirs = store.open(key, Some(&meta.etag))?;
-                let same = ours
-                    .holds(theirs)
-                    .map_err(|e| store.error(key, "comparing", e))?;
-                if same {
-                    Ok(meta)
-                } else {
-                    Err(StoreError::Exists {
-                        object: object_name(store.root.uri(), key),
-                    })
-                }
+                let same = ours.holds(theirs).map_err(|e| store.error(key, "comparing", e))?;
+                if same { Ok(meta) } else { Err(StoreError::Exists { object: object_name(store.root.uri(), key) }) }
             }
         }
     }

@@ -77,11 +77,7 @@ mod tests {
             assert_eq!(changed.digest() == manifest.digest(), same, "{name}");
         };
         check("attempt", |m| m.attempt = "2".into(), true);
-        check(
-            "facts in another order",
-            |m| m.facts = json!({"a": 2, "b": 1}),
-            true,
-        );
+        check("facts in another order", |m| m.facts = json!({"a": 2, "b": 1}), true);
         check("facts", |m| m.facts = json!({"a": 2}), false);
         check("commits", |m| m.commits = vec!["d".into()], false);
         check("tasks", |m| m.tasks = 2, false);

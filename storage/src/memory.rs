@@ -37,29 +37,18 @@ impl Object {
     /// The ETag is the head of the content's BLAKE3, as a bucket's would be.
     fn new(body: Vec<u8>) -> Self {
         let etag = ETag::new(&blake3::hash(&body).to_hex()[..32]);
-        Self {
-            body: body.into(),
-            etag,
-            modified: SystemTime::now(),
-        }
+        Self { body: body.into(), etag, modified: SystemTime::now() }
     }
 
     fn meta(&self, key: &Key) -> ObjectMeta {
-        ObjectMeta {
-            key: key.clone(),
-            size_bytes: self.body.len() as u64,
-            etag: self.etag.clone(),
-        }
+        ObjectMeta { key: key.clone(), size_bytes: self.body.len() as u64, etag: self.etag.clone() }
     }
 }
 
 impl MemoryStore {
     /// An empty store with the URI `memory://NAME`.
     pub fn new(name: &str) -> Self {
-        Self {
-            uri: format!("memory://{name}"),
-            objects: Objects::default(),
-        }
+        Self { uri: format!("memory://{name}"), objects: Objects::default() }
     }
 
     /// Replaces an object as a damaged disk or a careless hand would, which no method of [`Store`] does.
@@ -69,33 +58,23 @@ impl MemoryStore {
 
     /// Everything published, sorted by key.
     pub fn snapshot(&self) -> BTreeMap<Key, Vec<u8>> {
-        lock(&self.objects)
-            .iter()
-            .map(|(key, object)| (key.clone(), object.body.to_vec()))
-            .collect()
+        lock(&self.objects).iter().map(|(key, object)| (key.clone(), object.body.to_vec())).collect()
     }
 
     fn find(&self, key: &Key, pinned: Option<&ETag>) -> Result<Object, StoreError> {
         let name = || object_name(&self.uri, key);
-        let object = lock(&self.objects)
-            .get(key)
-            .cloned()
-            .ok_or_else(|| StoreError::NotFound { object: name() })?;
+        let object = lock(&self.objects).get(key).cloned().ok_or_else(|| StoreError::NotFound { object: name() })?;
         match pinned {
-            Some(expected) if *expected != object.etag => Err(StoreError::Changed {
-                object: name(),
-                expected: expected.clone(),
-                found: object.etag,
-            }),
+            Some(expected) if *expected != object.etag => {
+                Err(StoreError::Changed { object: name(), expected: expected.clone(), found: object.etag })
+            }
             _ => Ok(object),
         }
     }
 }
 
 fn lock(objects: &Objects) -> MutexGuard<'_, BTreeMap<Key, Object>> {
-    objects
-        .lock()
-        .expect("no code panics while it holds the map")
+    objects.lock().expect("no code panics while it holds the map")
 }
 
 impl Store for MemoryStore {
@@ -107,23 +86,14 @@ impl Store for MemoryStore {
         Ok(self.find(key, None)?.meta(key))
     }
 
-    fn read(
-        &self,
-        key: &Key,
-        range: Option<Range<u64>>,
-        pinned: Option<&ETag>,
-    ) -> Result<Vec<u8>, StoreError> {
+    fn read(&self, key: &Key, range: Option<Range<u64>>, pinned: Option<&ETag>) -> Result<Vec<u8>, StoreError> {
         let body = self.find(key, pinned)?.body;
         let size = body.len() as u64;
         let range = range.unwrap_or(0..size);
         if range.end > size || range.start > range.end {
             let expected = range.end.saturating_sub(range.start);
             let got = size.saturating_sub(range.start).min(expected);
-            return Err(StoreError::Truncated {
-                object: object_name(&self.uri, key),
-                expected,
-                got,
-            });
+            return Err(StoreError::Truncated { object: object_name(&self.uri, key), expected, got });
         }
         Ok(body[range.start as usize..range.end as usize].to_vec())
     }
@@ -132,12 +102,7 @@ impl Store for MemoryStore {
         Ok(Box::new(Cursor::new(self.find(key, pinned)?.body)))
     }
 
-    fn put_new(
-        &self,
-        key: &Key,
-        body: &[u8],
-        attempt: &AttemptId,
-    ) -> Result<PutOutcome, StoreError> {
+    fn put_new(&self, key: &Key, body: &[u8], attempt: &AttemptId) -> Result<PutOutcome, StoreError> {
         check_put_limit(&self.uri, key, body.len())?;
         let mut objects = lock(&self.objects);
         if let Some(existing) = objects.get(key) {
@@ -148,19 +113,10 @@ impl Store for MemoryStore {
     }
 
     fn upload(&self) -> Result<Box<dyn Upload>, StoreError> {
-        Ok(Box::new(MemoryUpload {
-            uri: self.uri.clone(),
-            objects: self.objects.clone(),
-            body: Vec::new(),
-        }))
+        Ok(Box::new(MemoryUpload { uri: self.uri.clone(), objects: self.objects.clone(), body: Vec::new() }))
     }
 
-    fn list(
-        &self,
-        prefix: &str,
-        start_after: Option<&Key>,
-        limit: usize,
-    ) -> Result<Vec<ObjectMeta>, StoreError> {
+    fn list(&self, prefix: &str, start_after: Option<&Key>, limit: usize) -> Result<Vec<ObjectMeta>, StoreError> {
         let objects = lock(&self.objects);
         let from = match start_after {
             Some(key) if key.as_str() >= prefix => Bound::Excluded(key.as_str()),
@@ -208,9 +164,7 @@ impl Upload for MemoryUpload {
             return if *existing.body == *self.body {
                 Ok(existing.meta(key))
             } else {
-                Err(StoreError::Exists {
-                    object: object_name(&self.uri, key),
-                })
+                Err(StoreError::Exists { object: object_name(&self.uri, key) })
             };
         }
         let object = Object::new(self.body);

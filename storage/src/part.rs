@@ -26,24 +26,14 @@ pub struct PartWriter {
 /// Without the bytes: they may be documents.
 impl fmt::Debug for PartWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "PartWriter({}, {} bytes)",
-            self.store.uri(),
-            self.size_bytes
-        )
+        write!(f, "PartWriter({}, {} bytes)", self.store.uri(), self.size_bytes)
     }
 }
 
 impl PartWriter {
     pub(crate) fn new(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let upload = store.upload()?;
-        Ok(Self {
-            store,
-            upload,
-            hasher: blake3::Hasher::new(),
-            size_bytes: 0,
-        })
+        Ok(Self { store, upload, hasher: blake3::Hasher::new(), size_bytes: 0 })
     }
 
     /// Bytes written so far.
@@ -56,21 +46,11 @@ impl PartWriter {
     ///
     /// # Errors
     /// [`ProtocolError::Store`]; [`StoreError::Exists`] in it when other bytes stand under that name.
-    pub fn finish(
-        self,
-        folder: &str,
-        stem: &str,
-        extension: &str,
-        records: u64,
-    ) -> Result<ObjectEntry, ProtocolError> {
+    pub fn finish(self, folder: &str, stem: &str, extension: &str, records: u64) -> Result<ObjectEntry, ProtocolError> {
         let digest = self.hasher.finalize().to_hex();
         let folder = folder.trim_end_matches('/');
         let name = format!("{stem}-{}.{extension}", &digest[..NAME_DIGITS]);
-        let key = if folder.is_empty() {
-            name
-        } else {
-            format!("{folder}/{name}")
-        };
+        let key = if folder.is_empty() { name } else { format!("{folder}/{name}") };
         self.finish_named(&key, records)
     }
 
@@ -84,12 +64,7 @@ impl PartWriter {
         match self.upload.finish(&key) {
             Ok(meta) if meta.size_bytes == self.size_bytes => {}
             Ok(meta) => {
-                return Err(ProtocolError::length(
-                    &*self.store,
-                    &key,
-                    self.size_bytes,
-                    meta.size_bytes,
-                ));
+                return Err(ProtocolError::length(&*self.store, &key, self.size_bytes, meta.size_bytes));
             }
             // It may be there all the same: what counts is what can be read back.
             Err(error) if error.is_unknown() => match hash_object(&*self.store, &key) {
@@ -98,12 +73,7 @@ impl PartWriter {
             },
             Err(error) => return Err(error.into()),
         }
-        Ok(ObjectEntry {
-            key: key.into(),
-            bytes: self.size_bytes,
-            blake3,
-            records,
-        })
+        Ok(ObjectEntry { key: key.into(), bytes: self.size_bytes, blake3, records })
     }
 }
 

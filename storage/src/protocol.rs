@@ -15,9 +15,7 @@ pub enum ProtocolError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The work folder belongs to another plan: another recipe, other inputs or other format versions.
-    #[error(
-        "{object}: belongs to plan {found}, this run is plan {wanted}; give another work folder, or --new-version"
-    )]
+    #[error("{object}: belongs to plan {found}, this run is plan {wanted}; give another work folder, or --new-version")]
     OtherPlan {
         /// Store and key of what was found.
         object: String,
@@ -42,9 +40,7 @@ pub enum ProtocolError {
         theirs: String,
     },
     /// A sealed object does not hold what was sealed.
-    #[error(
-        "{object}: damaged; run \"mellama verify\", delete the object and run the same command again"
-    )]
+    #[error("{object}: damaged; run \"mellama verify\", delete the object and run the same command again")]
     Damaged {
         /// Store and key.
         object: String,
@@ -53,9 +49,7 @@ pub enum ProtocolError {
         source: SealError,
     },
     /// An object is not the one that its entry names.
-    #[error(
-        "{object}: {what} {found}, its entry says {expected}; run \"mellama verify\", delete the object and run again"
-    )]
+    #[error("{object}: {what} {found}, its entry says {expected}; run \"mellama verify\", delete the object and run again")]
     Mismatch {
         /// Store and key.
         object: String,

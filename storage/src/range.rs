@@ -33,13 +33,7 @@ impl RangeReader {
 
     /// Reads the object in a state that is known already, without looking it up.
     pub fn pinned(store: Arc<dyn Store>, meta: ObjectMeta) -> Self {
-        Self {
-            store,
-            meta,
-            position: 0,
-            ahead: Vec::new(),
-            ahead_start: 0,
-        }
+        Self { store, meta, position: 0, ahead: Vec::new(), ahead_start: 0 }
     }
 
     /// The object's name.
@@ -64,9 +58,7 @@ impl RangeReader {
     /// otherwise the store's.
     pub fn read_at(&self, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
         let end = offset.saturating_add(length as u64);
-        let bytes = self
-            .store
-            .read(&self.meta.key, Some(offset..end), Some(&self.meta.etag))?;
+        let bytes = self.store.read(&self.meta.key, Some(offset..end), Some(&self.meta.etag))?;
         if bytes.len() == length {
             return Ok(bytes);
         }
@@ -79,12 +71,8 @@ impl RangeReader {
 
     /// The bytes read ahead from the position on; empty when there are none.
     fn buffered(&self) -> &[u8] {
-        let skip = self
-            .position
-            .checked_sub(self.ahead_start)
-            .and_then(|skip| usize::try_from(skip).ok());
-        skip.and_then(|skip| self.ahead.get(skip..))
-            .unwrap_or_default()
+        let skip = self.position.checked_sub(self.ahead_start).and_then(|skip| usize::try_from(skip).ok());
+        skip.and_then(|skip| self.ahead.get(skip..)).unwrap_or_default()
     }
 }
 
@@ -113,12 +101,7 @@ impl Seek for RangeReader {
             SeekFrom::End(offset) => self.meta.size_bytes.checked_add_signed(offset),
             SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
         };
-        self.position = target.ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "seek to before the object's start",
-            )
-        })?;
+        self.position = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek to before the object's start"))?;
         Ok(self.position)
     }
 }
@@ -140,9 +123,7 @@ mod tests {
 
     #[test]
     fn it_reads_across_blocks() {
-        let body: Vec<u8> = (0..3 * READ_AHEAD_BYTES + 17)
-            .map(|i| (i % 251) as u8)
-            .collect();
+        let body: Vec<u8> = (0..3 * READ_AHEAD_BYTES + 17).map(|i| (i % 251) as u8).collect();
         let mut read = Vec::new();
         reader(&body).1.read_to_end(&mut read).unwrap();
         assert!(read == body);
@@ -153,18 +134,8 @@ mod tests {
         let (_store, reader) = reader(b"0123456789");
         assert_eq!(reader.read_at(4, 3).unwrap(), b"456");
         assert_eq!(reader.read_at(10, 0).unwrap(), b"");
-        assert!(matches!(
-            reader.read_at(8, 3),
-            Err(StoreError::Truncated {
-                expected: 3,
-                got: 2,
-                ..
-            })
-        ));
-        assert!(matches!(
-            reader.read_at(u64::MAX, 3),
-            Err(StoreError::Truncated { .. })
-        ));
+        assert!(matches!(reader.read_at(8, 3), Err(StoreError::Truncated { expected: 3, got: 2, .. })));
+        assert!(matches!(reader.read_at(u64::MAX, 3), Err(StoreError::Truncated { .. })));
     }
 
     #[test]
@@ -172,15 +143,8 @@ mod tests {
         let (store, mut reader) = reader(&vec![7; 2 * READ_AHEAD_BYTES as usize]);
         let mut block = vec![0; READ_AHEAD_BYTES as usize];
         reader.read_exact(&mut block).unwrap();
-        store.overwrite(
-            &Key::new("object").unwrap(),
-            &vec![8; 2 * READ_AHEAD_BYTES as usize],
-        );
-        let error = StoreError::from_io(
-            "object".into(),
-            "reading",
-            reader.read_exact(&mut block).unwrap_err(),
-        );
+        store.overwrite(&Key::new("object").unwrap(), &vec![8; 2 * READ_AHEAD_BYTES as usize]);
+        let error = StoreError::from_io("object".into(), "reading", reader.read_exact(&mut block).unwrap_err());
         assert!(matches!(error, StoreError::Changed { .. }), "{error}");
     }
 

@@ -39,9 +39,7 @@ pub enum SealError {
         computed: String,
     },
     /// The seal holds, but the members are not those of the wanted type: another format version wrote it.
-    #[error(
-        "line {line} column {column}: {problem} error; another version of the program wrote it"
-    )]
+    #[error("line {line} column {column}: {problem} error; another version of the program wrote it")]
     Shape {
         /// Line, from 1.
         line: usize,
@@ -57,9 +55,7 @@ pub enum SealError {
 /// # Errors
 /// [`SealError::Unsealable`] when `value` is not a JSON object or has a member `seal`.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, SealError> {
-    let unsealable = |problem: &str| SealError::Unsealable {
-        problem: problem.to_owned(),
-    };
+    let unsealable = |problem: &str| SealError::Unsealable { problem: problem.to_owned() };
     let mut bytes = serde_json::to_vec(value).map_err(|error| unsealable(problem_of(&error)))?;
     if bytes.first() != Some(&b'{') || bytes.pop() != Some(b'}') {
         return Err(unsealable("it is not a JSON object"));
@@ -98,25 +94,16 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SealError> {
 fn check(bytes: &[u8]) -> Result<&[u8], SealError> {
     let offset = bytes.len().saturating_sub(SEAL_BYTES);
     let (body, seal) = bytes.split_at(offset);
-    let hex = seal
-        .strip_prefix(OPENING)
-        .and_then(|rest| rest.strip_suffix(CLOSING));
+    let hex = seal.strip_prefix(OPENING).and_then(|rest| rest.strip_suffix(CLOSING));
     let Some(hex) = hex.filter(|hex| hex.len() == HEX_DIGITS) else {
-        return Err(SealError::NotSealed {
-            offset: offset as u64,
-        });
+        return Err(SealError::NotSealed { offset: offset as u64 });
     };
     let computed = blake3::hash(body).to_hex();
     if hex == computed.as_bytes() {
         return Ok(body);
     }
-    let sealed = String::from_utf8_lossy(&hex[..16])
-        .escape_debug()
-        .to_string();
-    Err(SealError::Broken {
-        sealed,
-        computed: computed[..16].to_owned(),
-    })
+    let sealed = String::from_utf8_lossy(&hex[..16]).escape_debug().to_string();
+    Err(SealError::Broken { sealed, computed: computed[..16].to_owned() })
 }
 
 /// The class of a JSON error; its own text may quote a value.
@@ -144,23 +131,14 @@ mod tests {
     }
 
     fn small() -> Small {
-        Small {
-            zulu: 7,
-            alpha: "a\"b".into(),
-        }
+        Small { zulu: 7, alpha: "a\"b".into() }
     }
 
     #[test]
     fn golden_members_keep_their_order_and_the_seal_is_the_hash_of_what_precedes_it() {
         let bytes = encode(&small()).unwrap();
         let body = b"{\"zulu\":7,\"alpha\":\"a\\\"b\",";
-        let expected = [
-            body.as_slice(),
-            b"\"seal\":\"",
-            blake3::hash(body).to_hex().as_bytes(),
-            b"\"}",
-        ]
-        .concat();
+        let expected = [body.as_slice(), b"\"seal\":\"", blake3::hash(body).to_hex().as_bytes(), b"\"}"].concat();
         assert_eq!(bytes, expected);
         assert_eq!(serde_json::from_slice::<Value>(&bytes).unwrap()["zulu"], 7);
         assert_eq!(decode::<Small>(&bytes).unwrap(), small());
@@ -173,10 +151,7 @@ mod tests {
             for change in 1..=255 {
                 let mut changed = bytes.clone();
                 changed[position] ^= change;
-                assert!(
-                    decode::<Value>(&changed).is_err(),
-                    "byte {position} ^ {change:#04x}"
-                );
+                assert!(decode::<Value>(&changed).is_err(), "byte {position} ^ {change:#04x}");
             }
         }
     }
@@ -195,8 +170,7 @@ mod tests {
 
     #[test]
     fn only_objects_without_a_seal_can_be_sealed() {
-        let check =
-            |value: Value, sealable: bool| assert_eq!(encode(&value).is_ok(), sealable, "{value}");
+        let check = |value: Value, sealable: bool| assert_eq!(encode(&value).is_ok(), sealable, "{value}");
         check(json!({}), true);
         check(json!({"a": {"seal": 1}}), true);
         check(json!({"seal": 1}), false);
@@ -207,10 +181,7 @@ mod tests {
 
     #[test]
     fn an_empty_object_comes_back() {
-        assert_eq!(
-            decode::<Value>(&encode(&json!({})).unwrap()).unwrap(),
-            json!({})
-        );
+        assert_eq!(decode::<Value>(&encode(&json!({})).unwrap()).unwrap(), json!({}));
     }
 
     #[test]

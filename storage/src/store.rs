@@ -36,12 +36,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`StoreError::Changed`] when the object is not in the `pinned` state or changed during the read;
     /// [`StoreError::Truncated`] when it ends before the range does; otherwise the backend's.
-    fn read(
-        &self,
-        key: &Key,
-        range: Option<Range<u64>>,
-        pinned: Option<&ETag>,
-    ) -> Result<Vec<u8>, StoreError>;
+    fn read(&self, key: &Key, range: Option<Range<u64>>, pinned: Option<&ETag>) -> Result<Vec<u8>, StoreError>;
 
     /// The whole object as a stream in bounded memory. The stream checks at its end that the object did not change and
     /// has its full length; such a failure is an `io::Error` that [`StoreError::from_io`] takes apart again.
@@ -54,12 +49,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`StoreError::Unknown`] when it may have taken effect: read back. Otherwise nothing was published.
-    fn put_new(
-        &self,
-        key: &Key,
-        body: &[u8],
-        attempt: &AttemptId,
-    ) -> Result<PutOutcome, StoreError>;
+    fn put_new(&self, key: &Key, body: &[u8], attempt: &AttemptId) -> Result<PutOutcome, StoreError>;
 
     /// Begins a large object; nothing is visible until [`Upload::finish`].
     ///
@@ -72,12 +62,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// The backend's; [`StoreError::InvalidKey`] when a file's name cannot be a key, for it would be passed over silently.
-    fn list(
-        &self,
-        prefix: &str,
-        start_after: Option<&Key>,
-        limit: usize,
-    ) -> Result<Vec<ObjectMeta>, StoreError>;
+    fn list(&self, prefix: &str, start_after: Option<&Key>, limit: usize) -> Result<Vec<ObjectMeta>, StoreError>;
 
     /// Removes an object; its absence is success.
     ///
@@ -112,10 +97,7 @@ pub trait Upload: Write + Send {
 
 /// All objects whose keys begin with `prefix`, sorted by key bytes, page by page in bounded memory.
 /// The iterator ends after its first error.
-pub fn list_all<'a>(
-    store: &'a dyn Store,
-    prefix: &str,
-) -> impl Iterator<Item = Result<ObjectMeta, StoreError>> + use<'a> {
+pub fn list_all<'a>(store: &'a dyn Store, prefix: &str) -> impl Iterator<Item = Result<ObjectMeta, StoreError>> + use<'a> {
     let prefix = prefix.to_owned();
     let mut page = Vec::new().into_iter();
     let mut last: Option<Key> = None;
@@ -158,24 +140,16 @@ fn local_path(uri: &str) -> Result<&str, StoreError> {
     let unsupported = |remedy: &str| {
         // A URI may carry credentials or a signature: only its scheme is shown.
         let scheme = uri.split("://").next().unwrap_or_default();
-        Err(StoreError::Unsupported {
-            subject: format!("{scheme}:// store"),
-            remedy: remedy.to_owned(),
-        })
+        Err(StoreError::Unsupported { subject: format!("{scheme}:// store"), remedy: remedy.to_owned() })
     };
     match uri.split_once("://") {
-        None if uri.is_empty() => Err(StoreError::invalid(
-            uri,
-            "a store needs a folder or an address",
-        )),
+        None if uri.is_empty() => Err(StoreError::invalid(uri, "a store needs a folder or an address")),
         None => Ok(uri),
         Some(("file", path)) if path.starts_with('/') => Ok(path),
-        Some(("file", _)) => {
-            unsupported("a file address names an absolute path without a host, file:///data/run")
+        Some(("file", _)) => unsupported("a file address names an absolute path without a host, file:///data/run"),
+        Some(("s3", _)) => {
+            unsupported("this build stores in folders; mount the bucket, or copy it to a folder and give that path")
         }
-        Some(("s3", _)) => unsupported(
-            "this build stores in folders; mount the bucket, or copy it to a folder and give that path",
-        ),
         Some(_) => unsupported("give a folder, or a file:// address"),
     }
 }
@@ -211,11 +185,7 @@ pub(crate) fn check_put_limit(uri: &str, key: &Key, length: usize) -> Result<(),
     if length <= PUT_LIMIT_BYTES {
         return Ok(());
     }
-    Err(StoreError::TooLarge {
-        object: object_name(uri, key),
-        size_bytes: length as u64,
-        limit_bytes: PUT_LIMIT_BYTES as u64,
-    })
+    Err(StoreError::TooLarge { object: object_name(uri, key), size_bytes: length as u64, limit_bytes: PUT_LIMIT_BYTES as u64 })
 }
 
 #[cfg(test)]
@@ -225,8 +195,7 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let check =
-            |uri: &str, expected: Option<&str>| assert_eq!(local_path(uri).ok(), expected, "{uri}");
+        let check = |uri: &str, expected: Option<&str>| assert_eq!(local_path(uri).ok(), expected, "{uri}");
         check("out/run", Some("out/run"));
         check("/data/run", Some("/data/run"));
         check("file:///data/run", Some("/data/run"));
@@ -238,13 +207,8 @@ mod tests {
 
     #[test]
     fn an_unsupported_address_never_shows_its_user_or_query() {
-        let message = open_store("https://user:secret@host/x?signature=abc")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            !message.contains("secret") && !message.contains("abc"),
-            "{message}"
-        );
+        let message = open_store("https://user:secret@host/x?signature=abc").unwrap_err().to_string();
+        assert!(!message.contains("secret") && !message.contains("abc"), "{message}");
     }
 
     #[test]
@@ -254,9 +218,7 @@ mod tests {
             for number in 0..count {
                 store.overwrite(&Key::new(format!("k/{number:06}")).unwrap(), b"x");
             }
-            let keys: Vec<String> = list_all(&store, "k/")
-                .map(|object| object.unwrap().key.into())
-                .collect();
+            let keys: Vec<String> = list_all(&store, "k/").map(|object| object.unwrap().key.into()).collect();
             assert_eq!(keys.len(), count);
             assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "{count}");
         }

@@ -136,20 +136,14 @@ impl Workdir {
             objects: survey.records.len() as u64,
             bytes: survey.bytes,
             findings: survey.findings,
-            unnamed: survey
-                .unnamed
-                .into_iter()
-                .map(|object| object.key.into())
-                .collect(),
+            unnamed: survey.unnamed.into_iter().map(|object| object.key.into()).collect(),
         };
         for (key, entries) in survey.named {
             visit(&key);
             report.objects += 1;
             report.bytes += check_object(&**self.store(), &key, &entries, &mut report.findings);
         }
-        report
-            .findings
-            .sort_by(|a, b| (&a.key, a.offset).cmp(&(&b.key, b.offset)));
+        report.findings.sort_by(|a, b| (&a.key, a.offset).cmp(&(&b.key, b.offset)));
         Ok(report)
     }
 
@@ -162,13 +156,8 @@ impl Workdir {
         let present: BTreeMap<String, ObjectMeta> = list_all(&**self.store(), "")
             .map(|object| object.map(|object| (object.key.as_str().to_owned(), object)))
             .collect::<Result<_, StoreError>>()?;
-        let mut surveyor = Surveyor {
-            store: &**self.store(),
-            visit,
-            survey: Survey::default(),
-            plan: None,
-            commits: BTreeMap::new(),
-        };
+        let mut surveyor =
+            Surveyor { store: &**self.store(), visit, survey: Survey::default(), plan: None, commits: BTreeMap::new() };
         surveyor.plan(&present);
         for key in present.keys().filter(|key| key.starts_with("commits/")) {
             surveyor.commit(key);
@@ -206,21 +195,11 @@ struct Surveyor<'a> {
 
 impl Surveyor<'_> {
     fn plan(&mut self, present: &BTreeMap<String, ObjectMeta>) {
-        let depends = |key: &&String| {
-            key.starts_with("commits/") || key.starts_with("manifests/") || *key == SUCCESS_KEY
-        };
+        let depends = |key: &&String| key.starts_with("commits/") || key.starts_with("manifests/") || *key == SUCCESS_KEY;
         if present.contains_key(PLAN_KEY) {
-            self.plan = self
-                .sealed::<FrozenPlan<Value>>(PLAN_KEY)
-                .map(|frozen| frozen.id);
+            self.plan = self.sealed::<FrozenPlan<Value>>(PLAN_KEY).map(|frozen| frozen.id);
         } else if let Some(dependent) = present.keys().find(depends) {
-            self.find(
-                PLAN_KEY,
-                None,
-                Problem::Missing {
-                    named_by: dependent.clone(),
-                },
-            );
+            self.find(PLAN_KEY, None, Problem::Missing { named_by: dependent.clone() });
         }
     }
 
@@ -233,10 +212,7 @@ impl Surveyor<'_> {
         self.check_balance(key, &commit.counts);
         self.name(key, &commit.objects);
         self.name_within(key, &commit.facts);
-        self.commits.insert(
-            (commit.stage.clone(), commit.task),
-            (commit.digest(), commit.counts),
-        );
+        self.commits.insert((commit.stage.clone(), commit.task), (commit.digest(), commit.counts));
     }
 
     /// Returns the stage and the manifest's digest.
@@ -253,12 +229,7 @@ impl Surveyor<'_> {
 
     fn check_tasks(&mut self, key: &str, manifest: &StageManifest) {
         if manifest.commits.len() as u64 != manifest.tasks {
-            self.disagree(
-                key,
-                "number of commits",
-                &manifest.tasks.to_string(),
-                &manifest.commits.len().to_string(),
-            );
+            self.disagree(key, "number of commits", &manifest.tasks.to_string(), &manifest.commits.len().to_string());
         }
         let mut counts = Counts::default();
         let mut complete = manifest.tasks > 0;
@@ -277,12 +248,7 @@ impl Surveyor<'_> {
         }
         if complete && counts != manifest.counts {
             let (expected, found) = (counts.read.documents, manifest.counts.read.documents);
-            self.disagree(
-                key,
-                "counts, beginning with documents read,",
-                &expected.to_string(),
-                &found.to_string(),
-            );
+            self.disagree(key, "counts, beginning with documents read,", &expected.to_string(), &found.to_string());
         }
     }
 
@@ -290,21 +256,11 @@ impl Surveyor<'_> {
     fn missing_commit(&mut self, manifest: &str, stage: &str, task: u64) {
         let key = format!("commits/{stage}/{task:05}.json");
         if !self.survey.records.contains(&key) {
-            self.find(
-                &key,
-                None,
-                Problem::Missing {
-                    named_by: manifest.to_owned(),
-                },
-            );
+            self.find(&key, None, Problem::Missing { named_by: manifest.to_owned() });
         }
     }
 
-    fn success(
-        &mut self,
-        present: &BTreeMap<String, ObjectMeta>,
-        manifests: &BTreeMap<String, String>,
-    ) {
+    fn success(&mut self, present: &BTreeMap<String, ObjectMeta>, manifests: &BTreeMap<String, String>) {
         if !present.contains_key(SUCCESS_KEY) {
             return;
         }
@@ -332,12 +288,8 @@ impl Surveyor<'_> {
 
     /// In a finished run every stage that has commits has its manifest, whatever the mark of success says.
     fn unfinished_stages(&mut self, present: &BTreeMap<String, ObjectMeta>) {
-        let commits = present
-            .keys()
-            .filter_map(|key| key.strip_prefix("commits/"));
-        let stages: BTreeSet<&str> = commits
-            .filter_map(|rest| Some(rest.split_once('/')?.0))
-            .collect();
+        let commits = present.keys().filter_map(|key| key.strip_prefix("commits/"));
+        let stages: BTreeSet<&str> = commits.filter_map(|rest| Some(rest.split_once('/')?.0)).collect();
         for stage in stages {
             let key = format!("manifests/{stage}.json");
             if !present.contains_key(&key) {
@@ -361,27 +313,17 @@ impl Surveyor<'_> {
             let bytes = bytes.map_err(|error| (None, unreadable(&error)))?;
             survey.bytes += bytes.len() as u64;
             sealed::decode(&bytes).map_err(|error| {
-                let offset = if let SealError::NotSealed { offset } = error {
-                    Some(offset)
-                } else {
-                    None
-                };
+                let offset = if let SealError::NotSealed { offset } = error { Some(offset) } else { None };
                 (offset, Problem::Seal(error.to_string()))
             })
         };
         let fetched = fetch(&mut self.survey).or_else(|_| fetch(&mut self.survey));
-        fetched
-            .map_err(|(offset, problem)| self.find(key, offset, problem))
-            .ok()
+        fetched.map_err(|(offset, problem)| self.find(key, offset, problem)).ok()
     }
 
     fn name(&mut self, record: &str, objects: &[ObjectEntry]) {
         for entry in objects {
-            self.survey
-                .named
-                .entry(entry.key.clone())
-                .or_default()
-                .push((entry.clone(), record.to_owned()));
+            self.survey.named.entry(entry.key.clone()).or_default().push((entry.clone(), record.to_owned()));
         }
     }
 
@@ -423,67 +365,36 @@ impl Surveyor<'_> {
     }
 
     fn disagree(&mut self, key: &str, what: &'static str, expected: &str, found: &str) {
-        self.find(
-            key,
-            None,
-            Problem::Disagrees {
-                what,
-                expected: expected.to_owned(),
-                found: found.to_owned(),
-            },
-        );
+        self.find(key, None, Problem::Disagrees { what, expected: expected.to_owned(), found: found.to_owned() });
     }
 
     fn missing(&mut self, key: &str, named_by: &str) {
-        let problem = Problem::Missing {
-            named_by: named_by.to_owned(),
-        };
-        let finding = Finding {
-            key: key.to_owned(),
-            offset: None,
-            problem,
-        };
+        let problem = Problem::Missing { named_by: named_by.to_owned() };
+        let finding = Finding { key: key.to_owned(), offset: None, problem };
         if !self.survey.findings.contains(&finding) {
             self.survey.findings.push(finding);
         }
     }
 
     fn find(&mut self, key: &str, offset: Option<u64>, problem: Problem) {
-        self.survey.findings.push(Finding {
-            key: key.to_owned(),
-            offset,
-            problem,
-        });
+        self.survey.findings.push(Finding { key: key.to_owned(), offset, problem });
     }
 }
 
 /// Streams one object and compares it with every entry that names it, once more where they differ. Returns the bytes read.
-fn check_object(
-    store: &dyn Store,
-    key: &str,
-    entries: &[(ObjectEntry, String)],
-    findings: &mut Vec<Finding>,
-) -> u64 {
+fn check_object(store: &dyn Store, key: &str, entries: &[(ObjectEntry, String)], findings: &mut Vec<Finding>) -> u64 {
     let (first_bytes, problems) = compare_object(store, key, entries);
     if problems.is_empty() {
         return first_bytes;
     }
     let (second_bytes, problems) = compare_object(store, key, entries);
-    let finding = |(offset, problem)| Finding {
-        key: key.to_owned(),
-        offset,
-        problem,
-    };
+    let finding = |(offset, problem)| Finding { key: key.to_owned(), offset, problem };
     findings.extend(problems.into_iter().map(finding));
     first_bytes + second_bytes
 }
 
 /// Bytes read, and what is wrong with the object, by the first entry of each record that says so.
-fn compare_object(
-    store: &dyn Store,
-    key: &str,
-    entries: &[(ObjectEntry, String)],
-) -> (u64, Vec<(Option<u64>, Problem)>) {
+fn compare_object(store: &dyn Store, key: &str, entries: &[(ObjectEntry, String)]) -> (u64, Vec<(Option<u64>, Problem)>) {
     let found = Key::new(key).and_then(|key| hash_object(store, &key));
     let problem = |(entry, record): &(ObjectEntry, String)| {
         let named_by = record.clone();
@@ -496,28 +407,14 @@ fn compare_object(
         };
         if entry.bytes != *size_bytes {
             let offset = Some(entry.bytes.min(*size_bytes));
-            return Some((
-                offset,
-                Problem::Length {
-                    named_by,
-                    expected: entry.bytes,
-                    found: *size_bytes,
-                },
-            ));
+            return Some((offset, Problem::Length { named_by, expected: entry.bytes, found: *size_bytes }));
         }
-        let differs = || Problem::Content {
-            named_by,
-            expected: entry.blake3.clone(),
-            found: blake3.clone(),
-        };
+        let differs = || Problem::Content { named_by, expected: entry.blake3.clone(), found: blake3.clone() };
         (entry.blake3 != *blake3).then(|| (None, differs()))
     };
     let mut problems: Vec<_> = entries.iter().filter_map(problem).collect();
     problems.dedup();
-    (
-        found.as_ref().map_or(0, |(size_bytes, _)| *size_bytes),
-        problems,
-    )
+    (found.as_ref().map_or(0, |(size_bytes, _)| *size_bytes), problems)
 }
 
 fn unreadable(error: &StoreError) -> Problem {

@@ -75,13 +75,7 @@ impl Workdir {
     /// [`ProtocolError::OtherPlan`] when another plan has the folder.
     pub fn freeze_plan<T: Serialize>(&self, plan_id: &str, plan: &T) -> Result<(), ProtocolError> {
         let key = Key::new(PLAN_KEY)?;
-        let body = self.seal(
-            &key,
-            &FrozenPlan {
-                id: plan_id.to_owned(),
-                plan,
-            },
-        )?;
+        let body = self.seal(&key, &FrozenPlan { id: plan_id.to_owned(), plan })?;
         if let Some(theirs) = self.put_or_read(&key, &body, &AttemptId::generate())? {
             let theirs: FrozenPlan<Value> = self.unseal(&key, &theirs)?;
             self.check_plan(&key, &theirs.id, plan_id)?;
@@ -131,12 +125,7 @@ impl Workdir {
         };
         let theirs: TaskCommit = self.unseal(&key, &theirs)?;
         self.check_plan(&key, &theirs.plan, &commit.plan)?;
-        same_digest(
-            &commit.stage,
-            &commit.task.to_string(),
-            commit.digest(),
-            theirs.digest(),
-        )
+        same_digest(&commit.stage, &commit.task.to_string(), commit.digest(), theirs.digest())
     }
 
     /// The commit of a task, or `None` when it has none yet.
@@ -144,22 +133,13 @@ impl Workdir {
     /// # Errors
     /// [`ProtocolError::OtherPlan`] when it is of another plan than `plan`; [`ProtocolError::Damaged`] or
     /// [`ProtocolError::Mismatch`] when it is not what was committed under this name.
-    pub fn read_commit(
-        &self,
-        plan: &str,
-        stage: &str,
-        task: u64,
-    ) -> Result<Option<TaskCommit>, ProtocolError> {
+    pub fn read_commit(&self, plan: &str, stage: &str, task: u64) -> Result<Option<TaskCommit>, ProtocolError> {
         let key = commit_key(stage, task)?;
         let Some(commit) = self.read_sealed::<TaskCommit>(&key)? else {
             return Ok(None);
         };
         self.check_plan(&key, &commit.plan, plan)?;
-        self.check_place(
-            &key,
-            (&commit.stage, Some(commit.task)),
-            (stage, Some(task)),
-        )?;
+        self.check_place(&key, (&commit.stage, Some(commit.task)), (stage, Some(task)))?;
         Ok(Some(commit))
     }
 
@@ -173,29 +153,19 @@ impl Workdir {
         self.check_commits(manifest)?;
         let key = manifest_key(&manifest.stage)?;
         let body = self.seal(&key, manifest)?;
-        let Some(theirs) = self.put_or_read(&key, &body, &AttemptId::new(&manifest.attempt))?
-        else {
+        let Some(theirs) = self.put_or_read(&key, &body, &AttemptId::new(&manifest.attempt))? else {
             return Ok(CommitOutcome::Committed);
         };
         let theirs: StageManifest = self.unseal(&key, &theirs)?;
         self.check_plan(&key, &theirs.plan, &manifest.plan)?;
-        same_digest(
-            &manifest.stage,
-            "manifest",
-            manifest.digest(),
-            theirs.digest(),
-        )
+        same_digest(&manifest.stage, "manifest", manifest.digest(), theirs.digest())
     }
 
     /// The manifest of a stage, or `None` when the stage is not finished.
     ///
     /// # Errors
     /// As [`read_commit`](Self::read_commit).
-    pub fn read_manifest(
-        &self,
-        plan: &str,
-        stage: &str,
-    ) -> Result<Option<StageManifest>, ProtocolError> {
+    pub fn read_manifest(&self, plan: &str, stage: &str) -> Result<Option<StageManifest>, ProtocolError> {
         let key = manifest_key(stage)?;
         let Some(manifest) = self.read_sealed::<StageManifest>(&key)? else {
             return Ok(None);
@@ -251,17 +221,8 @@ impl Workdir {
             .map_err(|e| StoreError::from_io(object_name(self.store.uri(), &key), "reading", e))?;
         let read = bytes.len() as u64;
         if read != entry.bytes {
-            let found = if read > entry.bytes {
-                self.store.head(&key)?.size_bytes
-            } else {
-                read
-            };
-            return Err(ProtocolError::length(
-                &*self.store,
-                &key,
-                entry.bytes,
-                found,
-            ));
+            let found = if read > entry.bytes { self.store.head(&key)?.size_bytes } else { read };
+            return Err(ProtocolError::length(&*self.store, &key, entry.bytes, found));
         }
         let found = blake3::hash(&bytes).to_hex().to_string();
         if found == entry.blake3 {
@@ -288,12 +249,7 @@ impl Workdir {
 
     /// Puts unless present. `None`: this attempt's body is there now. `Some`: the body that another attempt put.
     /// An unclear answer is never believed: the object is read back, and where it is absent the put is tried again.
-    fn put_or_read(
-        &self,
-        key: &Key,
-        body: &[u8],
-        attempt: &AttemptId,
-    ) -> Result<Option<Vec<u8>>, ProtocolError> {
+    fn put_or_read(&self, key: &Key, body: &[u8], attempt: &AttemptId) -> Result<Option<Vec<u8>>, ProtocolError> {
         let mut last = None;
         for _ in 0..PUT_ATTEMPTS {
             let unknown = match self.store.put_new(key, body, attempt) {
@@ -311,25 +267,14 @@ impl Workdir {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(last
-            .expect("every try without an answer left an error")
-            .into())
+        Err(last.expect("every try without an answer left an error").into())
     }
 
     /// Every commit that the manifest names is there, under the digest it names, and the counts add up.
     fn check_commits(&self, manifest: &StageManifest) -> Result<(), ProtocolError> {
-        let disagree = |problem: String| {
-            Err(ProtocolError::Manifest {
-                stage: manifest.stage.clone(),
-                problem,
-            })
-        };
+        let disagree = |problem: String| Err(ProtocolError::Manifest { stage: manifest.stage.clone(), problem });
         if manifest.commits.len() as u64 != manifest.tasks {
-            return disagree(format!(
-                "{} commits are listed for {} tasks",
-                manifest.commits.len(),
-                manifest.tasks
-            ));
+            return disagree(format!("{} commits are listed for {} tasks", manifest.commits.len(), manifest.tasks));
         }
         let mut counts = Counts::default();
         for (task, digest) in (0..).zip(&manifest.commits) {
@@ -338,17 +283,13 @@ impl Workdir {
             };
             let found = commit.digest();
             if found != *digest {
-                return disagree(format!(
-                    "task {task} is committed as {found}, the manifest lists {digest}"
-                ));
+                return disagree(format!("task {task} is committed as {found}, the manifest lists {digest}"));
             }
             counts += commit.counts;
         }
         if manifest.tasks > 0 && counts != manifest.counts {
             let (listed, read) = (manifest.counts.read.documents, counts.read.documents);
-            return disagree(format!(
-                "counts are not the sum of the commits': {listed} documents read, {read} in the commits"
-            ));
+            return disagree(format!("counts are not the sum of the commits': {listed} documents read, {read} in the commits"));
         }
         Ok(())
     }
@@ -358,20 +299,11 @@ impl Workdir {
             return Ok(());
         }
         let object = object_name(self.store.uri(), key);
-        Err(ProtocolError::OtherPlan {
-            object,
-            found: found.to_owned(),
-            wanted: wanted.to_owned(),
-        })
+        Err(ProtocolError::OtherPlan { object, found: found.to_owned(), wanted: wanted.to_owned() })
     }
 
     /// A sealed object says itself which stage and task it is: one that was moved is not believed.
-    fn check_place(
-        &self,
-        key: &Key,
-        found: (&str, Option<u64>),
-        expected: (&str, Option<u64>),
-    ) -> Result<(), ProtocolError> {
+    fn check_place(&self, key: &Key, found: (&str, Option<u64>), expected: (&str, Option<u64>)) -> Result<(), ProtocolError> {
         if found.0 != expected.0 {
             return Err(self.mismatch(key, "stage", expected.0, found.0));
         }
@@ -382,13 +314,7 @@ impl Workdir {
         Ok(())
     }
 
-    fn mismatch(
-        &self,
-        key: &Key,
-        what: &'static str,
-        expected: &str,
-        found: &str,
-    ) -> ProtocolError {
+    fn mismatch(&self, key: &Key, what: &'static str, expected: &str, found: &str) -> ProtocolError {
         ProtocolError::Mismatch {
             object: object_name(self.store.uri(), key),
             what,
@@ -399,18 +325,12 @@ impl Workdir {
 
     fn seal<T: Serialize>(&self, key: &Key, value: &T) -> Result<Vec<u8>, ProtocolError> {
         let object = || object_name(self.store.uri(), key);
-        sealed::encode(value).map_err(|source| ProtocolError::Unsealable {
-            object: object(),
-            source,
-        })
+        sealed::encode(value).map_err(|source| ProtocolError::Unsealable { object: object(), source })
     }
 
     fn unseal<T: DeserializeOwned>(&self, key: &Key, bytes: &[u8]) -> Result<T, ProtocolError> {
         let object = || object_name(self.store.uri(), key);
-        sealed::decode(bytes).map_err(|source| ProtocolError::Damaged {
-            object: object(),
-            source,
-        })
+        sealed::decode(bytes).map_err(|source| ProtocolError::Damaged { object: object(), source })
     }
 }
 
@@ -429,34 +349,18 @@ fn checked_stage(stage: &str) -> Result<&str, StoreError> {
     if !stage.is_empty() && stage.bytes().all(allowed) {
         return Ok(stage);
     }
-    Err(StoreError::invalid(
-        stage,
-        "a stage's name is lowercase letters, digits and hyphens",
-    ))
+    Err(StoreError::invalid(stage, "a stage's name is lowercase letters, digits and hyphens"))
 }
 
 fn check_balance(stage: &str, counts: &Counts) -> Result<(), ProtocolError> {
-    counts.check().map_err(|source| ProtocolError::Imbalance {
-        stage: stage.to_owned(),
-        source,
-    })
+    counts.check().map_err(|source| ProtocolError::Imbalance { stage: stage.to_owned(), source })
 }
 
-fn same_digest(
-    stage: &str,
-    task: &str,
-    ours: String,
-    theirs: String,
-) -> Result<CommitOutcome, ProtocolError> {
+fn same_digest(stage: &str, task: &str, ours: String, theirs: String) -> Result<CommitOutcome, ProtocolError> {
     if ours == theirs {
         return Ok(CommitOutcome::AlreadyThere);
     }
-    Err(ProtocolError::Nondeterministic {
-        stage: stage.to_owned(),
-        task: task.to_owned(),
-        ours,
-        theirs,
-    })
+    Err(ProtocolError::Nondeterministic { stage: stage.to_owned(), task: task.to_owned(), ours, theirs })
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 //! an undisturbed run. Errors on a store in memory; the end of the process, without a word, on a folder.
 
 use mellama_storage::{
-    AttemptId, CommitOutcome, Counts, Effect, Fault, FaultStore, Key, LocalStore, MemoryStore,
-    ObjectEntry, ProtocolError, Schedule, StageManifest, Store, StoreError, Tally, TaskCommit,
-    Workdir, list_all, sealed,
+    AttemptId, CommitOutcome, Counts, Effect, Fault, FaultStore, Key, LocalStore, MemoryStore, ObjectEntry, ProtocolError,
+    Schedule, StageManifest, Store, StoreError, Tally, TaskCommit, Workdir, list_all, sealed,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,18 +28,14 @@ fn run(store: Arc<dyn Store>, tasks: u64) -> Result<(), ProtocolError> {
             digests.insert(stage, manifest.digest());
             continue;
         }
-        let commits: Vec<TaskCommit> = (0..tasks)
-            .map(|task| run_task(&workdir, stage, task, &attempt))
-            .collect::<Result<_, _>>()?;
+        let commits: Vec<TaskCommit> =
+            (0..tasks).map(|task| run_task(&workdir, stage, task, &attempt)).collect::<Result<_, _>>()?;
         let manifest = StageManifest {
             plan: "plan-1".into(),
             stage: stage.into(),
             tasks,
             commits: commits.iter().map(TaskCommit::digest).collect(),
-            objects: commits
-                .iter()
-                .flat_map(|commit| commit.objects.clone())
-                .collect(),
+            objects: commits.iter().flat_map(|commit| commit.objects.clone()).collect(),
             counts: commits.iter().map(|commit| commit.counts).sum(),
             facts: json!({"tasks": tasks}),
             attempt: attempt.to_string(),
@@ -51,47 +46,31 @@ fn run(store: Arc<dyn Store>, tasks: u64) -> Result<(), ProtocolError> {
     workdir.mark_success(&json!({"manifests": digests}))
 }
 
-fn run_task(
-    workdir: &Workdir,
-    stage: &str,
-    task: u64,
-    attempt: &AttemptId,
-) -> Result<TaskCommit, ProtocolError> {
+fn run_task(workdir: &Workdir, stage: &str, task: u64, attempt: &AttemptId) -> Result<TaskCommit, ProtocolError> {
     if let Some(commit) = workdir.read_commit("plan-1", stage, task)? {
         return Ok(commit);
     }
     let objects = write_part(workdir, stage, task)?;
     let read_back = workdir.read_object(&objects)?;
-    let tally = Tally {
-        documents: 1,
-        bytes: read_back.len() as u64,
-    };
+    let tally = Tally { documents: 1, bytes: read_back.len() as u64 };
     let commit = TaskCommit {
         plan: "plan-1".into(),
         stage: stage.into(),
         task,
         objects: vec![objects],
-        counts: Counts {
-            read: tally,
-            written: tally,
-            ..Counts::default()
-        },
+        counts: Counts { read: tally, written: tally, ..Counts::default() },
         facts: json!({"first_byte": read_back[0]}),
         attempt: attempt.to_string(),
     };
     let outcome = workdir.commit_task(&commit)?;
-    assert!(matches!(
-        outcome,
-        CommitOutcome::Committed | CommitOutcome::AlreadyThere
-    ));
+    assert!(matches!(outcome, CommitOutcome::Committed | CommitOutcome::AlreadyThere));
     Ok(commit)
 }
 
 fn write_part(workdir: &Workdir, stage: &str, task: u64) -> Result<ObjectEntry, ProtocolError> {
     let mut part = workdir.part()?;
     for line in 0..2 {
-        writeln!(part, "{stage} {task} {line}")
-            .map_err(|e| StoreError::from_io("part".into(), "writing", e))?;
+        writeln!(part, "{stage} {task} {line}").map_err(|e| StoreError::from_io("part".into(), "writing", e))?;
     }
     part.finish(&format!("{stage}/parts"), &format!("{task:05}"), "txt", 2)
 }
@@ -101,18 +80,10 @@ fn published(store: &dyn Store) -> BTreeMap<String, Vec<u8>> {
     list_all(store, "")
         .map(|object| {
             let key = object.expect("a listing without faults").key;
-            let bytes = store
-                .read(&key, None, None)
-                .expect("an object that was listed");
+            let bytes = store.read(&key, None, None).expect("an object that was listed");
             let content = match key.segments().next() {
-                Some("commits") => sealed::decode::<TaskCommit>(&bytes)
-                    .expect("a whole commit")
-                    .digest()
-                    .into_bytes(),
-                Some("manifests") => sealed::decode::<StageManifest>(&bytes)
-                    .expect("a whole manifest")
-                    .digest()
-                    .into_bytes(),
+                Some("commits") => sealed::decode::<TaskCommit>(&bytes).expect("a whole commit").digest().into_bytes(),
+                Some("manifests") => sealed::decode::<StageManifest>(&bytes).expect("a whole manifest").digest().into_bytes(),
                 _ => bytes,
             };
             (String::from(key), content)
@@ -130,10 +101,7 @@ fn undisturbed(tasks: u64) -> (BTreeMap<String, Vec<u8>>, u64) {
 }
 
 fn is_whole(store: Arc<dyn Store>) -> bool {
-    Workdir::new(store)
-        .verify(&mut |_| {})
-        .expect("a listing without faults")
-        .is_ok()
+    Workdir::new(store).verify(&mut |_| {}).expect("a listing without faults").is_ok()
 }
 
 #[test]
@@ -142,12 +110,7 @@ fn case_13_after_a_failure_of_any_call_a_rerun_gives_the_same_bytes() {
     assert!(calls > 50, "{calls} calls are too few to show anything");
     let mut failed_runs = 0;
     for call in 1..=calls {
-        for effect in [
-            Effect::FailBefore,
-            Effect::FailAfter,
-            Effect::Torn,
-            Effect::FlippedBit,
-        ] {
+        for effect in [Effect::FailBefore, Effect::FailAfter, Effect::Torn, Effect::FlippedBit] {
             for fault in [Fault::once(call, effect), Fault::from(call, effect)] {
                 let memory = MemoryStore::new("disturbed");
                 let faults = FaultStore::new(Arc::new(memory.clone()), fault);
@@ -162,20 +125,13 @@ fn case_13_after_a_failure_of_any_call_a_rerun_gives_the_same_bytes() {
                         | ProtocolError::Manifest { .. })
                 );
                 assert!(!is_blamed, "{fault:?}: {result:?}");
-                assert!(
-                    is_whole(Arc::new(memory.clone())),
-                    "{fault:?}: what is published is whole at any time"
-                );
-                run(Arc::new(memory.clone()), TASKS)
-                    .unwrap_or_else(|error| panic!("{fault:?}: rerun: {error}"));
+                assert!(is_whole(Arc::new(memory.clone())), "{fault:?}: what is published is whole at any time");
+                run(Arc::new(memory.clone()), TASKS).unwrap_or_else(|error| panic!("{fault:?}: rerun: {error}"));
                 assert!(published(&memory) == expected, "{fault:?}");
             }
         }
     }
-    assert!(
-        failed_runs > calls,
-        "only {failed_runs} runs failed, so little was tested"
-    );
+    assert!(failed_runs > calls, "only {failed_runs} runs failed, so little was tested");
 }
 
 /// Where the child works, and what strikes it: a folder, a call number and "before" or "after".
@@ -188,22 +144,10 @@ fn child_that_ends_without_a_word() {
         return;
     };
     let mut words = order.splitn(3, ' ');
-    let call = words
-        .next()
-        .and_then(|word| word.parse().ok())
-        .expect("a call number");
-    let effect = if words.next() == Some("before") {
-        Effect::AbortBefore
-    } else {
-        Effect::AbortAfter
-    };
-    let store =
-        LocalStore::open(words.next().expect("a folder")).expect("a folder that can be opened");
-    run(
-        Arc::new(FaultStore::new(Arc::new(store), Fault::once(call, effect))),
-        CHILD_TASKS,
-    )
-    .expect("no error, but an end");
+    let call = words.next().and_then(|word| word.parse().ok()).expect("a call number");
+    let effect = if words.next() == Some("before") { Effect::AbortBefore } else { Effect::AbortAfter };
+    let store = LocalStore::open(words.next().expect("a folder")).expect("a folder that can be opened");
+    run(Arc::new(FaultStore::new(Arc::new(store), Fault::once(call, effect))), CHILD_TASKS).expect("no error, but an end");
 }
 
 /// Runs the child and says whether it came to its end by itself.
@@ -222,24 +166,16 @@ fn case_13_after_the_end_of_the_process_at_any_call_a_rerun_gives_the_same_bytes
     for call in 1..=calls {
         for moment in ["before", "after"] {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            assert!(
-                !child_finishes(folder.path(), call, moment),
-                "{moment} call {call}"
-            );
-            let store =
-                Arc::new(LocalStore::open(folder.path()).expect("a folder that can be opened"));
+            assert!(!child_finishes(folder.path(), call, moment), "{moment} call {call}");
+            let store = Arc::new(LocalStore::open(folder.path()).expect("a folder that can be opened"));
             assert!(is_whole(store.clone()), "{moment} call {call}");
-            run(store.clone(), CHILD_TASKS)
-                .unwrap_or_else(|error| panic!("{moment} call {call}: rerun: {error}"));
+            run(store.clone(), CHILD_TASKS).unwrap_or_else(|error| panic!("{moment} call {call}: rerun: {error}"));
             assert!(published(&*store) == expected, "{moment} call {call}");
             assert_eq!(temporary_files(folder.path()), 0, "{moment} call {call}");
         }
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    assert!(
-        child_finishes(folder.path(), calls + 1, "before"),
-        "the calls counted are all there are"
-    );
+    assert!(child_finishes(folder.path(), calls + 1, "before"), "the calls counted are all there are");
 }
 
 fn temporary_files(folder: &Path) -> usize {
@@ -259,18 +195,11 @@ fn case_04_runs_at_once_on_one_folder_give_the_same_bytes() {
             })
             .collect();
         for worker in workers {
-            worker
-                .join()
-                .expect("no worker panics")
-                .expect("every worker finds its output published");
+            worker.join().expect("no worker panics").expect("every worker finds its output published");
         }
     });
     let store = LocalStore::open(folder.path()).expect("a folder that can be opened");
     assert!(published(&store) == expected);
-    assert!(
-        store
-            .head(&Key::new("_SUCCESS").expect("a valid key"))
-            .is_ok()
-    );
+    assert!(store.head(&Key::new("_SUCCESS").expect("a valid key")).is_ok());
     assert_eq!(temporary_files(folder.path()), 0);
 }

@@ -13,9 +13,38 @@ use crate::project::{Ended, Project, root, run, succeed};
 const CANARY: &str = "qzcanaryqz";
 /// Words of invented documents.
 const WORDS: [&str; 32] = [
-    "marlow", "fever", "patient", "renal", "tablet", "nine", "weeks", "cardiac", "biopsy", "hepatic", "nurse", "fasting",
-    "serum", "lesion", "acute", "dose", "gradual", "onset", "stable", "ward", "culture", "negative", "cohort", "trial",
-    "placebo", "median", "follow", "bilateral", "chronic", "sodium", "imaging", "plan",
+    "marlow",
+    "fever",
+    "patient",
+    "renal",
+    "tablet",
+    "nine",
+    "weeks",
+    "cardiac",
+    "biopsy",
+    "hepatic",
+    "nurse",
+    "fasting",
+    "serum",
+    "lesion",
+    "acute",
+    "dose",
+    "gradual",
+    "onset",
+    "stable",
+    "ward",
+    "culture",
+    "negative",
+    "cohort",
+    "trial",
+    "placebo",
+    "median",
+    "follow",
+    "bilateral",
+    "chronic",
+    "sodium",
+    "imaging",
+    "plan",
 ];
 
 /// A text of so many words, another one for each seed.
@@ -122,22 +151,22 @@ fn assert_no_canary(ended: &Ended) {
 
 /// Everything in a work folder that a person can read without a tool is free of the canary.
 fn assert_clean(workdir: &Path) {
-    for path in files(workdir).iter().filter(|path| path.extension().is_none_or(|e| e != "parquet")) {
+    for path in all_files(workdir).iter().filter(|path| path.extension().is_none_or(|e| e != "parquet")) {
         assert!(!has_canary(&fs::read(path).expect("readable")), "text in {}", path.display());
     }
 }
 
 /// Every file below a folder, sorted; none when it is absent.
-fn files(folder: &Path) -> Vec<PathBuf> {
+fn all_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let below = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    let below = |path: PathBuf| if path.is_dir() { all_files(&path) } else { vec![path] };
     let mut found: Vec<PathBuf> = entries.flat_map(|entry| below(entry.expect("an entry").path())).collect();
     found.sort();
     found
 }
 
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    files(folder).into_iter().map(|path| (path.clone(), fs::read(path).expect("readable"))).collect()
+    all_files(folder).into_iter().map(|path| (path.clone(), fs::read(path).expect("readable"))).collect()
 }
 
 /// Records read, documents written and records rejected by the one ingest task; they must be committed, published or not.
@@ -153,13 +182,11 @@ fn check_counts(project: &Project, read: u64, written: u64, rejected: u64) {
 
 /// The rejects of source `s` as (object, byte offset, code).
 fn rejects(project: &Project) -> Vec<(String, u64, String)> {
-    let lines = files(&Path::new(&project.workdir()).join("rejects/s"));
+    let lines = all_files(&Path::new(&project.workdir()).join("rejects/s"));
     let text: String = lines.iter().map(|path| fs::read_to_string(path).expect("readable")).collect();
     let parsed = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let member = |value: &Value| value.as_str().expect("a string").to_owned();
-    parsed
-        .map(|r| (member(&r["object"]), r["byte_offset"].as_u64().expect("an offset"), member(&r["reason"]["code"])))
-        .collect()
+    parsed.map(|r| (member(&r["object"]), r["byte_offset"].as_u64().expect("an offset"), member(&r["reason"]["code"]))).collect()
 }
 
 fn check_rejects(project: &Project, expected: &[(&str, u64, &str)]) {
@@ -168,19 +195,34 @@ fn check_rejects(project: &Project, expected: &[(&str, u64, &str)]) {
     assert_eq!(found, expected);
 }
 
+/// A file of records, without the records.
+struct File {
+    format: &'static str,
+    name: &'static str,
+    head: &'static str,
+    tail: &'static str,
+}
+
+const JSON_LINES: File = File { format: "jsonl", name: "a.jsonl", head: "", tail: "" };
+const CITATIONS: File = File { format: "pubmed-xml", name: "a.xml", head: PUBMED_HEAD, tail: "</PubmedArticleSet>\n" };
+
 /// One bad record after ten good ones: kept with its place among many, too much among few.
-fn check_bad_record(format: &str, name: &str, head: &str, good: &dyn Fn(u64) -> String, bad: &[u8], tail: &str, code: &str) {
+fn check_bad_record(file: &File, good: &dyn Fn(u64) -> String, bad: &[u8], code: &str) {
     for (after, exit) in [(29, 0), (2, 3)] {
-        let before: String = head.to_owned() + &(0..10).map(good).collect::<String>();
-        let rest: String = (100..100 + after).map(good).collect::<String>() + tail;
+        let before: String = file.head.to_owned() + &(0..10).map(good).collect::<String>();
+        let rest: String = (100..100 + after).map(good).collect::<String>() + file.tail;
         let bytes = [before.as_bytes(), bad, rest.as_bytes()].concat();
         let more = if exit == 0 { "" } else { "max_rejects = 0.01\n" };
-        let (object, read) = (format!("data/{name}"), 11 + after);
+        let (object, read) = (format!("data/{}", file.name), 11 + after);
         let place = format!("{object} at byte {}: {code}", before.len());
-        let refusal = [format!("source \"s\": 1 of {read} records rejected (1 {code}), max_rejects is 0.01"), place, "raise max_rejects".into()];
+        let refusal = [
+            format!("source \"s\": 1 of {read} records rejected (1 {code}), max_rejects is 0.01"),
+            place,
+            "raise max_rejects".into(),
+        ];
         let summary = [format!("{read} read, {} written, 1 rejected", read - 1)];
         let said: Vec<&str> = if exit == 0 { &summary[..] } else { &refusal[..] }.iter().map(String::as_str).collect();
-        let project = check(&recipe(format, &["data/*"], more), &[(&object, bytes)], exit, &said);
+        let project = check(&recipe(file.format, &["data/*"], more), &[(&object, bytes)], exit, &said);
         check_counts(&project, read, read - 1, 1);
         check_rejects(&project, &[(&object, before.len() as u64, code)]);
         assert_eq!(Path::new(&project.workdir()).join("manifests/ingest.json").exists(), exit == 0);
@@ -195,26 +237,46 @@ fn case_38_recipe_faults_name_line_column_and_remedy() {
         assert!(!Path::new(&project.workdir()).exists(), "nothing is written before the recipe is understood");
     };
     let inputs = ["data/*.jsonl"];
-    check_fault(&recipe("jsonl", &inputs, "max_reject = 0.1\n"), &["recipe.toml:8:1: unknown key \"max_reject\"", "did you mean \"max_rejects\"?"]);
-    check_fault(&recipe("jsonl", &inputs, "[corpus.dedup]\nband = 3\n"), &["recipe.toml:9:1: unknown key \"band\"", "did you mean \"bands\"?"]);
+    check_fault(
+        &recipe("jsonl", &inputs, "max_reject = 0.1\n"),
+        &["recipe.toml:8:1: unknown key \"max_reject\"", "did you mean \"max_rejects\"?"],
+    );
+    check_fault(
+        &recipe("jsonl", &inputs, "[corpus.dedup]\nband = 3\n"),
+        &["recipe.toml:9:1: unknown key \"band\"", "did you mean \"bands\"?"],
+    );
     check_fault(&recipe("jsonl", &inputs, "max_rejects = \"few\"\n"), &["recipe.toml:8:15:"]);
-    check_fault(&recipe("jsonl", &inputs, "max_rejects = 7.0\n"), &["corpus.source.max_rejects: 7: expected a share from 0 to 1"]);
-    check_fault(&recipe("jsnl", &inputs, ""), &["corpus.source.format: \"jsnl\" of source \"s\" is not known", "use one of: pubmed-xml"]);
-    check_fault(&recipe("jsonl", &["data/none.jsonl"], ""), &["data/none.jsonl: no such file or folder", "correct the path in the recipe"]);
-    check_fault(&recipe("jsonl", &["data/*.csv", "none/**/*"], ""), &["source \"s\": no input matched data/*.csv, none/**/*", "correct the patterns"]);
+    check_fault(
+        &recipe("jsonl", &inputs, "max_rejects = 7.0\n"),
+        &["corpus.source.max_rejects: 7: expected a share from 0 to 1"],
+    );
+    check_fault(&recipe("jsnl", &inputs, ""), &["corpus.source.format: source \"s\": format \"jsnl\": unknown", "pubmed-xml"]);
+    check_fault(
+        &recipe("jsonl", &["data/none.jsonl"], ""),
+        &["data/none.jsonl: no such file or folder", "correct the path in the recipe"],
+    );
+    check_fault(
+        &recipe("jsonl", &["data/*.csv", "none/**/*"], ""),
+        &["source \"s\": no input matched data/*.csv, none/**/*", "correct the patterns"],
+    );
     check_fault(
         &recipe("jsonl", &["${MELLAMA_TEST_NEVER_SET}/*.jsonl"], ""),
         &["the environment variable MELLAMA_TEST_NEVER_SET is not set", "export MELLAMA_TEST_NEVER_SET="],
     );
     let absent = run(&["run", "none/recipe.toml"]);
     assert_eq!(absent.code, 2);
-    assert!(absent.stderr.contains("none/recipe.toml: cannot be read") && absent.stderr.contains("mellama init"), "{}", absent.stderr);
+    assert!(
+        absent.stderr.contains("none/recipe.toml: cannot be read") && absent.stderr.contains("mellama init"),
+        "{}",
+        absent.stderr
+    );
 }
 
 #[test]
 fn one_empty_glob_beside_a_good_one_is_a_warning() {
     let said = ["warning: ", "source \"s\": other/*.jsonl matches nothing"];
-    let project = check(&recipe("jsonl", &["data/*.jsonl", "other/*.jsonl"], ""), &[("data/a.jsonl", json_lines(0, 7))], 0, &said);
+    let project =
+        check(&recipe("jsonl", &["data/*.jsonl", "other/*.jsonl"], ""), &[("data/a.jsonl", json_lines(0, 7))], 0, &said);
     check_counts(&project, 7, 7, 0);
 }
 
@@ -222,7 +284,8 @@ fn one_empty_glob_beside_a_good_one_is_a_warning() {
 fn case_29_a_truncated_gzip_keeps_what_came_before_the_cut() {
     let cut = |good: u64| {
         let before = json_lines(500, good);
-        let whole = [before.clone(), json_line(999, &format!("{CANARY} {}", prose(1, 60))).into_bytes(), json_lines(600, 5)].concat();
+        let whole =
+            [before.clone(), json_line(999, &format!("{CANARY} {}", prose(1, 60))).into_bytes(), json_lines(600, 5)].concat();
         // 15 bytes of header, then the records; 60 bytes into the next record, canary included.
         (gzip(&whole)[..15 + before.len() + 60].to_vec(), before.len() as u64)
     };
@@ -234,7 +297,12 @@ fn case_29_a_truncated_gzip_keeps_what_came_before_the_cut() {
     let (bytes, at) = cut(1);
     let files = [("data/a.jsonl.gz", gzip(&json_lines(0, 4))), ("data/b.jsonl.gz", bytes)];
     let place = format!("data/b.jsonl.gz at byte {at}: truncated-stream: gzip");
-    let said = ["source \"s\": 1 of 6 records rejected (1 truncated-stream), max_rejects is 0.05", &place, "correct the input, or raise max_rejects"];
+    let said = [
+        "source \"s\": 1 of 6 records rejected (1 truncated-stream), max_rejects is 0.05",
+        &place,
+        "correct the input",
+        "raise max_rejects",
+    ];
     let project = check(&recipe("jsonl", &["data/*.gz"], ""), &files, 3, &said);
     check_counts(&project, 6, 5, 1);
     // The same command says the same again, from what is committed.
@@ -258,12 +326,13 @@ fn case_29_a_truncated_gzip_of_xml_keeps_whole_citations() {
 fn case_27_malformed_xml_costs_one_citation() {
     let good = |pmid: u64| citation(pmid + 1, &prose(pmid, 40));
     let bad = citation(77, CANARY).replace("</AbstractText>", "</AbstractTxt>");
-    check_bad_record("pubmed-xml", "a.xml", PUBMED_HEAD, &good, bad.as_bytes(), "</PubmedArticleSet>\n", "malformed-xml");
+    check_bad_record(&CITATIONS, &good, bad.as_bytes(), "malformed-xml");
 }
 
 #[test]
 fn html_named_xml_is_told_apart() {
-    let page = format!("<!DOCTYPE html>\n<html><head><title>{CANARY}</title></head><body><p>Not found<br></body></html>\n").into_bytes();
+    let page =
+        format!("<!DOCTYPE html>\n<html><head><title>{CANARY}</title></head><body><p>Not found<br></body></html>\n").into_bytes();
     let files = [("data/a.xml", citations(1, 30)), ("data/b.xml", page.clone())];
     let project = check(&recipe("pubmed-xml", &["data/*"], ""), &files, 0, &["31 read, 30 written, 1 rejected"]);
     check_counts(&project, 31, 30, 1);
@@ -280,16 +349,16 @@ fn html_named_xml_is_told_apart() {
 fn case_31_a_line_that_is_not_json_is_one_reject() {
     let good = |id: u64| json_line(id, &prose(id, 60));
     let bad = format!("{{\"id\": {CANARY}, \"text\": \"{CANARY}\"}}\n");
-    check_bad_record("jsonl", "a.jsonl", "", &good, bad.as_bytes(), "", "malformed-json");
-    check_bad_record("jsonl", "a.jsonl", "", &good, format!("{CANARY}\n").as_bytes(), "", "malformed-json");
-    check_bad_record("jsonl", "a.jsonl", "", &good, format!("{{\"{CANARY}\":\"{CANARY}\"}}\n").as_bytes(), "", "missing-field");
+    check_bad_record(&JSON_LINES, &good, bad.as_bytes(), "malformed-json");
+    check_bad_record(&JSON_LINES, &good, format!("{CANARY}\n").as_bytes(), "malformed-json");
+    check_bad_record(&JSON_LINES, &good, format!("{{\"{CANARY}\":\"{CANARY}\"}}\n").as_bytes(), "missing-field");
 }
 
 #[test]
 fn case_32_invalid_utf8_is_one_reject() {
     let good = |id: u64| json_line(id, &prose(id, 60));
     let bad = [b"{\"id\":\"x\",\"text\":\"", CANARY.as_bytes(), b" caf\xe9 \xff\"}\n"].concat();
-    check_bad_record("jsonl", "a.jsonl", "", &good, &bad, "", "invalid-utf8");
+    check_bad_record(&JSON_LINES, &good, &bad, "invalid-utf8");
 }
 
 #[test]
@@ -298,7 +367,9 @@ fn an_empty_input_is_named() {
     let project = check(&recipe("jsonl", &["data/*"], ""), &files, 0, &["31 read, 30 written, 1 rejected"]);
     check_counts(&project, 31, 30, 1);
     check_rejects(&project, &[("data/b.jsonl", 0, "empty-object")]);
-    for (format, name) in [("jsonl", "data/b.jsonl"), ("pubmed-xml", "data/b.xml"), ("csv", "data/b.csv"), ("parquet", "data/b.parquet")] {
+    for (format, name) in
+        [("jsonl", "data/b.jsonl"), ("pubmed-xml", "data/b.xml"), ("csv", "data/b.csv"), ("parquet", "data/b.parquet")]
+    {
         let place = format!("{name} at byte 0: empty-object");
         let said = ["source \"s\": 1 of 1 records rejected (1 empty-object)", &place, "correct the input"];
         check(&recipe(format, &["data/*"], ""), &[(name, Vec::new())], 3, &said);
@@ -317,11 +388,20 @@ fn tokens(total: &str, weights: &str) -> String {
 #[test]
 fn a_mixture_that_cannot_be_filled_names_quota_supply_and_remedy() {
     let files = [("data/a.jsonl", json_lines(0, 40))];
-    let project = check(&recipe("jsonl", &["data/*"], &tokens("100_000", "general = 1")), &files, 2, &["mixture: general: quota of 100000 tokens"]);
+    let project = check(
+        &recipe("jsonl", &["data/*"], &tokens("100_000", "general = 1")),
+        &files,
+        2,
+        &["mixture: general: quota of 100000 tokens"],
+    );
     check_counts(&project, 40, 40, 0);
     let supply = project.json("manifests/tokenize.json")["facts"]["sources"]["s"]["tokens"].as_u64().expect("a count");
     let passes = 100_000_u64.div_ceil(supply);
-    let said = [format!("capped supply is {supply};"), format!("max_epochs = {passes} on the general sources"), format!("lower the total to {supply} tokens")];
+    let said = [
+        format!("capped supply is {supply};"),
+        format!("max_epochs = {passes} on the general sources"),
+        format!("lower the total to {supply} tokens"),
+    ];
     check_run(&project, 2, &said.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(!Path::new(&project.workdir()).join("manifests/mix.json").exists());
     // Each of the two remedies works.
@@ -343,13 +423,19 @@ fn small_model() -> Vec<u8> {
 
 #[test]
 fn case_36_a_tokenizer_that_does_not_fit_is_refused() {
-    let training = format!("{}[model]\ncheckpoint = \"checkpoint\"\n[train]\nsteps = 1\nbatch_sequences = 1\nmicro_batch_sequences = 1\n", tokens("1000", "general = 1"));
+    let training = format!(
+        "{}[model]\ncheckpoint = \"checkpoint\"\n[train]\nsteps = 1\nbatch_sequences = 1\nmicro_batch_sequences = 1\n",
+        tokens("1000", "general = 1")
+    );
     let project = Project::with_recipe(&recipe("jsonl", &["data/*"], &training));
     project.write("data/a.jsonl", &json_lines(0, 40));
     project.write("model.bin", &small_model());
     let at = |name: &str| project.folder().join(name).display().to_string();
     succeed(&["import", &at("model.bin"), "--to", &at("checkpoint")]);
-    let said = ["checkpoint: the checkpoint has 300 tokens, the tokenizer has ", "give the tokenizer that the checkpoint was trained with"];
+    let said = [
+        "checkpoint: the checkpoint has 300 tokens, the tokenizer has ",
+        "give the tokenizer that the checkpoint was trained with",
+    ];
     check_run(&project, 2, &said);
     assert!(!Path::new(&project.workdir()).join("checkpoints").exists());
     let tokenizer = root().join("tests/fixtures/tokenizer/tokenizer.json").display().to_string();
@@ -395,7 +481,7 @@ fn near_duplicates_over_the_limit_publish_nothing() {
     check_counts(&project, 8, 8, 0);
     let out = |name: &str| Path::new(&project.workdir()).join(name);
     assert!(out("manifests/ingest.json").exists() && !out("manifests/dedup.json").exists() && !out("_SUCCESS").exists());
-    assert!(files(&out("decisions")).is_empty() && files(&out("commits/dedup")).is_empty(), "nothing is published");
+    assert!(all_files(&out("decisions")).is_empty() && all_files(&out("commits/dedup")).is_empty(), "nothing is published");
     let allowed = check(&text("max_source_loss = 0.6\n"), &files, 0, &["8 read, 4 written, 4 dropped"]);
     check_counts(&allowed, 8, 8, 0);
 }
@@ -449,7 +535,8 @@ fn note(id: &str, error: &str, text: &str) -> String {
 /// Notes for each thing that can become of one: kept, exact copy, near-duplicate, leak, too short, marked, ragged, without id, not UTF-8.
 fn notes() -> Vec<u8> {
     let text = |seed: u64| format!("{CANARY} {} Call 555-201-3344, seen by Dr. {CANARY}.", prose(seed, 120));
-    let mut rows = String::from("ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT\n");
+    let mut rows =
+        String::from("ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT\n");
     (1..=60).for_each(|id| rows += &note(&id.to_string(), "", &text(id)));
     rows += &note("61", "", &text(1));
     rows += &note("62", "", &format!("{} {CANARY} seen again", text(2)));
@@ -489,13 +576,23 @@ fn clinical_project(max_rejects: &str) -> Project {
 }
 
 #[test]
+fn case_41_the_search_for_the_canary_finds_it_in_open_data() {
+    let more = "sensitivity = \"open\"\nmax_rejects = 0.2\n";
+    let project = check(&recipe("mimic-notes", &["data/*"], more), &[("data/NOTEEVENTS.csv", notes())], 0, &[]);
+    let documents = all_files(&Path::new(&project.workdir()).join("documents/s"));
+    let shown = succeed(&["inspect", &documents[0].display().to_string(), "--text"]).stdout;
+    assert!(has_canary(shown.as_bytes()), "{shown}");
+    assert!(!has_canary(succeed(&["inspect", &documents[0].display().to_string()]).stdout.as_bytes()), "only when asked");
+}
+
+#[test]
 fn case_41_clinical_text_stays_in_the_data() {
     let project = clinical_project("0.2");
     let scratch = tempfile::tempdir().expect("a folder");
     let at = scratch.path().display().to_string();
     let ended = project.succeed(&["--threads", "2", "--scratch", &at]);
     assert_no_canary(&ended);
-    assert!(files(scratch.path()).is_empty(), "temporary files are gone");
+    assert!(all_files(scratch.path()).is_empty(), "temporary files are gone");
     let facts = project.json("manifests/ingest.json")["facts"]["sources"]["mimic-iii"].clone();
     assert_eq!(facts["counts"]["rejected"]["documents"].as_u64(), Some(4), "{facts}");
     assert_eq!(facts["counts"]["written"]["documents"].as_u64(), Some(63), "{facts}");
@@ -504,10 +601,19 @@ fn case_41_clinical_text_stays_in_the_data() {
     assert_eq!(removed.as_object().map(|reasons| reasons.values().filter_map(Value::as_u64).sum()), Some(3), "{removed}");
     let workdir = PathBuf::from(project.workdir());
     assert_clean(&workdir);
-    for name in ["report.html", "README.md", "plan.json", "rejects/mimic-iii", "drops/mimic-iii", "commits/report", "manifests/dedup.json", "decisions"] {
+    for name in [
+        "report.html",
+        "README.md",
+        "plan.json",
+        "rejects/mimic-iii",
+        "drops/mimic-iii",
+        "commits/report",
+        "manifests/dedup.json",
+        "decisions",
+    ] {
         assert!(workdir.join(name).exists(), "{name} was looked at");
     }
-    for path in files(&workdir).iter().filter(|path| path.extension().is_some_and(|e| e == "parquet")) {
+    for path in all_files(&workdir).iter().filter(|path| path.extension().is_some_and(|e| e == "parquet")) {
         assert_no_canary(&succeed(&["inspect", &path.display().to_string(), "--rows", "1000", "--text"]));
     }
     for command in ["status", "verify", "report"] {
@@ -524,7 +630,12 @@ fn case_41_a_refusal_over_clinical_records_repeats_nothing_of_them() {
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     let last: Value = serde_json::from_str(ended.stderr.lines().last().expect("a line")).expect("JSON");
     let message = last["message"].as_str().expect("a message");
-    for part in ["source \"mimic-iii\": 4 of 68 records rejected", "1 marked-erroneous", "data/NOTEEVENTS.csv at byte", "raise max_rejects"] {
+    for part in [
+        "source \"mimic-iii\": 4 of 68 records rejected",
+        "1 marked-erroneous",
+        "data/NOTEEVENTS.csv at byte",
+        "raise max_rejects",
+    ] {
         assert!(message.contains(part), "{part:?} is not in {message}");
     }
     assert_eq!(last["exit"].as_u64(), Some(3));

@@ -84,7 +84,11 @@ fn help_lists_every_command() {
 fn commands_that_are_not_there_yet_say_so() {
     let readme = fs::read_to_string(root().join("README.md")).expect("the README is there");
     for command in NOT_YET {
-        refuse(&[command, "--nproc", "8", "train", "recipe.toml"], 2, &[&format!("mellama {command}: not there yet"), "README.md"]);
+        refuse(
+            &[command, "--nproc", "8", "train", "recipe.toml"],
+            2,
+            &[&format!("mellama {command}: not there yet"), "README.md"],
+        );
         refuse(&[command], 2, &["not there yet"]);
         assert!(readme.contains(&format!("`{command}`")), "the README does not name {command}");
     }
@@ -107,7 +111,10 @@ fn config_check_accepts_our_recipes_and_names_faults() {
     check("name = \"a\"\nworkdir = \"out\"\nsede = 1\n", &["recipe.toml:3:1: unknown key \"sede\"", "did you mean \"seed\"?"]);
     check("name = \"a\"\n", &["recipe.toml:1:1: missing field `workdir`"]);
     check("name = \"a\nworkdir = \"out\"\n", &["recipe.toml:1:"]);
-    check("name = \"a\"\nworkdir = \"out\"\n[model]\nshape = \"tiny\"\ncheckpoint = \"x\"\n", &["model: give either shape or checkpoint"]);
+    check(
+        "name = \"a\"\nworkdir = \"out\"\n[model]\nshape = \"tiny\"\ncheckpoint = \"x\"\n",
+        &["model: give either shape or checkpoint"],
+    );
     refuse(&["config", "check", "none.toml"], 2, &["none.toml: cannot be read", "mellama init"]);
 }
 
@@ -150,7 +157,10 @@ fn plan_needs_nothing_but_the_recipe() {
     let there = Project::quick();
     let before = contents(there.folder());
     let known = succeed(&["plan", &there.recipe(), "--workdir", &there.workdir(), "--json"]).json();
-    assert!(known["plan"].is_string() && known["sources"].as_array().expect("a list").iter().all(|s| s["bytes"].is_u64()), "{known}");
+    assert!(
+        known["plan"].is_string() && known["sources"].as_array().expect("a list").iter().all(|s| s["bytes"].is_u64()),
+        "{known}"
+    );
     assert_eq!(known["mixture"], plan["mixture"], "quotas never depend on the inputs");
     assert_eq!(contents(there.folder()), before, "plan touches nothing");
 }
@@ -181,7 +191,7 @@ fn plan_counts_quotas_and_gpu_hours_of_the_largest_model() {
     let expected = 129e9 * flops as f64 / (0.45 * 312e12) / 3600.0;
     // The same formula in f64: a few roundings of 2⁻⁵³ each.
     assert!((hours / expected - 1.0).abs() < 1e-12, "{hours} {expected}");
-    assert_eq!(hours.round(), 113_444.0);
+    assert!((hours - 113_444.0).abs() < 0.5, "{hours}");
     let steps = 129_000_000_000_u64.div_ceil(length).div_ceil(plan["training"]["batch_sequences"].as_u64().expect("a number"));
     assert_eq!(plan["training"]["steps"].as_u64(), Some(steps));
     assert!(!project.folder().join("out").exists());
@@ -220,7 +230,11 @@ fn stages_out_of_order_or_unknown_are_refused() {
     for arguments in [["stage", "cpt", &recipe, "--workdir", &workdir], ["train", "cpt", &recipe, "--workdir", &workdir]] {
         refuse(&arguments, 2, &["the recipe has no part for it"]);
     }
-    refuse(&["run", &recipe, "--workdir", &workdir, "--until", "pack"], 2, &["--until pack: the recipe has no part for this stage"]);
+    refuse(
+        &["run", &recipe, "--workdir", &workdir, "--until", "pack"],
+        2,
+        &["--until pack: the recipe has no part for this stage"],
+    );
 }
 
 #[test]
@@ -246,7 +260,10 @@ fn run_goes_on_where_until_stopped_it() {
     assert_eq!(succeed(&["status", &project.recipe(), "--workdir", &workdir, "--json"]).json(), second);
     succeed(&["verify", &workdir]);
     let known = succeed(&["plan", &project.recipe(), "--workdir", &workdir, "--json"]).json();
-    assert!(known["sources"].as_array().expect("a list").iter().all(|s| s["supply_tokens"].is_u64() && s["epochs"].is_f64()), "{known}");
+    assert!(
+        known["sources"].as_array().expect("a list").iter().all(|s| s["supply_tokens"].is_u64() && s["epochs"].is_f64()),
+        "{known}"
+    );
     let quiet = project.succeed(&["--until", "publish", "--quiet"]);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""), "quiet and nothing to do");
 }
@@ -279,8 +296,19 @@ fn inspect_shows_every_kind_of_object() {
     all_in(&inspect("manifests", &[]), &["\"stage\"", "\"objects\""]);
     let manifest = project.json("manifests/cpt.json");
     let folder = Path::new(&project.workdir()).join(manifest["facts"]["folder"].as_str().expect("a folder"));
+    let steps = manifest["facts"]["steps"].as_u64().expect("a count");
     let shown = succeed(&["inspect", &folder.display().to_string()]).stdout;
-    all_in(&shown, &["step 6 of 6", "sensitivity dua", "cursor: position", "parameters", "model.safetensors", "weights: "]);
+    all_in(
+        &shown,
+        &[
+            &format!("step {steps} of {steps}"),
+            "sensitivity dua",
+            "cursor: position",
+            "parameters",
+            "model.safetensors",
+            "weights: ",
+        ],
+    );
 }
 
 #[test]

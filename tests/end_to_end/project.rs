@@ -121,7 +121,7 @@ impl Project {
 /// Six steps of each training, with checkpoints between them.
 fn shorten(recipe: &str) -> String {
     let line = |line: &str| match line.split('=').next().map(str::trim) {
-        Some("steps") => "steps = 6".to_owned(),
+        Some("epochs") => "steps = 6".to_owned(),
         Some("checkpoint_every") => "checkpoint_every = 2".to_owned(),
         _ => line.to_owned(),
     };

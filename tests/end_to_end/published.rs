@@ -25,7 +25,17 @@ pub(crate) fn objects(project: &Project) -> BTreeMap<String, String> {
             }
         }
     }
-    for prefix in ["documents/", "decisions/", "tokens/", "shards/cpt/train-", "shards/instruct/", "checkpoints/cpt/", "checkpoints/instruct/", "evaluation/", "metrics/"] {
+    for prefix in [
+        "documents/",
+        "decisions/",
+        "tokens/",
+        "shards/cpt/train-",
+        "shards/instruct/",
+        "checkpoints/cpt/",
+        "checkpoints/instruct/",
+        "evaluation/",
+        "metrics/",
+    ] {
         assert!(found.keys().any(|key| key.starts_with(prefix)), "nothing under {prefix}");
     }
     found
@@ -33,10 +43,7 @@ pub(crate) fn objects(project: &Project) -> BTreeMap<String, String> {
 
 /// Fails with the names that differ.
 pub(crate) fn assert_same(expected: &BTreeMap<String, String>, found: &BTreeMap<String, String>, what: &str) {
-    let differing: Vec<&String> = expected
-        .keys()
-        .chain(found.keys())
-        .filter(|key| expected.get(*key) != found.get(*key))
-        .collect();
+    let differing: Vec<&String> =
+        expected.keys().chain(found.keys()).filter(|key| expected.get(*key) != found.get(*key)).collect();
     assert!(differing.is_empty(), "{what}: {differing:?}");
 }

@@ -27,7 +27,12 @@ fn every_flipped_byte_is_found_and_named() {
         let ended = run(&["verify", &workdir]);
         std::fs::write(path, &sound).expect("written");
         assert_eq!(ended.code, 5, "{key} byte {place}: {}{}", ended.stdout, ended.stderr);
-        assert!(ended.stdout.contains(&key) || ended.stderr.contains(&key), "{key} is not named: {}{}", ended.stdout, ended.stderr);
+        assert!(
+            ended.stdout.contains(&key) || ended.stderr.contains(&key),
+            "{key} is not named: {}{}",
+            ended.stdout,
+            ended.stderr
+        );
     }
     succeed(&["verify", &workdir]);
 }

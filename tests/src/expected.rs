@@ -55,12 +55,7 @@ pub struct SourceExpectation {
 impl SourceExpectation {
     /// An expectation without records.
     pub fn new(format: &str, inputs: &str, domain: &str) -> Self {
-        Self {
-            format: format.to_owned(),
-            inputs: inputs.to_owned(),
-            domain: domain.to_owned(),
-            ..Self::default()
-        }
+        Self { format: format.to_owned(), inputs: inputs.to_owned(), domain: domain.to_owned(), ..Self::default() }
     }
 
     /// Counts a document.

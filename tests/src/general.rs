@@ -18,14 +18,7 @@ struct Topic {
 const TOPICS: [Topic; 8] = [
     Topic {
         title: "Baking with {thing}",
-        things: [
-            "rye flour",
-            "oat flakes",
-            "sour milk",
-            "plum jam",
-            "wild honey",
-            "barley malt",
-        ],
+        things: ["rye flour", "oat flakes", "sour milk", "plum jam", "wild honey", "barley malt"],
         sentences: [
             "Mix {#100-900} grams of {thing} with {#50-450} grams of warm water.",
             "Let the dough rest for {#20-90} minutes under a damp cloth.",
@@ -39,14 +32,7 @@ const TOPICS: [Topic; 8] = [
     },
     Topic {
         title: "The garden in spring: {thing}",
-        things: [
-            "tulips",
-            "broad beans",
-            "pear trees",
-            "lavender",
-            "onions",
-            "ivy",
-        ],
+        things: ["tulips", "broad beans", "pear trees", "lavender", "onions", "ivy"],
         sentences: [
             "Plant the {thing} {#5-40} centimetres apart in loose soil.",
             "Water twice a week when there is less than {#3-19} millimetres of rain.",
@@ -60,14 +46,7 @@ const TOPICS: [Topic; 8] = [
     },
     Topic {
         title: "Notes from the railway: the {thing}",
-        things: [
-            "night train",
-            "branch line",
-            "goods yard",
-            "signal box",
-            "old viaduct",
-            "station clock",
-        ],
+        things: ["night train", "branch line", "goods yard", "signal box", "old viaduct", "station clock"],
         sentences: [
             "The {thing} near {place} was opened {#40-160} years ago.",
             "Trains to {place} leave at {#5-22} minutes past the hour.",
@@ -81,14 +60,7 @@ const TOPICS: [Topic; 8] = [
     },
     Topic {
         title: "Football in {place}: the {thing}",
-        things: [
-            "home side",
-            "youth team",
-            "second half",
-            "cup match",
-            "new keeper",
-            "away game",
-        ],
+        things: ["home side", "youth team", "second half", "cup match", "new keeper", "away game"],
         sentences: [
             "The {thing} drew a crowd of {#200-9000} to the ground in {place}.",
             "They lost by {#1-4} goals after leading at the break.",
@@ -102,14 +74,7 @@ const TOPICS: [Topic; 8] = [
     },
     Topic {
         title: "How do I repair a {thing}?",
-        things: [
-            "bicycle chain",
-            "kitchen tap",
-            "wooden chair",
-            "radio",
-            "tent pole",
-            "garden gate",
-        ],
+        things: ["bicycle chain", "kitchen tap", "wooden chair", "radio", "tent pole", "garden gate"],
         sentences: [
             "I bought the {thing} {#2-30} years ago and it squeaks.",
             "First take out the {#2-12} screws at the back.",
@@ -123,14 +88,7 @@ const TOPICS: [Topic; 8] = [
     },
     Topic {
         title: "{place} and its {thing}",
-        things: [
-            "market hall",
-            "town library",
-            "river port",
-            "stone bridge",
-            "grain store",
-            "weather tower",
-        ],
+        things: ["market hall", "town library", "river port", "stone bridge", "grain store", "weather tower"],
         sentences: [
             "{place} is a town of {#900-99000} people on the river Arl.",
             "Its {thing} was built by {#30-700} workers in {#2-19} years.",
@@ -144,14 +102,7 @@ const TOPICS: [Topic; 8] = [
     },
     Topic {
         title: "A walk along the {thing}",
-        things: [
-            "sea wall",
-            "canal",
-            "ridge",
-            "forest track",
-            "dune path",
-            "mill stream",
-        ],
+        things: ["sea wall", "canal", "ridge", "forest track", "dune path", "mill stream"],
         sentences: [
             "The {thing} is {#3-28} kilometres long and easy to follow.",
             "We started at {place} with bread, cheese and {#2-6} apples.",
@@ -165,14 +116,7 @@ const TOPICS: [Topic; 8] = [
     },
     Topic {
         title: "Learning to play the {thing}",
-        things: [
-            "fiddle",
-            "accordion",
-            "tin whistle",
-            "harp",
-            "hand drum",
-            "bass viol",
-        ],
+        things: ["fiddle", "accordion", "tin whistle", "harp", "hand drum", "bass viol"],
         sentences: [
             "I practised the {thing} for {#10-90} minutes every day.",
             "The first tune took me {#2-15} weeks.",
@@ -220,10 +164,7 @@ fn write_text(topic: &Topic, generator: &mut Generator) -> String {
     for paragraph in 0..3 {
         let mut sentences: Vec<&str> = topic.sentences.to_vec();
         generator.shuffle(&mut sentences);
-        let sentences: Vec<String> = sentences[..4]
-            .iter()
-            .map(|template| say(template, generator))
-            .collect();
+        let sentences: Vec<String> = sentences[..4].iter().map(|template| say(template, generator)).collect();
         out += &sentences.join(" ");
         out += if paragraph < 2 { "\n" } else { "" };
     }
@@ -236,25 +177,16 @@ fn meta(number: usize) -> (serde_json::Value, String) {
         0 => {
             let url = format!("https://pages.example/{number}");
             let id = format!("{url}@2021-05-01T00:00:00Z");
-            (
-                json!({"timestamp": "2021-05-01T00:00:00Z", "url": url, "language": "en", "source": "c4"}),
-                id,
-            )
+            (json!({"timestamp": "2021-05-01T00:00:00Z", "url": url, "language": "en", "source": "c4"}), id)
         }
         1 => {
             let id = format!("repair.example/{number}");
             let url = format!("https://repair.example/questions/{number}");
-            (
-                json!({"language": "en", "url": url, "question_id": number.to_string(), "source": "stackexchange"}),
-                id,
-            )
+            (json!({"language": "en", "url": url, "question_id": number.to_string(), "source": "stackexchange"}), id)
         }
         _ => {
             let url = format!("https://encyclopedia.example/wiki/{number}");
-            (
-                json!({"title": format!("Page {number}"), "url": url, "language": "en", "source": "wikipedia"}),
-                url.clone(),
-            )
+            (json!({"title": format!("Page {number}"), "url": url, "language": "en", "source": "wikipedia"}), url.clone())
         }
     }
 }
@@ -263,23 +195,15 @@ fn meta(number: usize) -> (serde_json::Value, String) {
 pub fn write() -> General {
     let mut generator = Generator::named("general");
     let mut expected = SourceExpectation::new("redpajama", "general/*.jsonl.zst", "general");
-    let mut texts: Vec<String> = (0..RECORDS)
-        .map(|number| write_text(&TOPICS[number % TOPICS.len()], &mut generator))
-        .collect();
+    let mut texts: Vec<String> = (0..RECORDS).map(|number| write_text(&TOPICS[number % TOPICS.len()], &mut generator)).collect();
     plant(&mut texts, &mut expected);
     let mut lines = Vec::new();
     for (number, text) in texts.iter().enumerate() {
         lines.push(json!({"text": text, "meta": meta(number).0}).to_string());
         expected.document();
         let odd = match number {
-            60 => Some((
-                "{\"text\": \"a line that is cut, \"meta\": {",
-                "malformed-json",
-            )),
-            120 => Some((
-                "{\"meta\": {\"url\": \"https://pages.example/none\"}}",
-                "missing-field",
-            )),
+            60 => Some(("{\"text\": \"a line that is cut, \"meta\": {", "malformed-json")),
+            120 => Some(("{\"meta\": {\"url\": \"https://pages.example/none\"}}", "missing-field")),
             180 => Some(("{\"text\": [\"a list\"], \"meta\": {}}", "wrong-type")),
             240 => Some(("{\"text\": \" \\n\\t \", \"meta\": {}}", "empty-record")),
             _ => None,
@@ -290,16 +214,9 @@ pub fn write() -> General {
         }
     }
     let half = lines.len() / 2;
-    let files = [
-        ("general-00000.jsonl.zst", &lines[..half]),
-        ("general-00001.jsonl.zst", &lines[half..]),
-    ];
+    let files = [("general-00000.jsonl.zst", &lines[..half]), ("general-00001.jsonl.zst", &lines[half..])];
     let files = files.map(|(name, lines)| (name.to_owned(), lines.join("\n") + "\n"));
-    General {
-        files: files.into(),
-        texts,
-        expected,
-    }
+    General { files: files.into(), texts, expected }
 }
 
 /// Adds equal, blank-separated, contained and one-number-changed copies.
@@ -324,9 +241,7 @@ fn plant(texts: &mut Vec<String>, expected: &mut SourceExpectation) {
         expected.near_pairs.push([shorter, longer]);
     }
     for from in 30..34 {
-        let at = texts[from]
-            .rfind(|c: char| c.is_ascii_digit())
-            .expect("a text has numbers");
+        let at = texts[from].rfind(|c: char| c.is_ascii_digit()).expect("a text has numbers");
         let digit = texts[from].as_bytes()[at];
         let other = char::from(if digit == b'9' { b'1' } else { digit + 1 });
         let mut text = texts[from].clone();

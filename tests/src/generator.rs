@@ -26,9 +26,7 @@ impl Generator {
 
     /// The number at a place of the stream, from 0.
     pub fn at(&self, place: u64) -> u64 {
-        let mut z = self
-            .seed
-            .wrapping_add(GAMMA.wrapping_mul(place.wrapping_add(1)));
+        let mut z = self.seed.wrapping_add(GAMMA.wrapping_mul(place.wrapping_add(1)));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -94,10 +92,7 @@ mod tests {
     fn bounds_are_kept_and_reached() {
         let mut generator = Generator::named("bounds");
         let drawn: Vec<u64> = (0..1000).map(|_| generator.between(3, 7)).collect();
-        assert_eq!(
-            (drawn.iter().min(), drawn.iter().max()),
-            (Some(&3), Some(&7))
-        );
+        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&3), Some(&7)));
         let mut order: Vec<u32> = (0..50).collect();
         generator.shuffle(&mut order);
         assert_ne!(order, (0..50).collect::<Vec<_>>());

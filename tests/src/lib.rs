@@ -3,10 +3,7 @@
 //! Everything in the fixtures is invented: no person, drug, disease, gene, journal or place in them exists, and no text
 //! is taken from anywhere. The same code makes the same files.
 
-#![expect(
-    clippy::format_push_string,
-    reason = "a few files are made once; plain code before a saved allocation"
-)]
+#![expect(clippy::format_push_string, reason = "a few files are made once; plain code before a saved allocation")]
 
 pub mod expected;
 pub mod fixtures;

@@ -21,11 +21,7 @@ impl Abstract {
         let mut paragraphs = vec![self.title.clone()];
         for (label, sentences) in &self.sections {
             let text = sentences.join(" ");
-            paragraphs.push(if label.is_empty() {
-                text
-            } else {
-                format!("{label}: {text}")
-            });
+            paragraphs.push(if label.is_empty() { text } else { format!("{label}: {text}") });
         }
         paragraphs.join("\n\n")
     }
@@ -137,19 +133,11 @@ pub fn write_abstract(condition: usize, generator: &mut Generator) -> Abstract {
     conclusion.push(one(&CONCLUSIONS, subject, generator));
     let parts = [background, methods, results, conclusion];
     let sections = if generator.chance(35) {
-        LABELS
-            .iter()
-            .map(|label| (*label).to_owned())
-            .zip(parts)
-            .collect()
+        LABELS.iter().map(|label| (*label).to_owned()).zip(parts).collect()
     } else {
         vec![(String::new(), parts.concat())]
     };
-    Abstract {
-        condition,
-        title,
-        sections,
-    }
+    Abstract { condition, title, sections }
 }
 
 /// A section of an article: its heading and paragraphs.
@@ -163,12 +151,8 @@ pub struct Section {
 
 /// The body of an article about a condition, of 550 to 800 words.
 pub fn write_body(condition: &Condition, generator: &mut Generator) -> Vec<Section> {
-    let plan: [(&'static str, usize, &[&str]); 4] = [
-        ("Introduction", 3, &AIMS),
-        ("Methods", 3, &METHODS),
-        ("Results", 3, &RESULTS),
-        ("Discussion", 3, &CONCLUSIONS),
-    ];
+    let plan: [(&'static str, usize, &[&str]); 4] =
+        [("Introduction", 3, &AIMS), ("Methods", 3, &METHODS), ("Results", 3, &RESULTS), ("Discussion", 3, &CONCLUSIONS)];
     let mut body = Vec::new();
     for (heading, count, templates) in plan {
         let mut paragraphs = Vec::new();
@@ -180,10 +164,7 @@ pub fn write_body(condition: &Condition, generator: &mut Generator) -> Vec<Secti
             generator.shuffle(&mut sentences);
             paragraphs.push(sentences.join(" "));
         }
-        body.push(Section {
-            heading,
-            paragraphs,
-        });
+        body.push(Section { heading, paragraphs });
     }
     body
 }
@@ -197,19 +178,11 @@ pub fn one(templates: &[&str], condition: &Condition, generator: &mut Generator)
 }
 
 /// Sentences from different templates of a list.
-fn distinct(
-    templates: &[&str],
-    count: u64,
-    condition: &Condition,
-    generator: &mut Generator,
-) -> Vec<String> {
+fn distinct(templates: &[&str], count: u64, condition: &Condition, generator: &mut Generator) -> Vec<String> {
     let mut order: Vec<&str> = templates.to_vec();
     generator.shuffle(&mut order);
     order.truncate(count as usize);
-    order
-        .iter()
-        .map(|template| one(&[template], condition, generator))
-        .collect()
+    order.iter().map(|template| one(&[template], condition, generator)).collect()
 }
 
 #[cfg(test)]

@@ -2,9 +2,7 @@
 
 /// Escapes `&`, `<` and `>`.
 pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Escaped text in which gene names are in italics, `µ` is a numeric reference and some percentages are bold. A reader
@@ -40,9 +38,6 @@ mod tests {
     #[test]
     fn genes_are_italic_and_special_characters_escaped() {
         let written = inline("The gene is QZF3, p < 0.02 at 3.5 µg.", "i", "b");
-        assert_eq!(
-            written,
-            "The gene is <i>QZF3</i>, p &lt; 0.02 at <b>3.5</b> &#xB5;g."
-        );
+        assert_eq!(written, "The gene is <i>QZF3</i>, p &lt; 0.02 at <b>3.5</b> &#xB5;g.");
     }
 }

@@ -69,17 +69,7 @@ fn long_note(condition: &Condition, marks: Marks, generator: &mut Generator) -> 
     let name = marks.mark("Known lastname", generator);
     let hospital = marks.mark("Hospital", generator);
     let (admitted, left) = (marks.mark("date", generator), marks.mark("date", generator));
-    let words = [
-        c,
-        d,
-        s,
-        g,
-        o,
-        ("name", &*name),
-        ("hospital", &*hospital),
-        ("in", &*admitted),
-        ("out", &*left),
-    ];
+    let words = [c, d, s, g, o, ("name", &*name), ("hospital", &*hospital), ("in", &*admitted), ("out", &*left)];
     let mut out = fill(
         "Admission Date: {in}    Discharge Date: {out}\n\nService: MEDICINE\n\nHISTORY OF PRESENT ILLNESS:\n{name} is a \
          {#19-88} year old patient with {c}, seen at {hospital} with {s} for {#2-40} days.\n\nHOSPITAL COURSE:\n",
@@ -88,16 +78,9 @@ fn long_note(condition: &Condition, marks: Marks, generator: &mut Generator) -> 
     );
     let mut course: Vec<&str> = COURSE.to_vec();
     generator.shuffle(&mut course);
-    let mut sentences: Vec<String> = course[..7]
-        .iter()
-        .map(|template| one(&[template], condition, generator))
-        .collect();
+    let mut sentences: Vec<String> = course[..7].iter().map(|template| one(&[template], condition, generator)).collect();
     sentences.push(statement(condition, Relation::Drug, generator));
-    sentences.push(statement(
-        condition,
-        generator.pick(&Relation::ALL),
-        generator,
-    ));
+    sentences.push(statement(condition, generator.pick(&Relation::ALL), generator));
     out += &sentences.join(" ");
     out += &fill(
         "\n\nDISCHARGE MEDICATIONS:\n1. {d} {#5-95} mg by mouth every {#4-24} hours\n2. Vitamin drops {#1-9} ml daily\n\n\
@@ -119,11 +102,7 @@ fn template_report(number: u64) -> String {
 fn nursing_note(condition: &Condition, generator: &mut Generator) -> String {
     let mut course: Vec<&str> = COURSE.to_vec();
     generator.shuffle(&mut course);
-    let mut text = fill(
-        "NPN {#7-19}:00. Patient with {c}. ",
-        &words_of(condition),
-        generator,
-    );
+    let mut text = fill("NPN {#7-19}:00. Patient with {c}. ", &words_of(condition), generator);
     for template in &course[..4] {
         text += &one(&[template], condition, generator);
         text += "\n";
@@ -139,36 +118,22 @@ pub fn write_noteevents(leak: &LongItem) -> Table {
     for number in 0..60 {
         let condition = &CONDITIONS[number % CONDITIONS.len()];
         let text = long_note(condition, Marks::Brackets, &mut generator);
-        notes.push(Note {
-            subject: 70_000 + number as u64,
-            category: "Discharge summary",
-            description: "Report",
-            text,
-        });
+        notes.push(Note { subject: 70_000 + number as u64, category: "Discharge summary", description: "Report", text });
     }
     for number in 0..44 {
         let condition = &CONDITIONS[number * 5 % CONDITIONS.len()];
         let text = nursing_note(condition, &mut generator);
-        notes.push(Note {
-            subject: 70_000 + number as u64,
-            category: "Nursing",
-            description: "Report",
-            text,
-        });
+        notes.push(Note { subject: 70_000 + number as u64, category: "Nursing", description: "Report", text });
     }
     for number in 0..24 {
         let text = template_report(11 + number);
-        notes.push(Note {
-            subject: 71_000 + number,
-            category: "Radiology",
-            description: "CHEST (PORTABLE AP)",
-            text,
-        });
+        notes.push(Note { subject: 71_000 + number, category: "Radiology", description: "CHEST (PORTABLE AP)", text });
     }
     plant(&mut notes, leak, &mut expected);
-    let mut csv = "\"ROW_ID\",\"SUBJECT_ID\",\"HADM_ID\",\"CHARTDATE\",\"CHARTTIME\",\"STORETIME\",\"CATEGORY\",\"DESCRIPTION\",\"CGID\",\
+    let mut csv =
+        "\"ROW_ID\",\"SUBJECT_ID\",\"HADM_ID\",\"CHARTDATE\",\"CHARTTIME\",\"STORETIME\",\"CATEGORY\",\"DESCRIPTION\",\"CGID\",\
         \"ISERROR\",\"TEXT\"\n"
-        .to_owned();
+            .to_owned();
     for (number, note) in notes.iter().enumerate() {
         csv += &note.mimic_3_row(number as u64 + 1, "");
         expected.document();
@@ -181,28 +146,18 @@ pub fn write_noteevents(leak: &LongItem) -> Table {
         if number == 100 {
             csv += &note.mimic_3_row(9003, "1");
             expected.reject("marked-erroneous");
-            let empty = Note {
-                text: " \n ".to_owned(),
-                ..note.clone()
-            };
+            let empty = Note { text: " \n ".to_owned(), ..note.clone() };
             csv += &empty.mimic_3_row(9004, "");
             expected.reject("empty-record");
         }
     }
-    Table {
-        csv,
-        texts: notes.into_iter().map(|note| note.text).collect(),
-        expected,
-    }
+    Table { csv, texts: notes.into_iter().map(|note| note.text).collect(), expected }
 }
 
 /// Adds copies to MIMIC-III's notes. Row ids are places from 1.
 fn plant(notes: &mut Vec<Note>, leak: &LongItem, expected: &mut SourceExpectation) {
     let add = |notes: &mut Vec<Note>, from: usize, text: String| {
-        notes.push(Note {
-            text,
-            ..notes[from].clone()
-        });
+        notes.push(Note { text, ..notes[from].clone() });
         [(from + 1).to_string(), notes.len().to_string()]
     };
     for from in 0..3 {
@@ -224,30 +179,16 @@ fn plant(notes: &mut Vec<Note>, leak: &LongItem, expected: &mut SourceExpectatio
         expected.must_keep_pairs.push(add(notes, from, text));
     }
     for number in (104..128).step_by(2) {
-        expected
-            .must_keep_pairs
-            .push([(number + 1).to_string(), (number + 2).to_string()]);
+        expected.must_keep_pairs.push([(number + 1).to_string(), (number + 2).to_string()]);
     }
     let text = &mut notes[40].text;
-    *text = text.replacen(
-        "HOSPITAL COURSE:\n",
-        &format!("HOSPITAL COURSE:\n{} ", leak.question),
-        1,
-    );
-    expected.contaminated.push(Leak {
-        document: "41".to_owned(),
-        item: leak.id.clone(),
-    });
+    *text = text.replacen("HOSPITAL COURSE:\n", &format!("HOSPITAL COURSE:\n{} ", leak.question), 1);
+    expected.contaminated.push(Leak { document: "41".to_owned(), item: leak.id.clone() });
 }
 
 impl Note {
     fn mimic_3_row(&self, row: u64, error: &str) -> String {
-        let Self {
-            subject,
-            category,
-            description,
-            ..
-        } = self;
+        let Self { subject, category, description, .. } = self;
         format!(
             "{row},{subject},{},2150-03-{:02},,,\"{category}\",\"{description}\",,{error},{}\n",
             subject + 100_000,
@@ -261,17 +202,9 @@ impl Note {
 pub fn write_discharge() -> Table {
     let mut generator = Generator::named("discharge");
     let mut expected = SourceExpectation::new("mimic-notes", "notes/discharge.csv.gz", "clinical");
-    let mut csv =
-        "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text\n".to_owned();
-    let mut texts: Vec<String> = (0..40)
-        .map(|number| {
-            long_note(
-                &CONDITIONS[number * 7 % CONDITIONS.len()],
-                Marks::Underscores,
-                &mut generator,
-            )
-        })
-        .collect();
+    let mut csv = "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text\n".to_owned();
+    let mut texts: Vec<String> =
+        (0..40).map(|number| long_note(&CONDITIONS[number * 7 % CONDITIONS.len()], Marks::Underscores, &mut generator)).collect();
     let id = |number: usize| format!("{}-DS-1", 10_000_000 + number);
     texts.push(texts[5].clone());
     expected.exact_pairs.push([id(5), id(40)]);
@@ -290,11 +223,7 @@ pub fn write_discharge() -> Table {
     }
     csv += "10009999-DS-1,10009999,1,DS,1,2180-05-01 00:00:00,,\"a note\",one field too many\n";
     expected.reject("malformed-csv");
-    Table {
-        csv,
-        texts,
-        expected,
-    }
+    Table { csv, texts, expected }
 }
 
 fn quoted(text: &str) -> String {

@@ -31,9 +31,7 @@ pub fn fill(template: &str, words: Words<'_>, generator: &mut Generator) -> Stri
 }
 
 fn number(slot: &str, generator: &mut Generator) -> u64 {
-    let bounds = slot[1..]
-        .split_once('-')
-        .and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
+    let bounds = slot[1..].split_once('-').and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
     let (low, high) = bounds.expect("number slots have two bounds");
     generator.between(low, high)
 }
@@ -42,39 +40,23 @@ fn word(slot: &str, words: Words<'_>) -> String {
     let wanted = slot.to_lowercase();
     let found = words.iter().find(|(name, _)| *name == wanted);
     let (_, text) = found.unwrap_or_else(|| panic!("a template has the unknown slot {slot}"));
-    if slot == wanted {
-        (*text).to_owned()
-    } else {
-        capitalised(text)
-    }
+    if slot == wanted { (*text).to_owned() } else { capitalised(text) }
 }
 
 /// `text` with a capital first letter.
 pub fn capitalised(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(characters).collect()
-    })
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 /// The words of a condition: `c`, `d`, `s`, `g`, `o`.
 pub fn words_of(condition: &Condition) -> [(&'static str, &'static str); 5] {
-    [
-        ("c", condition.name),
-        ("d", condition.drug),
-        ("s", condition.symptom),
-        ("g", condition.gene),
-        ("o", condition.organ),
-    ]
+    [("c", condition.name), ("d", condition.drug), ("s", condition.symptom), ("g", condition.gene), ("o", condition.organ)]
 }
 
 /// The sentence whose beginning the questions of the benchmark repeat.
 pub fn plain_statement(condition: &Condition, relation: Relation) -> String {
-    format!(
-        "{} {}.",
-        question_stem(condition, relation),
-        relation.of(condition)
-    )
+    format!("{} {}.", question_stem(condition, relation), relation.of(condition))
 }
 
 /// The beginning of that sentence. Fewer than 8 words, so that an overlap check finds it too short to be checked.
@@ -127,10 +109,7 @@ pub fn statement(condition: &Condition, relation: Relation, generator: &mut Gene
 pub fn statements(condition: &Condition, generator: &mut Generator) -> Vec<String> {
     let mut relations = Relation::ALL;
     generator.shuffle(&mut relations);
-    relations
-        .iter()
-        .map(|relation| statement(condition, *relation, generator))
-        .collect()
+    relations.iter().map(|relation| statement(condition, *relation, generator)).collect()
 }
 
 #[cfg(test)]
@@ -141,14 +120,8 @@ mod tests {
     fn slots_are_filled() {
         let mut generator = Generator::named("slots");
         let words = [("c", "Marlow fever"), ("s", "night sweats")];
-        assert_eq!(
-            fill("{S} in {c}.", &words, &mut generator),
-            "Night sweats in Marlow fever."
-        );
-        assert_eq!(
-            fill("{#7-7} of {%3-3}", &[], &mut generator)[..6],
-            *"7 of 3"
-        );
+        assert_eq!(fill("{S} in {c}.", &words, &mut generator), "Night sweats in Marlow fever.");
+        assert_eq!(fill("{#7-7} of {%3-3}", &[], &mut generator)[..6], *"7 of 3");
         assert_eq!(fill("none", &[], &mut generator), "none");
     }
 

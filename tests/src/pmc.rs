@@ -50,20 +50,13 @@ pub fn write(shared: &[String], leak: &LongItem) -> Pmc {
             pmid: shared.get(number as usize).cloned(),
             condition,
             title: written.title.trim_end_matches('.').to_owned(),
-            summary: written
-                .sections
-                .iter()
-                .map(|(label, text)| (label.clone(), text.join(" ")))
-                .collect(),
+            summary: written.sections.iter().map(|(label, text)| (label.clone(), text.join(" "))).collect(),
             body: write_body(condition, &mut generator),
         };
         if number == 30 {
             article.body[3].paragraphs[1] += &format!(" {}", leak.question);
             let document = format!("PMC{}", article.pmcid);
-            expected.contaminated.push(Leak {
-                document,
-                item: leak.id.clone(),
-            });
+            expected.contaminated.push(Leak { document, item: leak.id.clone() });
         }
         expected.document();
         texts.push(article.text());
@@ -71,10 +64,7 @@ pub fn write(shared: &[String], leak: &LongItem) -> Pmc {
         if number == 0 {
             // The same article, cut inside its body, under another number.
             let half = xml.replace(&article.pmcid.to_string(), "99009002");
-            let cut = half
-                .find("<sec id=\"s2\">")
-                .expect("every article has a second section")
-                + 400;
+            let cut = half.find("<sec id=\"s2\">").expect("every article has a second section") + 400;
             files.push(("PMC99009002.xml".to_owned(), half[..cut].to_owned()));
             expected.reject("truncated-record");
         }
@@ -82,11 +72,7 @@ pub fn write(shared: &[String], leak: &LongItem) -> Pmc {
     }
     files.push(("PMC99009001.xml".to_owned(), HTML_PAGE.to_owned()));
     expected.reject("not-jats");
-    Pmc {
-        files,
-        texts,
-        expected,
-    }
+    Pmc { files, texts, expected }
 }
 
 const HTML_PAGE: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><title>Page not available</title></head>\n\
@@ -111,11 +97,7 @@ impl Article<'_> {
         let mut out = self.front(generator);
         out += "<body>\n";
         for (number, section) in self.body.iter().enumerate() {
-            out += &format!(
-                "<sec id=\"s{}\"><title>{}</title>\n",
-                number + 1,
-                section.heading
-            );
+            out += &format!("<sec id=\"s{}\"><title>{}</title>\n", number + 1, section.heading);
             for (place, paragraph) in section.paragraphs.iter().enumerate() {
                 let text = inline(paragraph, "italic", "bold");
                 let reference = generator.between(1, 5);
@@ -141,14 +123,11 @@ impl Article<'_> {
     }
 
     fn front(&self, generator: &mut Generator) -> String {
-        let Self {
-            pmcid, condition, ..
-        } = self;
+        let Self { pmcid, condition, .. } = self;
         let licence = generator.pick(&LICENCES);
         let year = generator.between(2005, 2025);
-        let pmid = self.pmid.as_ref().map_or_else(String::new, |pmid| {
-            format!("<article-id pub-id-type=\"pmid\">{pmid}</article-id>")
-        });
+        let pmid =
+            self.pmid.as_ref().map_or_else(String::new, |pmid| format!("<article-id pub-id-type=\"pmid\">{pmid}</article-id>"));
         let mut summary = String::new();
         for (label, text) in &self.summary {
             let text = inline(text, "italic", "bold");

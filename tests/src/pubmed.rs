@@ -63,37 +63,19 @@ pub fn write(leaks: &[&LongItem], partial: &LongItem) -> Pubmed {
     let updates = updates_of(&citations, &mut expected);
     let middle = citations.len() / 2;
     let mut files = Vec::new();
-    for (number, part) in [&citations[..middle], &citations[middle..]]
-        .into_iter()
-        .enumerate()
-    {
-        files.push((
-            format!("pubmed26n000{}.xml.gz", number + 1),
-            article_set(part, ""),
-        ));
+    for (number, part) in [&citations[..middle], &citations[middle..]].into_iter().enumerate() {
+        files.push((format!("pubmed26n000{}.xml.gz", number + 1), article_set(part, "")));
     }
-    files.push((
-        "pubmed26n0003.xml.gz".to_owned(),
-        article_set(&updates, &oddities(&mut expected)),
-    ));
+    files.push(("pubmed26n0003.xml.gz".to_owned(), article_set(&updates, &oddities(&mut expected))));
     citations.extend(updates);
     for _ in &citations {
         expected.document();
     }
-    Pubmed {
-        files,
-        citations,
-        expected,
-    }
+    Pubmed { files, citations, expected }
 }
 
 /// Puts whole questions, and one half of a question, into citations as a sentence of their own.
-fn plant_leaks(
-    citations: &mut [Citation],
-    leaks: &[&LongItem],
-    partial: &LongItem,
-    expected: &mut SourceExpectation,
-) {
+fn plant_leaks(citations: &mut [Citation], leaks: &[&LongItem], partial: &LongItem, expected: &mut SourceExpectation) {
     let mut put = |at: usize, sentence: &str| {
         let (_, sentences) = &mut citations[at].content.sections[0];
         sentences.insert(1, sentence.to_owned());
@@ -101,18 +83,12 @@ fn plant_leaks(
     };
     for (number, item) in leaks.iter().enumerate() {
         let document = put(100 + 7 * number, &item.question);
-        expected.contaminated.push(Leak {
-            document,
-            item: item.id.clone(),
-        });
+        expected.contaminated.push(Leak { document, item: item.id.clone() });
     }
     let words: Vec<&str> = partial.question.split(' ').collect();
     let half = words[..words.len() / 2 + 2].join(" ") + ".";
     let document = put(90, &half);
-    expected.partly_contaminated.push(Leak {
-        document,
-        item: partial.id.clone(),
-    });
+    expected.partly_contaminated.push(Leak { document, item: partial.id.clone() });
 }
 
 /// Adds equal, blank-separated, contained and one-number-changed copies of early citations.
@@ -131,9 +107,7 @@ fn plant_copies(citations: &mut Vec<Citation>, expected: &mut SourceExpectation)
         expected.exact_pairs.push(add(from, &|_| {}));
     }
     for from in 10..14 {
-        expected
-            .exact_pairs
-            .push(add(from, &|copy| copy.blanks = "\n      "));
+        expected.exact_pairs.push(add(from, &|copy| copy.blanks = "\n      "));
         expected.whitespace_pairs += 1;
     }
     for from in 20..26 {
@@ -141,28 +115,19 @@ fn plant_copies(citations: &mut Vec<Citation>, expected: &mut SourceExpectation)
         expected.near_pairs.push([shorter, longer]);
     }
     for from in 30..36 {
-        expected
-            .must_keep_pairs
-            .push(add(from, &|copy| change_number(&mut copy.content)));
+        expected.must_keep_pairs.push(add(from, &|copy| change_number(&mut copy.content)));
     }
 }
 
 /// Raises one number of the last sentence that has any.
 fn change_number(content: &mut Abstract) {
     let is_number = |word: &&str| word.parse::<u64>().is_ok();
-    let sentences = content
-        .sections
-        .iter_mut()
-        .flat_map(|(_, sentences)| sentences);
+    let sentences = content.sections.iter_mut().flat_map(|(_, sentences)| sentences);
     let sentence = sentences
         .filter(|sentence| sentence.split(' ').any(|word| is_number(&word)))
         .last()
         .expect("every abstract has a number");
-    let number = sentence
-        .split(' ')
-        .find(is_number)
-        .expect("the sentence has a number")
-        .to_owned();
+    let number = sentence.split(' ').find(is_number).expect("the sentence has a number").to_owned();
     let value: u64 = number.parse().expect("it is a number");
     *sentence = sentence.replacen(&format!(" {number} "), &format!(" {} ", value + 1), 1);
 }
@@ -174,15 +139,8 @@ fn updates_of(citations: &[Citation], expected: &mut SourceExpectation) -> Vec<C
         let mut new = old.clone();
         new.version = 2;
         let condition = &CONDITIONS[new.content.condition];
-        let (_, last) = new
-            .content
-            .sections
-            .last_mut()
-            .expect("an abstract has sections");
-        last.push(format!(
-            "A corrected table for {} was added.",
-            condition.name
-        ));
+        let (_, last) = new.content.sections.last_mut().expect("an abstract has sections");
+        last.push(format!("A corrected table for {} was added.", condition.name));
         expected.older_versions.push(old.pmid.to_string());
         updates.push(new);
     }
@@ -199,19 +157,13 @@ fn oddities(expected: &mut SourceExpectation) -> String {
     };
     let title = "<ArticleTitle>A record with a fault.</ArticleTitle>";
     let mut out = String::new();
-    out += &record(
-        "90009001",
-        "<ArticleTitle>A title that ends as another.</Title>",
-    );
+    out += &record("90009001", "<ArticleTitle>A title that ends as another.</Title>");
     expected.reject("malformed-xml");
     out += &record("90009002", "<Language>eng</Language>");
     expected.reject("empty-record");
     out += &record("9000x003", title);
     expected.reject("invalid-value");
-    out += &record(
-        "90009004",
-        "<ArticleTitle>An &unheardof; entity.</ArticleTitle>",
-    );
+    out += &record("90009004", "<ArticleTitle>An &unheardof; entity.</ArticleTitle>");
     expected.reject("undefined-entity");
     out += "<DeleteCitation><PMID Version=\"1\">90009005</PMID><PMID Version=\"1\">90009006</PMID></DeleteCitation>\n";
     out
@@ -229,12 +181,7 @@ fn article_set(citations: &[Citation], more: &str) -> String {
 }
 
 fn article(citation: &Citation) -> String {
-    let Citation {
-        pmid,
-        version,
-        content,
-        blanks,
-    } = citation;
+    let Citation { pmid, version, content, blanks } = citation;
     let mut generator = Generator::new(*pmid);
     let journal = escape(generator.pick(&JOURNALS));
     let (year, month) = (generator.between(1998, 2025), generator.pick(&MONTHS));
@@ -247,24 +194,15 @@ fn article(citation: &Citation) -> String {
         inline(&content.title, "i", "b"),
     );
     for (label, sentences) in &content.sections {
-        let attribute = if label.is_empty() {
-            String::new()
-        } else {
-            format!(" Label=\"{label}\"")
-        };
+        let attribute = if label.is_empty() { String::new() } else { format!(" Label=\"{label}\"") };
         let sentences: Vec<String> = sentences.iter().map(|s| inline(s, "i", "b")).collect();
-        out += &format!(
-            "<AbstractText{attribute}>{}</AbstractText>",
-            sentences.join(blanks)
-        );
+        out += &format!("<AbstractText{attribute}>{}</AbstractText>", sentences.join(blanks));
     }
     out += "</Abstract>\n      <AuthorList CompleteYN=\"Y\">";
     for _ in 0..generator.between(1, 4) {
         let surname = surname(&mut generator);
         let initial = char::from(b'A' + generator.below(26) as u8);
-        out += &format!(
-            "<Author ValidYN=\"Y\"><LastName>{surname}</LastName><Initials>{initial}</Initials></Author>"
-        );
+        out += &format!("<Author ValidYN=\"Y\"><LastName>{surname}</LastName><Initials>{initial}</Initials></Author>");
     }
     let condition = &CONDITIONS[content.condition];
     out += &format!(
@@ -280,9 +218,5 @@ fn article(citation: &Citation) -> String {
 
 /// An invented family name.
 pub fn surname(generator: &mut Generator) -> String {
-    format!(
-        "{}{}",
-        generator.pick(&SURNAME_STARTS),
-        generator.pick(&SURNAME_ENDS)
-    )
+    format!("{}{}", generator.pick(&SURNAME_STARTS), generator.pick(&SURNAME_ENDS))
 }

@@ -83,56 +83,27 @@ pub fn write_benchmark() -> Benchmark {
         let other = [Relation::Symptom, Relation::Gene, Relation::Organ][number % 3];
         for relation in [Relation::Drug, other] {
             let id = format!("{}-{number:02}", relation.name());
-            rows.push(row(
-                id,
-                question_stem(condition, relation),
-                number,
-                relation,
-                &mut generator,
-            ));
+            rows.push(row(id, question_stem(condition, relation), number, relation, &mut generator));
         }
     }
     let mut long = Vec::new();
     for (number, (condition, template)) in LONG.iter().enumerate() {
         let question = fill(template, &[], &mut generator);
         let id = format!("case-{number:02}");
-        rows.push(row(
-            id.clone(),
-            question.clone(),
-            *condition,
-            Relation::Drug,
-            &mut generator,
-        ));
+        rows.push(row(id.clone(), question.clone(), *condition, Relation::Drug, &mut generator));
         long.push(LongItem { id, question });
     }
     Benchmark { rows, long }
 }
 
-fn row(
-    id: String,
-    query: String,
-    condition: usize,
-    relation: Relation,
-    generator: &mut Generator,
-) -> Row {
+fn row(id: String, query: String, condition: usize, relation: Relation, generator: &mut Generator) -> Row {
     let answer = relation.of(&CONDITIONS[condition]).to_owned();
-    let mut others: Vec<usize> = (0..CONDITIONS.len())
-        .filter(|other| *other != condition)
-        .collect();
+    let mut others: Vec<usize> = (0..CONDITIONS.len()).filter(|other| *other != condition).collect();
     generator.shuffle(&mut others);
-    let mut choices: Vec<String> = others[..3]
-        .iter()
-        .map(|other| relation.of(&CONDITIONS[*other]).to_owned())
-        .collect();
+    let mut choices: Vec<String> = others[..3].iter().map(|other| relation.of(&CONDITIONS[*other]).to_owned()).collect();
     let gold = generator.below(4) as usize;
     choices.insert(gold, answer.clone());
-    Row {
-        id,
-        query,
-        answer,
-        choices,
-        gold,
-    }
+    Row { id, query, answer, choices, gold }
 }
 
 impl Benchmark {
@@ -148,11 +119,7 @@ impl Benchmark {
     /// What is expected of it when `leaked` of the long items stand in documents.
     pub fn expected(&self, leaked: u64) -> BenchmarkExpectation {
         let items = self.rows.len() as u64;
-        BenchmarkExpectation {
-            items,
-            checkable: self.long.len() as u64,
-            leaked,
-        }
+        BenchmarkExpectation { items, checkable: self.long.len() as u64, leaked }
     }
 }
 
@@ -179,10 +146,7 @@ struct Turn<'a> {
 fn question(condition: &Condition, relation: Relation, way: usize) -> String {
     let templates = match relation {
         Relation::Drug => ["What is {c} treated with?", "Name the drug for {c}."],
-        Relation::Symptom => [
-            "What is the main symptom of {c}?",
-            "How does {c} show itself?",
-        ],
+        Relation::Symptom => ["What is the main symptom of {c}?", "How does {c} show itself?"],
         Relation::Gene => ["Which gene is behind {c}?", "Name the gene of {c}."],
         Relation::Organ => ["Which organ does {c} harm?", "Where does {c} do harm?"],
     };
@@ -200,21 +164,10 @@ pub fn write_instructions() -> (String, InstructionExpectation) {
     for condition in &CONDITIONS {
         for relation in Relation::ALL {
             for way in 0..2 {
-                let (asked, answer) = (
-                    question(condition, relation, way),
-                    plain_statement(condition, relation),
-                );
+                let (asked, answer) = (question(condition, relation, way), plain_statement(condition, relation));
                 let short = "Answer the question in one sentence.";
-                let (instruction, input) = if way == 0 {
-                    (asked.as_str(), "")
-                } else {
-                    (short, asked.as_str())
-                };
-                let record = Alpaca {
-                    instruction,
-                    input,
-                    output: &answer,
-                };
+                let (instruction, input) = if way == 0 { (asked.as_str(), "") } else { (short, asked.as_str()) };
+                let record = Alpaca { instruction, input, output: &answer };
                 lines.push(serde_json::to_string(&record).expect("records are plain"));
                 expected.conversations += 1;
             }
@@ -226,28 +179,15 @@ pub fn write_instructions() -> (String, InstructionExpectation) {
         let answers = relations.map(|relation| plain_statement(condition, relation));
         let mut conversations = Vec::new();
         for (asked, answer) in asked.iter().zip(&answers) {
-            conversations.push(Turn {
-                from: "human",
-                value: asked,
-            });
-            conversations.push(Turn {
-                from: "gpt",
-                value: answer,
-            });
+            conversations.push(Turn { from: "human", value: asked });
+            conversations.push(Turn { from: "gpt", value: answer });
         }
-        let record = Conversations {
-            id: format!("talk-{number:02}"),
-            conversations,
-        };
+        let record = Conversations { id: format!("talk-{number:02}"), conversations };
         lines.push(serde_json::to_string(&record).expect("records are plain"));
         expected.conversations += 1;
         expected.multi_turn += 1;
     }
-    let unanswered = Alpaca {
-        instruction: "What is Marlow fever called in the north?",
-        input: "",
-        output: "",
-    };
+    let unanswered = Alpaca { instruction: "What is Marlow fever called in the north?", input: "", output: "" };
     lines.push(serde_json::to_string(&unanswered).expect("records are plain"));
     expected.without_answer = 1;
     generator.shuffle(&mut lines);
@@ -269,12 +209,7 @@ mod tests {
         let mut golds = [0; 4];
         for row in &benchmark.rows {
             let choices: BTreeSet<&String> = row.choices.iter().collect();
-            assert_eq!(
-                (choices.len(), &row.choices[row.gold]),
-                (4, &row.answer),
-                "{}",
-                row.id
-            );
+            assert_eq!((choices.len(), &row.choices[row.gold]), (4, &row.answer), "{}", row.id);
             golds[row.gold] += 1;
         }
         assert!(golds.iter().all(|count| *count >= 7), "{golds:?}");

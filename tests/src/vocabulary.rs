@@ -31,10 +31,7 @@ pub fn train<'a>(texts: impl Iterator<Item = &'a str>) -> String {
         for part in word.split(|c: char| !merges(c) || !ids.contains_key(&c)) {
             let part: Vec<u32> = part.chars().map(|c| ids[&c]).collect();
             if part.len() > 1 {
-                words.push(Word {
-                    pieces: part,
-                    count: *count,
-                });
+                words.push(Word { pieces: part, count: *count });
             }
         }
     }
@@ -42,13 +39,12 @@ pub fn train<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     while merges.len() + characters.len() + 259 < VOCABULARY_SIZE {
         let (left, right) = best_pair(&words, &pieces).expect("the texts have enough words");
         let joined = format!("{}{}", pieces[left as usize], pieces[right as usize]);
-        merges.push((
-            pieces[left as usize].clone(),
-            pieces[right as usize].clone(),
-        ));
+        merges.push((pieces[left as usize].clone(), pieces[right as usize].clone()));
         pieces.push(joined);
         let id = pieces.len() as u32 - 1;
-        words.iter_mut().for_each(|word| word.join(left, right, id));
+        for word in &mut words {
+            word.join(left, right, id);
+        }
     }
     let (single, joined) = pieces.split_at(characters.len());
     write(joined, single, &merges)
@@ -87,15 +83,8 @@ fn frequent_characters(counts: &BTreeMap<String, u64>) -> Vec<char> {
         }
     }
     let all: BTreeSet<char> = (' '..='~').filter(|c| *c != ' ').chain([MARK]).collect();
-    let frequent = characters
-        .into_iter()
-        .filter(|(_, count)| *count >= CHARACTER_COUNT_MIN);
-    frequent
-        .map(|(character, _)| character)
-        .chain(all)
-        .collect::<BTreeSet<char>>()
-        .into_iter()
-        .collect()
+    let frequent = characters.into_iter().filter(|(_, count)| *count >= CHARACTER_COUNT_MIN);
+    frequent.map(|(character, _)| character).chain(all).collect::<BTreeSet<char>>().into_iter().collect()
 }
 
 /// The most frequent pair; of equals the one whose texts come first.
@@ -133,17 +122,9 @@ fn write(joined: &[String], characters: &[String], merges: &[(String, String)]) 
     let bytes = (0..256).map(|byte| format!("<0x{byte:02X}>"));
     let control = ["<unk>", "<s>", "</s>"];
     let tokens = control.map(str::to_owned).into_iter().chain(bytes);
-    let tokens = tokens
-        .chain(joined.iter().cloned())
-        .chain(characters.iter().cloned());
-    let vocabulary: Vec<String> = tokens
-        .zip(0_u32..)
-        .map(|(token, id)| format!("{}: {id}", text(&token)))
-        .collect();
-    let merges: Vec<String> = merges
-        .iter()
-        .map(|(left, right)| format!("[{}, {}]", text(left), text(right)))
-        .collect();
+    let tokens = tokens.chain(joined.iter().cloned()).chain(characters.iter().cloned());
+    let vocabulary: Vec<String> = tokens.zip(0_u32..).map(|(token, id)| format!("{}: {id}", text(&token))).collect();
+    let merges: Vec<String> = merges.iter().map(|(left, right)| format!("[{}, {}]", text(left), text(right))).collect();
     let added: Vec<String> = control
         .iter()
         .zip(0_u32..)

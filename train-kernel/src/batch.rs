@@ -55,9 +55,7 @@ pub struct Batch {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BatchError {
     /// No sequence, or sequences of length 0.
-    #[error(
-        "batch: empty: got {sequences} sequences of {length} tokens, expected at least 1 of 1; give it more sequences"
-    )]
+    #[error("batch: empty: got {sequences} sequences of {length} tokens, expected at least 1 of 1; give it more sequences")]
     Empty {
         /// Sequences given.
         sequences: usize,
@@ -65,9 +63,7 @@ pub enum BatchError {
         length: usize,
     },
     /// A sequence or its mask has another length than the first sequence.
-    #[error(
-        "batch: sequence {sequence}: {what}: got {got} entries, expected {expected}; verify the shard"
-    )]
+    #[error("batch: sequence {sequence}: {what}: got {got} entries, expected {expected}; verify the shard")]
     Length {
         /// Index in the batch.
         sequence: usize,
@@ -132,10 +128,7 @@ impl Batch {
     pub fn from_parts(parts: &[SequenceParts<'_>]) -> Result<Self, BatchError> {
         let length = parts.first().map_or(0, |part| part.tokens.len());
         if length == 0 {
-            return Err(BatchError::Empty {
-                sequences: parts.len(),
-                length,
-            });
+            return Err(BatchError::Empty { sequences: parts.len(), length });
         }
         let cells = parts.len() * length;
         let mut batch = Self {
@@ -162,13 +155,7 @@ impl Batch {
     pub fn from_sequences(sequences: &[Sequence]) -> Result<Self, BatchError> {
         let segments: Vec<Vec<(u32, u16)>> = sequences
             .iter()
-            .map(|sequence| {
-                sequence
-                    .segments
-                    .iter()
-                    .map(|segment| (segment.end, segment.source))
-                    .collect()
-            })
+            .map(|sequence| sequence.segments.iter().map(|segment| (segment.end, segment.source)).collect())
             .collect();
         let parts: Vec<SequenceParts<'_>> = sequences
             .iter()
@@ -187,11 +174,7 @@ impl Batch {
     /// # Errors
     /// [`BatchError::Token`] or [`BatchError::TooLong`].
     pub fn check(&self, shape: &Shape) -> Result<(), BatchError> {
-        if let Some(cell) = self
-            .tokens
-            .iter()
-            .position(|&token| token as usize >= shape.vocabulary)
-        {
+        if let Some(cell) = self.tokens.iter().position(|&token| token as usize >= shape.vocabulary) {
             return Err(BatchError::Token {
                 sequence: cell / self.sequence_length,
                 position: cell % self.sequence_length,
@@ -202,11 +185,7 @@ impl Batch {
         for sequence in 0..self.sequences {
             for segment in self.segments(sequence) {
                 if segment.length() > shape.max_positions {
-                    return Err(BatchError::TooLong {
-                        sequence,
-                        length: segment.length(),
-                        max_positions: shape.max_positions,
-                    });
+                    return Err(BatchError::TooLong { sequence, length: segment.length(), max_positions: shape.max_positions });
                 }
             }
         }
@@ -268,31 +247,17 @@ impl Batch {
 
     fn push(&mut self, sequence: usize, part: &SequenceParts<'_>) -> Result<(), BatchError> {
         let length = self.sequence_length;
-        let lengths = [
-            ("tokens", part.tokens.len()),
-            ("loss mask", part.loss_mask.map_or(length, <[bool]>::len)),
-        ];
+        let lengths = [("tokens", part.tokens.len()), ("loss mask", part.loss_mask.map_or(length, <[bool]>::len))];
         for (what, got) in lengths {
             if got != length {
-                return Err(BatchError::Length {
-                    sequence,
-                    what,
-                    got,
-                    expected: length,
-                });
+                return Err(BatchError::Length { sequence, what, got, expected: length });
             }
         }
         self.tokens.extend_from_slice(part.tokens);
         let mut start = 0;
         for (segment, &(end, source)) in part.segments.iter().enumerate() {
             if end <= start || end as usize > length {
-                return Err(BatchError::Segment {
-                    sequence,
-                    segment,
-                    got: end,
-                    after: start,
-                    length,
-                });
+                return Err(BatchError::Segment { sequence, segment, got: end, after: start, length });
             }
             let span = SegmentSpan { start, end, source };
             self.fill_segment(sequence, span, part);
@@ -300,13 +265,7 @@ impl Batch {
             start = end;
         }
         if start == 0 {
-            return Err(BatchError::Segment {
-                sequence,
-                segment: 0,
-                got: 0,
-                after: 0,
-                length,
-            });
+            return Err(BatchError::Segment { sequence, segment: 0, got: 0, after: 0, length });
         }
         self.segment_starts.push(self.segments.len());
         Ok(())
@@ -335,11 +294,7 @@ mod tests {
     use crate::shape::Shape;
 
     fn parts<'a>(tokens: &'a [u32], segments: &'a [(u32, u16)]) -> SequenceParts<'a> {
-        SequenceParts {
-            tokens,
-            segments,
-            loss_mask: None,
-        }
+        SequenceParts { tokens, segments, loss_mask: None }
     }
 
     #[test]
@@ -348,40 +303,23 @@ mod tests {
         let masked = [false, false, false, false, true, true];
         let batch = Batch::from_parts(&[
             parts(&[5, 6, 2, 7, 2, 0], &[(3, 1), (5, 4)]),
-            SequenceParts {
-                tokens: &[1, 3, 4, 5, 8, 2],
-                segments: &[(6, 2)],
-                loss_mask: Some(&masked),
-            },
+            SequenceParts { tokens: &[1, 3, 4, 5, 8, 2], segments: &[(6, 2)], loss_mask: Some(&masked) },
         ])
         .unwrap();
         assert_eq!(batch.targets(), [6, 2, 0, 2, 0, 0, 0, 0, 0, 8, 2, 0]);
-        let mask: Vec<u8> = batch
-            .loss_mask()
-            .iter()
-            .map(|&counted| u8::from(counted))
-            .collect();
+        let mask: Vec<u8> = batch.loss_mask().iter().map(|&counted| u8::from(counted)).collect();
         assert_eq!(mask, [1, 1, 0, 1, 0, 0, 0, 0, 0, 1, 1, 0]);
         assert_eq!(batch.positions(), [0, 1, 2, 0, 1, 0, 0, 1, 2, 3, 4, 5]);
         assert_eq!(batch.token_sources(), [1, 1, 1, 4, 4, 0, 2, 2, 2, 2, 2, 2]);
         assert_eq!(batch.loss_tokens(), 5);
-        assert_eq!(
-            (batch.sequences(), batch.sequence_length(), batch.rows()),
-            (2, 6, 12)
-        );
+        assert_eq!((batch.sequences(), batch.sequence_length(), batch.rows()), (2, 6, 12));
         assert_eq!(batch.segments(0).len(), 2);
         assert_eq!(batch.segments(1)[0].length(), 6);
     }
 
     #[test]
     fn sequences_of_a_shard_become_the_same_batch() {
-        let segment = |end, source| Segment {
-            end,
-            document: 9,
-            source,
-            offset: 4,
-            epoch: 0,
-        };
+        let segment = |end, source| Segment { end, document: 9, source, offset: 4, epoch: 0 };
         let sequence = Sequence {
             tokens: vec![5, 6, 2, 7, 2, 0],
             segments: vec![segment(3, 1), segment(5, 4)],
@@ -389,11 +327,7 @@ mod tests {
         };
         let batch = Batch::from_sequences(&[sequence.clone(), sequence]).unwrap();
         let masked = [true, true, false, true, true, false];
-        let part = SequenceParts {
-            tokens: &[5, 6, 2, 7, 2, 0],
-            segments: &[(3, 1), (5, 4)],
-            loss_mask: Some(&masked),
-        };
+        let part = SequenceParts { tokens: &[5, 6, 2, 7, 2, 0], segments: &[(3, 1), (5, 4)], loss_mask: Some(&masked) };
         assert_eq!(Ok(&batch), Batch::from_parts(&[part, part]).as_ref());
         assert_eq!(batch.loss_tokens(), 4);
     }
@@ -406,47 +340,21 @@ mod tests {
         };
         check(&[], "empty");
         check(&[parts(&[], &[])], "empty");
-        check(
-            &[parts(&[1, 2], &[(2, 0)]), parts(&[1], &[(1, 0)])],
-            "sequence 1: tokens: got 1 entries, expected 2",
-        );
+        check(&[parts(&[1, 2], &[(2, 0)]), parts(&[1], &[(1, 0)])], "sequence 1: tokens: got 1 entries, expected 2");
         check(&[parts(&[1, 2], &[(3, 0)])], "got end 3");
-        check(
-            &[parts(&[1, 2], &[(1, 0), (1, 0)])],
-            "segment 1: got end 1, expected more than 1",
-        );
+        check(&[parts(&[1, 2], &[(1, 0), (1, 0)])], "segment 1: got end 1, expected more than 1");
         check(&[parts(&[1, 2], &[])], "packed data needs its boundaries");
-        let masked = SequenceParts {
-            tokens: &[1, 2],
-            segments: &[(2, 0)],
-            loss_mask: Some(&[true]),
-        };
+        let masked = SequenceParts { tokens: &[1, 2], segments: &[(2, 0)], loss_mask: Some(&[true]) };
         check(&[masked], "loss mask: got 1 entries, expected 2");
     }
 
     #[test]
     fn a_batch_is_checked_against_the_model() {
-        let shape = Shape {
-            max_positions: 3,
-            ..Shape::named("tiny", 10).unwrap()
-        };
-        let check = |tokens: &[u32], segments: &[(u32, u16)]| {
-            Batch::from_parts(&[parts(tokens, segments)])
-                .unwrap()
-                .check(&shape)
-        };
+        let shape = Shape { max_positions: 3, ..Shape::named("tiny", 10).unwrap() };
+        let check =
+            |tokens: &[u32], segments: &[(u32, u16)]| Batch::from_parts(&[parts(tokens, segments)]).unwrap().check(&shape);
         assert_eq!(check(&[9, 1, 2, 3], &[(3, 0), (4, 0)]), Ok(()));
-        assert!(matches!(
-            check(&[9, 10, 2, 3], &[(2, 0)]),
-            Err(BatchError::Token {
-                position: 1,
-                token: 10,
-                ..
-            })
-        ));
-        assert!(matches!(
-            check(&[1, 1, 2, 3], &[(4, 0)]),
-            Err(BatchError::TooLong { length: 4, .. })
-        ));
+        assert!(matches!(check(&[9, 10, 2, 3], &[(2, 0)]), Err(BatchError::Token { position: 1, token: 10, .. })));
+        assert!(matches!(check(&[1, 1, 2, 3], &[(4, 0)]), Err(BatchError::TooLong { length: 4, .. })));
     }
 }

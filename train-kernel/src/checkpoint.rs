@@ -49,9 +49,7 @@ pub enum CheckpointError {
         previous: String,
     },
     /// Another manifest stands where this one belongs.
-    #[error(
-        "{key}: another manifest is there; two runs write to one folder, or training was not deterministic"
-    )]
+    #[error("{key}: another manifest is there; two runs write to one folder, or training was not deterministic")]
     Conflict {
         /// The manifest.
         key: String,
@@ -65,9 +63,7 @@ pub enum CheckpointError {
         file: String,
     },
     /// A manifest of another format version.
-    #[error(
-        "{folder}: format {got}, expected {FORMAT_VERSION}; use the version of the program that wrote it"
-    )]
+    #[error("{folder}: format {got}, expected {FORMAT_VERSION}; use the version of the program that wrote it")]
     Format {
         /// Folder of the checkpoint.
         folder: String,

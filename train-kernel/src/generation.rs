@@ -44,9 +44,7 @@ pub struct Decoder<'a, R: Real> {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum GenerationError {
     /// More tokens than the cache or the model has positions for.
-    #[error(
-        "decoder: context: got {tokens} tokens, expected at most {capacity}; shorten the text or enlarge the context"
-    )]
+    #[error("decoder: context: got {tokens} tokens, expected at most {capacity}; shorten the text or enlarge the context")]
     ContextFull {
         /// Tokens that there would be.
         tokens: usize,
@@ -54,9 +52,7 @@ pub enum GenerationError {
         capacity: usize,
     },
     /// A token id outside the vocabulary.
-    #[error(
-        "decoder: token id: got {token}, expected less than {vocabulary}; the tokenizer does not fit the model"
-    )]
+    #[error("decoder: token id: got {token}, expected less than {vocabulary}; the tokenizer does not fit the model")]
     Token {
         /// The id.
         token: u32,
@@ -118,18 +114,10 @@ impl<'a, R: Real> Decoder<'a, R> {
     ///
     /// # Panics
     /// When parameters or adapters do not fit the model.
-    pub fn new(
-        model: &'a Model,
-        parameters: &'a Parameters<R>,
-        adapters: Option<&Adapters<R>>,
-        capacity: usize,
-    ) -> Self {
+    pub fn new(model: &'a Model, parameters: &'a Parameters<R>, adapters: Option<&Adapters<R>>, capacity: usize) -> Self {
         let shape = model.shape();
         let capacity = capacity.min(shape.max_positions);
-        let adapters = adapters.map(|adapters| Adapters {
-            dropout: None,
-            ..adapters.clone()
-        });
+        let adapters = adapters.map(|adapters| Adapters { dropout: None, ..adapters.clone() });
         let _checked = Weights::new(model, parameters, adapters.as_ref());
         let rows = capacity.min(CHUNK_TOKENS);
         let mut buffers = Buffers::new(shape, rows, capacity);
@@ -137,23 +125,10 @@ impl<'a, R: Real> Decoder<'a, R> {
             buffers.adapters.reserve(shape, rows, adapters.spec.rank);
         }
         let cached = shape.kv_width() * capacity;
-        let layer = LayerCache {
-            k: vec![R::ZERO; cached],
-            v: vec![R::ZERO; cached],
-        };
+        let layer = LayerCache { k: vec![R::ZERO; cached], v: vec![R::ZERO; cached] };
         let cache = vec![layer; shape.layers];
         let logits = vec![R::ZERO; shape.vocabulary];
-        Self {
-            model,
-            parameters,
-            adapters,
-            capacity,
-            length: 0,
-            logits_at: 0,
-            logits,
-            cache,
-            buffers,
-        }
+        Self { model, parameters, adapters, capacity, length: 0, logits_at: 0, logits, cache, buffers }
     }
 
     /// Tokens read so far.
@@ -197,11 +172,7 @@ impl<'a, R: Real> Decoder<'a, R> {
     ///
     /// # Errors
     /// [`GenerationError`]; the decoder is then as before.
-    pub fn feed_each(
-        &mut self,
-        tokens: &[u32],
-        mut visit: impl FnMut(usize, &[R]),
-    ) -> Result<(), GenerationError> {
+    pub fn feed_each(&mut self, tokens: &[u32], mut visit: impl FnMut(usize, &[R])) -> Result<(), GenerationError> {
         self.check(tokens)?;
         self.advance(tokens, Some(&mut visit));
         Ok(())
@@ -211,33 +182,20 @@ impl<'a, R: Real> Decoder<'a, R> {
     ///
     /// # Errors
     /// [`GenerationError`] when the prompt does not fit, or nothing was read at all.
-    pub fn generate(
-        &mut self,
-        prompt: &[u32],
-        limits: &GreedyLimits,
-    ) -> Result<Generated, GenerationError> {
+    pub fn generate(&mut self, prompt: &[u32], limits: &GreedyLimits) -> Result<Generated, GenerationError> {
         self.feed(prompt)?;
         let mut tokens = Vec::new();
         loop {
             if tokens.len() == limits.max_tokens {
-                return Ok(Generated {
-                    tokens,
-                    finish: Finish::MaxTokens,
-                });
+                return Ok(Generated { tokens, finish: Finish::MaxTokens });
             }
             let next = argmax(&self.logits);
             if limits.stop.contains(&next) {
-                return Ok(Generated {
-                    tokens,
-                    finish: Finish::Stop(next),
-                });
+                return Ok(Generated { tokens, finish: Finish::Stop(next) });
             }
             tokens.push(next);
             if self.length == self.capacity {
-                return Ok(Generated {
-                    tokens,
-                    finish: Finish::ContextFull,
-                });
+                return Ok(Generated { tokens, finish: Finish::ContextFull });
             }
             self.advance(&[next], None);
         }
@@ -248,17 +206,9 @@ impl<'a, R: Real> Decoder<'a, R> {
     /// # Errors
     /// [`GenerationError`] when it does not fit or nothing was read; the last token needs no place.
     pub fn score(&mut self, continuation: &[u32]) -> Result<ContinuationScore, GenerationError> {
-        self.check(
-            continuation
-                .get(..continuation.len().saturating_sub(1))
-                .unwrap_or_default(),
-        )?;
+        self.check(continuation.get(..continuation.len().saturating_sub(1)).unwrap_or_default())?;
         check_tokens(self.model.shape(), continuation)?;
-        let mut score = ContinuationScore {
-            log_likelihood: 0.0,
-            tokens: continuation.len(),
-            greedy: true,
-        };
+        let mut score = ContinuationScore { log_likelihood: 0.0, tokens: continuation.len(), greedy: true };
         let mut add = |logits: &[R], token: u32| {
             score.log_likelihood += log_probability(logits, token);
             score.greedy &= argmax(logits) == token;
@@ -282,10 +232,7 @@ impl<'a, R: Real> Decoder<'a, R> {
     fn check(&self, tokens: &[u32]) -> Result<(), GenerationError> {
         let total = self.length + tokens.len();
         if total > self.capacity {
-            return Err(GenerationError::ContextFull {
-                tokens: total,
-                capacity: self.capacity,
-            });
+            return Err(GenerationError::ContextFull { tokens: total, capacity: self.capacity });
         }
         check_tokens(self.model.shape(), tokens)
     }
@@ -296,11 +243,7 @@ impl<'a, R: Real> Decoder<'a, R> {
             self.advance_chunk(part);
             let last = (chunk * CHUNK_TOKENS + part.len()) == tokens.len();
             // Logits of every row when somebody looks at them, else of the very last.
-            let wanted = if visit.is_some() {
-                part.len()
-            } else {
-                usize::from(last)
-            };
+            let wanted = if visit.is_some() { part.len() } else { usize::from(last) };
             self.head(part.len(), wanted);
             let vocabulary = self.model.shape().vocabulary;
             let logits = &self.buffers.logits[..wanted * vocabulary];
@@ -310,8 +253,7 @@ impl<'a, R: Real> Decoder<'a, R> {
                 }
             }
             if last {
-                self.logits
-                    .copy_from_slice(&logits[(wanted - 1) * vocabulary..]);
+                self.logits.copy_from_slice(&logits[(wanted - 1) * vocabulary..]);
                 self.logits_at = self.length;
             }
         }
@@ -326,20 +268,9 @@ impl<'a, R: Real> Decoder<'a, R> {
         buffers.positions.clear();
         buffers.positions.extend(first..first + rows as u32);
         let table = weights.at(weights.places.embedding());
-        embedding::forward(
-            table,
-            tokens,
-            &mut buffers.stream[..rows * shape.width],
-            shape.width,
-        );
+        embedding::forward(table, tokens, &mut buffers.stream[..rows * shape.width], shape.width);
         for (layer, cache) in self.cache.iter_mut().enumerate() {
-            buffers.attention(
-                self.model,
-                weights,
-                layer,
-                (self.length, rows),
-                (self.capacity, cache),
-            );
+            buffers.attention(self.model, weights, layer, (self.length, rows), (self.capacity, cache));
             buffers.feed_forward(weights, layer, rows);
         }
         self.length += rows;
@@ -349,43 +280,17 @@ impl<'a, R: Real> Decoder<'a, R> {
     fn head(&mut self, rows: usize, wanted: usize) {
         let shape = self.model.shape();
         let weights = Weights::new(self.model, self.parameters, self.adapters.as_ref());
-        let Buffers {
-            stream,
-            normed,
-            rstd,
-            logits,
-            ..
-        } = &mut self.buffers;
+        let Buffers { stream, normed, rstd, logits, .. } = &mut self.buffers;
         if wanted == 0 {
             return;
         }
         let length = wanted * shape.width;
         let stream = &stream[(rows - wanted) * shape.width..rows * shape.width];
         let weight = weights.at(weights.places.last_norm());
-        norm::forward(
-            stream,
-            weight,
-            shape.norm_epsilon,
-            &mut normed[..length],
-            &mut rstd[..wanted],
-        );
-        let matrix = Matrix::new(
-            weights.at(weights.places.head()),
-            shape.vocabulary,
-            shape.width,
-        );
-        let out = MatrixMut::new(
-            &mut logits[..wanted * shape.vocabulary],
-            wanted,
-            shape.vocabulary,
-        );
-        multiply(
-            R::ONE,
-            Matrix::new(&normed[..length], wanted, shape.width),
-            matrix.transposed(),
-            R::ZERO,
-            out,
-        );
+        norm::forward(stream, weight, shape.norm_epsilon, &mut normed[..length], &mut rstd[..wanted]);
+        let matrix = Matrix::new(weights.at(weights.places.head()), shape.vocabulary, shape.width);
+        let out = MatrixMut::new(&mut logits[..wanted * shape.vocabulary], wanted, shape.vocabulary);
+        multiply(R::ONE, Matrix::new(&normed[..length], wanted, shape.width), matrix.transposed(), R::ZERO, out);
     }
 }
 

@@ -71,13 +71,7 @@ impl Guard {
     ///
     /// # Errors
     /// [`GuardStop`] when this is the `limit`-th non-finite step in a row.
-    pub fn judge(
-        &mut self,
-        at: SkippedPlace,
-        loss: Option<f64>,
-        norm: f64,
-        limit: u32,
-    ) -> Result<Verdict, GuardStop> {
+    pub fn judge(&mut self, at: SkippedPlace, loss: Option<f64>, norm: f64, limit: u32) -> Result<Verdict, GuardStop> {
         let Some(loss) = loss else {
             self.remember(at, SkipReason::NoLossTokens);
             return Ok(Verdict::Skip(SkipReason::NoLossTokens));
@@ -86,11 +80,7 @@ impl Guard {
             self.in_a_row = 0;
             return Ok(Verdict::Apply);
         }
-        let reason = if loss.is_finite() {
-            SkipReason::NonFiniteGradient
-        } else {
-            SkipReason::NonFiniteLoss
-        };
+        let reason = if loss.is_finite() { SkipReason::NonFiniteGradient } else { SkipReason::NonFiniteLoss };
         self.remember(at, reason);
         self.in_a_row += 1;
         if self.in_a_row < limit {
@@ -105,30 +95,14 @@ impl Guard {
     }
 
     fn remember(&mut self, at: SkippedPlace, reason: SkipReason) {
-        let SkippedPlace {
-            step,
-            first_position,
-            sequences,
-        } = at;
-        self.skipped.push(SkippedStep {
-            step,
-            first_position,
-            sequences,
-            reason,
-        });
+        let SkippedPlace { step, first_position, sequences } = at;
+        self.skipped.push(SkippedStep { step, first_position, sequences, reason });
     }
 
     /// Position where the present run of non-finite steps began.
     fn first_of_run(&self) -> u64 {
-        let non_finite = self
-            .skipped
-            .iter()
-            .rev()
-            .filter(|step| step.reason != SkipReason::NoLossTokens);
-        non_finite
-            .take(self.in_a_row as usize)
-            .last()
-            .map_or(0, |step| step.first_position)
+        let non_finite = self.skipped.iter().rev().filter(|step| step.reason != SkipReason::NoLossTokens);
+        non_finite.take(self.in_a_row as usize).last().map_or(0, |step| step.first_position)
     }
 }
 
@@ -148,50 +122,22 @@ mod tests {
     use super::{Guard, SkipReason, SkippedPlace, Verdict};
 
     fn place(step: u64) -> SkippedPlace {
-        SkippedPlace {
-            step,
-            first_position: step * 8,
-            sequences: 8,
-        }
+        SkippedPlace { step, first_position: step * 8, sequences: 8 }
     }
 
     #[test]
     fn case_24_non_finite_steps_are_skipped_counted_and_stop_the_run() {
         let mut guard = Guard::default();
         assert_eq!(guard.judge(place(0), Some(1.0), 1.0, 3), Ok(Verdict::Apply));
-        assert_eq!(
-            guard.judge(place(1), Some(f64::NAN), 1.0, 3),
-            Ok(Verdict::Skip(SkipReason::NonFiniteLoss))
-        );
+        assert_eq!(guard.judge(place(1), Some(f64::NAN), 1.0, 3), Ok(Verdict::Skip(SkipReason::NonFiniteLoss)));
         assert_eq!(guard.judge(place(2), Some(1.0), 2.0, 3), Ok(Verdict::Apply));
         let infinite = f64::INFINITY;
-        assert_eq!(
-            guard.judge(place(3), Some(2.0), infinite, 3),
-            Ok(Verdict::Skip(SkipReason::NonFiniteGradient))
-        );
-        assert_eq!(
-            guard.judge(place(4), None, 0.0, 3),
-            Ok(Verdict::Skip(SkipReason::NoLossTokens))
-        );
-        assert_eq!(
-            guard.judge(place(5), Some(infinite), 1.0, 3),
-            Ok(Verdict::Skip(SkipReason::NonFiniteLoss))
-        );
-        let stop = guard
-            .judge(place(6), Some(f64::NAN), f64::NAN, 3)
-            .unwrap_err();
-        assert_eq!(
-            (stop.count, stop.first_position, stop.last_position),
-            (3, 24, 55)
-        );
-        assert_eq!(
-            guard
-                .skipped
-                .iter()
-                .map(|skipped| skipped.step)
-                .collect::<Vec<_>>(),
-            [1, 3, 4, 5, 6]
-        );
+        assert_eq!(guard.judge(place(3), Some(2.0), infinite, 3), Ok(Verdict::Skip(SkipReason::NonFiniteGradient)));
+        assert_eq!(guard.judge(place(4), None, 0.0, 3), Ok(Verdict::Skip(SkipReason::NoLossTokens)));
+        assert_eq!(guard.judge(place(5), Some(infinite), 1.0, 3), Ok(Verdict::Skip(SkipReason::NonFiniteLoss)));
+        let stop = guard.judge(place(6), Some(f64::NAN), f64::NAN, 3).unwrap_err();
+        assert_eq!((stop.count, stop.first_position, stop.last_position), (3, 24, 55));
+        assert_eq!(guard.skipped.iter().map(|skipped| skipped.step).collect::<Vec<_>>(), [1, 3, 4, 5, 6]);
     }
 
     #[test]

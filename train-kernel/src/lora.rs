@@ -42,15 +42,7 @@ pub enum Target {
 
 impl Target {
     /// All seven.
-    pub const ALL: [Self; 7] = [
-        Self::Query,
-        Self::Key,
-        Self::Value,
-        Self::Output,
-        Self::Gate,
-        Self::Up,
-        Self::Down,
-    ];
+    pub const ALL: [Self; 7] = [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
 
     /// Its module inside a layer, for example `self_attn.q_proj`.
     pub fn module(self) -> &'static str {
@@ -94,12 +86,7 @@ pub struct LoraSpec {
 impl Default for LoraSpec {
     /// Rank 16, alpha 32, dropout 0.05, all seven projections.
     fn default() -> Self {
-        Self {
-            rank: 16,
-            alpha: 32.0,
-            dropout: 0.05,
-            targets: Target::ALL.to_vec(),
-        }
+        Self { rank: 16, alpha: 32.0, dropout: 0.05, targets: Target::ALL.to_vec() }
     }
 }
 
@@ -107,9 +94,7 @@ impl Default for LoraSpec {
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum LoraError {
     /// A field out of its range.
-    #[error(
-        "adapters: {field}: got {got}, expected {expected}; correct the recipe's adapter table"
-    )]
+    #[error("adapters: {field}: got {got}, expected {expected}; correct the recipe's adapter table")]
     Field {
         /// The offending field.
         field: &'static str,
@@ -119,9 +104,7 @@ pub enum LoraError {
         expected: &'static str,
     },
     /// Weights or adapters of another shape than the model's.
-    #[error(
-        "adapters: {what}: got {got} elements, expected {expected}; use the model they were trained on"
-    )]
+    #[error("adapters: {what}: got {got} elements, expected {expected}; use the model they were trained on")]
     Mismatch {
         /// "base weights" or "adapter weights".
         what: &'static str,
@@ -143,13 +126,7 @@ impl LoraSpec {
     /// # Errors
     /// [`LoraError::Field`].
     pub fn check(&self) -> Result<(), LoraError> {
-        let field = |field, got: String, expected| {
-            Err(LoraError::Field {
-                field,
-                got,
-                expected,
-            })
-        };
+        let field = |field, got: String, expected| Err(LoraError::Field { field, got, expected });
         if self.rank == 0 {
             return field("rank", self.rank.to_string(), "at least 1");
         }
@@ -163,11 +140,7 @@ impl LoraSpec {
         sorted.sort_unstable();
         sorted.dedup();
         if sorted.is_empty() || sorted.len() != self.targets.len() {
-            return field(
-                "targets",
-                format!("{:?}", self.targets),
-                "one or more projections, each once",
-            );
+            return field("targets", format!("{:?}", self.targets), "one or more projections, each once");
         }
         Ok(())
     }
@@ -178,28 +151,15 @@ impl LoraSpec {
         Layout::from_tensors((0..shape.layers).flat_map(|layer| {
             self.targets.iter().flat_map(move |target| {
                 let (output, input) = target.extents(shape);
-                let name = |factor| {
-                    format!(
-                        "base_model.model.model.layers.{layer}.{}.lora_{factor}.weight",
-                        target.module()
-                    )
-                };
-                [
-                    (name("A"), vec![self.rank, input]),
-                    (name("B"), vec![output, self.rank]),
-                ]
+                let name = |factor| format!("base_model.model.model.layers.{layer}.{}.lora_{factor}.weight", target.module());
+                [(name("A"), vec![self.rank, input]), (name("B"), vec![output, self.rank])]
             })
         }))
     }
 
     /// Number of adapter parameters, computed without allocating.
     pub fn parameter_count(&self, shape: &Shape) -> u64 {
-        let widths: usize = self
-            .targets
-            .iter()
-            .map(|target| target.extents(shape))
-            .map(|(o, i)| o + i)
-            .sum();
+        let widths: usize = self.targets.iter().map(|target| target.extents(shape)).map(|(o, i)| o + i).sum();
         self.rank as u64 * widths as u64 * shape.layers as u64
     }
 }
@@ -242,34 +202,20 @@ impl<R: Real> Adapters<R> {
         for (index, tensor) in layout.tensors().iter().enumerate().step_by(2) {
             let bound = 1.0 / (tensor.shape[1] as f64).sqrt();
             let stream = Stream::new(seed, Purpose::AdapterInitialisation, 0, index);
-            fill(parameters.slice_mut(index), |element| {
-                bound * (2.0 * stream.uniform(element) - 1.0)
-            });
+            fill(parameters.slice_mut(index), |element| bound * (2.0 * stream.uniform(element) - 1.0));
         }
-        Ok(Self {
-            spec,
-            parameters,
-            dropout: None,
-        })
+        Ok(Self { spec, parameters, dropout: None })
     }
 
     /// The layout's index of A for this target in this layer, when it has an adapter; that of B is one more.
     pub fn index(&self, layer: usize, target: Target) -> Option<usize> {
-        let place = self
-            .spec
-            .targets
-            .iter()
-            .position(|&other| other == target)?;
+        let place = self.spec.targets.iter().position(|&other| other == target)?;
         Some(2 * (layer * self.spec.targets.len() + place))
     }
 
     /// The same adapters in another width.
     pub fn cast<S: Real>(&self) -> Adapters<S> {
-        Adapters {
-            spec: self.spec.clone(),
-            parameters: self.parameters.cast(),
-            dropout: self.dropout,
-        }
+        Adapters { spec: self.spec.clone(), parameters: self.parameters.cast(), dropout: self.dropout }
     }
 }
 
@@ -290,11 +236,7 @@ pub struct Merged<R: Real> {
 ///
 /// # Panics
 /// Never: a checked layout has every projection.
-pub fn merge<R: Real>(
-    shape: &Shape,
-    parameters: &Parameters<R>,
-    adapters: &Adapters<R>,
-) -> Result<Merged<R>, LoraError> {
+pub fn merge<R: Real>(shape: &Shape, parameters: &Parameters<R>, adapters: &Adapters<R>) -> Result<Merged<R>, LoraError> {
     adapters.spec.check()?;
     let expected = Layout::of(shape).length();
     check_length("base weights", parameters.data.len(), expected)?;
@@ -311,40 +253,20 @@ pub fn merge<R: Real>(
             let b = Matrix::new(adapters.parameters.slice(index + 1), output, rank);
             let mut change = vec![R::ZERO; output * input];
             let scale = R::from_f64(adapters.spec.scale());
-            gemm::multiply(
-                scale,
-                b,
-                a,
-                R::ZERO,
-                MatrixMut::new(&mut change, output, input),
-            );
+            gemm::multiply(scale, b, a, R::ZERO, MatrixMut::new(&mut change, output, input));
             let name = format!("model.layers.{layer}.{}.weight", target.module());
-            let base = merged
-                .layout
-                .index(&name)
-                .expect("the layout of a base model has every projection");
+            let base = merged.layout.index(&name).expect("the layout of a base model has every projection");
             for (weight, delta) in merged.slice_mut(base).iter_mut().zip(&change) {
                 *weight += *delta;
                 max_change = max_change.maximum(delta.absolute());
             }
         }
     }
-    Ok(Merged {
-        parameters: merged,
-        max_change: max_change.to_f64(),
-    })
+    Ok(Merged { parameters: merged, max_change: max_change.to_f64() })
 }
 
 fn check_length(what: &'static str, got: usize, expected: usize) -> Result<(), LoraError> {
-    if got == expected {
-        Ok(())
-    } else {
-        Err(LoraError::Mismatch {
-            what,
-            got,
-            expected,
-        })
-    }
+    if got == expected { Ok(()) } else { Err(LoraError::Mismatch { what, got, expected }) }
 }
 
 #[cfg(test)]
@@ -358,16 +280,9 @@ mod tests {
         let check = |name: &str, counts: [u64; 3]| {
             let shape = Shape::named(name, 32_000).unwrap();
             for (rank, expected) in [1, 8, 16].into_iter().zip(counts) {
-                let spec = LoraSpec {
-                    rank,
-                    ..LoraSpec::default()
-                };
+                let spec = LoraSpec { rank, ..LoraSpec::default() };
                 assert_eq!(spec.parameter_count(&shape), expected, "{name} rank {rank}");
-                assert_eq!(
-                    spec.layout(&shape).length() as u64,
-                    expected,
-                    "{name} rank {rank}"
-                );
+                assert_eq!(spec.layout(&shape).length() as u64, expected, "{name} rank {rank}");
             }
         };
         check("llama-2-7b", [2_498_560, 19_988_480, 39_976_960]);
@@ -378,16 +293,10 @@ mod tests {
     #[test]
     fn names_are_those_of_peft() {
         let shape = Shape::named("tiny", 10).unwrap();
-        let spec = LoraSpec {
-            targets: vec![Target::Value, Target::Down],
-            ..LoraSpec::default()
-        };
+        let spec = LoraSpec { targets: vec![Target::Value, Target::Down], ..LoraSpec::default() };
         let layout = spec.layout(&shape);
         let tensor = &layout.tensors()[4 + 3];
-        assert_eq!(
-            tensor.name,
-            "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"
-        );
+        assert_eq!(tensor.name, "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight");
         assert_eq!(tensor.shape, [96, 16]);
         let adapters = Adapters::<f32>::initialised(&shape, spec, 1).unwrap();
         assert_eq!(adapters.index(1, Target::Down), Some(6));
@@ -427,13 +336,7 @@ mod tests {
         let row = &adapters.parameters.slice(b - 1)[..shape.width];
         let expected = 2.0 * row.iter().fold(0.0_f32, |most, a| most.max(a.abs()));
         assert_eq!(merged.max_change.to_bits(), f64::from(expected).to_bits());
-        let other = Shape {
-            vocabulary: 21,
-            ..shape
-        };
-        assert!(matches!(
-            merge(&other, &base, &adapters),
-            Err(LoraError::Mismatch { .. })
-        ));
+        let other = Shape { vocabulary: 21, ..shape };
+        assert!(matches!(merge(&other, &base, &adapters), Err(LoraError::Mismatch { .. })));
     }
 }

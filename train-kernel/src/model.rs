@@ -58,14 +58,8 @@ impl Model {
         shape.check()?;
         let layout = Arc::new(Layout::of(&shape));
         let places = Places::new(&shape, &layout);
-        let rotation =
-            RotationTable::new(shape.max_positions, shape.head_width(), shape.rope_theta);
-        Ok(Self {
-            shape,
-            layout,
-            places,
-            rotation,
-        })
+        let rotation = RotationTable::new(shape.max_positions, shape.head_width(), shape.rope_theta);
+        Ok(Self { shape, layout, places, rotation })
     }
 
     /// Its sizes.
@@ -90,10 +84,7 @@ impl Model {
     /// # Panics
     /// When weights, gradients, adapters or workspace do not fit the model or the batch ([`Batch::check`] finds out
     /// beforehand), when the workspace keeps no layers, or when adapter gradients are asked for without adapters.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "weights, data, destination and buffers are owned by four different parties"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "weights, data, destination and buffers are owned by four different parties")]
     pub fn loss_and_gradients<R: Real>(
         &self,
         parameters: &Parameters<R>,
@@ -105,39 +96,18 @@ impl Model {
     ) -> LossSum {
         let weights = Weights::new(self, parameters, adapters);
         self.check_gradients(adapters, &gradients);
-        assert!(
-            workspace.keeps_all_layers(),
-            "workspace: made for the forward only"
-        );
+        assert!(workspace.keeps_all_layers(), "workspace: made for the forward only");
         self.forward(weights, batch, workspace);
-        let Workspace {
-            kept,
-            scratch,
-            head,
-            adapters: buffers,
-            ..
-        } = workspace;
-        let loss = head.run(
-            weights,
-            batch,
-            scratch,
-            Wanted::Gradients(scale, &mut gradients),
-        );
+        let Workspace { kept, scratch, head, adapters: buffers, .. } = workspace;
+        let loss = head.run(weights, batch, scratch, Wanted::Gradients(scale, &mut gradients));
         for (index, kept) in kept.iter().enumerate().rev() {
-            self.layer(index, weights, batch)
-                .backward(kept, scratch, &mut gradients, buffers);
+            self.layer(index, weights, batch).backward(kept, scratch, &mut gradients, buffers);
         }
         if let Gradients::Full(gradients) = gradients {
             let (rows, width) = (batch.rows(), self.shape.width);
             let table = &mut gradients.data[self.places.embedding()];
             let dstream = &scratch.stream[..rows * width];
-            embedding::backward(
-                batch.tokens(),
-                dstream,
-                &mut scratch.order[..rows],
-                table,
-                width,
-            );
+            embedding::backward(batch.tokens(), dstream, &mut scratch.order[..rows], table, width);
         }
         loss
     }
@@ -180,76 +150,38 @@ impl Model {
     }
 
     /// Leaves the last residual in the workspace's stream.
-    fn forward<R: Real>(
-        &self,
-        weights: Weights<'_, R>,
-        batch: &Batch,
-        workspace: &mut Workspace<R>,
-    ) {
+    fn forward<R: Real>(&self, weights: Weights<'_, R>, batch: &Batch, workspace: &mut Workspace<R>) {
         if let Err(error) = batch.check(&self.shape) {
             panic!("{error}");
         }
         workspace.check(&self.shape, batch);
         if let Some(adapters) = weights.adapters {
-            workspace
-                .adapters
-                .reserve(&self.shape, batch.rows(), adapters.spec.rank);
+            workspace.adapters.reserve(&self.shape, batch.rows(), adapters.spec.rank);
         }
-        let Workspace {
-            kept,
-            scratch,
-            adapters: buffers,
-            ..
-        } = workspace;
+        let Workspace { kept, scratch, adapters: buffers, .. } = workspace;
         let (rows, width) = (batch.rows(), self.shape.width);
         let table = weights.at(self.places.embedding());
-        embedding::forward(
-            table,
-            batch.tokens(),
-            &mut scratch.stream[..rows * width],
-            width,
-        );
+        embedding::forward(table, batch.tokens(), &mut scratch.stream[..rows * width], width);
         let slots = kept.len();
         for index in 0..self.shape.layers {
-            self.layer(index, weights, batch)
-                .forward(&mut kept[index % slots], scratch, buffers);
+            self.layer(index, weights, batch).forward(&mut kept[index % slots], scratch, buffers);
         }
     }
 
-    fn layer<'a, R: Real>(
-        &'a self,
-        index: usize,
-        weights: Weights<'a, R>,
-        batch: &'a Batch,
-    ) -> Layer<'a, R> {
-        Layer {
-            index,
-            weights,
-            rotation: &self.rotation,
-            batch,
-        }
+    fn layer<'a, R: Real>(&'a self, index: usize, weights: Weights<'a, R>, batch: &'a Batch) -> Layer<'a, R> {
+        Layer { index, weights, rotation: &self.rotation, batch }
     }
 
-    fn check_gradients<R: Real>(
-        &self,
-        adapters: Option<&Adapters<R>>,
-        gradients: &Gradients<'_, R>,
-    ) {
+    fn check_gradients<R: Real>(&self, adapters: Option<&Adapters<R>>, gradients: &Gradients<'_, R>) {
         match gradients {
             Gradients::Full(full) => {
                 let fits = same_layout(full, &self.layout);
-                assert!(
-                    fits,
-                    "model: the gradients have another layout than the model's shape"
-                );
+                assert!(fits, "model: the gradients have another layout than the model's shape");
             }
             Gradients::Adapters(given) => {
                 let adapters = adapters.expect("gradients of adapters need adapters");
                 let fits = same_layout(given, &adapters.parameters.layout);
-                assert!(
-                    fits,
-                    "model: the gradients have another layout than the adapters"
-                );
+                assert!(fits, "model: the gradients have another layout than the adapters");
             }
         }
     }

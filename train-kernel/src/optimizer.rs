@@ -65,37 +65,20 @@ impl AdamW {
     pub fn new(constants: AdamWConstants, ranges: Vec<DecayRange>) -> Self {
         let mut end = 0;
         for range in &ranges {
-            assert_eq!(
-                range.elements.start, end,
-                "the ranges of a layout follow each other without a gap"
-            );
+            assert_eq!(range.elements.start, end, "the ranges of a layout follow each other without a gap");
             end = range.elements.end;
         }
-        Self {
-            constants,
-            ranges,
-            first: vec![0.0; end],
-            second: vec![0.0; end],
-            updates: 0,
-        }
+        Self { constants, ranges, first: vec![0.0; end], second: vec![0.0; end], updates: 0 }
     }
 
     /// Puts moments back that were read from a checkpoint.
     ///
     /// # Errors
     /// [`MomentLength`] when a vector has not the length of the parameters.
-    pub fn restore(
-        &mut self,
-        first: Vec<f32>,
-        second: Vec<f32>,
-        updates: u64,
-    ) -> Result<(), MomentLength> {
+    pub fn restore(&mut self, first: Vec<f32>, second: Vec<f32>, updates: u64) -> Result<(), MomentLength> {
         for got in [first.len(), second.len()] {
             if got != self.first.len() {
-                return Err(MomentLength {
-                    got,
-                    expected: self.first.len(),
-                });
+                return Err(MomentLength { got, expected: self.first.len() });
             }
         }
         (self.first, self.second, self.updates) = (first, second, updates);
@@ -123,25 +106,12 @@ impl AdamW {
     /// # Panics
     /// When `weights` or `gradients` have another length than the moments.
     pub fn apply(&mut self, weights: &mut [f32], gradients: &[f32], update: Update) {
-        assert_eq!(
-            weights.len(),
-            self.first.len(),
-            "weights and moments come from one layout"
-        );
-        assert_eq!(
-            gradients.len(),
-            self.first.len(),
-            "gradients and moments come from one layout"
-        );
+        assert_eq!(weights.len(), self.first.len(), "weights and moments come from one layout");
+        assert_eq!(gradients.len(), self.first.len(), "gradients and moments come from one layout");
         self.updates += 1;
         let kernel = Kernel::new(&self.constants, update, self.updates);
         let mut chunks = Vec::with_capacity(weights.len() / CHUNK + self.ranges.len());
-        let mut rest = (
-            weights,
-            self.first.as_mut_slice(),
-            self.second.as_mut_slice(),
-            gradients,
-        );
+        let mut rest = (weights, self.first.as_mut_slice(), self.second.as_mut_slice(), gradients);
         for range in &self.ranges {
             let mut left = range.elements.len();
             while left > 0 {
@@ -155,9 +125,7 @@ impl AdamW {
                 left -= size;
             }
         }
-        chunks
-            .into_par_iter()
-            .for_each(|(w, m, v, g, decayed)| kernel.run(w, m, v, g, decayed));
+        chunks.into_par_iter().for_each(|(w, m, v, g, decayed)| kernel.run(w, m, v, g, decayed));
     }
 }
 
@@ -203,14 +171,7 @@ impl Kernel {
         }
     }
 
-    fn run(
-        &self,
-        weights: &mut [f32],
-        first: &mut [f32],
-        second: &mut [f32],
-        gradients: &[f32],
-        decayed: bool,
-    ) {
+    fn run(&self, weights: &mut [f32], first: &mut [f32], second: &mut [f32], gradients: &[f32], decayed: bool) {
         let decay = if decayed { self.weight_decay } else { 0.0 };
         for (((w, m), v), g) in weights.iter_mut().zip(first).zip(second).zip(gradients) {
             let g = g * self.gradient_factor;
@@ -230,11 +191,7 @@ pub fn gradient_norm(gradients: &[f32]) -> f64 {
 
 /// The factor that brings a norm down to `limit`: limit / norm above it, else 1. A limit of 0 never clips.
 pub fn clip_factor(norm: f64, limit: f64) -> f64 {
-    if limit > 0.0 && norm > limit {
-        limit / norm
-    } else {
-        1.0
-    }
+    if limit > 0.0 && norm > limit { limit / norm } else { 1.0 }
 }
 
 fn sum_of_squares(chunk: &[f32]) -> f64 {
@@ -245,11 +202,7 @@ fn sum_of_squares(chunk: &[f32]) -> f64 {
             *lane += f64::from(value) * f64::from(value);
         }
     }
-    let tail: f64 = groups
-        .remainder()
-        .iter()
-        .map(|&value| f64::from(value) * f64::from(value))
-        .sum();
+    let tail: f64 = groups.remainder().iter().map(|&value| f64::from(value) * f64::from(value)).sum();
     lanes.iter().sum::<f64>() + tail
 }
 
@@ -257,16 +210,10 @@ fn sum_of_squares(chunk: &[f32]) -> f64 {
 mod tests {
     use super::{AdamW, AdamWConstants, CHUNK, DecayRange, Update, clip_factor, gradient_norm};
 
-    const CONSTANTS: AdamWConstants = AdamWConstants {
-        betas: [0.9, 0.95],
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-    };
+    const CONSTANTS: AdamWConstants = AdamWConstants { betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1 };
 
     fn wave(length: usize, phase: f32) -> Vec<f32> {
-        (0..length)
-            .map(|i| ((i as f32) * 0.37 + phase).sin())
-            .collect()
+        (0..length).map(|i| ((i as f32) * 0.37 + phase).sin()).collect()
     }
 
     /// AdamW of one element in f64, written from the formula and not from the kernel.
@@ -287,105 +234,44 @@ mod tests {
     fn ten_updates_equal_the_formula_in_f64() {
         let length = 2 * CHUNK + 77;
         let split = CHUNK + 5;
-        let ranges = vec![
-            DecayRange {
-                elements: 0..split,
-                decayed: true,
-            },
-            DecayRange {
-                elements: split..length,
-                decayed: false,
-            },
-        ];
+        let ranges =
+            vec![DecayRange { elements: 0..split, decayed: true }, DecayRange { elements: split..length, decayed: false }];
         let mut adam = AdamW::new(CONSTANTS, ranges);
         let start = wave(length, 1.0);
         let mut weights = start.clone();
-        let steps: Vec<Vec<f32>> = (0..10_u8)
-            .map(|t| wave(length, f32::from(t) * 1.7))
-            .collect();
+        let steps: Vec<Vec<f32>> = (0..10_u8).map(|t| wave(length, f32::from(t) * 1.7)).collect();
         for gradients in &steps {
-            adam.apply(
-                &mut weights,
-                gradients,
-                Update {
-                    learning_rate: 1e-2,
-                    gradient_factor: 0.5,
-                },
-            );
+            adam.apply(&mut weights, gradients, Update { learning_rate: 1e-2, gradient_factor: 0.5 });
         }
         assert_eq!(adam.updates(), 10);
-        for i in (0..length)
-            .step_by(997)
-            .chain([0, split - 1, split, CHUNK, length - 1])
-        {
+        for i in (0..length).step_by(997).chain([0, split - 1, split, CHUNK, length - 1]) {
             let gradients: Vec<f64> = steps.iter().map(|g| f64::from(g[i] * 0.5)).collect();
-            let expected = reference(
-                f64::from(start[i]),
-                &gradients,
-                1e-2,
-                if i < split { 0.1 } else { 0.0 },
-            );
+            let expected = reference(f64::from(start[i]), &gradients, 1e-2, if i < split { 0.1 } else { 0.0 });
             // Ten updates of at most 1e-2, each with a relative f32 error of a few 2^-24, on weights of at most 1:
             // 10 · (2^-24 + 1e-2 · 8 · 2^-24) < 7e-7.
-            assert!(
-                (f64::from(weights[i]) - expected).abs() < 7e-7,
-                "element {i}: {} {expected}",
-                weights[i]
-            );
+            assert!((f64::from(weights[i]) - expected).abs() < 7e-7, "element {i}: {} {expected}", weights[i]);
         }
     }
 
     #[test]
     fn first_update_moves_by_the_learning_rate_against_the_sign() {
-        let mut adam = AdamW::new(
-            CONSTANTS,
-            vec![DecayRange {
-                elements: 0..2,
-                decayed: false,
-            }],
-        );
+        let mut adam = AdamW::new(CONSTANTS, vec![DecayRange { elements: 0..2, decayed: false }]);
         let mut weights = [1.0_f32, 1.0];
-        adam.apply(
-            &mut weights,
-            &[3e-4, -7.0],
-            Update {
-                learning_rate: 0.125,
-                gradient_factor: 1.0,
-            },
-        );
+        adam.apply(&mut weights, &[3e-4, -7.0], Update { learning_rate: 0.125, gradient_factor: 1.0 });
         // The direction is g/(|g|+ε): ±1 up to ε/|g| = 3.4e-5 for the small one.
-        assert!(
-            (weights[0] - 0.875).abs() < 1e-5 && (weights[1] - 1.125).abs() < 1e-6,
-            "{weights:?}"
-        );
+        assert!((weights[0] - 0.875).abs() < 1e-5 && (weights[1] - 1.125).abs() < 1e-6, "{weights:?}");
     }
 
     #[test]
     fn determinism_any_number_of_threads_gives_the_same_bits() {
         let length = 5 * CHUNK + 13;
         let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let gradients = wave(length, 0.5);
                 let mut weights = wave(length, 2.0);
-                let mut adam = AdamW::new(
-                    CONSTANTS,
-                    vec![DecayRange {
-                        elements: 0..length,
-                        decayed: true,
-                    }],
-                );
-                adam.apply(
-                    &mut weights,
-                    &gradients,
-                    Update {
-                        learning_rate: 0.1,
-                        gradient_factor: 1.0,
-                    },
-                );
+                let mut adam = AdamW::new(CONSTANTS, vec![DecayRange { elements: 0..length, decayed: true }]);
+                adam.apply(&mut weights, &gradients, Update { learning_rate: 0.1, gradient_factor: 1.0 });
                 let bits: Vec<u32> = weights.iter().map(|w| w.to_bits()).collect();
                 (gradient_norm(&gradients).to_bits(), bits)
             })
@@ -403,34 +289,17 @@ mod tests {
         check(&[3.0, 4.0], 1.0, 5.0, 0.2);
         check(&[3.0, 4.0], 5.0, 5.0, 1.0);
         check(&[3.0, 4.0], 0.0, 5.0, 1.0);
-        check(
-            &vec![2.0; 4 * CHUNK],
-            1.0,
-            2.0 * (4.0 * CHUNK as f64).sqrt(),
-            1.0 / 1024.0,
-        );
+        check(&vec![2.0; 4 * CHUNK], 1.0, 2.0 * (4.0 * CHUNK as f64).sqrt(), 1.0 / 1024.0);
         assert!(!gradient_norm(&[1.0, f32::NAN]).is_finite());
         assert!(!gradient_norm(&[1.0, f32::INFINITY]).is_finite());
-        assert!(
-            gradient_norm(&[f32::MAX, f32::MAX]).is_finite(),
-            "squares are summed in f64"
-        );
+        assert!(gradient_norm(&[f32::MAX, f32::MAX]).is_finite(), "squares are summed in f64");
     }
 
     #[test]
     fn restored_moments_must_fit() {
-        let mut adam = AdamW::new(
-            CONSTANTS,
-            vec![DecayRange {
-                elements: 0..3,
-                decayed: true,
-            }],
-        );
+        let mut adam = AdamW::new(CONSTANTS, vec![DecayRange { elements: 0..3, decayed: true }]);
         assert!(adam.restore(vec![0.0; 3], vec![0.0; 2], 4).is_err());
         assert!(adam.restore(vec![0.5; 3], vec![0.25; 3], 4).is_ok());
-        assert_eq!(
-            (adam.first(), adam.second(), adam.updates()),
-            (&[0.5_f32; 3][..], &[0.25_f32; 3][..], 4)
-        );
+        assert_eq!((adam.first(), adam.second(), adam.updates()), (&[0.5_f32; 3][..], &[0.25_f32; 3][..], 4));
     }
 }

@@ -53,16 +53,8 @@ impl Layout {
     /// The tensors of a base model: embedding, then per layer input norm, q, k, v, o, post-attention norm, gate, up,
     /// down; the last norm; the output projection unless it is tied to the embedding.
     pub fn of(shape: &Shape) -> Self {
-        let [c, f, kv, v] = [
-            shape.width,
-            shape.feed_forward,
-            shape.kv_width(),
-            shape.vocabulary,
-        ];
-        let mut layout = Self {
-            tensors: Vec::with_capacity(9 * shape.layers + 3),
-            length: 0,
-        };
+        let [c, f, kv, v] = [shape.width, shape.feed_forward, shape.kv_width(), shape.vocabulary];
+        let mut layout = Self { tensors: Vec::with_capacity(9 * shape.layers + 3), length: 0 };
         layout.push("model.embed_tokens.weight".to_owned(), vec![v, c]);
         for layer in 0..shape.layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
@@ -85,10 +77,7 @@ impl Layout {
 
     /// A layout of these tensors, one after the other.
     pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Vec<usize>)>) -> Self {
-        let mut layout = Self {
-            tensors: Vec::new(),
-            length: 0,
-        };
+        let mut layout = Self { tensors: Vec::new(), length: 0 };
         for (name, shape) in tensors {
             layout.push(name, shape);
         }
@@ -111,12 +100,7 @@ impl Layout {
     }
 
     fn push(&mut self, name: String, shape: Vec<usize>) {
-        let tensor = TensorSpec {
-            name,
-            matrix: shape.len() > 1,
-            shape,
-            offset: self.length,
-        };
+        let tensor = TensorSpec { name, matrix: shape.len() > 1, shape, offset: self.length };
         self.length += tensor.length();
         self.tensors.push(tensor);
     }
@@ -152,8 +136,7 @@ impl<R: Real> Parameters<R> {
         let mut parameters = Self::zeros(Arc::clone(&layout));
         let residual = INITIAL_DEVIATION / (2.0 * shape.layers as f64).sqrt();
         for (index, tensor) in layout.tensors().iter().enumerate() {
-            let scaled =
-                tensor.name.ends_with("o_proj.weight") || tensor.name.ends_with("down_proj.weight");
+            let scaled = tensor.name.ends_with("o_proj.weight") || tensor.name.ends_with("down_proj.weight");
             let deviation = if scaled { residual } else { INITIAL_DEVIATION };
             let stream = Stream::new(seed, Purpose::Initialisation, 0, index);
             let values = &mut parameters.data[tensor.range()];
@@ -190,29 +173,19 @@ impl<R: Real> Parameters<R> {
 
     /// The same values in another width, rounded to nearest.
     pub fn cast<S: Real>(&self) -> Parameters<S> {
-        let data = self
-            .data
-            .iter()
-            .map(|value| S::from_f64(value.to_f64()))
-            .collect();
-        Parameters {
-            layout: Arc::clone(&self.layout),
-            data,
-        }
+        let data = self.data.iter().map(|value| S::from_f64(value.to_f64())).collect();
+        Parameters { layout: Arc::clone(&self.layout), data }
     }
 }
 
 /// Sets every element to a function of its index, in parallel.
 pub(crate) fn fill<R: Real>(values: &mut [R], value_of: impl Fn(u64) -> f64 + Sync) {
-    values
-        .par_chunks_mut(CHUNK_ELEMENTS)
-        .enumerate()
-        .for_each(|(chunk, values)| {
-            let first = (chunk * CHUNK_ELEMENTS) as u64;
-            for (index, value) in values.iter_mut().enumerate() {
-                *value = R::from_f64(value_of(first + index as u64));
-            }
-        });
+    values.par_chunks_mut(CHUNK_ELEMENTS).enumerate().for_each(|(chunk, values)| {
+        let first = (chunk * CHUNK_ELEMENTS) as u64;
+        for (index, value) in values.iter_mut().enumerate() {
+            *value = R::from_f64(value_of(first + index as u64));
+        }
+    });
 }
 
 #[cfg(test)]
@@ -228,10 +201,7 @@ mod tests {
     fn the_layout_covers_the_buffer_exactly_in_order() {
         for tied in [false, true] {
             for name in ["tiny", "llama-2-7b", "llama-2-70b"] {
-                let shape = Shape {
-                    tied_embeddings: tied,
-                    ..Shape::named(name, 32_000).unwrap()
-                };
+                let shape = Shape { tied_embeddings: tied, ..Shape::named(name, 32_000).unwrap() };
                 let layout = Layout::of(&shape);
                 let mut offset = 0;
                 for tensor in layout.tensors() {
@@ -248,12 +218,7 @@ mod tests {
     #[test]
     fn matrices_and_norms_are_told_apart() {
         for tensor in Layout::of(&tiny()).tensors() {
-            assert_eq!(
-                tensor.matrix,
-                !tensor.name.contains("norm"),
-                "{}",
-                tensor.name
-            );
+            assert_eq!(tensor.matrix, !tensor.name.contains("norm"), "{}", tensor.name);
         }
     }
 
@@ -266,22 +231,14 @@ mod tests {
             let count = values.len() as f64;
             let deviation = (values.iter().map(|value| value * value).sum::<f64>() / count).sqrt();
             if !tensor.matrix {
-                assert!(
-                    values
-                        .iter()
-                        .all(|value| value.to_bits() == 1.0_f64.to_bits())
-                );
+                assert!(values.iter().all(|value| value.to_bits() == 1.0_f64.to_bits()));
                 continue;
             }
             let scaled = tensor.name.contains("o_proj") || tensor.name.contains("down_proj");
             let expected = if scaled { 0.02 / 6.0_f64.sqrt() } else { 0.02 };
             // A deviation estimated from n values is off by about 1 / sqrt(2 n), relative; five of these.
             let bound = 5.0 * expected / (2.0 * count).sqrt();
-            assert!(
-                (deviation - expected).abs() < bound,
-                "{}: {deviation}",
-                tensor.name
-            );
+            assert!((deviation - expected).abs() < bound, "{}: {deviation}", tensor.name);
         }
     }
 
@@ -289,18 +246,9 @@ mod tests {
     fn determinism_of_initial_weights() {
         let shape = tiny();
         let first = Parameters::<f32>::initialised(&shape, 1);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(3)
-            .build()
-            .unwrap();
-        assert_eq!(
-            first,
-            pool.install(|| Parameters::<f32>::initialised(&shape, 1))
-        );
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        assert_eq!(first, pool.install(|| Parameters::<f32>::initialised(&shape, 1)));
         assert_ne!(first.data, Parameters::<f32>::initialised(&shape, 2).data);
-        assert_eq!(
-            first,
-            Parameters::<f64>::initialised(&shape, 1).cast::<f32>()
-        );
+        assert_eq!(first, Parameters::<f64>::initialised(&shape, 1).cast::<f32>());
     }
 }

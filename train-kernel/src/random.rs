@@ -32,24 +32,14 @@ impl Stream {
     /// When `step` or `tensor` is out of these ranges: a run of 4 billion steps or 16 million tensors does not exist.
     pub fn new(seed: u64, purpose: Purpose, step: u64, tensor: usize) -> Self {
         let step = u32::try_from(step).expect("a run has fewer than 2^32 steps");
-        assert!(
-            tensor < 1 << 24,
-            "a model has fewer than 2^24 tensors: {tensor}"
-        );
-        Self {
-            key: [seed as u32, (seed >> 32) as u32],
-            step,
-            place: (purpose as u32) << 24 | tensor as u32,
-        }
+        assert!(tensor < 1 << 24, "a model has fewer than 2^24 tensors: {tensor}");
+        Self { key: [seed as u32, (seed >> 32) as u32], step, place: (purpose as u32) << 24 | tensor as u32 }
     }
 
     /// The four numbers of block `block`, which are those of elements 4 block to 4 block + 3.
     #[inline]
     pub fn block(self, block: u64) -> [u32; 4] {
-        philox(
-            [block as u32, (block >> 32) as u32, self.step, self.place],
-            self.key,
-        )
+        philox([block as u32, (block >> 32) as u32, self.step, self.place], self.key)
     }
 
     /// The number of one element, uniform over all 2^32 values.
@@ -67,18 +57,10 @@ impl Stream {
     /// Normal with mean 0 and variance 1, by Box and Muller on the two halves of the element's pair.
     pub fn normal(self, element: u64) -> f64 {
         let block = self.block(element / 4);
-        let pair = if element % 4 < 2 {
-            [block[0], block[1]]
-        } else {
-            [block[2], block[3]]
-        };
+        let pair = if element % 4 < 2 { [block[0], block[1]] } else { [block[2], block[3]] };
         let radius = (-2.0 * unit(pair[0]).ln()).sqrt();
         let angle = 2.0 * std::f64::consts::PI * unit(pair[1]);
-        if element.is_multiple_of(2) {
-            radius * angle.cos()
-        } else {
-            radius * angle.sin()
-        }
+        if element.is_multiple_of(2) { radius * angle.cos() } else { radius * angle.sin() }
     }
 }
 
@@ -99,12 +81,7 @@ fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let first = MULTIPLIERS[0] * u64::from(a);
         let second = MULTIPLIERS[1] * u64::from(c);
-        (a, b, c, d) = (
-            (second >> 32) as u32 ^ b ^ k0,
-            second as u32,
-            (first >> 32) as u32 ^ d ^ k1,
-            first as u32,
-        );
+        (a, b, c, d) = ((second >> 32) as u32 ^ b ^ k0, second as u32, (first >> 32) as u32 ^ d ^ k1, first as u32);
         k0 = k0.wrapping_add(WEYL[0]);
         k1 = k1.wrapping_add(WEYL[1]);
     }
@@ -119,16 +96,8 @@ mod tests {
     fn golden_vectors_of_the_authors() {
         // The three known answers for philox4x32-10 in the authors' Random123 distribution (kat_vectors).
         let check = |counter, key, expected| assert_eq!(philox(counter, key), expected);
-        check(
-            [0; 4],
-            [0; 2],
-            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
-        );
-        check(
-            [u32::MAX; 4],
-            [u32::MAX; 2],
-            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
-        );
+        check([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        check([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
         check(
             [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
             [0xa409_3822, 0x299f_31d0],
@@ -166,11 +135,7 @@ mod tests {
             }
         }
         // Five standard errors of each mean: sqrt(Var(x^k) / n) with Var 1, 2, 15, 96.
-        for ((moment, expected), variance) in moments
-            .iter()
-            .zip([0.0, 1.0, 0.0, 3.0])
-            .zip([1.0, 2.0, 15.0, 96.0])
-        {
+        for ((moment, expected), variance) in moments.iter().zip([0.0, 1.0, 0.0, 3.0]).zip([1.0, 2.0, 15.0, 96.0]) {
             let bound = 5.0 * (variance / count as f64).sqrt();
             assert!((moment - expected).abs() < bound, "{moments:?}");
         }
@@ -179,10 +144,7 @@ mod tests {
     #[test]
     fn uniforms_stay_inside_the_open_interval() {
         let stream = Stream::new(2, Purpose::Dropout, 9, 1);
-        let mean = (0..100_000)
-            .map(|element| stream.uniform(element))
-            .sum::<f64>()
-            / 100_000.0;
+        let mean = (0..100_000).map(|element| stream.uniform(element)).sum::<f64>() / 100_000.0;
         // Five standard errors: 5 sqrt(1/12 / 100000).
         assert!((mean - 0.5).abs() < 0.0046, "{mean}");
         assert!(super::unit(0) > 0.0 && super::unit(u32::MAX) < 1.0);

@@ -17,22 +17,8 @@ mod sealed {
 /// The raw matrix product of one width: `C = alpha A B + beta C` on pointers with row and column strides, in the order
 /// `m, k, n, alpha, a, a rows, a columns, b, b rows, b columns, beta, c, c rows, c columns`.
 /// Called only by `ops::gemm`, which checks every extent first.
-pub type GemmFunction<R> = unsafe fn(
-    usize,
-    usize,
-    usize,
-    R,
-    *const R,
-    isize,
-    isize,
-    *const R,
-    isize,
-    isize,
-    R,
-    *mut R,
-    isize,
-    isize,
-);
+pub type GemmFunction<R> =
+    unsafe fn(usize, usize, usize, R, *const R, isize, isize, *const R, isize, isize, R, *mut R, isize, isize);
 
 /// A floating-point width: implemented by `f32` and `f64` alone.
 pub trait Real:
@@ -223,10 +209,7 @@ mod tests {
     #[test]
     fn maximum_and_absolute() {
         assert_eq!(Real::maximum(1.0_f64, 2.0).to_bits(), 2.0_f64.to_bits());
-        assert_eq!(
-            Real::maximum(1.0_f32, f32::NAN).to_bits(),
-            1.0_f32.to_bits()
-        );
+        assert_eq!(Real::maximum(1.0_f32, f32::NAN).to_bits(), 1.0_f32.to_bits());
         assert_eq!(Real::absolute(-3.5_f32).to_bits(), 3.5_f32.to_bits());
     }
 }

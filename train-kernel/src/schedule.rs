@@ -25,12 +25,7 @@ impl Schedule {
     pub fn new(peak: f64, floor: f64, warmup_ratio: f64, total_steps: u64) -> Self {
         // 1e-9 takes back products such as 0.07 · 100 = 7.000000000000001.
         let warmup = (warmup_ratio * total_steps as f64 - 1e-9).ceil().max(0.0);
-        Self {
-            peak,
-            floor,
-            warmup_steps: (warmup as u64).min(total_steps),
-            total_steps,
-        }
+        Self { peak, floor, warmup_steps: (warmup as u64).min(total_steps), total_steps }
     }
 
     /// Learning rate of `step`, counted from 0.
@@ -41,8 +36,7 @@ impl Schedule {
         if step >= self.total_steps {
             return self.floor;
         }
-        let progress =
-            (step - self.warmup_steps) as f64 / (self.total_steps - self.warmup_steps) as f64;
+        let progress = (step - self.warmup_steps) as f64 / (self.total_steps - self.warmup_steps) as f64;
         self.floor + (self.peak - self.floor) * 0.5 * (1.0 + (PI * progress).cos())
     }
 }
@@ -62,10 +56,7 @@ mod tests {
     fn values_on_the_curve() {
         let check = |step: u64, expected: f64| {
             let got = Schedule::new(1.0, 0.1, 0.1, 100).learning_rate(step);
-            assert!(
-                (got - expected).abs() < 1e-12,
-                "step {step}: {got}, expected {expected}"
-            );
+            assert!((got - expected).abs() < 1e-12, "step {step}: {got}, expected {expected}");
         };
         check(0, 0.1);
         check(4, 0.5);
@@ -79,28 +70,16 @@ mod tests {
 
     #[test]
     fn ratios_that_are_whole_numbers_of_steps_are_not_rounded_up() {
-        for (ratio, steps, expected) in [
-            (0.07, 100, 7),
-            (0.01, 300, 3),
-            (0.0, 10, 0),
-            (1.0, 10, 10),
-            (0.05, 1, 1),
-            (0.05, 0, 0),
-        ] {
-            assert_eq!(
-                Schedule::new(1.0, 0.0, ratio, steps).warmup_steps,
-                expected,
-                "{ratio} of {steps}"
-            );
+        for (ratio, steps, expected) in [(0.07, 100, 7), (0.01, 300, 3), (0.0, 10, 0), (1.0, 10, 10), (0.05, 1, 1), (0.05, 0, 0)]
+        {
+            assert_eq!(Schedule::new(1.0, 0.0, ratio, steps).warmup_steps, expected, "{ratio} of {steps}");
         }
     }
 
     #[test]
     fn never_rises_after_the_warmup() {
         let schedule = Schedule::new(3e-4, 3e-5, 0.05, 1_000);
-        let rates: Vec<f64> = (schedule.warmup_steps..1_001)
-            .map(|step| schedule.learning_rate(step))
-            .collect();
+        let rates: Vec<f64> = (schedule.warmup_steps..1_001).map(|step| schedule.learning_rate(step)).collect();
         assert!(rates.windows(2).all(|pair| pair[1] <= pair[0]));
     }
 }

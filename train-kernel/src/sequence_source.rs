@@ -41,10 +41,7 @@ impl SequenceSource for ShardSet {
     }
 
     fn sequence(&self, index: u64) -> Result<Sequence, SourceError> {
-        ShardSet::sequence(self, index).map_err(|error| SourceError {
-            index,
-            source: Box::new(error),
-        })
+        ShardSet::sequence(self, index).map_err(|error| SourceError { index, source: Box::new(error) })
     }
 }
 
@@ -54,15 +51,9 @@ impl SequenceSource for Vec<Sequence> {
     }
 
     fn sequence(&self, index: u64) -> Result<Sequence, SourceError> {
-        let found = usize::try_from(index)
-            .ok()
-            .and_then(|at| self.get(at))
-            .cloned();
+        let found = usize::try_from(index).ok().and_then(|at| self.get(at)).cloned();
         let expected = <[Sequence]>::len(self);
-        found.ok_or_else(|| SourceError {
-            index,
-            source: format!("past the end, expected below {expected}").into(),
-        })
+        found.ok_or_else(|| SourceError { index, source: format!("past the end, expected below {expected}").into() })
     }
 }
 
@@ -81,11 +72,7 @@ impl TrainingOrder {
     /// Index in the source of the sequence at a global position.
     pub fn index(&self, position: u64) -> u64 {
         let (epoch, within) = (position / self.sequences, position % self.sequences);
-        if epoch == 0 {
-            within
-        } else {
-            Permutation::new(self.sequences, self.seed, epoch).apply(within)
-        }
+        if epoch == 0 { within } else { Permutation::new(self.sequences, self.seed, epoch).apply(within) }
     }
 
     /// The pass that a global position belongs to, from 0.
@@ -112,11 +99,7 @@ impl Permutation {
         let bits = 64 - (size - 1).leading_zeros();
         let half_bits = bits.div_ceil(2).max(1);
         let key = |round: usize| prf(seed, "training-order", epoch, &[round as u8]);
-        Self {
-            size,
-            half_bits,
-            keys: std::array::from_fn(key),
-        }
+        Self { size, half_bits, keys: std::array::from_fn(key) }
     }
 
     /// The image of `index`, which is below the size.
@@ -132,11 +115,7 @@ impl Permutation {
     }
 
     fn network(&self, value: u64) -> u64 {
-        let mask = if self.half_bits == 32 {
-            u64::from(u32::MAX)
-        } else {
-            (1 << self.half_bits) - 1
-        };
+        let mask = if self.half_bits == 32 { u64::from(u32::MAX) } else { (1 << self.half_bits) - 1 };
         let (mut left, mut right) = (value >> self.half_bits, value & mask);
         for key in self.keys {
             (left, right) = (right, left ^ (mix(right ^ key) & mask));
@@ -186,51 +165,29 @@ mod tests {
     fn huge_sizes_stay_in_range() {
         for size in [u64::from(u32::MAX) + 1, (1 << 62) + 5, u64::MAX] {
             let permutation = Permutation::new(size, 7, 3);
-            assert!(
-                [0, 1, size / 2, size - 1]
-                    .iter()
-                    .all(|&index| permutation.apply(index) < size),
-                "size {size}"
-            );
+            assert!([0, 1, size / 2, size - 1].iter().all(|&index| permutation.apply(index) < size), "size {size}");
         }
     }
 
     #[test]
     fn first_pass_is_the_identity_and_later_passes_differ() {
-        let order = TrainingOrder {
-            sequences: 1_000,
-            seed: 42,
-        };
-        let pass = |epoch: u64| {
-            (0..1_000)
-                .map(|i| order.index(epoch * 1_000 + i))
-                .collect::<Vec<_>>()
-        };
+        let order = TrainingOrder { sequences: 1_000, seed: 42 };
+        let pass = |epoch: u64| (0..1_000).map(|i| order.index(epoch * 1_000 + i)).collect::<Vec<_>>();
         assert_eq!(pass(0), (0..1_000).collect::<Vec<_>>());
         assert_ne!(pass(1), pass(0));
         assert_ne!(pass(1), pass(2));
         assert_eq!((order.epoch(999), order.epoch(1_000)), (0, 1));
         // Neighbours must be torn apart: a uniform permutation keeps about 2 in 1,000 together.
-        let together = pass(1)
-            .windows(2)
-            .filter(|pair| pair[0].abs_diff(pair[1]) == 1)
-            .count();
+        let together = pass(1).windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
         assert!(together < 12, "{together} neighbours of 999 stay together");
     }
 
     #[test]
     fn golden_mix_is_splitmix64() {
         // SplitMix64 seeded with 0: the first three published outputs.
-        let golden = [
-            0xe220_a839_7b1d_cdaf,
-            0x6e78_9e6a_a1b9_65f4,
-            0x06c4_5d18_8009_454f,
-        ];
+        let golden = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f];
         for (i, expected) in golden.into_iter().enumerate() {
-            assert_eq!(
-                mix(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(i as u64 + 1)),
-                expected
-            );
+            assert_eq!(mix(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(i as u64 + 1)), expected);
         }
     }
 }

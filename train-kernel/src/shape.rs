@@ -43,9 +43,7 @@ pub enum ShapeError {
         name: String,
     },
     /// A size is zero, does not divide another, or is not a positive finite number.
-    #[error(
-        "model shape: {field}: got {got}, expected {expected}; correct the model's configuration"
-    )]
+    #[error("model shape: {field}: got {got}, expected {expected}; correct the model's configuration")]
     Field {
         /// The offending field.
         field: &'static str,
@@ -74,9 +72,7 @@ impl Shape {
             "llama-2-70b" => [8192, 28672, 80, 64, 8, 4096],
             "tiny" => [96, 256, 3, 6, 2, 2048],
             _ => {
-                return Err(ShapeError::UnknownName {
-                    name: name.to_owned(),
-                });
+                return Err(ShapeError::UnknownName { name: name.to_owned() });
             }
         };
         let shape = Self {
@@ -111,38 +107,19 @@ impl Shape {
         ];
         for (field, size) in sizes {
             if size == 0 || u32::try_from(size).is_err() {
-                return Err(field_error(
-                    field,
-                    &size,
-                    "a whole number from 1 to 4294967295",
-                ));
+                return Err(field_error(field, &size, "a whole number from 1 to 4294967295"));
             }
         }
         if !self.width.is_multiple_of(self.heads) {
-            return Err(field_error(
-                "width",
-                &self.width,
-                &format!("a multiple of heads ({})", self.heads),
-            ));
+            return Err(field_error("width", &self.width, &format!("a multiple of heads ({})", self.heads)));
         }
         if !self.head_width().is_multiple_of(2) {
-            return Err(field_error(
-                "head width",
-                &self.head_width(),
-                "an even number, rotation works on pairs",
-            ));
+            return Err(field_error("head width", &self.head_width(), "an even number, rotation works on pairs"));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(field_error(
-                "kv_heads",
-                &self.kv_heads,
-                &format!("a divisor of heads ({})", self.heads),
-            ));
+            return Err(field_error("kv_heads", &self.kv_heads, &format!("a divisor of heads ({})", self.heads)));
         }
-        for (field, value) in [
-            ("rope_theta", self.rope_theta),
-            ("norm_epsilon", self.norm_epsilon),
-        ] {
+        for (field, value) in [("rope_theta", self.rope_theta), ("norm_epsilon", self.norm_epsilon)] {
             if !value.is_finite() || value <= 0.0 {
                 return Err(field_error(field, &value, "a positive finite number"));
             }
@@ -192,11 +169,7 @@ impl Shape {
 }
 
 fn field_error(field: &'static str, got: &dyn ToString, expected: &str) -> ShapeError {
-    ShapeError::Field {
-        field,
-        got: got.to_string(),
-        expected: expected.to_owned(),
-    }
+    ShapeError::Field { field, got: got.to_string(), expected: expected.to_owned() }
 }
 
 #[cfg(test)]
@@ -218,14 +191,8 @@ mod tests {
 
     #[test]
     fn tiny_has_the_documented_count() {
-        assert_eq!(
-            Shape::named("tiny", 1000).unwrap().parameter_count(),
-            487_584
-        );
-        let tied = Shape {
-            tied_embeddings: true,
-            ..Shape::named("tiny", 1000).unwrap()
-        };
+        assert_eq!(Shape::named("tiny", 1000).unwrap().parameter_count(), 487_584);
+        let tied = Shape { tied_embeddings: true, ..Shape::named("tiny", 1000).unwrap() };
         assert_eq!(tied.parameter_count(), 487_584 - 96_000);
     }
 
@@ -234,10 +201,7 @@ mod tests {
         for name in SHAPE_NAMES {
             assert!(Shape::named(name, 32_000).is_ok(), "{name}");
         }
-        assert!(matches!(
-            Shape::named("llama-3-8b", 1),
-            Err(ShapeError::UnknownName { .. })
-        ));
+        assert!(matches!(Shape::named("llama-3-8b", 1), Err(ShapeError::UnknownName { .. })));
     }
 
     #[test]

@@ -16,9 +16,7 @@ mod trainee;
 mod tests;
 
 pub use heldout::{Heldout, HeldoutSource};
-pub use job::{
-    Base, CheckpointInfo, Hooks, NoHooks, TokenizerFile, TrainError, TrainJob, TrainOutcome,
-};
+pub use job::{Base, CheckpointInfo, Hooks, NoHooks, TokenizerFile, TrainError, TrainJob, TrainOutcome};
 pub use record::{HeldoutRecord, MeanLoss, MetricLine, StepRecord};
 pub use run::train;
 pub use spec::{Kind, Precision, SpecError, TrainSpec};

@@ -19,9 +19,7 @@ fn load(name: &str) -> Option<(Vec<Sample>, Pairs)> {
         println!("not run: sample data absent");
         return None;
     }
-    let read = |extension: &str| {
-        std::fs::read_to_string(folder.join(format!("{name}.{extension}"))).unwrap()
-    };
+    let read = |extension: &str| std::fs::read_to_string(folder.join(format!("{name}.{extension}"))).unwrap();
     let article = |line: &str| {
         let (id, text) = line.split_once(' ').unwrap();
         Sample::new(id, text)
@@ -45,12 +43,7 @@ fn proposed(articles: &[Sample], spec: SketchSpec) -> Pairs {
     let mut pairs = Pairs::new();
     for (i, a) in entries.iter().enumerate() {
         for b in &entries[i + 1..] {
-            if a.sketch
-                .bands
-                .iter()
-                .zip(&b.sketch.bands)
-                .any(|(x, y)| x == y)
-            {
+            if a.sketch.bands.iter().zip(&b.sketch.bands).any(|(x, y)| x == y) {
                 pairs.insert(ordered(&a.id, &b.id));
             }
         }
@@ -100,9 +93,7 @@ fn strict_removes_the_articles_that_lost_their_end() {
         Sample::new(format!("{}-cut", t.id), words[..words.len() - 4].join("  "))
     };
     let copies: Vec<Sample> = texts.iter().step_by(10).map(cut).collect();
-    let pairs = copies
-        .iter()
-        .map(|c| ordered(c.id.trim_end_matches("-cut"), &c.id));
+    let pairs = copies.iter().map(|c| ordered(c.id.trim_end_matches("-cut"), &c.id));
     // t8642 has a true pair with one word more, t2535, which is the root of the three. It does not hold the cut copy, and
     // the other representative, t8642 itself, has not an equal token sequence: the one copy that is missed.
     let expected: Pairs = pairs.filter(|(original, _)| original != "t8642").collect();

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use mellama_dedup::{
-    BOILERPLATE_DOCUMENTS, BenchmarkIndex, BenchmarkItem, Boilerplate, Frequencies, MIN_SHARE,
-};
+use mellama_dedup::{BOILERPLATE_DOCUMENTS, BenchmarkIndex, BenchmarkItem, Boilerplate, Frequencies, MIN_SHARE};
 
 use crate::corpus::Random;
 
@@ -20,18 +18,13 @@ fn item(name: &str, parts: &[&str]) -> BenchmarkItem {
 }
 
 fn index(parts: &[&[&str]], ngram: usize) -> BenchmarkIndex {
-    let items = (0..)
-        .zip(parts)
-        .map(|(i, parts)| item(&format!("item{i}"), parts));
+    let items = (0..).zip(parts).map(|(i, parts)| item(&format!("item{i}"), parts));
     BenchmarkIndex::build(items.collect(), ngram).unwrap()
 }
 
 /// Words a0 … a(n-1).
 fn numbered(letter: char, words: Range<usize>) -> String {
-    words
-        .map(|i| format!("{letter}{i}"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|i| format!("{letter}{i}")).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -41,11 +34,7 @@ fn shares_count_distinct_grams_of_each_part() {
     let index = index(&[&[&parts[0], &parts[1]]], 13);
     assert_eq!((index.parts_checked(), index.gram_count()), (2, 9));
     let check = |text: &str, expected: &[(u32, f64)]| {
-        let got: Vec<(u32, f64)> = index
-            .overlaps(text)
-            .iter()
-            .map(|o| (o.part, o.share))
-            .collect();
+        let got: Vec<(u32, f64)> = index.overlaps(text).iter().map(|o| (o.part, o.share)).collect();
         assert_eq!(got, expected, "{text}");
     };
     check("", &[]);
@@ -53,15 +42,9 @@ fn shares_count_distinct_grams_of_each_part() {
     check(&numbered('a', 0..13), &[(0, 1.0 / 8.0)]);
     check(&numbered('a', 3..19), &[(0, 4.0 / 8.0)]);
     check(&format!("x {} y", parts[0]), &[(0, 1.0)]);
-    check(
-        &format!("{0} {0} {1}", parts[0], parts[1]),
-        &[(0, 1.0), (1, 1.0)],
-    );
+    check(&format!("{0} {0} {1}", parts[0], parts[1]), &[(0, 1.0), (1, 1.0)]);
     // No gram spans two parts.
-    check(
-        &format!("{} {}", numbered('a', 10..20), numbered('b', 0..10)),
-        &[],
-    );
+    check(&format!("{} {}", numbered('a', 10..20), numbered('b', 0..10)), &[]);
     // Case, punctuation and compatibility forms do not hide a copy.
     check(&parts[1].to_uppercase().replace(' ', ", "), &[(1, 1.0)]);
 }
@@ -87,17 +70,8 @@ fn short_parts_match_whole_or_are_counted() {
     let index = index(&[&[eight, "yes"], &[twelve], &[seven, "no", ""]], 13);
     assert_eq!((index.parts_checked(), index.parts_unchecked()), (2, 4));
     assert_eq!(index.items_unchecked(), 1);
-    let found = |text: &str| -> Vec<(u32, u32)> {
-        index
-            .overlaps(text)
-            .iter()
-            .map(|o| (o.item, o.part))
-            .collect()
-    };
-    assert_eq!(
-        found(&format!("Asked: {eight}? Then {twelve}.")),
-        [(0, 0), (1, 0)]
-    );
+    let found = |text: &str| -> Vec<(u32, u32)> { index.overlaps(text).iter().map(|o| (o.item, o.part)).collect() };
+    assert_eq!(found(&format!("Asked: {eight}? Then {twelve}.")), [(0, 0), (1, 0)]);
     assert_eq!(found(seven), []);
     assert_eq!(found("which drug is safe in pregnancy or lactation"), []);
 }
@@ -106,10 +80,7 @@ fn short_parts_match_whole_or_are_counted() {
 fn a_bad_ngram_is_refused() {
     for ngram in [0, 65] {
         let error = BenchmarkIndex::build(Vec::new(), ngram).unwrap_err();
-        assert!(
-            error.to_string().contains(&format!("got {ngram}")),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("got {ngram}")), "{error}");
     }
     let empty = BenchmarkIndex::build(Vec::new(), 13).unwrap();
     assert!(empty.grams("some text").is_empty());
@@ -121,11 +92,7 @@ fn excluded_ids_lead_to_their_items() {
         excluded_ids: ids.iter().map(ToString::to_string).collect(),
         ..item(name, &[])
     };
-    let items = vec![
-        with("a", &["pmid:2", "pmid:1"]),
-        with("b", &["pmid:2"]),
-        with("c", &[]),
-    ];
+    let items = vec![with("a", &["pmid:2", "pmid:1"]), with("b", &["pmid:2"]), with("c", &[])];
     let index = BenchmarkIndex::build(items, 13).unwrap();
     assert_eq!(index.items_excluding("pmid:2"), [0, 1]);
     assert_eq!(index.items_excluding("pmid:1"), [0]);
@@ -137,57 +104,25 @@ fn excluded_ids_lead_to_their_items() {
 fn check_ranges(part: &str, text: &str, expected: &[&str]) {
     let index = index(&[&[part]], 3);
     let all = BTreeSet::from([0]);
-    let got: Vec<&str> = index
-        .matched_ranges(text, &all, &Boilerplate::none(&index))
-        .into_iter()
-        .map(|range| &text[range])
-        .collect();
+    let got: Vec<&str> =
+        index.matched_ranges(text, &all, &Boilerplate::none(&index)).into_iter().map(|range| &text[range]).collect();
     assert_eq!(got, expected, "{text:?}");
-    let from_overlaps: Vec<&str> = index
-        .overlaps(text)
-        .iter()
-        .flat_map(|o| o.ranges.clone())
-        .map(|r| &text[r])
-        .collect();
+    let from_overlaps: Vec<&str> = index.overlaps(text).iter().flat_map(|o| o.ranges.clone()).map(|r| &text[r]).collect();
     assert_eq!(from_overlaps, expected, "{text:?}");
 }
 
 #[test]
 fn ranges_are_bytes_of_the_original_text() {
-    check_ranges(
-        "one two three four",
-        "Zero ONE, two (three) four. Five",
-        &["ONE, two (three) four"],
-    );
-    check_ranges(
-        "one two three",
-        "one two one two three; one two three!",
-        &["one two three", "one two three"],
-    );
-    check_ranges(
-        "one two three four five",
-        "one two three x three four five",
-        &["one two three", "three four five"],
-    );
+    check_ranges("one two three four", "Zero ONE, two (three) four. Five", &["ONE, two (three) four"]);
+    check_ranges("one two three", "one two one two three; one two three!", &["one two three", "one two three"]);
+    check_ranges("one two three four five", "one two three x three four five", &["one two three", "three four five"]);
     // Ligature, combining mark, micro sign: the match is found and mapped to the bytes as they stand.
-    check_ranges(
-        "fibrosis of café 5 μg",
-        "x \u{FB01}brosis of CAFE\u{301} 5 µg!",
-        &["\u{FB01}brosis of CAFE\u{301} 5 µg"],
-    );
+    check_ranges("fibrosis of café 5 μg", "x \u{FB01}brosis of CAFE\u{301} 5 µg!", &["\u{FB01}brosis of CAFE\u{301} 5 µg"]);
     // A mark that composes into nothing is no part of a word, but of the segment of its letter.
-    check_ranges(
-        "café au lait",
-        "(Cafe\u{301} au lait\u{301})",
-        &["Cafe\u{301} au lait\u{301}"],
-    );
+    check_ranges("café au lait", "(Cafe\u{301} au lait\u{301})", &["Cafe\u{301} au lait\u{301}"]);
     check_ranges("café au lait", "Cafe au lait", &[]);
     check_ranges("du café noir", "du cafe\u{301}\u{323} noir", &[]);
-    check_ranges(
-        "naïve 10 3 mol",
-        "«nai\u{308}ve 10⁻³ mol»",
-        &["nai\u{308}ve 10⁻³ mol"],
-    );
+    check_ranges("naïve 10 3 mol", "«nai\u{308}ve 10⁻³ mol»", &["nai\u{308}ve 10⁻³ mol"]);
     // A match that begins inside a fraction takes the whole of it.
     check_ranges("2 cups milk", "½ cups milk", &["½ cups milk"]);
 }
@@ -209,10 +144,7 @@ fn ranges_are_those_of_the_wanted_items_without_boilerplate() {
     let mut frequencies = Frequencies::new(&index);
     frequencies.add(&index, &index.grams("one two three"));
     frequencies.add(&index, &index.grams(text));
-    assert_eq!(
-        of(&[0, 1], &frequencies.boilerplate(&index, 1)),
-        [(4, 18), (28, 44)]
-    );
+    assert_eq!(of(&[0, 1], &frequencies.boilerplate(&index, 1)), [(4, 18), (28, 44)]);
 }
 
 #[test]
@@ -222,9 +154,7 @@ fn boilerplate_is_dropped_before_shares_are_taken() {
     let question = format!("{stem} {}", numbered('q', 0..17));
     let only_stem = numbered('t', 0..13);
     let index = index(&[&[&question], &[&only_stem]], 13);
-    let mut texts: Vec<String> = (0..11)
-        .map(|i| format!("{stem} {}", numbered('x', i..i + 20)))
-        .collect();
+    let mut texts: Vec<String> = (0..11).map(|i| format!("{stem} {}", numbered('x', i..i + 20))).collect();
     texts.extend((0..11).map(|i| format!("{only_stem} tail{i}")));
     // Most of the question: 14 of the 17 grams that are left. Then 13 of them.
     texts.push(numbered('s', 1..13) + " " + &numbered('q', 0..14));
@@ -237,10 +167,7 @@ fn boilerplate_is_dropped_before_shares_are_taken() {
     let partial: Vec<u64> = result.partial.iter().map(|(d, _)| *d).collect();
     assert_eq!((contaminated, partial), (vec![22], vec![23]));
     let overlap = result.contaminated[0].1[0];
-    assert_eq!(
-        (overlap.item, overlap.part, overlap.matched, overlap.grams),
-        (0, 0, 14, 17)
-    );
+    assert_eq!((overlap.item, overlap.part, overlap.matched, overlap.grams), (0, 0, 14, 17));
     // One document fewer with it, and the stem is no boilerplate: then it is a partial hit of all ten.
     let fewer: Vec<(u64, &[u64])> = documents.filter(|(d, _)| *d != 0 && *d != 11).collect();
     let result = index.resolve(fewer.iter().copied(), BOILERPLATE_DOCUMENTS, MIN_SHARE);
@@ -256,15 +183,8 @@ fn determinism_frequencies_add_up_in_any_order() {
     let parts: Vec<[&str; 1]> = parts.iter().map(|p| [p.as_str()]).collect();
     let parts: Vec<&[&str]> = parts.iter().map(<[&str; 1]>::as_slice).collect();
     let index = index(&parts, 5);
-    let documents: Vec<Vec<u64>> = (0..50)
-        .map(|_| {
-            index.grams(&format!(
-                "{} {}",
-                parts[random.below(20)][0],
-                parts[random.below(20)][0]
-            ))
-        })
-        .collect();
+    let documents: Vec<Vec<u64>> =
+        (0..50).map(|_| index.grams(&format!("{} {}", parts[random.below(20)][0], parts[random.below(20)][0]))).collect();
     let mut whole = Frequencies::new(&index);
     for document in &documents {
         whole.add(&index, document);
@@ -282,8 +202,7 @@ fn determinism_frequencies_add_up_in_any_order() {
 /// `PubMedQA`: each abstract must be found by its own item, and by no other.
 #[test]
 fn pubmedqa_items_find_their_own_abstracts() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/data/benchmarks/pubmedqa/ori_pqal.json");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/benchmarks/pubmedqa/ori_pqal.json");
     let Ok(json) = std::fs::read_to_string(path) else {
         println!("not run: sample data absent");
         return;
@@ -293,26 +212,13 @@ fn pubmedqa_items_find_their_own_abstracts() {
     let mut items = Vec::new();
     let mut abstracts = Vec::new();
     for (pmid, row) in &rows {
-        let contexts: Vec<String> = row["CONTEXTS"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(text)
-            .collect();
+        let contexts: Vec<String> = row["CONTEXTS"].as_array().unwrap().iter().map(text).collect();
         // As a corpus has it: labels, line breaks and another case between the parts.
-        abstracts.push(format!(
-            "{}\n\nBACKGROUND: {}",
-            pmid,
-            contexts.join("\nRESULTS: ").to_uppercase()
-        ));
+        abstracts.push(format!("{}\n\nBACKGROUND: {}", pmid, contexts.join("\nRESULTS: ").to_uppercase()));
         items.push(BenchmarkItem {
             benchmark: "pubmedqa".into(),
             item: pmid.clone(),
-            parts: [
-                vec![text(&row["QUESTION"]), text(&row["LONG_ANSWER"])],
-                contexts,
-            ]
-            .concat(),
+            parts: [vec![text(&row["QUESTION"]), text(&row["LONG_ANSWER"])], contexts].concat(),
             excluded_ids: vec![format!("pmid:{pmid}")],
         });
     }
@@ -322,17 +228,11 @@ fn pubmedqa_items_find_their_own_abstracts() {
     let result = index.resolve(documents, BOILERPLATE_DOCUMENTS, MIN_SHARE);
     // 181 of 5,358 parts have fewer than 8 words.
     assert_eq!((rows.len(), index.items_unchecked()), (1000, 0));
-    assert_eq!(
-        (index.parts_checked(), index.parts_unchecked()),
-        (5177, 181)
-    );
+    assert_eq!((index.parts_checked(), index.parts_unchecked()), (5177, 181));
     assert_eq!(index.gram_count(), 203_728);
     assert_eq!((result.contaminated.len(), result.partial.len()), (1000, 0));
     for (document, overlaps) in &result.contaminated {
-        assert!(
-            overlaps.iter().all(|o| u64::from(o.item) == *document),
-            "{document}"
-        );
+        assert!(overlaps.iter().all(|o| u64::from(o.item) == *document), "{document}");
     }
     assert_eq!((result.boilerplate_grams, result.boilerplate_parts), (0, 0));
 }

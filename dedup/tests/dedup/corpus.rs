@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mellama_dedup::{
-    DedupError, Entry, NormalForm, Options, Outcome, SketchSpec, Sketcher, TextError, Texts,
-    VerifyMode, deduplicate,
+    DedupError, Entry, NormalForm, Options, Outcome, SketchSpec, Sketcher, TextError, Texts, VerifyMode, deduplicate,
 };
 
 /// One document before it is sketched.
@@ -22,15 +21,7 @@ pub(crate) struct Sample {
 impl Sample {
     /// A plain text of source 0.
     pub(crate) fn new(id: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            text: text.into(),
-            source: 0,
-            rank: 0,
-            version: 1,
-            form: NormalForm::Plain,
-            exact_only: false,
-        }
+        Self { id: id.into(), text: text.into(), source: 0, rank: 0, version: 1, form: NormalForm::Plain, exact_only: false }
     }
 }
 
@@ -49,22 +40,12 @@ impl Texts for InMemory<'_> {
 
 /// Strict, no loss limit, memory for everything.
 pub(crate) fn strict() -> Options {
-    Options {
-        spec: SketchSpec::default(),
-        verify: VerifyMode::Strict,
-        max_source_loss: 1.0,
-        memory_bytes: 1 << 30,
-    }
+    Options { spec: SketchSpec::default(), verify: VerifyMode::Strict, max_source_loss: 1.0, memory_bytes: 1 << 30 }
 }
 
 /// Tolerant at 0.95.
 pub(crate) fn tolerant() -> Options {
-    Options {
-        verify: VerifyMode::Tolerant {
-            min_similarity: 0.95,
-        },
-        ..strict()
-    }
+    Options { verify: VerifyMode::Tolerant { min_similarity: 0.95 }, ..strict() }
 }
 
 pub(crate) fn entries(texts: &[Sample], spec: SketchSpec) -> Vec<Entry> {
@@ -90,10 +71,7 @@ pub(crate) fn sources() -> Vec<String> {
 
 pub(crate) fn try_run(texts: &[Sample], options: &Options) -> Result<Outcome, DedupError> {
     let scratch = tempfile::tempdir().unwrap();
-    let source = InMemory {
-        texts,
-        reads: AtomicUsize::new(0),
-    };
+    let source = InMemory { texts, reads: AtomicUsize::new(0) };
     let entries = entries(texts, options.spec);
     let outcome = deduplicate(&entries, &sources(), options, scratch.path(), &source);
     let left = std::fs::read_dir(scratch.path()).unwrap().count();
@@ -107,18 +85,8 @@ pub(crate) fn run(texts: &[Sample], options: &Options) -> Outcome {
 
 /// Removals as "dropped kept rule", sorted.
 pub(crate) fn by_id(texts: &[Sample], outcome: &Outcome) -> Vec<String> {
-    let mut lines: Vec<String> = outcome
-        .removals
-        .iter()
-        .map(|r| {
-            format!(
-                "{} {} {}",
-                texts[r.dropped].id,
-                texts[r.kept].id,
-                r.rule.as_str()
-            )
-        })
-        .collect();
+    let mut lines: Vec<String> =
+        outcome.removals.iter().map(|r| format!("{} {} {}", texts[r.dropped].id, texts[r.kept].id, r.rule.as_str())).collect();
     lines.sort();
     lines
 }

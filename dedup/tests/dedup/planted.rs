@@ -46,18 +46,10 @@ fn planted_copies_are_found_and_each_by_its_rule() {
     let outcome = run(&texts, &strict());
     assert_eq!(
         by_id(&texts, &outcome),
-        [
-            "n003 x-whole near-strict",
-            "x-case n001 near-strict",
-            "x-exact n000 exact",
-            "x-part n002 near-strict",
-        ]
+        ["n003 x-whole near-strict", "x-case n001 near-strict", "x-exact n000 exact", "x-part n002 near-strict",]
     );
     // Four clusters are proposed (the exact copy is gone before); each takes one comparison.
-    assert_eq!(
-        (outcome.clusters.clusters, outcome.clusters.documents),
-        (4, 8)
-    );
+    assert_eq!((outcome.clusters.clusters, outcome.clusters.documents), (4, 8));
     assert_eq!(outcome.comparisons, 4);
     for removal in &outcome.removals {
         match removal.rule {
@@ -81,16 +73,9 @@ fn tolerant_accepts_a_changed_word_but_no_changed_number() {
     ];
     // "quantity" makes b the longest, so it is the root; four shingles hold the word.
     let outcome = run(&texts, &tolerant());
-    assert_eq!(
-        by_id(&texts, &outcome),
-        ["a b near-tolerant", "d b near-tolerant"]
-    );
+    assert_eq!(by_id(&texts, &outcome), ["a b near-tolerant", "d b near-tolerant"]);
     for removal in &outcome.removals {
-        assert!(
-            (removal.similarity - 296.0 / 304.0).abs() < 1e-12,
-            "{}",
-            removal.similarity
-        );
+        assert!((removal.similarity - 296.0 / 304.0).abs() < 1e-12, "{}", removal.similarity);
     }
     // Under strict nothing is held: b has another word, c another number, d a full stop more.
     assert_eq!(by_id(&texts, &run(&texts, &strict())), Vec::<String>::new());
@@ -110,11 +95,7 @@ fn first_words(text: &str, percent: usize) -> String {
 
 /// A word without digits for each number.
 fn spelled(number: usize) -> String {
-    number
-        .to_string()
-        .bytes()
-        .map(|b| (b - b'0' + b'a') as char)
-        .collect()
+    number.to_string().bytes().map(|b| (b - b'0' + b'a') as char).collect()
 }
 
 #[test]
@@ -122,19 +103,11 @@ fn templated_notes_cluster_but_are_kept() {
     let mut random = Random::new(4);
     let template = random.prose(180);
     let texts: Vec<Sample> = (0..400)
-        .map(|i| {
-            Sample::new(
-                format!("note{i:03}"),
-                format!("{template} Heart rate {} bpm, weight {i} kg.", 60 + i % 40),
-            )
-        })
+        .map(|i| Sample::new(format!("note{i:03}"), format!("{template} Heart rate {} bpm, weight {i} kg.", 60 + i % 40)))
         .collect();
     for options in [strict(), tolerant()] {
         let outcome = run(&texts, &options);
-        assert_eq!(
-            (outcome.clusters.clusters, outcome.clusters.documents),
-            (1, 400)
-        );
+        assert_eq!((outcome.clusters.clusters, outcome.clusters.documents), (1, 400));
         assert_eq!(outcome.clusters.largest[0].documents, 400);
         assert_eq!(outcome.clusters.largest[0].removed, 0);
         assert_eq!(outcome.removals.len(), 0);
@@ -150,10 +123,7 @@ fn a_copy_of_another_representative_is_found() {
     let template = random.prose(200);
     let note = |id: &str, rest: &str| Sample::new(id, format!("{template} {rest}"));
     let texts = vec![
-        note(
-            "root",
-            "The longest of them all has potassium 4.1 and sodium 140.",
-        ),
+        note("root", "The longest of them all has potassium 4.1 and sodium 140."),
         note("a", "Potassium 5.2 and sodium 133."),
         note("b", "Potassium 3.9 and sodium 138."),
         // Equal tokens as b, another case and another space: not exact.
@@ -163,27 +133,16 @@ fn a_copy_of_another_representative_is_found() {
     let outcome = run(&texts, &strict());
     assert_eq!(by_id(&texts, &outcome), ["b b2 near-strict"]);
     assert!((outcome.removals[0].similarity - 1.0).abs() < f64::EPSILON);
-    assert_eq!(
-        by_id(&texts, &run(&texts, &tolerant())),
-        ["b b2 near-tolerant"]
-    );
+    assert_eq!(by_id(&texts, &run(&texts, &tolerant())), ["b b2 near-tolerant"]);
 }
 
 #[test]
 fn a_changed_dose_digit_blocks_strict_removal() {
     let mut random = Random::new(6);
     let story = random.prose(300);
-    for (old, new) in [
-        ("81 mg", "82 mg"),
-        ("81 mg", "8.1 mg"),
-        ("5/12", "6/12"),
-        ("-2", "2"),
-    ] {
+    for (old, new) in [("81 mg", "82 mg"), ("81 mg", "8.1 mg"), ("5/12", "6/12"), ("-2", "2")] {
         let note = format!("{story} Aspirin 81 mg since 5/12, base excess -2 today.");
-        let texts = [
-            Sample::new("a", note.clone()),
-            Sample::new("b", note.replace(old, new)),
-        ];
+        let texts = [Sample::new("a", note.clone()), Sample::new("b", note.replace(old, new))];
         for options in [strict(), tolerant()] {
             let outcome = run(&texts, &options);
             assert_eq!(outcome.clusters.documents, 2, "{old}: not proposed");
@@ -237,17 +196,7 @@ fn ids_then_exact_then_near() {
         with("1", " \n", &|_| {}),
     ];
     let outcome = run(&texts, &strict());
-    assert_eq!(
-        by_id(&texts, &outcome),
-        [
-            "0 1 exact",
-            "a a same-id",
-            "b a exact",
-            "c a exact",
-            "d e exact",
-            "f a near-strict"
-        ]
-    );
+    assert_eq!(by_id(&texts, &outcome), ["0 1 exact", "a a same-id", "b a exact", "c a exact", "d e exact", "f a near-strict"]);
     assert_eq!(outcome.survivor(1), 0);
     assert_eq!(outcome.survivor(2), 0);
     assert_eq!(outcome.survivor(5), 5);
@@ -264,24 +213,14 @@ fn a_chain_of_rules_ends_at_a_kept_document() {
     copy.rank = 1;
     let texts = vec![Sample::new("a", text), old, copy, Sample::new("w", whole)];
     let outcome = run(&texts, &strict());
-    assert_eq!(
-        by_id(&texts, &outcome),
-        ["a a same-id", "a w near-strict", "b a exact"]
-    );
+    assert_eq!(by_id(&texts, &outcome), ["a a same-id", "a w near-strict", "b a exact"]);
     // The old version was replaced by a, a is held by w.
     assert_eq!([0, 1, 2, 3].map(|i| outcome.survivor(i)), [3, 3, 3, 3]);
 }
 
 /// A cluster of notes of one length in which each note has another number; ids in priority order.
 fn notes(template: &str, count: usize) -> Vec<Sample> {
-    (0..count)
-        .map(|i| {
-            Sample::new(
-                format!("note{i:04}"),
-                format!("{template} Room {:04} is his.", 1000 + i),
-            )
-        })
-        .collect()
+    (0..count).map(|i| Sample::new(format!("note{i:04}"), format!("{template} Room {:04} is his.", 1000 + i))).collect()
 }
 
 #[test]
@@ -295,14 +234,7 @@ fn a_cluster_has_at_most_32_representatives() {
     }
     let outcome = run(&texts, &strict());
     assert_eq!(outcome.clusters.largest[0].documents, 45);
-    assert_eq!(
-        by_id(&texts, &outcome),
-        [
-            "z0 note0000 near-strict",
-            "z1 note0001 near-strict",
-            "z31 note0031 near-strict"
-        ]
-    );
+    assert_eq!(by_id(&texts, &outcome), ["z0 note0000 near-strict", "z1 note0001 near-strict", "z31 note0031 near-strict"]);
 }
 
 #[test]
@@ -322,10 +254,7 @@ fn representatives_have_at_most_two_million_characters() {
     let outcome = run(&texts, &strict());
     assert_eq!(outcome.clusters.largest[0].documents, 6);
     // a and b are representatives; c is kept, but there is no room for it.
-    assert_eq!(
-        by_id(&texts, &outcome),
-        ["z-a a near-strict", "z-b b near-strict"]
-    );
+    assert_eq!(by_id(&texts, &outcome), ["z-a a near-strict", "z-b b near-strict"]);
 }
 
 #[test]
@@ -338,16 +267,10 @@ fn determinism_a_large_cluster_is_decided_as_a_small_one() {
             texts.push(Sample::new(format!("z{base}-{pattern}"), copy));
         }
     }
-    let one_thread = rayon::ThreadPoolBuilder::new()
-        .num_threads(1)
-        .build()
-        .unwrap();
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let outcome = run(&texts, &strict());
     assert_eq!(one_thread.install(|| run(&texts, &strict())), outcome);
-    assert_eq!(
-        (outcome.clusters.clusters, outcome.clusters.documents),
-        (1, 1000)
-    );
+    assert_eq!((outcome.clusters.clusters, outcome.clusters.documents), (1, 1000));
     let kept = |id: &str| {
         let of = |r: &&Removal| texts[r.kept].id == id && r.rule == Rule::Strict;
         outcome.removals.iter().filter(of).count()

@@ -22,9 +22,7 @@ fn mixed(seed: u64, count: usize) -> Vec<Sample> {
         let text = match random.below(8) {
             0 => old.replace(' ', "  "),
             1 => old.to_uppercase(),
-            2 => old
-                .split_once(' ')
-                .map_or(old.clone(), |(_, rest)| rest.to_string()),
+            2 => old.split_once(' ').map_or(old.clone(), |(_, rest)| rest.to_string()),
             3 => old.replacen(' ', " inserted ", 1),
             4 => format!("{old} {}", random.prose(3)),
             _ => fresh,
@@ -45,45 +43,24 @@ fn mixed(seed: u64, count: usize) -> Vec<Sample> {
 
 fn check_invariants(texts: &[Sample], outcome: &Outcome) {
     let dropped: Vec<usize> = outcome.removals.iter().map(|r| r.dropped).collect();
-    assert!(
-        dropped.windows(2).all(|w| w[0] < w[1]),
-        "removals not ascending or twice"
-    );
+    assert!(dropped.windows(2).all(|w| w[0] < w[1]), "removals not ascending or twice");
     for removal in &outcome.removals {
         assert!((0.0..=1.0).contains(&removal.similarity));
         let kept_is_dropped = dropped.binary_search(&removal.kept).is_ok();
         let near = matches!(removal.rule, Rule::Strict | Rule::Tolerant);
-        assert!(
-            !(near && kept_is_dropped),
-            "a near-duplicate was compared with a removed one"
-        );
+        assert!(!(near && kept_is_dropped), "a near-duplicate was compared with a removed one");
         assert!(!near || !(texts[removal.dropped].exact_only || texts[removal.kept].exact_only));
         let survivor = outcome.survivor(removal.dropped);
         assert!(dropped.binary_search(&survivor).is_err());
         if removal.rule == Rule::Exact {
-            let collapsed = |i: usize| {
-                texts[i]
-                    .text
-                    .split_whitespace()
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            };
+            let collapsed = |i: usize| texts[i].text.split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(collapsed(removal.dropped), collapsed(removal.kept));
         }
         if removal.rule == Rule::Strict {
             // Independent of the code under test: every lowercased 3-gram of the removed text is in the kept one.
-            let tokens = |i: usize| -> Vec<String> {
-                texts[i]
-                    .text
-                    .split_whitespace()
-                    .map(str::to_lowercase)
-                    .collect()
-            };
+            let tokens = |i: usize| -> Vec<String> { texts[i].text.split_whitespace().map(str::to_lowercase).collect() };
             let (kept, gone) = (tokens(removal.kept), tokens(removal.dropped));
-            assert!(
-                gone.windows(3)
-                    .all(|gram| kept.windows(3).any(|g| g == gram))
-            );
+            assert!(gone.windows(3).all(|gram| kept.windows(3).any(|g| g == gram)));
         }
     }
     let dropped_by = |rule| outcome.removals.iter().filter(|r| r.rule == rule).count() as u64;
@@ -121,10 +98,7 @@ fn determinism_any_memory_gives_the_same_outcome() {
         let texts = mixed(seed, 800);
         let whole = run(&texts, &strict());
         for memory_bytes in [0, 1, 5000, 9000, 20_000, u64::MAX] {
-            let options = Options {
-                memory_bytes,
-                ..strict()
-            };
+            let options = Options { memory_bytes, ..strict() };
             assert_eq!(run(&texts, &options), whole, "{memory_bytes} bytes");
         }
     }
@@ -134,28 +108,13 @@ fn determinism_any_memory_gives_the_same_outcome() {
 fn determinism_any_number_of_threads_gives_the_same_outcome() {
     let texts = mixed(99, 600);
     let expected = run(&texts, &strict());
-    assert!(
-        expected.removals.len() > 100,
-        "the corpus is too easy: {}",
-        expected.removals.len()
-    );
+    assert!(expected.removals.len() > 100, "the corpus is too easy: {}", expected.removals.len());
     for rule in [Rule::SameId, Rule::Exact, Rule::Strict] {
-        assert!(
-            expected.removals.iter().any(|r| r.rule == rule),
-            "no {}",
-            rule.as_str()
-        );
+        assert!(expected.removals.iter().any(|r| r.rule == rule), "no {}", rule.as_str());
     }
     for threads in [1, 2, 7] {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        assert_eq!(
-            pool.install(|| run(&texts, &strict())),
-            expected,
-            "{threads} threads"
-        );
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_eq!(pool.install(|| run(&texts, &strict())), expected, "{threads} threads");
     }
 }
 
@@ -163,10 +122,8 @@ fn determinism_any_number_of_threads_gives_the_same_outcome() {
 fn a_second_pass_over_what_is_kept_removes_nothing() {
     let texts = mixed(5, 400);
     let outcome = run(&texts, &strict());
-    let kept: Vec<Sample> = (0..texts.len())
-        .filter(|i| !outcome.removals.iter().any(|r| r.dropped == *i))
-        .map(|i| texts[i].clone())
-        .collect();
+    let kept: Vec<Sample> =
+        (0..texts.len()).filter(|i| !outcome.removals.iter().any(|r| r.dropped == *i)).map(|i| texts[i].clone()).collect();
     let again = run(&kept, &strict());
     let rules: Vec<Rule> = again.removals.iter().map(|r| r.rule).collect();
     assert!(!rules.contains(&Rule::SameId) && !rules.contains(&Rule::Exact));

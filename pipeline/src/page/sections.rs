@@ -121,7 +121,9 @@ pub(super) fn rejects(report: &Report<'_>) -> Markup {
 }
 
 pub(super) fn duplicates(report: &Report<'_>) -> Markup {
-    let Some(found) = manifest(report, Stage::Dedup).map(|m| &m.facts["duplicates"]).filter(|v| v.is_object()) else { return html! {} };
+    let Some(found) = manifest(report, Stage::Dedup).map(|m| &m.facts["duplicates"]).filter(|v| v.is_object()) else {
+        return html! {};
+    };
     let rules: BTreeMap<String, u64> = serde_json::from_value(found["rules"].clone()).unwrap_or_default();
     html! {
         h2 { "Duplicates" }
@@ -140,7 +142,9 @@ pub(super) fn duplicates(report: &Report<'_>) -> Markup {
 }
 
 pub(super) fn contamination(report: &Report<'_>) -> Markup {
-    let Some(found) = manifest(report, Stage::Dedup).map(|m| &m.facts["contamination"]).filter(|v| v.is_object()) else { return html! {} };
+    let Some(found) = manifest(report, Stage::Dedup).map(|m| &m.facts["contamination"]).filter(|v| v.is_object()) else {
+        return html! {};
+    };
     let sets: Vec<String> = found["items"].as_object().map(|items| items.keys().cloned().collect()).unwrap_or_default();
     html! {
         h2 { "Benchmarks kept out" }

@@ -42,7 +42,9 @@ pub(super) fn check(file: &RecipeFile) -> Result<(), RecipeError> {
     }
     if let Some(evaluate) = &recipe.evaluate {
         let template = evaluate.template.parse::<Template>();
-        checker.that(template.is_ok(), "evaluate.template", || format!("\"{}\" is not known; use mellama, llama2-chat or none", evaluate.template))?;
+        checker.that(template.is_ok(), "evaluate.template", || {
+            format!("\"{}\" is not known; use mellama, llama2-chat or none", evaluate.template)
+        })?;
     }
     Ok(())
 }
@@ -95,7 +97,9 @@ impl Checker {
         }
         if let Some(decontaminate) = &corpus.decontaminate {
             let key = "corpus.decontaminate.ngram";
-            self.that((1..=64).contains(&decontaminate.ngram), key, || format!("{}: expected 1 to 64 words", decontaminate.ngram))?;
+            self.that((1..=64).contains(&decontaminate.ngram), key, || {
+                format!("{}: expected 1 to 64 words", decontaminate.ngram)
+            })?;
             self.one_of(&decontaminate.policy, &["drop", "cut", "report"], "corpus.decontaminate.policy")?;
             self.share(decontaminate.min_share, "corpus.decontaminate.min_share")?;
         }

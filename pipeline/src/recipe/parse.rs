@@ -107,10 +107,8 @@ impl RecipeFile {
         while let Some(start) = rest.find("${") {
             let Some(length) = rest[start..].find('}') else { break };
             let name = &rest[start + 2..start + length];
-            let value = std::env::var(name).map_err(|_| RecipeError::Variable {
-                path: self.path.display().to_string(),
-                name: name.to_owned(),
-            })?;
+            let value = std::env::var(name)
+                .map_err(|_| RecipeError::Variable { path: self.path.display().to_string(), name: name.to_owned() })?;
             expanded.push_str(&rest[..start]);
             expanded.push_str(&value);
             rest = &rest[start + length + 1..];

@@ -2,8 +2,8 @@
 
 use mellama_evaluation::EvaluateSpec;
 use mellama_sources::{Cleaning, Domain, Fields, Sensitivity};
-use mellama_train::trainer::TrainSpec;
 use mellama_train::LoraSpec;
+use mellama_train::trainer::TrainSpec;
 use serde::{Deserialize, Serialize};
 
 /// A whole recipe.
@@ -103,14 +103,7 @@ pub struct DedupRecipe {
 
 impl Default for DedupRecipe {
     fn default() -> Self {
-        DedupRecipe {
-            bands: 14,
-            rows: 8,
-            shingle_words: 5,
-            verify: "strict".into(),
-            min_similarity: 0.95,
-            max_source_loss: 0.2,
-        }
+        DedupRecipe { bands: 14, rows: 8, shingle_words: 5, verify: "strict".into(), min_similarity: 0.95, max_source_loss: 0.2 }
     }
 }
 

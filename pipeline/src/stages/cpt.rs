@@ -15,8 +15,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let train = train.ok_or_else(|| Failure::Policy("cpt: the mixture has no sequence to train on".into()))?;
     let heldout = training::open_shards(context, &data, "shards/cpt/heldout-")?;
     let sources = &context.corpus().source;
-    let heldout_sources =
-        sources.iter().map(|s| HeldoutSource { name: s.name.clone(), domain: s.domain.to_string() }).collect();
+    let heldout_sources = sources.iter().map(|s| HeldoutSource { name: s.name.clone(), domain: s.domain.to_string() }).collect();
     let kept = heldout.as_ref().map(|set| Heldout { sequences: set, sources: heldout_sources });
     let highest = sources.iter().map(SourceRecipe::resolved_sensitivity).max();
     let training = Training {

@@ -90,8 +90,7 @@ pub(crate) fn removed_rows(context: &Context<'_>, task: u64) -> Result<BTreeMap<
             let starts: &ListArray = tables::column(&batch, "cut_starts")?;
             let ends: &ListArray = tables::column(&batch, "cut_ends")?;
             for i in (0..batch.num_rows()).filter(|i| u64::from(tasks.value(*i)) == task) {
-                let cuts: Vec<(u64, u64)> =
-                    tables::list_row(starts, i).into_iter().zip(tables::list_row(ends, i)).collect();
+                let cuts: Vec<(u64, u64)> = tables::list_row(starts, i).into_iter().zip(tables::list_row(ends, i)).collect();
                 rows.insert(row.value(i), if cuts.is_empty() { Removed::Whole } else { Removed::Ranges(cuts) });
             }
         }
@@ -144,12 +143,8 @@ fn duplicates(
         _ => VerifyMode::Strict,
     };
     let memory = context.resources.memory_bytes;
-    let options = Options {
-        spec: spec(recipe),
-        verify,
-        max_source_loss: recipe.max_source_loss,
-        memory_bytes: memory / BAND_MEMORY_SHARE,
-    };
+    let options =
+        Options { spec: spec(recipe), verify, max_source_loss: recipe.max_source_loss, memory_bytes: memory / BAND_MEMORY_SHARE };
     let sources: Vec<String> = context.corpus().source.iter().map(|s| s.name.clone()).collect();
     let objects: Vec<Option<ObjectEntry>> = commits.iter().map(|c| documents::object_of(c).cloned()).collect();
     let texts = StoredTexts::new(context.workdir, &objects, &corpus.places, memory);

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::{Failure, chain};
+use crate::inputs::InputObject;
 use crate::observer::Observer;
 use crate::stage::{Stage, TaskOutput};
 use crate::training;
@@ -49,7 +50,7 @@ pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, F
     context.observer.grow((models.len() * loaded.items.len()) as u64);
     for (label, model) in models {
         let drawing = Drawing(context.observer);
-        let evaluation = score_task(&loaded, recipe, &model, &tokenizer, &drawing).map_err(|e| failure(context, e))?;
+        let evaluation = score_task(&loaded, recipe, &model, &tokenizer, &drawing).map_err(|e| failure(context, &e))?;
         objects.extend(publish(context, &spec.name, &label, &evaluation)?);
         let result = &evaluation.result;
         facts.models.push(ModelScore {
@@ -74,7 +75,11 @@ pub(crate) fn lines(facts: &Value) -> Vec<String> {
         let error = score.accuracy_stderr.map_or(String::new(), |error| format!(" ± {:.1}", 100.0 * error));
         format!(
             "{} with {}: accuracy {:.1} %{error} of {} items (by chance {:.1} %)",
-            facts.task, score.model, 100.0 * score.accuracy, score.items, 100.0 * score.chance
+            facts.task,
+            score.model,
+            100.0 * score.accuracy,
+            score.items,
+            100.0 * score.chance
         )
     };
     facts.models.iter().map(line).collect()
@@ -87,7 +92,7 @@ fn chance(task: &Task) -> f64 {
 }
 
 fn load_task(context: &Context<'_>, spec: &TaskSpec, index: usize) -> Result<Task, Failure> {
-    let files = context.plan.evaluation[index].iter().map(|file| file.read()).collect::<Result<Vec<_>, _>>()?;
+    let files = context.plan.evaluation[index].iter().map(InputObject::read).collect::<Result<Vec<_>, _>>()?;
     Task::from_bytes(spec, &files[0], files.get(1).map(Vec::as_slice)).map_err(|e| Failure::Input(chain(&e)))
 }
 
@@ -138,8 +143,8 @@ fn publish(context: &Context<'_>, task: &str, label: &str, evaluation: &Evaluati
     Ok(vec![result, predictions])
 }
 
-fn failure(context: &Context<'_>, error: EvaluationError) -> Failure {
-    let text = chain(&error);
+fn failure(context: &Context<'_>, error: &EvaluationError) -> Failure {
+    let text = chain(error);
     match error {
         EvaluationError::Stopped { .. } => context.check_stop().err().unwrap_or(Failure::Failed(text)),
         EvaluationError::Load(_) => Failure::Input(text),

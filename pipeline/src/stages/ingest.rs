@@ -7,7 +7,8 @@ use std::io::{BufReader, Write};
 
 use mellama_dedup::{NormalForm, Sketch, Sketcher};
 use mellama_sources::{
-    Cleaner, Document, DocumentWriter, Domain, Input, Item, Limits, RangeRead, ReadError, Reject, RejectReason, SourceContext, Verdict,
+    Cleaner, Document, DocumentWriter, Domain, Input, Item, Limits, RangeRead, ReadError, Reject, RejectReason, SourceContext,
+    Verdict,
 };
 use mellama_storage::{Counts, ObjectEntry, PartWriter, RangeReader, StoreError, Tally, TaskCommit};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
@@ -75,7 +76,7 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
     for commit in commits {
         let facts = facts_of(commit)?;
         let (counts, sum) = sources.entry(facts.source.clone()).or_default();
-        *counts = *counts + commit.counts;
+        *counts += commit.counts;
         sum.add(&facts);
     }
     for source in &context.corpus().source {

@@ -5,8 +5,8 @@ use std::io::{BufReader, Write};
 
 use mellama_shards::masks::MaskedRun;
 use mellama_shards::packing::{Method, pack_items, shuffle_sequences};
-use mellama_shards::template::{Speaker, Template};
 use mellama_shards::sequence::{RunTokens, assemble};
+use mellama_shards::template::{Speaker, Template};
 use mellama_shards::{Kind, ShardHeader, ShardWriter, Tokenizer, Width, document_key};
 use mellama_sources::{Conversation, ConversationItem, Domain, Fields, Input, Limits, Role, Sensitivity, SourceContext};
 use mellama_storage::{Counts, ObjectEntry, PartWriter, Tally};
@@ -75,7 +75,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         source_counts.written = Tally { documents: kept.len() as u64, bytes: kept.iter().map(|r| r.bytes).sum() };
         source_counts.dropped = dropped;
         facts.sources.insert(source.name.clone(), source_counts);
-        counts = counts + source_counts;
+        counts += source_counts;
         ready.extend(kept);
     }
     let header = header(recipe, &tokenizer, length);
@@ -121,7 +121,9 @@ fn read_source(
                         rejects = Some(context.workdir.part()?);
                     }
                     let part = rejects.as_mut().expect("opened above");
-                    mellama_sources::write_rejects(part, &reject).and_then(|()| part.flush()).map_err(|e| Failure::Storage(e.to_string()))?;
+                    mellama_sources::write_rejects(part, &reject)
+                        .and_then(|()| part.flush())
+                        .map_err(|e| Failure::Storage(e.to_string()))?;
                 }
             }
         }

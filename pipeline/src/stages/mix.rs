@@ -131,7 +131,11 @@ impl Corpus {
             for (row, entry) in (0..).zip(index.entries()) {
                 let (object, tokens) = (commit.task as u32, entry.length);
                 let run = Run { object, row, tokens, key: entry.key, source: source as u16 };
-                if entry.heldout { corpus.kept_out.push(run) } else { runs.push(run) }
+                if entry.heldout {
+                    corpus.kept_out.push(run);
+                } else {
+                    runs.push(run);
+                }
                 corpus.documents += 1;
             }
         }
@@ -164,7 +168,14 @@ impl Corpus {
         for (index, source) in sources.iter().enumerate().filter(|(_, s)| domain_index(s.domain) == domain) {
             let of_source: Vec<Run> = self.kept_out.iter().filter(|r| usize::from(r.source) == index).copied().collect();
             let supply = of_source.iter().map(|run| u64::from(run.tokens)).sum();
-            shares.push(SourceShare { source: source.name.clone(), domain, supply, quota: supply, full_epochs: u64::from(supply > 0), remainder: 0 });
+            shares.push(SourceShare {
+                source: source.name.clone(),
+                domain,
+                supply,
+                quota: supply,
+                full_epochs: u64::from(supply > 0),
+                remainder: 0,
+            });
             runs.push(of_source);
         }
         order_domain(context.file.recipe.seed, runs, &shares).map_err(|e| Failure::Failed(chain(&e)))

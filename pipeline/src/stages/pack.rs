@@ -119,10 +119,7 @@ pub(crate) fn header(context: &Context<'_>, tokenizer: &Tokenizer, length: u32) 
 ///
 /// # Errors
 /// As `Context::commits`.
-pub(crate) fn objects_of(
-    context: &Context<'_>,
-    stream: &str,
-) -> Result<Vec<mellama_storage::ObjectEntry>, Failure> {
+pub(crate) fn objects_of(context: &Context<'_>, stream: &str) -> Result<Vec<mellama_storage::ObjectEntry>, Failure> {
     let wanted = format!("packed/{stream}/");
     let manifest = context.manifest(Stage::Pack)?;
     Ok(manifest.objects.into_iter().filter(|o| o.key.starts_with(&wanted)).collect())

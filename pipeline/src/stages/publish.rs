@@ -74,7 +74,9 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
         let sum = |get: fn(&ShardTotals) -> u64| totals.iter().map(get).sum::<u64>();
         let sources = context.corpus().source.iter().enumerate();
         let by_source: serde_json::Map<String, Value> = sources
-            .map(|(i, s)| (s.name.clone(), json!(totals.iter().map(|t| t.source_tokens.get(i).copied().unwrap_or(0)).sum::<u64>())))
+            .map(|(i, s)| {
+                (s.name.clone(), json!(totals.iter().map(|t| t.source_tokens.get(i).copied().unwrap_or(0)).sum::<u64>()))
+            })
             .collect();
         let tokens = sum(|t| t.tokens);
         check_quota(context, &facts, part, tokens)?;
@@ -103,7 +105,9 @@ fn check_quota(context: &Context<'_>, facts: &MixFacts, part: &str, tokens: u64)
         return Ok(());
     }
     let uri = context.workdir.store().uri();
-    Err(Failure::Failed(format!("{uri}: publish: {part} shards hold {tokens} tokens, the mixture has {wanted}; report this as a bug")))
+    Err(Failure::Failed(format!(
+        "{uri}: publish: {part} shards hold {tokens} tokens, the mixture has {wanted}; report this as a bug"
+    )))
 }
 
 impl Layout {

@@ -17,9 +17,8 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let recipe = &context.file.recipe;
     let stages: Vec<Stage> = Stage::of(recipe).into_iter().filter(|stage| *stage != Stage::Report).collect();
     let manifests = stages.iter().map(|stage| context.manifest(*stage)).collect::<Result<Vec<_>, _>>()?;
-    let records = |stage: Stage, kind: Kind| match stages.contains(&stage) {
-        true => training::step_records(context, kind),
-        false => Ok(Vec::new()),
+    let records = |stage: Stage, kind: Kind| {
+        if stages.contains(&stage) { training::step_records(context, kind) } else { Ok(Vec::new()) }
     };
     let mut evaluations = Vec::new();
     if stages.contains(&Stage::Evaluate) {

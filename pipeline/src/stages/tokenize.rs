@@ -69,7 +69,8 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Value {
         sum.heldout_documents += facts.totals.heldout_documents;
         sum.heldout_tokens += facts.totals.heldout_tokens;
     }
-    let tokenizer = context.tokenizer().map(|t| json!({"name": t.name(), "digest": t.digest(), "vocabulary": t.vocabulary_size()}));
+    let tokenizer =
+        context.tokenizer().map(|t| json!({"name": t.name(), "digest": t.digest(), "vocabulary": t.vocabulary_size()}));
     json!({ "sources": sources, "tokenizer": tokenizer.ok() })
 }
 

@@ -14,16 +14,8 @@ fn golden_document_keys() {
     };
     check("pubmed", "12345", 1, "pubmed\u{0}12345\u{0}1");
     check("", "", 0, "\u{0}\u{0}0");
-    check(
-        "notes",
-        "a\u{0}b",
-        u32::MAX,
-        "notes\u{0}a\u{0}b\u{0}4294967295",
-    );
-    assert_eq!(
-        format!("{:032x}", document_key("pubmed", "12345", 1)),
-        "28490cb87fe15e54aee691a68902ab06"
-    );
+    check("notes", "a\u{0}b", u32::MAX, "notes\u{0}a\u{0}b\u{0}4294967295");
+    assert_eq!(format!("{:032x}", document_key("pubmed", "12345", 1)), "28490cb87fe15e54aee691a68902ab06");
 }
 
 #[test]
@@ -47,14 +39,9 @@ fn placements_tile_the_shard_and_give_every_token_of_every_document() {
         pieces.sort_unstable_by_key(|piece| piece.offset);
         let mut tokens = Vec::new();
         for piece in pieces {
-            assert_eq!(
-                (piece.offset as usize, piece.source),
-                (tokens.len(), document.source)
-            );
+            assert_eq!((piece.offset as usize, piece.source), (tokens.len(), document.source));
             let sequence = &packed[piece.sequence as usize];
-            tokens.extend_from_slice(
-                &sequence.tokens[piece.tokens.start as usize..piece.tokens.end as usize],
-            );
+            tokens.extend_from_slice(&sequence.tokens[piece.tokens.start as usize..piece.tokens.end as usize]);
         }
         assert_eq!(tokens, document.tokens);
     }
@@ -80,13 +67,7 @@ fn damage_in_the_segment_columns_is_an_error() {
     damaged[(span.0 + span.1 / 2) as usize] ^= 4;
     let shard = open(&damaged.into());
     let found: Vec<_> = lineage(&shard).collect();
-    assert_eq!(
-        found.iter().filter(|placement| placement.is_err()).count(),
-        1
-    );
-    assert!(
-        found.iter().filter(|placement| placement.is_ok()).count() >= 256,
-        "the first row group still reads"
-    );
+    assert_eq!(found.iter().filter(|placement| placement.is_err()).count(), 1);
+    assert!(found.iter().filter(|placement| placement.is_ok()).count() >= 256, "the first row group still reads");
     assert!(find_documents(&shard, &BTreeSet::new()).is_err());
 }

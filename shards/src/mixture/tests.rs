@@ -2,27 +2,14 @@
 
 use proptest::{collection::vec, prelude::prop_assert, prelude::prop_assert_eq, proptest};
 
-use super::{
-    Mixture, MixtureError, MixtureSpec, SourceSupply, Total, Unit, plan_mixture, quotas_of,
-};
+use super::{Mixture, MixtureError, MixtureSpec, SourceSupply, Total, Unit, plan_mixture, quotas_of};
 
 fn supply(source: &str, domain: usize, tokens: u64, max_epochs: u32) -> SourceSupply {
-    SourceSupply {
-        source: source.into(),
-        domain,
-        documents: tokens / 10 + 1,
-        tokens,
-        max_epochs,
-    }
+    SourceSupply { source: source.into(), domain, documents: tokens / 10 + 1, tokens, max_epochs }
 }
 
 fn spec(total: Total, weights: [u32; 3], unit: Unit) -> MixtureSpec {
-    MixtureSpec {
-        total,
-        weights,
-        unit,
-        sequence_length: 4096,
-    }
+    MixtureSpec { total, weights, unit, sequence_length: 4096 }
 }
 
 fn tokens(total: u64) -> Total {
@@ -42,71 +29,39 @@ fn paper_supply() -> Vec<SourceSupply> {
 fn assert_adds_up(mixture: &Mixture, supply: &[SourceSupply]) {
     assert_eq!(mixture.quotas.iter().sum::<u64>(), mixture.total);
     for domain in 0..3 {
-        let of_domain = mixture
-            .sources
-            .iter()
-            .filter(|share| share.domain == domain);
-        assert_eq!(
-            of_domain.map(|share| share.quota).sum::<u64>(),
-            mixture.quotas[domain]
-        );
+        let of_domain = mixture.sources.iter().filter(|share| share.domain == domain);
+        assert_eq!(of_domain.map(|share| share.quota).sum::<u64>(), mixture.quotas[domain]);
     }
     for (share, source) in mixture.sources.iter().zip(supply) {
         assert_eq!(share.source, source.source);
-        assert_eq!(
-            share.quota,
-            share.full_epochs * share.supply + share.remainder,
-            "{share:?}"
-        );
-        assert!(
-            share.remainder < share.supply || share.quota == 0,
-            "{share:?}"
-        );
-        assert!(
-            share.quota <= source.tokens * u64::from(source.max_epochs),
-            "{share:?}"
-        );
+        assert_eq!(share.quota, share.full_epochs * share.supply + share.remainder, "{share:?}");
+        assert!(share.remainder < share.supply || share.quota == 0, "{share:?}");
+        assert!(share.quota <= source.tokens * u64::from(source.max_epochs), "{share:?}");
     }
 }
 
 #[test]
 fn the_papers_mixture_is_exact_in_tokens_and_in_sequences() {
     let check = |unit, expected: [u64; 3]| {
-        let mixture = plan_mixture(
-            &spec(tokens(129_000_000_000), [15, 1, 4], unit),
-            &paper_supply(),
-        )
-        .unwrap();
+        let mixture = plan_mixture(&spec(tokens(129_000_000_000), [15, 1, 4], unit), &paper_supply()).unwrap();
         assert_eq!(mixture.quotas, expected);
         assert_adds_up(&mixture, &paper_supply());
         mixture
     };
-    let exact = check(
-        Unit::Tokens,
-        [96_750_000_000, 6_450_000_000, 25_800_000_000],
-    );
+    let exact = check(Unit::Tokens, [96_750_000_000, 6_450_000_000, 25_800_000_000]);
     assert_eq!(exact.total, 129_000_000_000);
     let mimic = &exact.sources[2];
     assert_eq!((mimic.full_epochs, mimic.remainder), (3, 450_000_000));
-    let whole = check(
-        Unit::Sequences,
-        [23_620_605 * 4096, 1_574_707 * 4096, 6_298_828 * 4096],
-    );
+    let whole = check(Unit::Sequences, [23_620_605 * 4096, 1_574_707 * 4096, 6_298_828 * 4096]);
     assert_eq!(whole.total, 31_494_140 * 4096);
     assert_eq!(whole.total, 128_999_997_440);
 }
 
 #[test]
 fn shares_inside_a_domain_follow_supply_under_epoch_caps() {
-    let supplies = [
-        supply("a", 0, 30, 1),
-        supply("b", 0, 60, 10),
-        supply("c", 1, 500, 1),
-        supply("z", 0, 0, 9),
-    ];
+    let supplies = [supply("a", 0, 30, 1), supply("b", 0, 60, 10), supply("c", 1, 500, 1), supply("z", 0, 0, 9)];
     let check = |total: u64, expected: [u64; 4]| {
-        let mixture =
-            plan_mixture(&spec(tokens(total), [1, 1, 0], Unit::Tokens), &supplies).unwrap();
+        let mixture = plan_mixture(&spec(tokens(total), [1, 1, 0], Unit::Tokens), &supplies).unwrap();
         assert_adds_up(&mixture, &supplies);
         let quotas: Vec<u64> = mixture.sources.iter().map(|share| share.quota).collect();
         assert_eq!(quotas, expected, "{total}");
@@ -119,11 +74,7 @@ fn shares_inside_a_domain_follow_supply_under_epoch_caps() {
 
 #[test]
 fn the_order_of_sources_does_not_matter() {
-    let mut supplies = vec![
-        supply("b", 0, 7, 3),
-        supply("a", 0, 7, 3),
-        supply("c", 0, 7, 3),
-    ];
+    let mut supplies = vec![supply("b", 0, 7, 3), supply("a", 0, 7, 3), supply("c", 0, 7, 3)];
     let plan = |supplies: &[SourceSupply]| {
         let mixture = plan_mixture(&spec(tokens(20), [1, 0, 0], Unit::Tokens), supplies).unwrap();
         let mut shares = mixture.sources;
@@ -143,30 +94,17 @@ fn the_order_of_sources_does_not_matter() {
 fn a_weight_of_zero_leaves_a_domain_out() {
     let mixture = plan_mixture(
         &spec(tokens(30), [2, 0, 1], Unit::Tokens),
-        &[
-            supply("a", 0, 100, 1),
-            supply("b", 1, 100, 1),
-            supply("c", 2, 100, 1),
-        ],
+        &[supply("a", 0, 100, 1), supply("b", 1, 100, 1), supply("c", 2, 100, 1)],
     )
     .unwrap();
     assert_eq!(mixture.quotas, [20, 0, 10]);
-    assert_eq!(
-        (
-            mixture.sources[1].quota,
-            mixture.sources[1].full_epochs,
-            mixture.sources[1].remainder
-        ),
-        (0, 0, 0)
-    );
+    assert_eq!((mixture.sources[1].quota, mixture.sources[1].full_epochs, mixture.sources[1].remainder), (0, 0, 0));
 }
 
 #[test]
 fn a_short_supply_is_refused_with_what_would_have_to_change() {
     let message = |total, weights, supplies: &[SourceSupply]| {
-        plan_mixture(&spec(total, weights, Unit::Tokens), supplies)
-            .unwrap_err()
-            .to_string()
+        plan_mixture(&spec(total, weights, Unit::Tokens), supplies).unwrap_err().to_string()
     };
     let mut supplies = paper_supply();
     supplies[2].max_epochs = 2;
@@ -181,11 +119,7 @@ fn a_short_supply_is_refused_with_what_would_have_to_change() {
     );
     // One of the two sources may already be used three times: only the other one has to be raised, to 2.
     assert_eq!(
-        message(
-            tokens(100),
-            [0, 1, 0],
-            &[supply("a", 1, 20, 3), supply("b", 1, 20, 1)]
-        ),
+        message(tokens(100), [0, 1, 0], &[supply("a", 1, 20, 3), supply("b", 1, 20, 1)]),
         "mixture: clinical: quota of 100 tokens, capped supply is 80; \
          set max_epochs = 2 on the clinical sources, or lower the total to 80 tokens"
     );
@@ -195,50 +129,21 @@ fn a_short_supply_is_refused_with_what_would_have_to_change() {
 fn the_refusals_own_remedies_work() {
     let mut supplies = paper_supply();
     supplies[2].max_epochs = 2;
-    let refused = plan_mixture(
-        &spec(tokens(129_000_000_000), [15, 1, 4], Unit::Tokens),
-        &supplies,
-    )
-    .unwrap_err();
-    let MixtureError::Short {
-        fitting_total: Some(fitting),
-        ..
-    } = refused
-    else {
-        panic!("{refused}")
-    };
+    let refused = plan_mixture(&spec(tokens(129_000_000_000), [15, 1, 4], Unit::Tokens), &supplies).unwrap_err();
+    let MixtureError::Short { fitting_total: Some(fitting), .. } = refused else { panic!("{refused}") };
     assert!(plan_mixture(&spec(tokens(fitting), [15, 1, 4], Unit::Tokens), &supplies).is_ok());
-    assert!(
-        plan_mixture(
-            &spec(tokens(fitting + 1), [15, 1, 4], Unit::Tokens),
-            &supplies
-        )
-        .is_err()
-    );
+    assert!(plan_mixture(&spec(tokens(fitting + 1), [15, 1, 4], Unit::Tokens), &supplies).is_err());
     supplies[2].max_epochs = 4;
-    assert!(
-        plan_mixture(
-            &spec(tokens(129_000_000_000), [15, 1, 4], Unit::Tokens),
-            &supplies
-        )
-        .is_ok()
-    );
+    assert!(plan_mixture(&spec(tokens(129_000_000_000), [15, 1, 4], Unit::Tokens), &supplies).is_ok());
 }
 
 #[test]
 fn specifications_without_a_meaning_are_refused() {
     let check = |spec: MixtureSpec, supplies: &[SourceSupply], expected: &str| {
-        assert_eq!(
-            plan_mixture(&spec, supplies).unwrap_err().to_string(),
-            expected
-        );
+        assert_eq!(plan_mixture(&spec, supplies).unwrap_err().to_string(), expected);
     };
     let a = [supply("a", 0, 100, 1)];
-    check(
-        spec(tokens(9), [0, 0, 0], Unit::Tokens),
-        &a,
-        "mixture: weights: all zero, expected at least one above zero",
-    );
+    check(spec(tokens(9), [0, 0, 0], Unit::Tokens), &a, "mixture: weights: all zero, expected at least one above zero");
     check(
         spec(tokens(0), [1, 0, 0], Unit::Tokens),
         &a,
@@ -270,36 +175,16 @@ fn specifications_without_a_meaning_are_refused() {
         &[a[0].clone(), a[0].clone()],
         "mixture: source a: named twice, expected unique names",
     );
-    check(
-        spec(tokens(9), [1, 0, 0], Unit::Tokens),
-        &[supply("a", 3, 1, 1)],
-        "mixture: source a: domain 3, expected 0 to 2",
-    );
-    let no_length = MixtureSpec {
-        sequence_length: 0,
-        ..spec(tokens(9), [1, 0, 0], Unit::Sequences)
-    };
-    check(
-        no_length,
-        &a,
-        "mixture: sequence length: 0, expected at least 1",
-    );
+    check(spec(tokens(9), [1, 0, 0], Unit::Tokens), &[supply("a", 3, 1, 1)], "mixture: source a: domain 3, expected 0 to 2");
+    let no_length = MixtureSpec { sequence_length: 0, ..spec(tokens(9), [1, 0, 0], Unit::Sequences) };
+    check(no_length, &a, "mixture: sequence length: 0, expected at least 1");
 }
 
 #[test]
 fn all_takes_the_largest_total_that_fits() {
     let check = |weights, unit, sequence_length, capped: [u64; 3], expected: u64| {
-        let supplies = [
-            supply("a", 0, capped[0], 1),
-            supply("b", 1, capped[1], 1),
-            supply("c", 2, capped[2], 1),
-        ];
-        let spec = MixtureSpec {
-            total: Total::All,
-            weights,
-            unit,
-            sequence_length,
-        };
+        let supplies = [supply("a", 0, capped[0], 1), supply("b", 1, capped[1], 1), supply("c", 2, capped[2], 1)];
+        let spec = MixtureSpec { total: Total::All, weights, unit, sequence_length };
         let mixture = plan_mixture(&spec, &supplies).unwrap();
         assert_eq!(mixture.total, expected, "{weights:?} {capped:?}");
         assert_adds_up(&mixture, &supplies);
@@ -309,13 +194,7 @@ fn all_takes_the_largest_total_that_fits() {
     // 31 would be 11 : 10 : 10 and 32 would be 11 : 11 : 10, ties going to the first.
     check([1, 1, 1], Unit::Tokens, 1, [11, 10, 10], 31);
     check([1, 1, 1], Unit::Tokens, 1, [10, 11, 11], 30);
-    check(
-        [15, 1, 4],
-        Unit::Sequences,
-        4096,
-        [96_750_000_000, 6_450_000_000, 25_800_000_000],
-        31_494_140 * 4096,
-    );
+    check([15, 1, 4], Unit::Sequences, 4096, [96_750_000_000, 6_450_000_000, 25_800_000_000], 31_494_140 * 4096);
     check([2, 1, 0], Unit::Sequences, 10, [59, 39, 0], 80);
 }
 

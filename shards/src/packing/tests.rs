@@ -1,34 +1,21 @@
 //! Packings worked out by hand, and what must hold for every window.
 
 use proptest::strategy::Strategy;
-use proptest::{
-    collection::vec, prelude::Just, prelude::prop_assert, prelude::prop_assert_eq, prop_oneof,
-    proptest,
-};
+use proptest::{collection::vec, prelude::Just, prelude::prop_assert, prelude::prop_assert_eq, prop_oneof, proptest};
 
 use super::{
-    Method, PackError, PackedSequence, PackingCounts, Piece, Rooms, concatenate_after, pack_items,
-    pack_window, shuffle_sequences,
+    Method, PackError, PackedSequence, PackingCounts, Piece, Rooms, concatenate_after, pack_items, pack_window, shuffle_sequences,
 };
 
 /// `run:offset+length` of every piece, sequences separated by bars.
 fn shown(sequences: &[PackedSequence]) -> String {
     let piece = |piece: &Piece| format!("{}:{}+{}", piece.run, piece.offset, piece.length);
-    let sequence =
-        |sequence: &PackedSequence| sequence.iter().map(piece).collect::<Vec<_>>().join(" ");
-    sequences
-        .iter()
-        .map(sequence)
-        .collect::<Vec<_>>()
-        .join(" | ")
+    let sequence = |sequence: &PackedSequence| sequence.iter().map(piece).collect::<Vec<_>>().join(" ");
+    sequences.iter().map(sequence).collect::<Vec<_>>().join(" | ")
 }
 
 fn check(lengths: &[u32], sequence_length: u32, method: Method, expected: &str) {
-    assert_eq!(
-        shown(&pack_window(lengths, sequence_length, method)),
-        expected,
-        "{lengths:?} in {sequence_length}"
-    );
+    assert_eq!(shown(&pack_window(lengths, sequence_length, method)), expected, "{lengths:?} in {sequence_length}");
 }
 
 #[test]
@@ -38,19 +25,9 @@ fn best_fit_takes_the_tightest_room() {
     check(&[10], 10, Method::BestFit, "0:0+10");
     check(&[4, 6], 10, Method::BestFit, "1:0+6 0:0+4");
     // 7, 6, 4, 3: the 4 fits only beside the 6, the 3 then fills the 7.
-    check(
-        &[3, 6, 7, 4],
-        10,
-        Method::BestFit,
-        "2:0+7 0:0+3 | 1:0+6 3:0+4",
-    );
+    check(&[3, 6, 7, 4], 10, Method::BestFit, "2:0+7 0:0+3 | 1:0+6 3:0+4");
     // 8, 5, 2: first fit would agree; 8, 7, 2, 3 tells them apart: 3 goes beside 7, leaving 8 for 2.
-    check(
-        &[8, 7, 2, 3],
-        10,
-        Method::BestFit,
-        "0:0+8 2:0+2 | 1:0+7 3:0+3",
-    );
+    check(&[8, 7, 2, 3], 10, Method::BestFit, "0:0+8 2:0+2 | 1:0+7 3:0+3");
     check(&[5, 5, 5], 10, Method::BestFit, "0:0+5 1:0+5 | 2:0+5");
     check(&[1, 1, 1], 2, Method::BestFit, "0:0+1 1:0+1 | 2:0+1");
     check(&[1, 2], 1, Method::BestFit, "0:0+1 | 1:0+1 | 1:1+1");
@@ -58,29 +35,16 @@ fn best_fit_takes_the_tightest_room() {
 
 #[test]
 fn long_documents_are_fragmented_and_their_tails_packed() {
-    check(
-        &[25, 5],
-        10,
-        Method::BestFit,
-        "0:0+10 | 0:10+10 | 0:20+5 1:0+5",
-    );
+    check(&[25, 5], 10, Method::BestFit, "0:0+10 | 0:10+10 | 0:20+5 1:0+5");
     check(&[20], 10, Method::BestFit, "0:0+10 | 0:10+10");
     check(&[11, 9], 10, Method::BestFit, "0:0+10 | 1:0+9 0:10+1");
 }
 
 #[test]
 fn concatenation_wastes_nothing_and_continues_an_open_sequence() {
-    check(
-        &[4, 0, 9, 3],
-        5,
-        Method::Concatenate,
-        "0:0+4 2:0+1 | 2:1+5 | 2:6+3 3:0+2 | 3:2+1",
-    );
+    check(&[4, 0, 9, 3], 5, Method::Concatenate, "0:0+4 2:0+1 | 2:1+5 | 2:6+3 3:0+2 | 3:2+1");
     check(&[5, 5], 5, Method::Concatenate, "0:0+5 | 1:0+5");
-    assert_eq!(
-        shown(&concatenate_after(3, &[4, 6], 5)),
-        "0:0+2 | 0:2+2 1:0+3 | 1:3+3"
-    );
+    assert_eq!(shown(&concatenate_after(3, &[4, 6], 5)), "0:0+2 | 0:2+2 1:0+3 | 1:3+3");
     assert_eq!(shown(&concatenate_after(4, &[1], 5)), "0:0+1");
     assert_eq!(shown(&concatenate_after(4, &[0], 5)), "");
 }
@@ -89,33 +53,18 @@ fn concatenation_wastes_nothing_and_continues_an_open_sequence() {
 fn whole_items_stay_whole_or_are_refused() {
     let check = |lengths: &[u32], method, expected: Result<&str, PackError>| {
         let found = pack_items(lengths, 10, method, false).map(|sequences| shown(&sequences));
-        assert_eq!(
-            found.as_deref(),
-            expected.as_ref().map(|text| *text),
-            "{lengths:?}"
-        );
+        assert_eq!(found.as_deref(), expected.as_ref().map(|text| *text), "{lengths:?}");
     };
     check(&[4, 7, 6], Method::BestFit, Ok("1:0+7 | 2:0+6 0:0+4"));
-    check(
-        &[4, 7, 0, 3, 10, 1],
-        Method::Concatenate,
-        Ok("0:0+4 | 1:0+7 3:0+3 | 4:0+10 | 5:0+1"),
-    );
-    let refused = PackError::TooLong {
-        run: 1,
-        length: 11,
-        sequence_length: 10,
-    };
+    check(&[4, 7, 0, 3, 10, 1], Method::Concatenate, Ok("0:0+4 | 1:0+7 3:0+3 | 4:0+10 | 5:0+1"));
+    let refused = PackError::TooLong { run: 1, length: 11, sequence_length: 10 };
     check(&[4, 11], Method::BestFit, Err(refused));
     check(&[4, 11], Method::Concatenate, Err(refused));
     assert_eq!(
         refused.to_string(),
         "packing: item 1 of the window: 11 tokens, a sequence holds 10; drop it or pack longer sequences"
     );
-    assert_eq!(
-        pack_items(&[4, 11], 10, Method::BestFit, true).unwrap(),
-        pack_window(&[4, 11], 10, Method::BestFit)
-    );
+    assert_eq!(pack_items(&[4, 11], 10, Method::BestFit, true).unwrap(), pack_window(&[4, 11], 10, Method::BestFit));
 }
 
 #[test]
@@ -136,11 +85,7 @@ fn the_tree_finds_the_smallest_sufficient_room() {
 
 /// First-fit decreasing, for comparison: the first sequence with room.
 fn first_fit_sequences(lengths: &[u32], sequence_length: u32) -> usize {
-    let mut sorted: Vec<u32> = lengths
-        .iter()
-        .copied()
-        .filter(|&length| length > 0)
-        .collect();
+    let mut sorted: Vec<u32> = lengths.iter().copied().filter(|&length| length > 0).collect();
     sorted.sort_unstable_by(|a, b| b.cmp(a));
     let mut rooms: Vec<u32> = Vec::new();
     for length in sorted {
@@ -154,11 +99,7 @@ fn first_fit_sequences(lengths: &[u32], sequence_length: u32) -> usize {
 
 /// Best-fit decreasing by scanning every open sequence: what the tree must equal in number of sequences.
 fn best_fit_by_scanning(lengths: &[u32], sequence_length: u32) -> usize {
-    let mut sorted: Vec<u32> = lengths
-        .iter()
-        .copied()
-        .filter(|&length| length > 0)
-        .collect();
+    let mut sorted: Vec<u32> = lengths.iter().copied().filter(|&length| length > 0).collect();
     sorted.sort_unstable_by(|a, b| b.cmp(a));
     let mut rooms: Vec<u32> = Vec::new();
     for length in sorted {
@@ -174,10 +115,7 @@ fn windows() -> impl Strategy<Value = (Vec<u32>, u32)> {
     (1_u32..70).prop_flat_map(|sequence_length| {
         let short = 0..=sequence_length;
         let any = 0..5 * sequence_length;
-        (
-            vec(prop_oneof![short.clone(), short, any], 0..120),
-            Just(sequence_length),
-        )
+        (vec(prop_oneof![short.clone(), short, any], 0..120), Just(sequence_length))
     })
 }
 
@@ -194,11 +132,7 @@ fn assert_complete(sequences: &[PackedSequence], lengths: &[u32], room: impl Fn(
     let mut covered = vec![0; lengths.len()];
     for piece in pieces {
         assert!(piece.length > 0);
-        assert_eq!(
-            piece.offset, covered[piece.run as usize],
-            "document {}",
-            piece.run
-        );
+        assert_eq!(piece.offset, covered[piece.run as usize], "document {}", piece.run);
         covered[piece.run as usize] += piece.length;
     }
     assert_eq!(covered, lengths);
@@ -271,22 +205,15 @@ fn a_full_window_of_article_lengths_wastes_little() {
     // Log-normal lengths about the measured mean of PMC articles would all be long; abstracts of 50 to 600 tokens are the hard
     // case for concatenation and the easy one for best fit.
     let mut random = crate::testing::Random(3);
-    let lengths: Vec<u32> = (0..super::WINDOW_DOCUMENTS)
-        .map(|_| 50 + random.below(550) as u32 + 3000 * u32::from(random.below(50) == 0))
-        .collect();
+    let lengths: Vec<u32> =
+        (0..super::WINDOW_DOCUMENTS).map(|_| 50 + random.below(550) as u32 + 3000 * u32::from(random.below(50) == 0)).collect();
     let mut counts = PackingCounts::default();
     for sequence in &pack_window(&lengths, 4096, Method::BestFit) {
         counts.add(sequence, 4096);
     }
     let total: u64 = lengths.iter().map(|&length| u64::from(length)).sum();
-    assert_eq!(
-        (counts.tokens, counts.pieces, counts.cuts),
-        (total, lengths.len() as u64, 0)
-    );
+    assert_eq!((counts.tokens, counts.pieces, counts.cuts), (total, lengths.len() as u64, 0));
     assert_eq!(counts.padding, counts.sequences * 4096 - total);
     // At most one sequence may be less than full to within the shortest document: 50 tokens of 4,096 is 1.2 %.
-    assert!(
-        counts.padding * 1000 <= 13 * total + 4096 * 1000,
-        "{counts:?}"
-    );
+    assert!(counts.padding * 1000 <= 13 * total + 4096 * 1000, "{counts:?}");
 }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{
-    NewRun, RUNS_FORMAT_VERSION, RunEntry, RunHeader, RunIndex, RunTotals, RunWriter, run_check,
-};
+use super::{NewRun, RUNS_FORMAT_VERSION, RunEntry, RunHeader, RunIndex, RunTotals, RunWriter, run_check};
 use crate::error::ShardError;
 use crate::format::Width;
 use crate::testing::Random;
@@ -22,41 +20,20 @@ pub(crate) fn run_header(vocabulary_size: u32) -> RunHeader {
 }
 
 /// Made-up documents: key, id, heldout, tokens.
-pub(crate) fn made_runs(
-    count: usize,
-    vocabulary: u32,
-    seed: u64,
-) -> Vec<(u128, String, bool, Vec<u32>)> {
+pub(crate) fn made_runs(count: usize, vocabulary: u32, seed: u64) -> Vec<(u128, String, bool, Vec<u32>)> {
     let mut random = Random(seed);
     let mut made = |index: usize| {
         let length = random.below(40) * random.below(3);
-        let tokens = (0..length)
-            .map(|_| random.below(vocabulary.into()) as u32)
-            .collect();
-        (
-            u128::from(random.next()),
-            format!("pubmed:{index}"),
-            random.below(10) == 0,
-            tokens,
-        )
+        let tokens = (0..length).map(|_| random.below(vocabulary.into()) as u32).collect();
+        (u128::from(random.next()), format!("pubmed:{index}"), random.below(10) == 0, tokens)
     };
     (0..count).map(&mut made).collect()
 }
 
-pub(crate) fn write_runs(
-    header: &RunHeader,
-    runs: &[(u128, String, bool, Vec<u32>)],
-) -> (Bytes, Bytes, RunTotals) {
+pub(crate) fn write_runs(header: &RunHeader, runs: &[(u128, String, bool, Vec<u32>)]) -> (Bytes, Bytes, RunTotals) {
     let mut writer = RunWriter::new(Vec::new(), Vec::new(), header).unwrap();
     for (key, id, heldout, tokens) in runs {
-        writer
-            .push(NewRun {
-                key: *key,
-                id,
-                heldout: *heldout,
-                tokens,
-            })
-            .unwrap();
+        writer.push(NewRun { key: *key, id, heldout: *heldout, tokens }).unwrap();
     }
     let (tokens, index, totals) = writer.finish().unwrap();
     (tokens.into(), index.into(), totals)
@@ -72,59 +49,29 @@ fn an_index_says_what_was_written() {
         assert_eq!((index.header(), index.totals()), (&header, &totals));
         assert_eq!(totals.documents, count as u64);
         assert_eq!(tokens.len() as u64, totals.tokens * header.width.bytes());
-        assert_eq!(
-            totals.heldout_documents,
-            runs.iter().filter(|run| run.2).count() as u64
-        );
+        assert_eq!(totals.heldout_documents, runs.iter().filter(|run| run.2).count() as u64);
         let heldout: usize = runs.iter().filter(|run| run.2).map(|run| run.3.len()).sum();
         assert_eq!(totals.heldout_tokens, heldout as u64);
         let ids: Vec<String> = runs.iter().map(|run| run.1.clone()).collect();
         assert_eq!(index.read_ids().unwrap(), ids);
         for (entry, run) in index.entries().iter().zip(&runs) {
-            assert_eq!(
-                (entry.key, entry.heldout, entry.length as usize),
-                (run.0, run.2, run.3.len())
-            );
+            assert_eq!((entry.key, entry.heldout, entry.length as usize), (run.0, run.2, run.3.len()));
         }
     }
 }
 
 #[test]
 fn golden_bytes_are_back_to_back_little_endian() {
-    let runs = [
-        (7, "a:1".to_owned(), false, vec![1, 2, 3, 2]),
-        (8, "a:2".to_owned(), true, vec![5, 2]),
-    ];
+    let runs = [(7, "a:1".to_owned(), false, vec![1, 2, 3, 2]), (8, "a:2".to_owned(), true, vec![5, 2])];
     let (tokens, index, totals) = write_runs(&run_header(32_000), &runs);
     // The golden corpus of the format notes.
     assert_eq!(&tokens[..], [1, 0, 2, 0, 3, 0, 2, 0, 5, 0, 2, 0]);
-    assert_eq!(
-        totals,
-        RunTotals {
-            documents: 2,
-            tokens: 6,
-            heldout_documents: 1,
-            heldout_tokens: 2
-        }
-    );
+    assert_eq!(totals, RunTotals { documents: 2, tokens: 6, heldout_documents: 1, heldout_tokens: 2 });
     let index = RunIndex::open("index", index).unwrap();
-    let check =
-        |bytes: &[u8]| u64::from_le_bytes(blake3::hash(bytes).as_bytes()[..8].try_into().unwrap());
+    let check = |bytes: &[u8]| u64::from_le_bytes(blake3::hash(bytes).as_bytes()[..8].try_into().unwrap());
     let expected = [
-        RunEntry {
-            key: 7,
-            offset: 0,
-            length: 4,
-            heldout: false,
-            check: check(&tokens[..8]),
-        },
-        RunEntry {
-            key: 8,
-            offset: 4,
-            length: 2,
-            heldout: true,
-            check: check(&tokens[8..]),
-        },
+        RunEntry { key: 7, offset: 0, length: 4, heldout: false, check: check(&tokens[..8]) },
+        RunEntry { key: 8, offset: 4, length: 2, heldout: true, check: check(&tokens[8..]) },
     ];
     assert_eq!(index.entries(), expected);
     assert_eq!(run_check(&tokens[8..]), expected[1].check);
@@ -141,42 +88,15 @@ fn determinism_equal_runs_give_equal_objects() {
 
 #[test]
 fn impossible_headers_and_tokens_are_refused() {
-    let new = |header: &RunHeader| {
-        RunWriter::new(Vec::new(), Vec::new(), header)
-            .err()
-            .map(|error| error.to_string())
-    };
+    let new = |header: &RunHeader| RunWriter::new(Vec::new(), Vec::new(), header).err().map(|error| error.to_string());
     assert_eq!(new(&run_header(100)), None);
-    let wide = RunHeader {
-        width: Width::U32,
-        ..run_header(100)
-    };
-    assert_eq!(
-        new(&wide).unwrap(),
-        "shard header: width U32 for 100 ids, expected the narrowest"
-    );
-    let newer = RunHeader {
-        format_version: 9,
-        ..run_header(100)
-    };
-    assert!(
-        new(&newer)
-            .unwrap()
-            .contains("format version 9, this program reads 1")
-    );
+    let wide = RunHeader { width: Width::U32, ..run_header(100) };
+    assert_eq!(new(&wide).unwrap(), "shard header: width U32 for 100 ids, expected the narrowest");
+    let newer = RunHeader { format_version: 9, ..run_header(100) };
+    assert!(new(&newer).unwrap().contains("format version 9, this program reads 1"));
     let mut writer = RunWriter::new(Vec::new(), Vec::new(), &run_header(100)).unwrap();
-    let error = writer
-        .push(NewRun {
-            key: 1,
-            id: "a:1",
-            heldout: false,
-            tokens: &[1, 100],
-        })
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "shard header: document 0: token at 1 is outside the vocabulary of 100"
-    );
+    let error = writer.push(NewRun { key: 1, id: "a:1", heldout: false, tokens: &[1, 100] }).unwrap_err();
+    assert_eq!(error.to_string(), "shard header: document 0: token at 1 is outside the vocabulary of 100");
 }
 
 #[test]
@@ -185,11 +105,7 @@ fn case_every_flipped_byte_of_an_index_is_an_error_or_changes_nothing() {
     let (_, bytes, _) = write_runs(&run_header(100), &runs);
     let read = |bytes: Bytes| -> Result<_, ShardError> {
         let index = RunIndex::open("index", bytes)?;
-        Ok((
-            index.header().clone(),
-            index.entries().to_vec(),
-            index.read_ids()?,
-        ))
+        Ok((index.header().clone(), index.entries().to_vec(), index.read_ids()?))
     };
     let expected = read(bytes.clone()).unwrap();
     for at in 0..bytes.len() {
@@ -210,42 +126,18 @@ fn an_index_whose_runs_do_not_follow_each_other_is_refused() {
     let open = |offsets: [u64; 2], totals: RunTotals, source: &str| {
         let mut rows = IndexRows::new();
         for offset in offsets {
-            rows.push(
-                &NewRun {
-                    key: 1,
-                    id: "a:1",
-                    heldout: false,
-                    tokens: &[],
-                },
-                offset,
-                3,
-                0,
-                source,
-            );
+            rows.push(&NewRun { key: 1, id: "a:1", heldout: false, tokens: &[] }, offset, 3, 0, source);
         }
         let schema = Arc::new(index_schema());
-        let mut file =
-            ChecksummedWriter::new(Vec::new(), Arc::clone(&schema), properties().build()).unwrap();
+        let mut file = ChecksummedWriter::new(Vec::new(), Arc::clone(&schema), properties().build()).unwrap();
         file.add_metadata(RUN_HEADER_KEY, sealed_text(&run_header(100)).unwrap());
         file.add_metadata(RUN_TOTALS_KEY, sealed_text(&totals).unwrap());
-        file.write_row_group(
-            &arrow::array::RecordBatch::try_new(schema, rows.take_columns()).unwrap(),
-        )
-        .unwrap();
+        file.write_row_group(&arrow::array::RecordBatch::try_new(schema, rows.take_columns()).unwrap()).unwrap();
         RunIndex::open("x", Bytes::from(file.finish().unwrap())).and_then(|index| index.read_ids())
     };
-    let totals = |tokens| RunTotals {
-        documents: 2,
-        tokens,
-        heldout_documents: 0,
-        heldout_tokens: 0,
-    };
+    let totals = |tokens| RunTotals { documents: 2, tokens, heldout_documents: 0, heldout_tokens: 0 };
     assert_eq!(open([0, 3], totals(6), "pubmed").unwrap(), ["a:1", "a:1"]);
-    let message = |offsets, tokens, source| {
-        open(offsets, totals(tokens), source)
-            .unwrap_err()
-            .to_string()
-    };
+    let message = |offsets, tokens, source| open(offsets, totals(tokens), source).unwrap_err().to_string();
     assert!(message([0, 4], 6, "pubmed").starts_with("x: row 1: offset 4, expected 3"));
     assert!(message([1, 4], 6, "pubmed").starts_with("x: row 0: offset 1, expected 0"));
     assert!(message([0, 3], 7, "pubmed").starts_with("x: footer totals"));

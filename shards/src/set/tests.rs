@@ -23,68 +23,34 @@ fn fixture(lengths: &[usize]) -> Fixture {
     let mut shards = Vec::new();
     for (index, &length) in lengths.iter().enumerate() {
         let (of_shard, after) = rest.split_at(length);
-        shards.push((
-            format!("shards/cpt/train-{index:05}.parquet"),
-            write_shard(&header, of_shard),
-            length as u64,
-        ));
+        shards.push((format!("shards/cpt/train-{index:05}.parquet"), write_shard(&header, of_shard), length as u64));
         rest = after;
     }
-    let named: Vec<_> = shards
-        .iter()
-        .map(|(key, bytes, rows)| (key.as_str(), bytes, *rows))
-        .collect();
+    let named: Vec<_> = shards.iter().map(|(key, bytes, rows)| (key.as_str(), bytes, *rows)).collect();
     let (workdir, objects) = workdir(&named);
-    Fixture {
-        workdir,
-        objects,
-        sequences: all,
-    }
+    Fixture { workdir, objects, sequences: all }
 }
 
 #[test]
 fn any_sequence_is_found_by_its_global_index() {
-    let Fixture {
-        workdir,
-        objects,
-        sequences,
-    } = fixture(&[300, 1, 0, 257, 256]);
-    let set = ShardSet::open(&workdir, &objects)
-        .unwrap()
-        .with_cached_row_groups(2);
-    assert_eq!(
-        (set.len(), set.is_empty(), set.header().sequence_length),
-        (814, false, 16)
-    );
+    let Fixture { workdir, objects, sequences } = fixture(&[300, 1, 0, 257, 256]);
+    let set = ShardSet::open(&workdir, &objects).unwrap().with_cached_row_groups(2);
+    assert_eq!((set.len(), set.is_empty(), set.header().sequence_length), (814, false, 16));
     for index in [0, 299, 300, 301, 556, 557, 558, 812, 813, 0, 555, 299] {
-        assert_eq!(
-            set.sequence(index).unwrap(),
-            sequences[index as usize],
-            "{index}"
-        );
+        assert_eq!(set.sequence(index).unwrap(), sequences[index as usize], "{index}");
     }
     assert_eq!(set.locate(300).unwrap(), (1, 0));
     assert_eq!(set.locate(301).unwrap(), (3, 0));
-    let all: Vec<Sequence> = (0..set.len())
-        .map(|index| set.sequence(index).unwrap())
-        .collect();
+    let all: Vec<Sequence> = (0..set.len()).map(|index| set.sequence(index).unwrap()).collect();
     assert_eq!(all, sequences);
-    assert_eq!(
-        set.sequence(814).unwrap_err().to_string(),
-        "shard set: sequence 814, it has 814"
-    );
+    assert_eq!(set.sequence(814).unwrap_err().to_string(), "shard set: sequence 814, it has 814");
 }
 
 #[test]
 fn a_row_group_is_read_once_while_it_is_kept() {
     use mellama_storage::{FaultStore, Schedule};
-    let Fixture {
-        workdir, objects, ..
-    } = fixture(&[512]);
-    let counting = Arc::new(FaultStore::new(
-        Arc::clone(workdir.store()),
-        Schedule::none(),
-    ));
+    let Fixture { workdir, objects, .. } = fixture(&[512]);
+    let counting = Arc::new(FaultStore::new(Arc::clone(workdir.store()), Schedule::none()));
     let set = ShardSet::open(&Workdir::new(counting.clone()), &objects).unwrap();
     let calls = || counting.calls();
     let opened = calls();
@@ -102,14 +68,8 @@ fn a_row_group_is_read_once_while_it_is_kept() {
 
 #[test]
 fn threads_share_a_set() {
-    let Fixture {
-        workdir,
-        objects,
-        sequences,
-    } = fixture(&[300, 300]);
-    let set = ShardSet::open(&workdir, &objects)
-        .unwrap()
-        .with_cached_row_groups(1);
+    let Fixture { workdir, objects, sequences } = fixture(&[300, 300]);
+    let set = ShardSet::open(&workdir, &objects).unwrap().with_cached_row_groups(1);
     std::thread::scope(|scope| {
         for rank in 0..4 {
             let (set, sequences) = (&set, &sequences);
@@ -125,9 +85,7 @@ fn threads_share_a_set() {
 #[test]
 fn ranks_split_the_indices_exactly() {
     let check = |cursor, end, world, expected: &[&[u64]]| {
-        let found: Vec<Vec<u64>> = (0..world)
-            .map(|rank| rank_indices(cursor, end, rank, world).collect())
-            .collect();
+        let found: Vec<Vec<u64>> = (0..world).map(|rank| rank_indices(cursor, end, rank, world).collect()).collect();
         assert_eq!(found, expected, "{cursor}..{end} of {world}");
     };
     check(0, 5, 1, &[&[0, 1, 2, 3, 4]]);
@@ -140,19 +98,11 @@ fn ranks_split_the_indices_exactly() {
 
 #[test]
 fn prefetching_gives_the_same_sequences_and_can_be_dropped() {
-    let Fixture {
-        workdir,
-        objects,
-        sequences,
-    } = fixture(&[300, 40]);
+    let Fixture { workdir, objects, sequences } = fixture(&[300, 40]);
     let set = Arc::new(ShardSet::open(&workdir, &objects).unwrap());
     let indices = rank_indices(0, set.len(), 1, 3);
-    let found: Vec<Sequence> = Prefetch::new(Arc::clone(&set), indices, 8)
-        .map(Result::unwrap)
-        .collect();
-    let expected: Vec<Sequence> = rank_indices(0, set.len(), 1, 3)
-        .map(|index| sequences[index as usize].clone())
-        .collect();
+    let found: Vec<Sequence> = Prefetch::new(Arc::clone(&set), indices, 8).map(Result::unwrap).collect();
+    let expected: Vec<Sequence> = rank_indices(0, set.len(), 1, 3).map(|index| sequences[index as usize].clone()).collect();
     assert_eq!(found, expected);
     let mut early = Prefetch::new(Arc::clone(&set), 0..set.len(), 2);
     assert_eq!(early.next().unwrap().unwrap(), sequences[0]);
@@ -160,67 +110,36 @@ fn prefetching_gives_the_same_sequences_and_can_be_dropped() {
     assert_eq!(Arc::strong_count(&set), 1, "the reading thread has ended");
     let mut failing = Prefetch::new(set, 339..400, 2);
     assert!(failing.next().unwrap().is_ok());
-    assert!(matches!(
-        failing.next(),
-        Some(Err(ShardError::OutOfRange { .. }))
-    ));
+    assert!(matches!(failing.next(), Some(Err(ShardError::OutOfRange { .. }))));
     assert!(failing.next().is_none());
 }
 
 #[test]
 fn objects_that_are_not_what_the_manifest_says_are_errors() {
-    let Fixture {
-        workdir, objects, ..
-    } = fixture(&[20, 30]);
+    let Fixture { workdir, objects, .. } = fixture(&[20, 30]);
     let check = |change: &dyn Fn(&mut Vec<ObjectEntry>), expected: &str| {
         let mut changed = objects.clone();
         change(&mut changed);
-        let error = ShardSet::open(&workdir, &changed)
-            .and_then(|set| set.sequence(set.len() - 1))
-            .unwrap_err();
+        let error = ShardSet::open(&workdir, &changed).and_then(|set| set.sequence(set.len() - 1)).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     };
-    check(
-        &|objects| objects.clear(),
-        "shard set: no shards, expected at least one",
-    );
+    check(&|objects| objects.clear(), "shard set: no shards, expected at least one");
     check(&|objects| objects[1].bytes += 1, "bytes, manifest lists");
-    check(
-        &|objects| objects[1].records += 1,
-        "shards/cpt/train-00001.parquet: 30 sequences, manifest lists 31",
-    );
-    check(
-        &|objects| objects[0].key = "shards/none.parquet".into(),
-        "shards/none.parquet: no such object",
-    );
+    check(&|objects| objects[1].records += 1, "shards/cpt/train-00001.parquet: 30 sequences, manifest lists 31");
+    check(&|objects| objects[0].key = "shards/none.parquet".into(), "shards/none.parquet: no such object");
     check(&|objects| objects[0].key = "../x".into(), "not a valid key");
-    check(
-        &|objects| objects[1].records = u64::MAX,
-        "more than 2^64 sequences in the set",
-    );
+    check(&|objects| objects[1].records = u64::MAX, "more than 2^64 sequences in the set");
 }
 
 #[test]
 fn shards_of_different_headers_are_no_set() {
-    let (first, second) = (
-        header(16, 100),
-        ShardHeader {
-            sensitivity: "phi".into(),
-            ..header(16, 100)
-        },
-    );
-    let shards = [
-        write_shard(&first, &sequences(3, &first, 1)),
-        write_shard(&second, &sequences(3, &second, 1)),
-    ];
+    let (first, second) = (header(16, 100), ShardHeader { sensitivity: "phi".into(), ..header(16, 100) });
+    let shards = [write_shard(&first, &sequences(3, &first, 1)), write_shard(&second, &sequences(3, &second, 1))];
     let (workdir, objects) = workdir(&[("a.parquet", &shards[0], 3), ("b.parquet", &shards[1], 3)]);
     let set = ShardSet::open(&workdir, &objects).unwrap();
     assert!(set.sequence(2).is_ok());
     let message = set.sequence(3).unwrap_err().to_string();
-    assert!(
-        message.starts_with("b.parquet: header differs from that of a.parquet"),
-        "{message}"
-    );
+    assert!(message.starts_with("b.parquet: header differs from that of a.parquet"), "{message}");
 }
 
 #[test]
@@ -231,23 +150,12 @@ fn a_damaged_shard_is_an_error_each_time_and_the_others_still_read() {
     damaged[50] ^= 1;
     let damaged = damaged.into();
     let good = write_shard(&header, &made[300..]);
-    let (workdir, objects) = workdir(&[
-        ("good.parquet", &good, 300),
-        ("damaged.parquet", &damaged, 300),
-    ]);
+    let (workdir, objects) = workdir(&[("good.parquet", &good, 300), ("damaged.parquet", &damaged, 300)]);
     let set = ShardSet::open(&workdir, &objects).unwrap();
     for _ in 0..2 {
         assert!(set.sequence(300).is_err());
         assert!(set.sequence(10).is_ok());
-        assert!(
-            set.sequence(599).is_ok(),
-            "another row group of the same shard"
-        );
+        assert!(set.sequence(599).is_ok(), "another row group of the same shard");
     }
-    assert!(
-        workdir
-            .store()
-            .head(&Key::new("damaged.parquet").unwrap())
-            .is_ok()
-    );
+    assert!(workdir.store().head(&Key::new("damaged.parquet").unwrap()).is_ok());
 }

@@ -37,10 +37,7 @@ pub(super) enum PieceKind {
 
 /// How text is prepared and merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent switches of the file formats"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the file formats")]
 pub(super) struct Rules {
     /// Text that is not empty begins with one more space.
     pub(super) dummy_prefix: bool,
@@ -81,24 +78,14 @@ impl Bpe {
     /// # Errors
     /// [`Refusal`] for an empty vocabulary, repeated texts, no or several unknown pieces.
     pub(super) fn new(vocabulary: Vocabulary) -> Result<Self, Refusal> {
-        let Vocabulary {
-            pieces,
-            bos,
-            eos,
-            unknown_surface,
-            rules,
-        } = vocabulary;
+        let Vocabulary { pieces, bos, eos, unknown_surface, rules } = vocabulary;
         if pieces.is_empty() {
             return Err(Refusal::Empty);
         }
         let unknown = check_pieces(&pieces)?;
         let boundaries = Boundaries::new(&pieces);
         let merger = Merger::new(&pieces, rules.merge_unlisted_characters, unknown);
-        let control = ControlIds {
-            bos,
-            eos,
-            unknown: Some(unknown),
-        };
+        let control = ControlIds { bos, eos, unknown: Some(unknown) };
         Ok(Self {
             rules,
             control,
@@ -141,13 +128,7 @@ impl Bpe {
         self.pieces.piece_bytes(at_start, id)
     }
 
-    fn encode_segment(
-        &self,
-        segment: &str,
-        cache: &mut SegmentCache,
-        scratch: &mut Scratch,
-        ids: &mut Vec<u32>,
-    ) {
+    fn encode_segment(&self, segment: &str, cache: &mut SegmentCache, scratch: &mut Scratch, ids: &mut Vec<u32>) {
         if let Some(id) = self.merger.single(segment) {
             ids.push(id);
             return;
@@ -212,10 +193,7 @@ impl Boundaries {
     fn new(pieces: &[Piece]) -> Self {
         let mut joined = vec![[false; CLASSES]; CLASSES];
         joined[OTHER][OTHER] = true;
-        for piece in pieces
-            .iter()
-            .filter(|piece| piece.kind == PieceKind::Normal)
-        {
+        for piece in pieces.iter().filter(|piece| piece.kind == PieceKind::Normal) {
             for pair in piece.text.as_bytes().windows(2) {
                 joined[class(pair[0])][class(pair[1])] = true;
             }
@@ -228,9 +206,7 @@ impl Boundaries {
         let mut start = 0;
         std::iter::from_fn(move || {
             let rest = &text.as_bytes()[start..];
-            let pair = rest
-                .windows(2)
-                .position(|pair| !self.joined[class(pair[0])][class(pair[1])]);
+            let pair = rest.windows(2).position(|pair| !self.joined[class(pair[0])][class(pair[1])]);
             let length = pair.map_or(rest.len(), |at| at + 1);
             let segment = &text[start..start + length];
             start += length;
@@ -253,16 +229,10 @@ fn check_pieces(pieces: &[Piece]) -> Result<u32, Refusal> {
         let id = id as u32;
         // A control piece may be spelled like a text piece only in files that no trainer writes.
         if seen.insert(piece.text.as_str(), id).is_some() {
-            return Err(Refusal::DuplicateToken {
-                text: piece.text.clone(),
-                id,
-            });
+            return Err(Refusal::DuplicateToken { text: piece.text.clone(), id });
         }
         if piece.kind == PieceKind::Unknown && unknown.replace(id).is_some() {
-            return Err(Refusal::Token {
-                id,
-                reason: "a second unknown piece",
-            });
+            return Err(Refusal::Token { id, reason: "a second unknown piece" });
         }
     }
     unknown.ok_or(Refusal::Setting {

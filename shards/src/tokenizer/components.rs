@@ -54,34 +54,9 @@ impl Part {
     /// Types that lose no text and whose cost is bounded.
     fn allows(self, kind: &str) -> bool {
         let allowed: &[&str] = match self {
-            Self::Normalizer => &[
-                "Sequence",
-                "Prepend",
-                "Replace",
-                "NFC",
-                "NFD",
-                "NFKC",
-                "NFKD",
-                "ByteLevel",
-            ],
-            Self::PreTokenizer => &[
-                "Sequence",
-                "ByteLevel",
-                "Split",
-                "Metaspace",
-                "Digits",
-                "Punctuation",
-                "UnicodeScripts",
-            ],
-            Self::Decoder => &[
-                "Sequence",
-                "Replace",
-                "ByteFallback",
-                "Fuse",
-                "Strip",
-                "ByteLevel",
-                "Metaspace",
-            ],
+            Self::Normalizer => &["Sequence", "Prepend", "Replace", "NFC", "NFD", "NFKC", "NFKD", "ByteLevel"],
+            Self::PreTokenizer => &["Sequence", "ByteLevel", "Split", "Metaspace", "Digits", "Punctuation", "UnicodeScripts"],
+            Self::Decoder => &["Sequence", "Replace", "ByteFallback", "Fuse", "Strip", "ByteLevel", "Metaspace"],
         };
         allowed.contains(&kind)
     }
@@ -92,16 +67,8 @@ impl Part {
 /// # Errors
 /// A [`Refusal`] that names the part.
 pub(super) fn check(value: &Value, part: Part) -> Result<(), Refusal> {
-    let mut cost = Cost {
-        part,
-        components: 0,
-        growth: 1,
-    };
-    if value.is_null() {
-        Ok(())
-    } else {
-        cost.add(value)
-    }
+    let mut cost = Cost { part, components: 0, growth: 1 };
+    if value.is_null() { Ok(()) } else { cost.add(value) }
 }
 
 /// What the components of a part cost together.
@@ -120,10 +87,7 @@ impl Cost {
         };
         let kind = members.get("type").and_then(Value::as_str).unwrap_or("");
         if !self.part.allows(kind) {
-            return self.refuse(
-                &format!(" of type {:?}", shortened(kind)),
-                "is not supported",
-            );
+            return self.refuse(&format!(" of type {:?}", shortened(kind)), "is not supported");
         }
         if members.get("behavior").and_then(Value::as_str) == Some("Removed") {
             return self.refuse(" with behavior Removed", "would lose text");
@@ -137,12 +101,7 @@ impl Cost {
             self.pattern(pattern, content)?;
         }
         for list in ["normalizers", "pretokenizers", "decoders"] {
-            for inner in members
-                .get(list)
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            for inner in members.get(list).and_then(Value::as_array).into_iter().flatten() {
                 self.add(inner)?;
             }
         }
@@ -158,26 +117,17 @@ impl Cost {
             (Some(text), None) => text.len(),
             (None, Some(text)) if KNOWN_PATTERNS.contains(&text) => 1,
             (None, Some(text)) => {
-                return Err(Refusal::Pattern {
-                    pattern: shortened(text),
-                });
+                return Err(Refusal::Pattern { pattern: shortened(text) });
             }
             _ => return self.refuse(" pattern", "must be a String or a Regex"),
         };
         let growth = content.len().div_ceil(shortest_match).max(1) as u64;
         self.growth = self.growth.saturating_mul(growth);
-        limit(
-            "replacements that lengthen the text, times",
-            self.growth,
-            GROWTH_MAX,
-        )
+        limit("replacements that lengthen the text, times", self.growth, GROWTH_MAX)
     }
 
     fn refuse(&self, of: &str, reason: &'static str) -> Result<(), Refusal> {
-        Err(Refusal::Setting {
-            setting: format!("{}{of}", self.part.name()),
-            reason,
-        })
+        Err(Refusal::Setting { setting: format!("{}{of}", self.part.name()), reason })
     }
 }
 

@@ -28,11 +28,7 @@ pub(super) struct PieceBytes {
 impl PieceBytes {
     /// Outputs by id with the given rule for the start.
     pub(super) fn new(outputs: Vec<Output>, strip_start: bool) -> Self {
-        Self {
-            outputs,
-            strip_start,
-            strip_all: false,
-        }
+        Self { outputs, strip_start, strip_all: false }
     }
 
     /// Outputs of a BPE vocabulary.
@@ -82,9 +78,7 @@ impl PieceBytes {
     pub(super) fn piece_bytes(&self, at_start: bool, id: u32) -> &[u8] {
         match self.outputs.get(id as usize) {
             Some(Output::Text(piece)) => {
-                let rest = piece
-                    .strip_prefix(' ')
-                    .filter(|_| at_start && self.strip_start);
+                let rest = piece.strip_prefix(' ').filter(|_| at_start && self.strip_start);
                 rest.unwrap_or(piece).as_bytes()
             }
             Some(Output::Fixed(surface)) => surface.as_bytes(),

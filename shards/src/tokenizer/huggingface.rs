@@ -15,21 +15,11 @@ use super::sentencepiece::{SPACE_MARK, byte_of};
 use super::{ControlIds, Refusal};
 
 /// Texts that mean "begin of text", the first one present is taken.
-const BOS_TEXTS: [&str; 5] = [
-    "<s>",
-    "<|begin_of_text|>",
-    "<bos>",
-    "<|startoftext|>",
-    "<\u{ff5c}begin\u{2581}of\u{2581}sentence\u{ff5c}>",
-];
+const BOS_TEXTS: [&str; 5] =
+    ["<s>", "<|begin_of_text|>", "<bos>", "<|startoftext|>", "<\u{ff5c}begin\u{2581}of\u{2581}sentence\u{ff5c}>"];
 /// Texts that mean "end of text", the first one present is taken.
-const EOS_TEXTS: [&str; 5] = [
-    "</s>",
-    "<|end_of_text|>",
-    "<eos>",
-    "<|endoftext|>",
-    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
-];
+const EOS_TEXTS: [&str; 5] =
+    ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>"];
 
 /// A loaded `tokenizer.json`.
 pub(super) struct HuggingFace {
@@ -43,9 +33,7 @@ pub(super) struct HuggingFace {
 impl std::fmt::Debug for HuggingFace {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let size = &self.vocabulary_size;
-        out.debug_struct("HuggingFace")
-            .field("vocabulary_size", size)
-            .finish_non_exhaustive()
+        out.debug_struct("HuggingFace").field("vocabulary_size", size).finish_non_exhaustive()
     }
 }
 
@@ -72,13 +60,7 @@ impl HuggingFace {
         let pieces = PieceBytes::new(outputs(&file, &texts), strips_start(&file));
         let vocabulary_size = texts.len() as u32;
         let accounting = accounting(&file);
-        Ok(Self {
-            library,
-            control,
-            vocabulary_size,
-            pieces,
-            accounting,
-        })
+        Ok(Self { library, control, vocabulary_size, pieces, accounting })
     }
 
     pub(super) fn control(&self) -> ControlIds {
@@ -139,9 +121,7 @@ impl HuggingFace {
         if found == expected {
             Ok(())
         } else {
-            Err(format!(
-                "ids stand for {found} bytes, expected {expected}; text would be lost"
-            ))
+            Err(format!("ids stand for {found} bytes, expected {expected}; text would be lost"))
         }
     }
 }
@@ -157,37 +137,19 @@ fn load(bytes: &[u8]) -> Result<Library, Refusal> {
     };
     library.set_encode_special_tokens(true);
     library.with_padding(None);
-    library
-        .with_truncation(None)
-        .map_err(|error| refuse(error.to_string()))?;
+    library.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
     library.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
     Ok(library)
 }
 
 /// BOS, EOS and the unknown token, which must be flagged special, else text that spells them would become them.
 fn control_ids(file: &TokenizerFile, texts: &[String]) -> Result<ControlIds, Refusal> {
-    let id_of = |wanted: &str| {
-        texts
-            .iter()
-            .position(|text| text == wanted)
-            .map(|id| id as u32)
-    };
-    let is_special = |id: u32| {
-        file.added_tokens
-            .iter()
-            .any(|token| token.id == id && token.special)
-    };
+    let id_of = |wanted: &str| texts.iter().position(|text| text == wanted).map(|id| id as u32);
+    let is_special = |id: u32| file.added_tokens.iter().any(|token| token.id == id && token.special);
     let first = |wanted: &[&str]| wanted.iter().find_map(|text| id_of(text));
     let unknown = file.model.unk_token.as_deref().and_then(id_of);
-    let control = ControlIds {
-        bos: first(&BOS_TEXTS),
-        eos: first(&EOS_TEXTS),
-        unknown,
-    };
-    let ends = BOS_TEXTS
-        .iter()
-        .chain(&EOS_TEXTS)
-        .filter_map(|text| id_of(text));
+    let control = ControlIds { bos: first(&BOS_TEXTS), eos: first(&EOS_TEXTS), unknown };
+    let ends = BOS_TEXTS.iter().chain(&EOS_TEXTS).filter_map(|text| id_of(text));
     for id in ends.chain(unknown) {
         if !is_special(id) {
             let reason = "a control token that added_tokens doesn't flag as special";
@@ -201,12 +163,7 @@ fn control_ids(file: &TokenizerFile, texts: &[String]) -> Result<ControlIds, Ref
 fn types(component: &Value) -> Vec<&str> {
     let mut found = Vec::from_iter(component.get("type").and_then(Value::as_str));
     for list in ["normalizers", "pretokenizers", "decoders"] {
-        for inner in component
-            .get(list)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for inner in component.get(list).and_then(Value::as_array).into_iter().flatten() {
             found.extend(types(inner));
         }
     }
@@ -222,10 +179,7 @@ fn outputs(file: &TokenizerFile, texts: &[String]) -> Vec<Output> {
         .map(|text| {
             if let Some(table) = &table {
                 let bytes: Option<Vec<u8>> = text.chars().map(|c| table_byte(table, c)).collect();
-                return bytes.map_or_else(
-                    || Output::Text(text.as_str().into()),
-                    |b| Output::Bytes(b.into()),
-                );
+                return bytes.map_or_else(|| Output::Text(text.as_str().into()), |b| Output::Bytes(b.into()));
             }
             match byte_of(text).filter(|_| file.model.byte_fallback) {
                 Some(byte) => Output::Bytes([byte].into()),
@@ -234,11 +188,7 @@ fn outputs(file: &TokenizerFile, texts: &[String]) -> Vec<Output> {
         })
         .collect();
     for token in &file.added_tokens {
-        outputs[token.id as usize] = if token.special {
-            Output::Silent
-        } else {
-            Output::Text(token.content.as_str().into())
-        };
+        outputs[token.id as usize] = if token.special { Output::Silent } else { Output::Text(token.content.as_str().into()) };
     }
     outputs
 }
@@ -254,10 +204,7 @@ fn byte_level_table() -> Vec<(char, u8)> {
                 return (char::from(byte), byte);
             }
             next += 1;
-            (
-                char::from_u32(next - 1).expect("U+0100 to U+0143 are characters"),
-                byte,
-            )
+            (char::from_u32(next - 1).expect("U+0100 to U+0143 are characters"), byte)
         })
         .collect();
     table.sort_unstable();
@@ -271,9 +218,7 @@ fn table_byte(table: &[(char, u8)], character: char) -> Option<u8> {
 
 /// Whether decoding takes one leading space away.
 fn strips_start(file: &TokenizerFile) -> bool {
-    types(&file.decoder)
-        .iter()
-        .any(|kind| matches!(*kind, "Strip" | "Metaspace"))
+    types(&file.decoder).iter().any(|kind| matches!(*kind, "Strip" | "Metaspace"))
 }
 
 fn accounting(file: &TokenizerFile) -> Accounting {
@@ -284,14 +229,9 @@ fn accounting(file: &TokenizerFile) -> Accounting {
         return Accounting::Spaces;
     }
     let kinds = types(&file.pre_tokenizer);
-    let only_splits = kinds
-        .iter()
-        .all(|kind| matches!(*kind, "Sequence" | "Split" | "ByteLevel" | "Digits"));
+    let only_splits = kinds.iter().all(|kind| matches!(*kind, "Sequence" | "Split" | "ByteLevel" | "Digits"));
     let keeps_all = !file.pre_tokenizer.to_string().contains("\"Removed\"");
-    let prefix = file
-        .pre_tokenizer
-        .to_string()
-        .contains("\"add_prefix_space\":true");
+    let prefix = file.pre_tokenizer.to_string().contains("\"add_prefix_space\":true");
     let byte_level = kinds.contains(&"ByteLevel") && types(&file.decoder).contains(&"ByteLevel");
     if file.normalizer.is_null() && byte_level && only_splits && keeps_all && !prefix {
         Accounting::Bytes

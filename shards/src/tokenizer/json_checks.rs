@@ -90,31 +90,16 @@ pub(super) fn check(bytes: &[u8]) -> Result<(TokenizerFile, Vec<String>), Refusa
 fn check_model(model: &Model) -> Result<(), Refusal> {
     let kind = model.kind.as_deref().unwrap_or("without a type");
     if kind != "BPE" {
-        return Err(Refusal::ModelType {
-            found: shortened(kind),
-        });
+        return Err(Refusal::ModelType { found: shortened(kind) });
     }
-    let refuse = |setting: &str, reason| {
-        Err(Refusal::Setting {
-            setting: format!("model.{setting}"),
-            reason,
-        })
-    };
+    let refuse = |setting: &str, reason| Err(Refusal::Setting { setting: format!("model.{setting}"), reason });
     if model.dropout.is_some_and(|dropout| dropout != 0.0) {
         return refuse("dropout", "above 0 would give other ids at every call");
     }
-    if model
-        .continuing_subword_prefix
-        .as_ref()
-        .is_some_and(|prefix| !prefix.is_empty())
-    {
+    if model.continuing_subword_prefix.as_ref().is_some_and(|prefix| !prefix.is_empty()) {
         return refuse("continuing_subword_prefix", "is not supported");
     }
-    if model
-        .end_of_word_suffix
-        .as_ref()
-        .is_some_and(|suffix| !suffix.is_empty())
-    {
+    if model.end_of_word_suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
         return refuse("end_of_word_suffix", "is not supported");
     }
     Ok(())
@@ -127,27 +112,17 @@ fn check_ids(file: &TokenizerFile) -> Result<Vec<String>, Refusal> {
     let place = |text: &str, id: u32| -> Result<usize, Refusal> {
         if id >= VOCABULARY_MAX {
             let (found, limit) = (u64::from(id), u64::from(VOCABULARY_MAX) - 1);
-            return Err(Refusal::TooMany {
-                what: "token id",
-                found,
-                limit,
-            });
+            return Err(Refusal::TooMany { what: "token id", found, limit });
         }
         if text.is_empty() {
-            return Err(Refusal::Token {
-                id,
-                reason: "its text is empty",
-            });
+            return Err(Refusal::Token { id, reason: "its text is empty" });
         }
         Ok(id as usize)
     };
     for (text, id) in &file.model.vocab.0 {
         let at = place(text, *id)?;
         if ids.insert(text, *id).is_some() {
-            return Err(Refusal::DuplicateToken {
-                text: shortened(text),
-                id: *id,
-            });
+            return Err(Refusal::DuplicateToken { text: shortened(text), id: *id });
         }
         insert(&mut texts, at, text)?;
     }
@@ -155,19 +130,13 @@ fn check_ids(file: &TokenizerFile) -> Result<Vec<String>, Refusal> {
     for token in &file.added_tokens {
         let at = place(&token.content, token.id)?;
         if !added.insert(token.content.as_str()) {
-            return Err(Refusal::DuplicateToken {
-                text: shortened(&token.content),
-                id: token.id,
-            });
+            return Err(Refusal::DuplicateToken { text: shortened(&token.content), id: token.id });
         }
         match ids.insert(&token.content, token.id) {
             Some(known) if known == token.id => {}
             Some(_) => {
                 let reason = "an added token has another id than the same text in the vocabulary";
-                return Err(Refusal::Token {
-                    id: token.id,
-                    reason,
-                });
+                return Err(Refusal::Token { id: token.id, reason });
             }
             None => insert(&mut texts, at, &token.content)?,
         }
@@ -176,9 +145,7 @@ fn check_ids(file: &TokenizerFile) -> Result<Vec<String>, Refusal> {
         return Err(Refusal::Empty);
     }
     let texts = (0_u32..).zip(texts);
-    texts
-        .map(|(id, text)| text.map(str::to_owned).ok_or(Refusal::IdGap { id }))
-        .collect()
+    texts.map(|(id, text)| text.map(str::to_owned).ok_or(Refusal::IdGap { id })).collect()
 }
 
 fn insert<'a>(texts: &mut Vec<Option<&'a str>>, at: usize, text: &'a str) -> Result<(), Refusal> {
@@ -195,13 +162,7 @@ fn insert<'a>(texts: &mut Vec<Option<&'a str>>, at: usize, text: &'a str) -> Res
 fn check_merges(file: &TokenizerFile) -> Result<(), Refusal> {
     let special = file.added_tokens.iter().filter(|token| token.special);
     let special: HashSet<&str> = special.map(|token| token.content.as_str()).collect();
-    let texts: HashSet<&str> = file
-        .model
-        .vocab
-        .0
-        .iter()
-        .map(|(text, _)| text.as_str())
-        .collect();
+    let texts: HashSet<&str> = file.model.vocab.0.iter().map(|(text, _)| text.as_str()).collect();
     for (index, (left, right)) in file.model.merges.0.iter().enumerate() {
         let merge = |reason| Err(Refusal::Merge { index, reason });
         let joined = format!("{left}{right}");
@@ -211,9 +172,7 @@ fn check_merges(file: &TokenizerFile) -> Result<(), Refusal> {
         if !texts.contains(joined.as_str()) {
             return merge("makes a token that is not in the vocabulary");
         }
-        let forbidden = |text: &str| {
-            special.contains(text) || (file.model.byte_fallback && byte_of(text).is_some())
-        };
+        let forbidden = |text: &str| special.contains(text) || (file.model.byte_fallback && byte_of(text).is_some());
         if forbidden(&joined) || forbidden(left) || forbidden(right) {
             return merge("involves a special or byte token, which text could then spell");
         }
@@ -280,9 +239,7 @@ impl<'de> Deserialize<'de> for Merges {
                     pairs.push(match merge {
                         Merge::Pair(pair) => pair,
                         Merge::Line(line) => match line.split_once(' ') {
-                            Some((left, right)) if !right.contains(' ') => {
-                                (left.into(), right.into())
-                            }
+                            Some((left, right)) if !right.contains(' ') => (left.into(), right.into()),
                             _ => return Err(A::Error::custom("a merge must be two tokens")),
                         },
                     });

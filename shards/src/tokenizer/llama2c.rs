@@ -28,45 +28,28 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vocabulary, Refusal> {
     while at < bytes.len() {
         let id = pieces.len() as u32;
         if id >= VOCABULARY_MAX {
-            return Err(Refusal::TooMany {
-                what: "tokens",
-                found: u64::from(id) + 1,
-                limit: u64::from(VOCABULARY_MAX),
-            });
+            return Err(Refusal::TooMany { what: "tokens", found: u64::from(id) + 1, limit: u64::from(VOCABULARY_MAX) });
         }
         let score = f32::from_le_bytes(word(bytes, at)?);
         let length = u32::from_le_bytes(word(bytes, at + 4)?);
         if length > longest {
-            return Err(Refusal::Token {
-                id,
-                reason: "longer than the file's longest token",
-            });
+            return Err(Refusal::Token { id, reason: "longer than the file's longest token" });
         }
         let start = at + 8;
         at = start + length as usize;
-        let raw = bytes.get(start..at).ok_or(Refusal::Malformed {
-            offset: start as u64,
-            what: "as many bytes as the length says",
-        })?;
+        let raw =
+            bytes.get(start..at).ok_or(Refusal::Malformed { offset: start as u64, what: "as many bytes as the length says" })?;
         pieces.push(read_token(id, score, raw)?);
     }
     if pieces.len() as u64 <= u64::from(*BYTES.end()) {
-        return Err(Refusal::Malformed {
-            offset: at as u64,
-            what: "259 tokens or more",
-        });
+        return Err(Refusal::Malformed { offset: at as u64, what: "259 tokens or more" });
     }
     Ok(Vocabulary {
         pieces,
         bos: Some(BOS),
         eos: Some(EOS),
         unknown_surface: "<unk>".to_owned(),
-        rules: Rules {
-            dummy_prefix: true,
-            remove_extra_spaces: false,
-            mark_is_space: false,
-            merge_unlisted_characters: false,
-        },
+        rules: Rules { dummy_prefix: true, remove_extra_spaces: false, mark_is_space: false, merge_unlisted_characters: false },
     })
 }
 
@@ -91,17 +74,10 @@ fn read_token(id: u32, score: f32, raw: &[u8]) -> Result<Piece, Refusal> {
         }
         _ => PieceKind::Normal,
     };
-    Ok(Piece {
-        text: text.to_owned(),
-        score,
-        kind,
-    })
+    Ok(Piece { text: text.to_owned(), score, kind })
 }
 
 fn word(bytes: &[u8], at: usize) -> Result<[u8; 4], Refusal> {
     let found = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
-    found.ok_or(Refusal::Malformed {
-        offset: at as u64,
-        what: "a 32-bit word",
-    })
+    found.ok_or(Refusal::Malformed { offset: at as u64, what: "a 32-bit word" })
 }

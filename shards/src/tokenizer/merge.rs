@@ -63,9 +63,7 @@ impl Merger {
     /// Builds the tables. `merge_unlisted` lets characters that are no piece take part in merges.
     pub(super) fn new(pieces: &[Piece], merge_unlisted: bool, unknown: u32) -> Self {
         let vocabulary_size = pieces.len() as u32;
-        let texts: HashMap<&str, u32> = normal(pieces)
-            .map(|(id, p)| (p.text.as_str(), id))
-            .collect();
+        let texts: HashMap<&str, u32> = normal(pieces).map(|(id, p)| (p.text.as_str(), id)).collect();
         let mut merger = Self {
             vocabulary_size,
             ascii: [FOREIGN; 128],
@@ -102,13 +100,7 @@ impl Merger {
                     && left != FOREIGN
                     && right != FOREIGN
                 {
-                    merger.merges.insert(
-                        key(left, right),
-                        Merge {
-                            rank: ranks[id as usize],
-                            id,
-                        },
-                    );
+                    merger.merges.insert(key(left, right), Merge { rank: ranks[id as usize], id });
                 }
             }
         }
@@ -155,13 +147,7 @@ impl Merger {
         }
     }
 
-    fn propose(
-        &self,
-        left: u32,
-        right: u32,
-        symbols: &[Symbol],
-        heap: &mut BinaryHeap<Reverse<Candidate>>,
-    ) {
+    fn propose(&self, left: u32, right: u32, symbols: &[Symbol], heap: &mut BinaryHeap<Reverse<Candidate>>) {
         let (a, b) = (symbols[left as usize], symbols[right as usize]);
         if a.number == FOREIGN || b.number == FOREIGN {
             return;
@@ -179,26 +165,12 @@ impl Merger {
 
     /// Applies a merge unless one of its symbols has changed since: symbols only grow, so equal lengths mean equal text.
     fn apply(&self, candidate: Candidate, scratch: &mut Scratch) {
-        let Candidate {
-            left,
-            right,
-            length_bytes,
-            id,
-            ..
-        } = candidate;
-        let (a, b) = (
-            scratch.symbols[left as usize],
-            scratch.symbols[right as usize],
-        );
+        let Candidate { left, right, length_bytes, id, .. } = candidate;
+        let (a, b) = (scratch.symbols[left as usize], scratch.symbols[right as usize]);
         if a.number == NONE || b.number == NONE || a.length_bytes + b.length_bytes != length_bytes {
             return;
         }
-        scratch.symbols[left as usize] = Symbol {
-            number: id,
-            next: b.next,
-            length_bytes,
-            ..a
-        };
+        scratch.symbols[left as usize] = Symbol { number: id, next: b.next, length_bytes, ..a };
         scratch.symbols[right as usize].number = NONE;
         if b.next != NONE {
             scratch.symbols[b.next as usize].previous = left;

@@ -48,8 +48,7 @@ impl<'a> Fields<'a> {
             }
             2 => {
                 let length = self.varint("a length")?;
-                let length =
-                    usize::try_from(length).map_err(|_| self.malformed("a length in the file"))?;
+                let length = usize::try_from(length).map_err(|_| self.malformed("a length in the file"))?;
                 Value::Bytes(self.take(length, "as many bytes as the length says")?)
             }
             5 => {
@@ -86,10 +85,7 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], Refusal> {
-        let end = self
-            .at
-            .checked_add(length)
-            .filter(|end| *end <= self.bytes.len());
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len());
         let end = end.ok_or_else(|| self.malformed(what))?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
@@ -97,10 +93,7 @@ impl<'a> Fields<'a> {
     }
 
     fn malformed(&self, what: &'static str) -> Refusal {
-        Refusal::Malformed {
-            offset: self.offset(),
-            what,
-        }
+        Refusal::Malformed { offset: self.offset(), what }
     }
 }
 
@@ -128,18 +121,9 @@ mod tests {
         check(b"", Ok(&[]));
         check(b"\x08\x96\x01", Ok(&[field(1, Value::Varint(150))]));
         check(b"\x12\x02ab", Ok(&[field(2, Value::Bytes(b"ab"))]));
-        check(
-            b"\x15\x00\x00\x80\x3f",
-            Ok(&[field(2, Value::Fixed32(0x3f80_0000))]),
-        );
-        check(
-            b"\x09\x00\x00\x00\x00\x00\x00\x00\x00",
-            Ok(&[field(1, Value::Fixed64)]),
-        );
-        check(
-            b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-            Ok(&[field(1, Value::Varint(u64::MAX))]),
-        );
+        check(b"\x15\x00\x00\x80\x3f", Ok(&[field(2, Value::Fixed32(0x3f80_0000))]));
+        check(b"\x09\x00\x00\x00\x00\x00\x00\x00\x00", Ok(&[field(1, Value::Fixed64)]));
+        check(b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", Ok(&[field(1, Value::Varint(u64::MAX))]));
         check(b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", Err(11));
         check(b"\x08", Err(1));
         check(b"\x0b", Err(1));

@@ -6,9 +6,7 @@ use super::{FILE_BYTES_MAX, TEXT_BYTES_MAX};
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// The file is larger than any tokenizer.
-    #[error(
-        "{name}: tokenizer: {size_bytes} bytes, at most {FILE_BYTES_MAX} are read; is it the right file?"
-    )]
+    #[error("{name}: tokenizer: {size_bytes} bytes, at most {FILE_BYTES_MAX} are read; is it the right file?")]
     TooLarge {
         /// Name given to `from_bytes`.
         name: String,
@@ -16,9 +14,7 @@ pub enum TokenizerError {
         size_bytes: u64,
     },
     /// The bytes are none of the three formats.
-    #[error(
-        "{name}: tokenizer: unknown format; expected tokenizer.json, a SentencePiece model or a llama2.c tokenizer"
-    )]
+    #[error("{name}: tokenizer: unknown format; expected tokenizer.json, a SentencePiece model or a llama2.c tokenizer")]
     UnknownFormat {
         /// Name given to `from_bytes`.
         name: String,
@@ -32,9 +28,7 @@ pub enum TokenizerError {
         reason: Refusal,
     },
     /// The text is longer than one call takes.
-    #[error(
-        "{name}: encode: text of {text_bytes} bytes, at most {TEXT_BYTES_MAX}; split the document"
-    )]
+    #[error("{name}: encode: text of {text_bytes} bytes, at most {TEXT_BYTES_MAX}; split the document")]
     TextTooLong {
         /// Name of the tokenizer.
         name: String,
@@ -138,9 +132,7 @@ pub enum Refusal {
         reason: &'static str,
     },
     /// A pattern whose time is not known to be bounded.
-    #[error(
-        "pattern {pattern:?}: not one of the known pre-tokenizer patterns, so its time on long text is unbounded"
-    )]
+    #[error("pattern {pattern:?}: not one of the known pre-tokenizer patterns, so its time on long text is unbounded")]
     Pattern {
         /// The pattern, shortened.
         pattern: String,

@@ -41,10 +41,7 @@ impl SegmentCache {
             self.places.clear();
             self.ids.clear();
         }
-        let place = Place {
-            start: self.ids.len() as u32,
-            length: ids.len() as u32,
-        };
+        let place = Place { start: self.ids.len() as u32, length: ids.len() as u32 };
         self.ids.extend_from_slice(ids);
         self.places.insert(key, place);
     }

@@ -16,10 +16,7 @@ const PIECE_BYTES_MAX: usize = 256;
 const MODEL_TYPE_BPE: u64 = 2;
 
 /// What the settings messages say; the initial values are the defaults of the format.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent switches of the file format"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the file format")]
 struct Settings {
     model_type: u64,
     byte_fallback: bool,
@@ -77,9 +74,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vocabulary, Refusal> {
     check_settings(&settings)?;
     check_bytes(&pieces, settings.byte_fallback)?;
     let control_id = |text: &str| {
-        let found = pieces
-            .iter()
-            .position(|p| p.kind == PieceKind::Control && p.text == text);
+        let found = pieces.iter().position(|p| p.kind == PieceKind::Control && p.text == text);
         found.map(|id| id as u32)
     };
     Ok(Vocabulary {
@@ -125,9 +120,7 @@ fn read_piece(body: &[u8], base: u64, id: u32) -> Result<Piece, Refusal> {
         2 => PieceKind::Unknown,
         3 => PieceKind::Control,
         4 => {
-            return Err(token(
-                "user-defined pieces are not supported, text could spell them",
-            ));
+            return Err(token("user-defined pieces are not supported, text could spell them"));
         }
         5 => return Err(token("unused pieces are not supported")),
         6 => {
@@ -137,9 +130,7 @@ fn read_piece(body: &[u8], base: u64, id: u32) -> Result<Piece, Refusal> {
         _ => return Err(token("its type is none of the format's")),
     };
     if kind != PieceKind::Normal && text.chars().nth(1).is_none() {
-        return Err(token(
-            "a control piece of a single character would be read from text",
-        ));
+        return Err(token("a control piece of a single character would be read from text"));
     }
     let text = match kind {
         PieceKind::Normal => text.replace(SPACE_MARK, " "),
@@ -189,12 +180,7 @@ fn read_denormalizer(body: &[u8], base: u64, settings: &mut Settings) -> Result<
 }
 
 fn check_settings(settings: &Settings) -> Result<(), Refusal> {
-    let refuse = |setting: &str, reason| {
-        Err(Refusal::Setting {
-            setting: setting.into(),
-            reason,
-        })
-    };
+    let refuse = |setting: &str, reason| Err(Refusal::Setting { setting: setting.into(), reason });
     if settings.model_type != MODEL_TYPE_BPE {
         let found = match settings.model_type {
             1 => "unigram".to_owned(),
@@ -226,16 +212,10 @@ fn check_bytes(pieces: &[Piece], byte_fallback: bool) -> Result<(), Refusal> {
         if let PieceKind::Byte(byte) = piece.kind {
             let id = id as u32;
             if !byte_fallback {
-                return Err(Refusal::Token {
-                    id,
-                    reason: "a byte piece without byte_fallback",
-                });
+                return Err(Refusal::Token { id, reason: "a byte piece without byte_fallback" });
             }
             if std::mem::replace(&mut seen[usize::from(byte)], true) {
-                return Err(Refusal::DuplicateToken {
-                    text: piece.text.clone(),
-                    id,
-                });
+                return Err(Refusal::DuplicateToken { text: piece.text.clone(), id });
             }
         }
     }
@@ -259,8 +239,5 @@ pub(super) fn byte_of(text: &str) -> Option<u8> {
 
 fn utf8(raw: &[u8], offset: u64) -> Result<String, Refusal> {
     let text = std::str::from_utf8(raw);
-    text.map(str::to_owned).map_err(|_| Refusal::Malformed {
-        offset,
-        what: "UTF-8",
-    })
+    text.map(str::to_owned).map_err(|_| Refusal::Malformed { offset, what: "UTF-8" })
 }

@@ -19,58 +19,28 @@ fn golden_columns_have_their_types_and_codecs() {
         let reader = SerializedFileReader::new(bytes).unwrap();
         let metadata = reader.metadata();
         assert_eq!(metadata.file_metadata().created_by(), Some(CREATED_BY));
-        let rows: Vec<i64> = metadata
-            .row_groups()
-            .iter()
-            .map(RowGroupMetaData::num_rows)
-            .collect();
+        let rows: Vec<i64> = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).collect();
         assert_eq!(rows, [256, 256, 88]);
         let unsigned = |bits| Some(LogicalType::integer(bits, false));
         let expected = [
             ("tokens.list.element", Type::INT32, unsigned(bits)),
             ("segment_ends.list.element", Type::INT32, unsigned(32)),
-            (
-                "segment_documents.list.element",
-                Type::FIXED_LEN_BYTE_ARRAY,
-                None,
-            ),
+            ("segment_documents.list.element", Type::FIXED_LEN_BYTE_ARRAY, None),
             ("segment_sources.list.element", Type::INT32, unsigned(16)),
             ("segment_offsets.list.element", Type::INT32, unsigned(32)),
             ("segment_epochs.list.element", Type::INT32, unsigned(32)),
             ("loss_mask.list.element", Type::BOOLEAN, None),
         ];
-        for (column, (path, physical, logical)) in
-            metadata.row_group(0).columns().iter().zip(expected)
-        {
+        for (column, (path, physical, logical)) in metadata.row_group(0).columns().iter().zip(expected) {
             let descriptor = column.column_descr();
             assert_eq!(descriptor.path().string(), path);
-            assert_eq!(
-                (
-                    descriptor.physical_type(),
-                    descriptor.logical_type_ref().cloned()
-                ),
-                (physical, logical),
-                "{path}"
-            );
-            assert!(
-                matches!(column.compression(), Compression::ZSTD(_)),
-                "{path}"
-            );
+            assert_eq!((descriptor.physical_type(), descriptor.logical_type_ref().cloned()), (physical, logical), "{path}");
+            assert!(matches!(column.compression(), Compression::ZSTD(_)), "{path}");
             assert_eq!(column.dictionary_page_offset(), None, "{path}");
-            assert!(
-                column
-                    .encodings()
-                    .all(|encoding| encoding != Encoding::RLE_DICTIONARY),
-                "{path}"
-            );
+            assert!(column.encodings().all(|encoding| encoding != Encoding::RLE_DICTIONARY), "{path}");
         }
-        let keys: Vec<&str> = metadata
-            .file_metadata()
-            .key_value_metadata()
-            .unwrap()
-            .iter()
-            .map(|pair| pair.key.as_str())
-            .collect();
+        let keys: Vec<&str> =
+            metadata.file_metadata().key_value_metadata().unwrap().iter().map(|pair| pair.key.as_str()).collect();
         assert_eq!(keys, ["ARROW:schema", HEADER_KEY, TOTALS_KEY]);
     }
 }
@@ -112,10 +82,7 @@ fn varint(bytes: &mut Bytes) -> i64 {
 
 #[test]
 fn golden_every_page_has_its_crc() {
-    let header = ShardHeader {
-        kind: Kind::Instruct,
-        ..header(2048, 32_000)
-    };
+    let header = ShardHeader { kind: Kind::Instruct, ..header(2048, 32_000) };
     let bytes = write_shard(&header, &sequences(300, &header, 2));
     let reader = SerializedFileReader::new(bytes.clone()).unwrap();
     let mut pages = 0;
@@ -125,19 +92,9 @@ fn golden_every_page_has_its_crc() {
             let mut chunk = bytes.slice(start as usize..(start + length) as usize);
             while chunk.has_remaining() {
                 let fields = page_header(&mut chunk);
-                let field = |id| {
-                    fields
-                        .iter()
-                        .find(|field| field.0 == id)
-                        .map(|field| field.1)
-                };
+                let field = |id| fields.iter().find(|field| field.0 == id).map(|field| field.1);
                 let data = chunk.split_to(usize::try_from(field(3).unwrap()).unwrap());
-                assert_eq!(
-                    field(4),
-                    Some(i64::from(crc32fast::hash(&data) as i32)),
-                    "{}",
-                    column.column_path()
-                );
+                assert_eq!(field(4), Some(i64::from(crc32fast::hash(&data) as i32)), "{}", column.column_path());
                 pages += 1;
             }
         }
@@ -161,10 +118,7 @@ fn golden_shard_bytes_are_frozen() {
     // The digest changes when the format does: then FORMAT_VERSION has to change too, and old files stay readable.
     let header = header(8, 100);
     let bytes = write_shard(&header, &sequences(3, &header, 1));
-    assert_eq!(
-        blake3::hash(&bytes).to_hex().as_str(),
-        "e63c2ef06883a313238bf815e2900a65548e33367a00fd0c032e973ab51a1be2"
-    );
+    assert_eq!(blake3::hash(&bytes).to_hex().as_str(), "e63c2ef06883a313238bf815e2900a65548e33367a00fd0c032e973ab51a1be2");
 }
 
 #[test]
@@ -179,10 +133,7 @@ fn a_broken_sequence_is_refused_and_leaves_the_shard_as_it_was() {
         assert!(matches!(error, ShardError::Sequence { .. }), "{error}");
         writer.push(sequence).unwrap();
     }
-    assert_eq!(
-        Bytes::from(writer.finish().unwrap().0),
-        write_shard(&header, &made)
-    );
+    assert_eq!(Bytes::from(writer.finish().unwrap().0), write_shard(&header, &made));
 }
 
 #[test]

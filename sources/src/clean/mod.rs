@@ -105,9 +105,7 @@ pub struct Cleaner {
 impl Cleaner {
     /// A cleaner for the recipe's table, or for its absence. Thresholds are taken as they are: see [`Cleaning::check`].
     pub fn new(cleaning: Option<&Cleaning>) -> Self {
-        Self {
-            cleaning: cleaning.cloned(),
-        }
+        Self { cleaning: cleaning.cloned() }
     }
 
     /// Cleans text and title in place and judges the text.
@@ -139,10 +137,7 @@ fn apply_phi(document: &mut Document, policy: PhiPolicy) -> Verdict {
             Verdict::Keep
         }
         PhiPolicy::Drop => {
-            let title_hit = document
-                .title
-                .as_deref()
-                .is_some_and(|title| !phi::scan(title).is_empty());
+            let title_hit = document.title.as_deref().is_some_and(|title| !phi::scan(title).is_empty());
             if title_hit || !phi::scan(&document.text).is_empty() {
                 return Verdict::Drop(DropReason::Phi);
             }
@@ -170,15 +165,10 @@ fn report(document: &mut Document, hits: &[PhiHit]) {
     if hits.is_empty() {
         return;
     }
-    let places: Vec<String> = hits
-        .iter()
-        .take(REPORTED_HITS)
-        .map(|hit| format!("{}:{}-{}", hit.kind, hit.range.start, hit.range.end))
-        .collect();
+    let places: Vec<String> =
+        hits.iter().take(REPORTED_HITS).map(|hit| format!("{}:{}-{}", hit.kind, hit.range.start, hit.range.end)).collect();
     document.meta.insert("phi".to_owned(), places.join(" "));
-    document
-        .meta
-        .insert("phi_hits".to_owned(), hits.len().to_string());
+    document.meta.insert("phi_hits".to_owned(), hits.len().to_string());
 }
 
 /// The first rule broken, in the order of [`DropReason::ALL`].
@@ -214,13 +204,9 @@ fn wrong_kind(text: &str, measures: &Measures, cleaning: &Cleaning) -> Option<Dr
         Some(DropReason::FewAlphabeticWords)
     } else if measures.symbol_share() > cleaning.max_symbol_share {
         Some(DropReason::ManySymbols)
-    } else if cleaning.max_repeated_line_share < 1.0
-        && quality::repeated_line_share(text) > cleaning.max_repeated_line_share
-    {
+    } else if cleaning.max_repeated_line_share < 1.0 && quality::repeated_line_share(text) > cleaning.max_repeated_line_share {
         Some(DropReason::RepeatedLines)
-    } else if cleaning.max_repeated_ngram_share < 1.0
-        && quality::repeated_ngram_share(text) > cleaning.max_repeated_ngram_share
-    {
+    } else if cleaning.max_repeated_ngram_share < 1.0 && quality::repeated_ngram_share(text) > cleaning.max_repeated_ngram_share {
         Some(DropReason::RepeatedNgrams)
     } else {
         None

@@ -27,10 +27,7 @@ pub(super) struct Measures {
 
 impl Measures {
     pub(super) fn of(text: &str) -> Self {
-        let mut measures = Self {
-            characters: text.chars().count() as u64,
-            ..Self::default()
-        };
+        let mut measures = Self { characters: text.chars().count() as u64, ..Self::default() };
         for word in text.split_whitespace() {
             measures.add_word(word);
         }
@@ -44,8 +41,7 @@ impl Measures {
             self.words += 1;
             self.visible += word.len() as u64;
             self.symbols += (word.len() - letters - marks) as u64;
-            self.alphabetic_words +=
-                u64::from(word.bytes().any(|b| b.is_ascii_alphabetic()) || word.contains("___"));
+            self.alphabetic_words += u64::from(word.bytes().any(|b| b.is_ascii_alphabetic()) || word.contains("___"));
             return;
         }
         let mut spaced = 0_u64;
@@ -73,11 +69,7 @@ impl Measures {
 
     /// Words with a letter among all words; 1 without words.
     pub(super) fn alphabetic_share(&self) -> f64 {
-        if self.words == 0 {
-            1.0
-        } else {
-            share(self.alphabetic_words, self.words)
-        }
+        if self.words == 0 { 1.0 } else { share(self.alphabetic_words, self.words) }
     }
 
     /// Symbols among visible characters; 0 without any.
@@ -87,11 +79,7 @@ impl Measures {
 }
 
 fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// Share of the bytes of all lines, white space at their ends aside, in lines that stood before.
@@ -115,9 +103,7 @@ pub(super) fn repeated_ngram_share(text: &str) -> f64 {
         return 0.0;
     }
     let oldest = (1..NGRAM_WORDS).fold(1_u64, |power, _| power.wrapping_mul(BASE));
-    let mut hash = words[..NGRAM_WORDS - 1].iter().fold(0_u64, |hash, word| {
-        hash.wrapping_mul(BASE).wrapping_add(*word)
-    });
+    let mut hash = words[..NGRAM_WORDS - 1].iter().fold(0_u64, |hash, word| hash.wrapping_mul(BASE).wrapping_add(*word));
     let mut seen: HashSet<u64> = HashSet::with_capacity(words.len());
     let (mut covered_to, mut covered) = (0, 0);
     for start in 0..=words.len() - NGRAM_WORDS {
@@ -134,9 +120,7 @@ pub(super) fn repeated_ngram_share(text: &str) -> f64 {
 
 /// FNV-1a with a final mix, so that short words differ in all bits.
 fn word_hash(word: &str) -> u64 {
-    let hash = word.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = word.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     (hash ^ (hash >> 32)).wrapping_mul(BASE)
 }
 
@@ -145,10 +129,7 @@ mod tests {
     use super::*;
 
     fn near(found: f64, expected: f64) {
-        assert!(
-            (found - expected).abs() < 1e-12,
-            "{found} instead of {expected}"
-        );
+        assert!((found - expected).abs() < 1e-12, "{found} instead of {expected}");
     }
 
     #[test]

@@ -110,9 +110,7 @@ pub enum CleaningError {
         value: f64,
     },
     /// No text can have this many words.
-    #[error(
-        "corpus.clean.min_words: {min}: above max_words = {max}; every document would be dropped"
-    )]
+    #[error("corpus.clean.min_words: {min}: above max_words = {max}; every document would be dropped")]
     Words {
         /// `min_words`.
         min: u64,
@@ -133,23 +131,14 @@ impl Cleaning {
     /// # Errors
     /// The first [`CleaningError`] in the order of the keys.
     pub fn check(&self) -> Result<(), CleaningError> {
-        if let Some(code) = self
-            .languages
-            .iter()
-            .find(|code| !language::LANGUAGES.contains(&code.as_str()))
-        {
+        if let Some(code) = self.languages.iter().find(|code| !language::LANGUAGES.contains(&code.as_str())) {
             return Err(CleaningError::Language { code: code.clone() });
         }
         if self.min_words > self.max_words {
-            return Err(CleaningError::Words {
-                min: self.min_words,
-                max: self.max_words,
-            });
+            return Err(CleaningError::Words { min: self.min_words, max: self.max_words });
         }
         if self.max_word_length_mean.is_nan() || self.max_word_length_mean <= 0.0 {
-            return Err(CleaningError::WordLength {
-                value: self.max_word_length_mean,
-            });
+            return Err(CleaningError::WordLength { value: self.max_word_length_mean });
         }
         for (key, value) in [
             ("min_alphabetic_share", self.min_alphabetic_share),
@@ -165,8 +154,6 @@ impl Cleaning {
     }
 
     pub(super) fn allows_language_of(&self, text: &str) -> bool {
-        self.languages.is_empty()
-            || language::detect(text)
-                .is_none_or(|found| self.languages.iter().any(|code| code == found))
+        self.languages.is_empty() || language::detect(text).is_none_or(|found| self.languages.iter().any(|code| code == found))
     }
 }

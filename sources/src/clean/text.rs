@@ -42,10 +42,7 @@ pub(super) fn compose(text: &mut String) {
 }
 
 fn is_line_end(c: char) -> bool {
-    matches!(
-        c,
-        '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}'
-    )
+    matches!(c, '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
 fn normalize_newlines(text: &str) -> String {
@@ -122,58 +119,23 @@ const MARK_KINDS: [(&str, &[&str]); 9] = [
     ("[AGE]", &["age over", "age "]),
     ("[HOSPITAL]", &["hospital", "ward", "clinic"]),
     ("[PHONE]", &["telephone", "phone", "fax", "pager"]),
-    (
-        "[LOCATION]",
-        &[
-            "location",
-            "address",
-            "street",
-            "state",
-            "country",
-            "zip",
-            "city",
-            "university",
-            "college",
-        ],
-    ),
-    (
-        "[NAME]",
-        &["name", "initial", "dictator", "attending", "doctor"],
-    ),
+    ("[LOCATION]", &["location", "address", "street", "state", "country", "zip", "city", "university", "college"]),
+    ("[NAME]", &["name", "initial", "dictator", "attending", "doctor"]),
     ("[ORGANIZATION]", &["company", "organization"]),
     ("[DATE]", &["date", "month", "year", "day", "holiday"]),
-    (
-        "[NUMBER]",
-        &[
-            "number",
-            "numeric",
-            "identifier",
-            "record",
-            "serial",
-            "ssn",
-            "job",
-            "unit",
-            "md number",
-            "cc contact",
-        ],
-    ),
+    ("[NUMBER]", &["number", "numeric", "identifier", "record", "serial", "ssn", "job", "unit", "md number", "cc contact"]),
     ("[URL]", &["url", "e-mail", "email"]),
 ];
 
 fn placeholder(inside: &str) -> &'static str {
     let inside = inside.trim().to_ascii_lowercase();
     let dated = inside.bytes().any(|b| b.is_ascii_digit())
-        && inside
-            .bytes()
-            .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'/' | b' '));
+        && inside.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'/' | b' '));
     if dated {
         return "[DATE]";
     }
     let says = |words: &&(&str, &[&str])| words.1.iter().any(|word| inside.contains(word));
-    MARK_KINDS
-        .iter()
-        .find(says)
-        .map_or("[DEIDENTIFIED]", |kind| kind.0)
+    MARK_KINDS.iter().find(says).map_or("[DEIDENTIFIED]", |kind| kind.0)
 }
 
 /// `___` standing alone becomes a placeholder; longer rules and blanks of forms stay.
@@ -186,11 +148,7 @@ fn replace_underscores(text: &mut String) {
     while let Some(start) = rest.find("___") {
         let length = rest[start..].bytes().take_while(|b| *b == b'_').count();
         output.push_str(&rest[..start]);
-        output.push_str(if length == 3 {
-            "[DEIDENTIFIED]"
-        } else {
-            &rest[start..start + length]
-        });
+        output.push_str(if length == 3 { "[DEIDENTIFIED]" } else { &rest[start..start + length] });
         rest = &rest[start + length..];
     }
     output.push_str(rest);
@@ -230,51 +188,29 @@ mod tests {
 
     #[test]
     fn line_ends_become_newlines() {
-        let plain = Cleaning {
-            collapse_blank_lines: false,
-            ..Cleaning::default()
-        };
-        check(
-            "a\r\nb\rc\u{c}d\u{2028}e\n\r\nf",
-            &plain,
-            "a\nb\nc\nd\ne\n\nf",
-        );
+        let plain = Cleaning { collapse_blank_lines: false, ..Cleaning::default() };
+        check("a\r\nb\rc\u{c}d\u{2028}e\n\r\nf", &plain, "a\nb\nc\nd\ne\n\nf");
         check("a\r\r\nb", &plain, "a\n\nb");
     }
 
     #[test]
     fn control_and_direction_characters_go() {
         let plain = Cleaning::default();
-        check(
-            "\u{feff}a\0b\u{200b}c\u{202e}d\te\u{ad}f\u{7f}",
-            &plain,
-            "abcd\tef",
-        );
+        check("\u{feff}a\0b\u{200b}c\u{202e}d\te\u{ad}f\u{7f}", &plain, "abcd\tef");
         check("نمی\u{200c}خواهم", &plain, "نمی\u{200c}خواهم");
-        let kept = Cleaning {
-            strip_control: false,
-            ..Cleaning::default()
-        };
+        let kept = Cleaning { strip_control: false, ..Cleaning::default() };
         check("a\0b\u{200b}c", &kept, "a\0b\u{200b}c");
     }
 
     #[test]
     fn composition_comes_after_removal() {
         check("cafe\u{200b}\u{301}", &Cleaning::default(), "caf\u{e9}");
-        check(
-            "A\u{30a} \u{212b} \u{1e9b}\u{323}",
-            &Cleaning::default(),
-            "\u{c5} \u{c5} \u{1e9b}\u{323}",
-        );
+        check("A\u{30a} \u{212b} \u{1e9b}\u{323}", &Cleaning::default(), "\u{c5} \u{c5} \u{1e9b}\u{323}");
     }
 
     #[test]
     fn blank_lines_collapse() {
-        check(
-            "\n \na\n\n \n\nb  \nc\n\n",
-            &Cleaning::default(),
-            "a\n\nb  \nc",
-        );
+        check("\n \na\n\n \n\nb  \nc\n\n", &Cleaning::default(), "a\n\nb  \nc");
         check(" \n\t", &Cleaning::default(), "");
         check("  indented", &Cleaning::default(), "  indented");
     }
@@ -287,15 +223,8 @@ mod tests {
 
     #[test]
     fn marks_are_normalized() {
-        let normal = Cleaning {
-            deidentification: Deidentification::Normalize,
-            ..Cleaning::default()
-        };
-        check(
-            "Dr. [**Last Name (STitle) 12**] on [**2151-7-16**].",
-            &normal,
-            "Dr. ___ on ___.",
-        );
+        let normal = Cleaning { deidentification: Deidentification::Normalize, ..Cleaning::default() };
+        check("Dr. [**Last Name (STitle) 12**] on [**2151-7-16**].", &normal, "Dr. ___ on ___.");
         check("[** a\nb **][****] ___ _____", &normal, "______ ___ _____");
         check("[** [** x **] **] y **] [** z", &normal, "___ y **] [** z");
         check("[***] [**] **", &normal, "[***] [**] **");
@@ -305,43 +234,17 @@ mod tests {
 
     #[test]
     fn marks_become_placeholders() {
-        let named = Cleaning {
-            deidentification: Deidentification::Placeholder,
-            ..Cleaning::default()
-        };
-        check(
-            "[**Known lastname 5**] [**2151-7-16**] [**7-16**]",
-            &named,
-            "[NAME] [DATE] [DATE]",
-        );
-        check(
-            "[**Hospital1 18**] [**Telephone/Fax (1) 55**]",
-            &named,
-            "[HOSPITAL] [PHONE]",
-        );
-        check(
-            "[**Age over 90 **] [**Street Address(2)**] [** **]",
-            &named,
-            "[AGE] [LOCATION] [DEIDENTIFIED]",
-        );
-        check(
-            "___ said ____ and ___",
-            &named,
-            "[DEIDENTIFIED] said ____ and [DEIDENTIFIED]",
-        );
+        let named = Cleaning { deidentification: Deidentification::Placeholder, ..Cleaning::default() };
+        check("[**Known lastname 5**] [**2151-7-16**] [**7-16**]", &named, "[NAME] [DATE] [DATE]");
+        check("[**Hospital1 18**] [**Telephone/Fax (1) 55**]", &named, "[HOSPITAL] [PHONE]");
+        check("[**Age over 90 **] [**Street Address(2)**] [** **]", &named, "[AGE] [LOCATION] [DEIDENTIFIED]");
+        check("___ said ____ and ___", &named, "[DEIDENTIFIED] said ____ and [DEIDENTIFIED]");
     }
 
     #[test]
     fn hostile_nesting_is_linear() {
-        let normal = Cleaning {
-            deidentification: Deidentification::Normalize,
-            ..Cleaning::default()
-        };
+        let normal = Cleaning { deidentification: Deidentification::Normalize, ..Cleaning::default() };
         check(&"[**".repeat(200_000), &normal, &"[**".repeat(200_000));
-        check(
-            &format!("{}{}", "[**".repeat(90), "**]".repeat(90)),
-            &normal,
-            "___",
-        );
+        check(&format!("{}{}", "[**".repeat(90), "**]".repeat(90)), &normal, "___");
     }
 }

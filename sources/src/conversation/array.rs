@@ -17,17 +17,9 @@ pub(super) enum Element {
     /// An element, its bytes in `content`.
     Record { offset: u64, bytes: u64 },
     /// One that cannot be used; more may come.
-    Bad {
-        offset: u64,
-        bytes: u64,
-        reason: RejectReason,
-    },
+    Bad { offset: u64, bytes: u64, reason: RejectReason },
     /// The end of what can be read.
-    Fault {
-        offset: u64,
-        bytes: u64,
-        reason: RejectReason,
-    },
+    Fault { offset: u64, bytes: u64, reason: RejectReason },
 }
 
 /// A stream of elements; a byte order mark was passed over before.
@@ -56,12 +48,7 @@ enum Place {
 
 impl ArrayElements {
     pub(super) fn new(stream: ByteStream, limits: &Limits) -> Self {
-        Self {
-            stream,
-            limit: limits.record_bytes,
-            content: Vec::new(),
-            place: Place::Before,
-        }
+        Self { stream, limit: limits.record_bytes, content: Vec::new(), place: Place::Before }
     }
 
     /// The element of the last [`Element::Record`].
@@ -84,11 +71,7 @@ impl ArrayElements {
                 match StreamFault::of(&error) {
                     Some(fault) => {
                         let bytes = self.stream.offset() - offset;
-                        Ok(Some(Element::Fault {
-                            offset,
-                            bytes,
-                            reason: fault.0.clone(),
-                        }))
+                        Ok(Some(Element::Fault { offset, bytes, reason: fault.0.clone() }))
                     }
                     None => Err(error),
                 }
@@ -110,12 +93,9 @@ impl ArrayElements {
                 (Place::Before, b'[') => self.go(Place::First),
                 (Place::First | Place::Behind, b']') => self.go(Place::After),
                 (Place::Behind, b',') => self.go(Place::Next),
-                (Place::First | Place::Next, b',' | b']' | b'}' | b':')
-                | (Place::Before | Place::Behind | Place::After, _) => {
+                (Place::First | Place::Next, b',' | b']' | b'}' | b':') | (Place::Before | Place::Behind | Place::After, _) => {
                     self.place = Place::Ended;
-                    return Ok(Some(self.fault(malformed(
-                        "text between the elements of an array or behind it",
-                    ))));
+                    return Ok(Some(self.fault(malformed("text between the elements of an array or behind it"))));
                 }
                 (Place::First | Place::Next, _) => {
                     self.place = Place::Behind;
@@ -132,11 +112,7 @@ impl ArrayElements {
     }
 
     fn fault(&self, reason: RejectReason) -> Element {
-        Element::Fault {
-            offset: self.stream.offset(),
-            bytes: 0,
-            reason,
-        }
+        Element::Fault { offset: self.stream.offset(), bytes: 0, reason }
     }
 
     /// The next byte that is no white space, without taking it.
@@ -159,21 +135,13 @@ impl ArrayElements {
     fn element(&mut self) -> io::Result<Element> {
         let offset = self.stream.offset();
         self.content.clear();
-        let mut scan = Scan {
-            depth: 0,
-            in_string: false,
-            escaped: false,
-        };
+        let mut scan = Scan { depth: 0, in_string: false, escaped: false };
         let (mut bytes, mut over) = (0_u64, false);
         loop {
             let block = self.stream.fill_buf()?;
             if block.is_empty() {
                 self.place = Place::Ended;
-                return Ok(Element::Fault {
-                    offset,
-                    bytes,
-                    reason: RejectReason::TruncatedRecord,
-                });
+                return Ok(Element::Fault { offset, bytes, reason: RejectReason::TruncatedRecord });
             }
             let end = scan.end_in(block);
             let take = end.unwrap_or(block.len());
@@ -187,11 +155,7 @@ impl ArrayElements {
             self.stream.consume(take);
             if end.is_some() {
                 return Ok(if over {
-                    Element::Bad {
-                        offset,
-                        bytes,
-                        reason: RejectReason::over_limit("record_bytes", self.limit),
-                    }
+                    Element::Bad { offset, bytes, reason: RejectReason::over_limit("record_bytes", self.limit) }
                 } else {
                     Element::Record { offset, bytes }
                 });

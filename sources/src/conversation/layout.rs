@@ -38,31 +38,21 @@ pub(super) fn turns_of(record: &Value<'_>) -> Result<Vec<Turn>, RejectReason> {
 }
 
 fn turn(role: Role, text: &str) -> Turn {
-    Turn {
-        role,
-        text: text.to_owned(),
-    }
+    Turn { role, text: text.to_owned() }
 }
 
 fn malformed(what: &'static str) -> RejectReason {
-    RejectReason::MalformedConversation {
-        what: what.to_owned(),
-    }
+    RejectReason::MalformedConversation { what: what.to_owned() }
 }
 
 fn wrong_type(field: &str) -> RejectReason {
-    RejectReason::WrongType {
-        field: field.to_owned(),
-    }
+    RejectReason::WrongType { field: field.to_owned() }
 }
 
 /// A member by name without regard to case.
 fn member<'r, 'a>(record: &'r Value<'a>, name: &str) -> Option<&'r Value<'a>> {
     match record {
-        Value::Map(members) => members
-            .iter()
-            .find(|member| member.0.eq_ignore_ascii_case(name))
-            .map(|member| &member.1),
+        Value::Map(members) => members.iter().find(|member| member.0.eq_ignore_ascii_case(name)).map(|member| &member.1),
         _ => None,
     }
 }
@@ -86,12 +76,8 @@ fn add_messages(
         return Err(wrong_type(field));
     };
     for message in messages {
-        let name = message
-            .get(role_key)
-            .and_then(Value::as_text)
-            .ok_or_else(|| wrong_type(role_key))?;
-        let role = role_of(name)
-            .ok_or_else(|| malformed("a role that is neither system, user nor assistant"))?;
+        let name = message.get(role_key).and_then(Value::as_text).ok_or_else(|| wrong_type(role_key))?;
+        let role = role_of(name).ok_or_else(|| malformed("a role that is neither system, user nor assistant"))?;
         let text = match message.get(text_key) {
             Some(Value::Text(text)) => text.clone().into_owned(),
             Some(Value::List(parts)) => text_of_parts(parts).ok_or_else(|| wrong_type(text_key))?,
@@ -119,9 +105,7 @@ fn text_of_parts(parts: &[Value<'_>]) -> Option<String> {
         .iter()
         .map(|part| {
             let is_text = part.get("type").and_then(Value::as_text) == Some("text");
-            part.get("text")
-                .and_then(Value::as_text)
-                .filter(|_| is_text)
+            part.get("text").and_then(Value::as_text).filter(|_| is_text)
         })
         .collect()
 }
@@ -148,30 +132,19 @@ fn add_history(turns: &mut Vec<Turn>, record: &Value<'_>) -> Result<(), RejectRe
 
 fn add_pair(turns: &mut Vec<Turn>, record: &Value<'_>) -> Result<(), RejectReason> {
     let has = |name: &str| member(record, name).is_some();
-    let Some((question, extra, answer)) = PAIRS.into_iter().find(|pair| has(pair.0) && has(pair.2))
-    else {
+    let Some((question, extra, answer)) = PAIRS.into_iter().find(|pair| has(pair.0) && has(pair.2)) else {
         let expected = "conversations, messages, instruction and output, query and answer, or question and answer";
-        return Err(RejectReason::UnknownLayout {
-            expected: expected.to_owned(),
-        });
+        return Err(RejectReason::UnknownLayout { expected: expected.to_owned() });
     };
     let asked = member_text(record, question)?.unwrap_or_default();
-    let added = extra
-        .map_or(Ok(None), |name| member_text(record, name))?
-        .unwrap_or_default();
+    let added = extra.map_or(Ok(None), |name| member_text(record, name))?.unwrap_or_default();
     let prompt = match (asked.trim().is_empty(), added.trim().is_empty()) {
         (false, false) => format!("{asked}\n\n{added}"),
         (false, true) => asked.to_owned(),
         (true, _) => added.to_owned(),
     };
-    turns.push(Turn {
-        role: Role::User,
-        text: prompt,
-    });
-    turns.push(turn(
-        Role::Assistant,
-        member_text(record, answer)?.unwrap_or_default(),
-    ));
+    turns.push(Turn { role: Role::User, text: prompt });
+    turns.push(turn(Role::Assistant, member_text(record, answer)?.unwrap_or_default()));
     Ok(())
 }
 
@@ -184,21 +157,14 @@ fn check_order(turns: &[Turn]) -> Result<(), RejectReason> {
         return Err(malformed("no answer"));
     }
     if turns.iter().any(|turn| turn.text.trim().is_empty()) {
-        let answer = turns
-            .iter()
-            .any(|turn| turn.role == Role::Assistant && turn.text.trim().is_empty());
-        return Err(malformed(if answer {
-            "an empty answer"
-        } else {
-            "an empty turn"
-        }));
+        let answer = turns.iter().any(|turn| turn.role == Role::Assistant && turn.text.trim().is_empty());
+        return Err(malformed(if answer { "an empty answer" } else { "an empty turn" }));
     }
     if spoken.iter().any(|turn| turn.role == Role::System) {
         return Err(malformed("a system turn that is not the first"));
     }
-    let ordered = spoken.chunks(2).all(|pair| {
-        pair[0].role == Role::User && pair.get(1).is_none_or(|t| t.role == Role::Assistant)
-    });
+    let ordered =
+        spoken.chunks(2).all(|pair| pair[0].role == Role::User && pair.get(1).is_none_or(|t| t.role == Role::Assistant));
     if !ordered {
         return Err(malformed("turns of user and assistant do not take turns"));
     }

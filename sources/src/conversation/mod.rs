@@ -48,9 +48,7 @@ impl Role {
 
     /// The role with this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::System, Self::User, Self::Assistant]
-            .into_iter()
-            .find(|role| role.as_str() == name)
+        [Self::System, Self::User, Self::Assistant].into_iter().find(|role| role.as_str() == name)
     }
 }
 
@@ -72,11 +70,7 @@ pub struct Turn {
 /// Debug output gives the length of the text, never the text.
 impl fmt::Debug for Turn {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Turn")
-            .field("role", &self.role)
-            .field("text_bytes", &self.text.len())
-            .finish()
+        formatter.debug_struct("Turn").field("role", &self.role).field("text_bytes", &self.text.len()).finish()
     }
 }
 
@@ -143,12 +137,7 @@ pub fn open_conversations(
     } else {
         Records::Lines(Lines::of_stream(stream, limits))
     };
-    Ok(Box::new(JsonConversations {
-        context,
-        limits: limits.clone(),
-        records,
-        ended: false,
-    }))
+    Ok(Box::new(JsonConversations { context, limits: limits.clone(), records, ended: false }))
 }
 
 /// Passes over a byte order mark and white space, and says whether an array opens behind them.
@@ -193,20 +182,8 @@ impl JsonConversations {
                         continue;
                     }
                     Line::Content { offset, bytes } => Element::Record { offset, bytes },
-                    Line::OverLimit { offset, bytes } => Element::Bad {
-                        offset,
-                        bytes,
-                        reason: over,
-                    },
-                    Line::Fault {
-                        offset,
-                        bytes,
-                        reason,
-                    } => Element::Fault {
-                        offset,
-                        bytes,
-                        reason,
-                    },
+                    Line::OverLimit { offset, bytes } => Element::Bad { offset, bytes, reason: over },
+                    Line::Fault { offset, bytes, reason } => Element::Fault { offset, bytes, reason },
                 }));
             },
         }
@@ -233,30 +210,16 @@ impl JsonConversations {
             Some(id) => id,
             None => turns_id(&turns),
         };
-        let licence = self
-            .context
-            .fields
-            .licence
-            .as_deref()
-            .and_then(|name| record.find(name)?.as_scalar());
+        let licence = self.context.fields.licence.as_deref().and_then(|name| record.find(name)?.as_scalar());
         Ok(Conversation {
             id: crate::document_id(&self.context.name, &native_id),
             source: self.context.name.clone(),
             native_id,
-            task: record
-                .get("task")
-                .and_then(Value::as_text)
-                .filter(|task| !task.is_empty())
-                .map(str::to_owned),
+            task: record.get("task").and_then(Value::as_text).filter(|task| !task.is_empty()).map(str::to_owned),
             turns,
             sensitivity: self.context.sensitivity,
-            licence: licence
-                .map(str::to_owned)
-                .or_else(|| self.context.licence.clone()),
-            origin: Origin {
-                object: self.context.object.clone(),
-                byte_offset: offset,
-            },
+            licence: licence.map(str::to_owned).or_else(|| self.context.licence.clone()),
+            origin: Origin { object: self.context.object.clone(), byte_offset: offset },
         })
     }
 }
@@ -276,27 +239,17 @@ impl ConversationReader for JsonConversations {
                 self.ended = true;
                 return None;
             }
-            Ok(Some(Element::Fault {
-                offset,
-                bytes,
-                reason,
-            })) => {
+            Ok(Some(Element::Fault { offset, bytes, reason })) => {
                 self.ended = true;
                 (offset, bytes, reason)
             }
-            Ok(Some(Element::Bad {
-                offset,
-                bytes,
-                reason,
-            })) => (offset, bytes, reason),
+            Ok(Some(Element::Bad { offset, bytes, reason })) => (offset, bytes, reason),
             Ok(Some(Element::Record { offset, bytes })) => match self.conversation(offset) {
                 Ok(conversation) => return Some(Ok(ConversationItem::Conversation(conversation))),
                 Err(reason) => (offset, bytes, reason),
             },
         };
-        Some(Ok(ConversationItem::Reject(
-            self.context.reject(offset, bytes, reason),
-        )))
+        Some(Ok(ConversationItem::Reject(self.context.reject(offset, bytes, reason))))
     }
 }
 
@@ -305,9 +258,7 @@ fn native_id(record: &Value<'_>, context: &SourceContext) -> Result<Option<Strin
     let name = named.unwrap_or("id");
     let field = || name.to_owned();
     match record.find(name) {
-        None | Some(Value::Null) if named.is_some() => {
-            Err(RejectReason::MissingField { field: field() })
-        }
+        None | Some(Value::Null) if named.is_some() => Err(RejectReason::MissingField { field: field() }),
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_scalar() {
             Some("") if named.is_none() => Ok(None),

@@ -23,9 +23,7 @@ impl Found<'_> {
 
     /// What the group stands at in the text.
     fn range(&self, group: usize) -> Option<Range<usize>> {
-        self.captures
-            .get(group)
-            .map(|found| self.start + found.start()..self.start + found.end())
+        self.captures.get(group).map(|found| self.start + found.start()..self.start + found.end())
     }
 
     fn whole(&self) -> Range<usize> {
@@ -118,9 +116,7 @@ fn is_day(month: u32, day: u32) -> bool {
 /// Groups: month or day, day or month, year of two or four digits.
 pub(super) fn is_numeric_date(found: &Found<'_>, _: &Range<usize>) -> bool {
     let whole = found.whole();
-    let (Some(first), Some(second), Some(year)) =
-        (found.number(1), found.number(2), found.number(3))
-    else {
+    let (Some(first), Some(second), Some(year)) = (found.number(1), found.number(2), found.number(3)) else {
         return false;
     };
     let short_year = found.range(3).is_some_and(|year| year.len() == 2);
@@ -132,8 +128,7 @@ pub(super) fn is_numeric_date(found: &Found<'_>, _: &Range<usize>) -> bool {
 /// Groups: year, month, day.
 pub(super) fn is_iso_date(found: &Found<'_>, _: &Range<usize>) -> bool {
     let whole = found.whole();
-    let (Some(year), Some(month), Some(day)) = (found.number(1), found.number(2), found.number(3))
-    else {
+    let (Some(year), Some(month), Some(day)) = (found.number(1), found.number(2), found.number(3)) else {
         return false;
     };
     YEARS.contains(&year) && is_day(month, day) && date_stands_alone(found.text, &whole)
@@ -150,40 +145,27 @@ pub(super) fn is_month_and_year(found: &Found<'_>, _: &Range<usize>) -> bool {
 
 /// Group 1 is `m/d`, after a word such as "on"; groups 2 and 3 its parts.
 pub(super) fn is_month_and_day(found: &Found<'_>, _: &Range<usize>) -> bool {
-    let (Some(whole), Some(month), Some(day)) = (found.range(1), found.number(2), found.number(3))
-    else {
+    let (Some(whole), Some(month), Some(day)) = (found.range(1), found.number(2), found.number(3)) else {
         return false;
     };
     let rest = found.text[whole.end..].trim_start_matches([' ', '\n', '-']);
-    let followed = NOT_AFTER_DAY.iter().any(|word| {
-        rest.get(..word.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(word))
-    });
+    let followed = NOT_AFTER_DAY.iter().any(|word| rest.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word)));
     is_day(month, day) && !followed && stands_alone(found.text, &whole)
 }
 
 /// A month's name with a day or a year, the groups named so, whichever are there.
 pub(super) fn is_named_date(found: &Found<'_>, _: &Range<usize>) -> bool {
     let whole = found.whole();
-    let named = |name: &str| {
-        found
-            .captures
-            .name(name)
-            .and_then(|m| m.as_str().parse::<u32>().ok())
-    };
+    let named = |name: &str| found.captures.name(name).and_then(|m| m.as_str().parse::<u32>().ok());
     let (day, year) = (named("day"), named("year"));
-    let plain =
-        day.is_none_or(|d| (1..=31).contains(&d)) && year.is_none_or(|y| YEARS.contains(&y));
+    let plain = day.is_none_or(|d| (1..=31).contains(&d)) && year.is_none_or(|y| YEARS.contains(&y));
     // "May 5 mg", "Mar 2.5": a number that goes on, or carries a unit, is no day.
     let rest = &found.text[whole.end..];
     let goes_on = rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '%')
-        || (rest.starts_with(['.', '/', ':'])
-            && rest[1..].starts_with(|c: char| c.is_ascii_digit()));
-    let unit = [
-        "mg", "ml", "mcg", "g ", "kg", "%", "cm", "mm", "units", "patients", "percent",
-    ]
-    .iter()
-    .any(|u| rest.trim_start_matches(' ').starts_with(u));
+        || (rest.starts_with(['.', '/', ':']) && rest[1..].starts_with(|c: char| c.is_ascii_digit()));
+    let unit = ["mg", "ml", "mcg", "g ", "kg", "%", "cm", "mm", "units", "patients", "percent"]
+        .iter()
+        .any(|u| rest.trim_start_matches(' ').starts_with(u));
     (day.is_some() || year.is_some()) && plain && !goes_on && !(year.is_none() && unit)
 }
 
@@ -194,25 +176,10 @@ pub(super) fn is_age(found: &Found<'_>, _: &Range<usize>) -> bool {
     };
     let before = found.text[..age.start].trim_end();
     let bound = before.ends_with(['/', '.', '<', '>', '±', '≥', '≤', '-', '–'])
-        || [
-            "over", "than", "above", "least", "for", "past", "last", "next",
-        ]
-        .iter()
-        .any(|w| before.ends_with(w));
+        || ["over", "than", "above", "least", "for", "past", "last", "next"].iter().any(|w| before.ends_with(w));
     let rest = found.text[whole.end..].trim_start_matches([' ', '-']);
-    let span = [
-        "ago",
-        "of follow",
-        "later",
-        "before",
-        "earlier",
-        "or older",
-        "or more",
-        "and older",
-        "and over",
-        "+",
-    ]
-    .iter()
-    .any(|w| rest.starts_with(w));
+    let span = ["ago", "of follow", "later", "before", "earlier", "or older", "or more", "and older", "and over", "+"]
+        .iter()
+        .any(|w| rest.starts_with(w));
     !bound && !span
 }

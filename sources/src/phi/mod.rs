@@ -141,13 +141,7 @@ pub fn scan(text: &str) -> Vec<PhiHit> {
     let mut hits = Patterns::shared().find(text);
     let marks = mark_ranges(text);
     hits.retain(|hit| !touches_any(&marks, &hit.range));
-    hits.sort_by(|a, b| {
-        a.range
-            .start
-            .cmp(&b.range.start)
-            .then(b.range.end.cmp(&a.range.end))
-            .then(a.kind.cmp(&b.kind))
-    });
+    hits.sort_by(|a, b| a.range.start.cmp(&b.range.start).then(b.range.end.cmp(&a.range.end)).then(a.kind.cmp(&b.kind)));
     let mut merged: Vec<PhiHit> = Vec::with_capacity(hits.len());
     for hit in hits {
         match merged.last_mut() {

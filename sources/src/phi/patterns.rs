@@ -11,8 +11,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::dates::{
-    Found, MONTH, is_age, is_iso_date, is_month_and_day, is_month_and_year, is_named_date,
-    is_numeric_date, stands_alone,
+    Found, MONTH, is_age, is_iso_date, is_month_and_day, is_month_and_year, is_named_date, is_numeric_date, stands_alone,
 };
 use super::{PhiHit, PhiKind};
 
@@ -48,9 +47,9 @@ const STATE_NAMES: &str = "Alabama|Alaska|Arizona|Arkansas|California|Colorado|C
 
 /// Words that follow a title or a label without being a name.
 const NOT_NAMES: [&str; 38] = [
-    "a", "and", "as", "at", "after", "all", "by", "date", "deferred", "follow", "for", "he", "her",
-    "his", "if", "in", "is", "it", "n", "name", "no", "none", "not", "of", "on", "or", "patient",
-    "please", "pending", "said", "she", "the", "there", "they", "this", "unknown", "we", "yes",
+    "a", "and", "as", "at", "after", "all", "by", "date", "deferred", "follow", "for", "he", "her", "his", "if", "in", "is",
+    "it", "n", "name", "no", "none", "not", "of", "on", "or", "patient", "please", "pending", "said", "she", "the", "there",
+    "they", "this", "unknown", "we", "yes",
 ];
 
 /// Looks at what stands around a match.
@@ -93,29 +92,18 @@ impl Patterns {
     pub(super) fn shared() -> &'static Self {
         static SHARED: LazyLock<Patterns> = LazyLock::new(|| {
             Patterns::compile(
-                numbers()
-                    .into_iter()
-                    .chain(announced_contacts())
-                    .chain(announced_codes())
-                    .chain(dates())
-                    .chain(names()),
+                numbers().into_iter().chain(announced_contacts()).chain(announced_codes()).chain(dates()).chain(names()),
             )
         });
         &SHARED
     }
 
     fn compile(rows: impl Iterator<Item = Row>) -> Self {
-        let mut patterns = Self {
-            rules: Vec::new(),
-            digits: Vec::new(),
-            signs: Vec::new(),
-            at: Vec::new(),
-            words: HashMap::new(),
-        };
+        let mut patterns =
+            Self { rules: Vec::new(), digits: Vec::new(), signs: Vec::new(), at: Vec::new(), words: HashMap::new() };
         for (kind, trigger, pattern, check) in rows {
             let index = patterns.rules.len();
-            let regex = Regex::new(&format!("^(?:{pattern})"))
-                .expect("the table is constant and a test compiles it");
+            let regex = Regex::new(&format!("^(?:{pattern})")).expect("the table is constant and a test compiles it");
             patterns.rules.push(Rule { kind, regex, check });
             match trigger {
                 Trigger::Digits(after) => patterns.digits.push((after, index)),
@@ -142,11 +130,7 @@ impl Patterns {
         while place < bytes.len() {
             let byte = bytes[place];
             if byte.is_ascii_alphanumeric() {
-                let end = place
-                    + bytes[place..]
-                        .iter()
-                        .take_while(|b| b.is_ascii_alphanumeric())
-                        .count();
+                let end = place + bytes[place..].iter().take_while(|b| b.is_ascii_alphanumeric()).count();
                 if byte.is_ascii_digit() {
                     self.at_digits(text, place, &mut hits);
                 } else {
@@ -157,9 +141,7 @@ impl Patterns {
             }
             if byte == b'@' {
                 let start = local_part_start(bytes, place);
-                self.at
-                    .iter()
-                    .for_each(|rule| self.try_rule(*rule, text, start, &mut hits));
+                self.at.iter().for_each(|rule| self.try_rule(*rule, text, start, &mut hits));
             } else if bytes.get(place + 1).is_some_and(u8::is_ascii_digit) {
                 let signs = self.signs.iter().filter(|sign| sign.0 == byte);
                 signs.for_each(|sign| self.try_rule(sign.1, text, place, &mut hits));
@@ -171,10 +153,7 @@ impl Patterns {
 
     fn at_digits(&self, text: &str, start: usize, hits: &mut Vec<PhiHit>) {
         let bytes = text.as_bytes();
-        let run = bytes[start..]
-            .iter()
-            .take_while(|b| b.is_ascii_digit())
-            .count();
+        let run = bytes[start..].iter().take_while(|b| b.is_ascii_digit()).count();
         let Some(after) = bytes.get(start + run) else {
             return;
         };
@@ -188,20 +167,14 @@ impl Patterns {
     fn at_word(&self, text: &str, start: usize, hits: &mut Vec<PhiHit>) {
         let bytes = &text.as_bytes()[start..];
         let mut word = [0; LONGEST_WORD];
-        let length = bytes
-            .iter()
-            .take(LONGEST_WORD + 1)
-            .take_while(|b| b.is_ascii_alphabetic())
-            .count();
+        let length = bytes.iter().take(LONGEST_WORD + 1).take_while(|b| b.is_ascii_alphabetic()).count();
         if length > LONGEST_WORD {
             return;
         }
         for (lower, byte) in word.iter_mut().zip(&bytes[..length]) {
             *lower = byte.to_ascii_lowercase();
         }
-        let rules = std::str::from_utf8(&word[..length])
-            .ok()
-            .and_then(|word| self.words.get(word));
+        let rules = std::str::from_utf8(&word[..length]).ok().and_then(|word| self.words.get(word));
         for (rule, capital) in rules.into_iter().flatten() {
             if !capital || bytes[0].is_ascii_uppercase() {
                 self.try_rule(*rule, text, start, hits);
@@ -215,38 +188,19 @@ impl Patterns {
         let Some(captures) = rule.regex.captures(window) else {
             return;
         };
-        let value = captures
-            .name("v")
-            .or_else(|| captures.get(0))
-            .expect("group 0 always takes part");
+        let value = captures.name("v").or_else(|| captures.get(0)).expect("group 0 always takes part");
         let range = start + value.start()..start + value.end();
         // Checks look at the text around the match, so they get all of it and where the window begins.
-        if (rule.check)(
-            &Found {
-                text,
-                start,
-                captures: &captures,
-            },
-            &range,
-        ) {
-            hits.push(PhiHit {
-                kind: rule.kind,
-                range,
-            });
+        if (rule.check)(&Found { text, start, captures: &captures }, &range) {
+            hits.push(PhiHit { kind: rule.kind, range });
         }
     }
 }
 
 /// Where the local part of an address with its `@` at `at` begins.
 fn local_part_start(bytes: &[u8], at: usize) -> usize {
-    let is_local =
-        |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-');
-    at - bytes[..at]
-        .iter()
-        .rev()
-        .take(MAX_LOCAL_PART)
-        .take_while(|b| is_local(b))
-        .count()
+    let is_local = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-');
+    at - bytes[..at].iter().rev().take(MAX_LOCAL_PART).take_while(|b| is_local(b)).count()
 }
 
 /// Identifiers with a shape of their own.
@@ -254,12 +208,27 @@ fn numbers() -> Vec<Row> {
     let area = r"(?:\([2-9][0-9]{2}\)[ -]?|[2-9][0-9]{2}[-.])[2-9][0-9]{2}[-. ][0-9]{4}";
     let code = r"\.? {1,3}(?P<v>[0-9]{5}(?:-[0-9]{4})?)";
     vec![
-        (PhiKind::Email, Trigger::At, r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}\.[A-Za-z]{2,24}".into(), always),
+        (
+            PhiKind::Email,
+            Trigger::At,
+            r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}\.[A-Za-z]{2,24}".into(),
+            always,
+        ),
         (PhiKind::Url, Trigger::Word("http https ftp"), r#"(?i-u:https?|ftp)://[^\s<>"\[\]]*[A-Za-z0-9/]"#.into(), always),
         (PhiKind::Url, Trigger::Word("www"), r"(?i-u:www)\.[A-Za-z0-9-]+\.[A-Za-z0-9./?=&_%#~-]*[A-Za-z0-9/]".into(), always),
         (PhiKind::IpAddress, Trigger::Digits(b"."), r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}".into(), is_ip4),
-        (PhiKind::IpAddress, Trigger::Digits(b":abcdefABCDEF"), r"[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){3,7}".into(), is_ip6),
-        (PhiKind::IpAddress, Trigger::Word("fe fd fc fec fed ff"), r"[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){3,7}".into(), is_ip6),
+        (
+            PhiKind::IpAddress,
+            Trigger::Digits(b":abcdefABCDEF"),
+            r"[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){3,7}".into(),
+            is_ip6,
+        ),
+        (
+            PhiKind::IpAddress,
+            Trigger::Word("fe fd fc fec fed ff"),
+            r"[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){3,7}".into(),
+            is_ip6,
+        ),
         (PhiKind::SocialSecurity, Trigger::Digits(b"-"), r"[0-9]{3}-[0-9]{2}-[0-9]{4}".into(), is_social_security),
         (PhiKind::Phone, Trigger::Digits(b"-. "), format!("(?:1[-. ]?)?{area}"), alone),
         (PhiKind::Phone, Trigger::Sign(b'('), area.into(), alone),
@@ -277,29 +246,17 @@ fn announced_contacts() -> Vec<Row> {
         (
             PhiKind::SocialSecurity,
             Trigger::Word("ssn social"),
-            format!(
-                r"(?i-u:ssn|social security){LINK}(?P<v>[0-9]{{3}}[- ]?[0-9]{{2}}[- ]?[0-9]{{4}})(?-u:\b)"
-            ),
+            format!(r"(?i-u:ssn|social security){LINK}(?P<v>[0-9]{{3}}[- ]?[0-9]{{2}}[- ]?[0-9]{{4}})(?-u:\b)"),
             alone,
         ),
-        (
-            PhiKind::Fax,
-            Trigger::Word("fax facsimile"),
-            phone("fax|facsimile"),
-            alone,
-        ),
+        (PhiKind::Fax, Trigger::Word("fax facsimile"), phone("fax|facsimile"), alone),
         (
             PhiKind::Phone,
             Trigger::Word("phone telephone pager beeper ext extension"),
             phone("phone|telephone|pager|beeper|ext|extension"),
             is_announced_phone,
         ),
-        (
-            PhiKind::Phone,
-            Trigger::Word("tel call cell mobile contact"),
-            phone("tel|call|cell|mobile|contact"),
-            is_long_phone,
-        ),
+        (PhiKind::Phone, Trigger::Word("tel call cell mobile contact"), phone("tel|call|cell|mobile|contact"), is_long_phone),
     ]
 }
 
@@ -317,19 +274,13 @@ fn announced_codes() -> Vec<Row> {
         (
             PhiKind::RecordNumber,
             Trigger::Word("record unit chart hospital patient encounter visit"),
-            code(&format!(
-                "(?:record|unit|chart|hospital|patient|encounter|visit){number}"
-            )),
+            code(&format!("(?:record|unit|chart|hospital|patient|encounter|visit){number}")),
             four_digits,
         ),
         (
             PhiKind::HealthPlan,
-            Trigger::Word(
-                "insurance plan policy member subscriber beneficiary medicare medicaid hmo",
-            ),
-            code(&format!(
-                r"(?:insurance|plan|policy|member|subscriber|beneficiary|medicare|medicaid|hmo){number}"
-            )),
+            Trigger::Word("insurance plan policy member subscriber beneficiary medicare medicaid hmo"),
+            code(&format!(r"(?:insurance|plan|policy|member|subscriber|beneficiary|medicare|medicaid|hmo){number}")),
             four_digits,
         ),
         (
@@ -341,25 +292,19 @@ fn announced_codes() -> Vec<Row> {
         (
             PhiKind::Licence,
             Trigger::Word("licence license certificate registration permit passport dea npi"),
-            code(&format!(
-                r"(?:licen[cs]e|certificate|registration|permit|passport){number}|dea{number}?|npi{number}?"
-            )),
+            code(&format!(r"(?:licen[cs]e|certificate|registration|permit|passport){number}|dea{number}?|npi{number}?")),
             four_digits,
         ),
         (
             PhiKind::Vehicle,
             Trigger::Word("vin vehicle licence license plate"),
-            code(&format!(
-                r"vin|vehicle{number}|vehicle identification{number}|(?:licen[cs]e )?plate{number}?"
-            )),
+            code(&format!(r"vin|vehicle{number}|vehicle identification{number}|(?:licen[cs]e )?plate{number}?")),
             three_digits,
         ),
         (
             PhiKind::Device,
             Trigger::Word("serial device implant pacemaker lead generator lot udi s"),
-            code(&format!(
-                r"(?:serial|device|implant|pacemaker|lead|generator|lot|udi){number}|s/n"
-            )),
+            code(&format!(r"(?:serial|device|implant|pacemaker|lead|generator|lot|udi){number}|s/n")),
             three_digits,
         ),
     ]
@@ -373,11 +318,26 @@ fn dates() -> Vec<Row> {
         (PhiKind::Date, Trigger::Digits(b"-."), r"([0-9]{1,2})[-.]([0-9]{1,2})[-.]([0-9]{4})".into(), is_numeric_date),
         (PhiKind::Date, Trigger::Digits(b"-/."), r"([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})".into(), is_iso_date),
         (PhiKind::Date, Trigger::Digits(b"/"), r"([0-9]{1,2})/([0-9]{4})".into(), is_month_and_year),
-        (PhiKind::Date, Trigger::Word("on since until till thru through dated as"), r"(?i-u:on|since|until|till|thru|through|dated|as of) (?P<v>([01]?[0-9])/([0-3]?[0-9]))".into(), is_month_and_day),
+        (
+            PhiKind::Date,
+            Trigger::Word("on since until till thru through dated as"),
+            r"(?i-u:on|since|until|till|thru|through|dated|as of) (?P<v>([01]?[0-9])/([0-3]?[0-9]))".into(),
+            is_month_and_day,
+        ),
         (PhiKind::Date, months, format!(r"{MONTH}\.?[ \n]{day}(?:,?[ \n](?P<year>[0-9]{{4}}))?"), is_named_date),
-        (PhiKind::Date, Trigger::Digits(b" \n-snrt"), format!(r"{day}[ \n-](?:of )?{MONTH}(?-u:\b)\.?(?:,?[ \n-](?P<year>[0-9]{{4}}))?"), is_named_date),
+        (
+            PhiKind::Date,
+            Trigger::Digits(b" \n-snrt"),
+            format!(r"{day}[ \n-](?:of )?{MONTH}(?-u:\b)\.?(?:,?[ \n-](?P<year>[0-9]{{4}}))?"),
+            is_named_date,
+        ),
         (PhiKind::Date, months, format!(r"{MONTH}\.?,?[ \n-](?:of )?(?P<year>[0-9]{{4}})"), is_named_date),
-        (PhiKind::Age, Trigger::Digits(b"- yY"), r"(?P<v>9[0-9]|1[0-4][0-9])(?:-| )?(?i-u:years?|yrs?|y\.?/?o)(?-u:\b)".into(), is_age),
+        (
+            PhiKind::Age,
+            Trigger::Digits(b"- yY"),
+            r"(?P<v>9[0-9]|1[0-4][0-9])(?:-| )?(?i-u:years?|yrs?|y\.?/?o)(?-u:\b)".into(),
+            is_age,
+        ),
         (PhiKind::Age, Trigger::Word("age aged"), r"(?i-u:age[d]?)[ :]{1,3}(?P<v>9[0-9]|1[0-4][0-9])(?-u:\b)".into(), is_age),
     ]
 }
@@ -385,16 +345,12 @@ fn dates() -> Vec<Row> {
 fn names() -> Vec<Row> {
     let after_title = Trigger::Capital("dr mr mrs ms miss prof");
     let labels = Trigger::Word("patient pt full first last family maiden middle name");
-    let signed = Trigger::Word(
-        "signed dictated reviewed approved transcribed authenticated attending pcp next name",
-    );
+    let signed = Trigger::Word("signed dictated reviewed approved transcribed authenticated attending pcp next name");
     vec![
         (
             PhiKind::Name,
             after_title,
-            format!(
-                r"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?|Miss|(?:DR|MRS)\.)[ \t]{{0,2}}\n?(?P<v>{NAME}(?: {NAME}){{0,3}})"
-            ),
+            format!(r"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?|Miss|(?:DR|MRS)\.)[ \t]{{0,2}}\n?(?P<v>{NAME}(?: {NAME}){{0,3}})"),
             is_name,
         ),
         (
@@ -425,10 +381,7 @@ fn alone(found: &Found<'_>, value: &Range<usize>) -> bool {
 }
 
 fn digits(text: &str, value: &Range<usize>) -> usize {
-    text[value.clone()]
-        .bytes()
-        .filter(u8::is_ascii_digit)
-        .count()
+    text[value.clone()].bytes().filter(u8::is_ascii_digit).count()
 }
 
 fn three_digits(found: &Found<'_>, value: &Range<usize>) -> bool {
@@ -459,21 +412,15 @@ fn is_social_security(found: &Found<'_>, value: &Range<usize>) -> bool {
 }
 
 fn is_ip4(found: &Found<'_>, value: &Range<usize>) -> bool {
-    let octets = found.text[value.clone()]
-        .split('.')
-        .all(|part| part.parse::<u8>().is_ok());
+    let octets = found.text[value.clone()].split('.').all(|part| part.parse::<u8>().is_ok());
     let before = found.text[..value.start].trim_end();
-    let version = ["version", "Version", " v", "release", "section", "Section"]
-        .iter()
-        .any(|w| before.ends_with(w));
+    let version = ["version", "Version", " v", "release", "section", "Section"].iter().any(|w| before.ends_with(w));
     octets && !version && stands_alone(found.text, value)
 }
 
 fn is_ip6(found: &Found<'_>, value: &Range<usize>) -> bool {
     let address = &found.text[value.clone()];
-    address.parse::<Ipv6Addr>().is_ok()
-        && address.bytes().any(|b| b.is_ascii_digit())
-        && stands_alone(found.text, value)
+    address.parse::<Ipv6Addr>().is_ok() && address.bytes().any(|b| b.is_ascii_digit()) && stands_alone(found.text, value)
 }
 
 fn is_name(found: &Found<'_>, value: &Range<usize>) -> bool {
@@ -487,13 +434,8 @@ fn is_name(found: &Found<'_>, value: &Range<usize>) -> bool {
 fn is_behind_city(found: &Found<'_>, value: &Range<usize>) -> bool {
     let before = &found.text[..found.start];
     let city = before.trim_end_matches([' ', '\n']);
-    let (city, comma) = city
-        .strip_suffix(',')
-        .map_or((city, false), |city| (city, true));
-    let word = city
-        .rsplit(|c: char| !c.is_alphabetic() && c != '.')
-        .next()
-        .unwrap_or_default();
+    let (city, comma) = city.strip_suffix(',').map_or((city, false), |city| (city, true));
+    let word = city.rsplit(|c: char| !c.is_alphabetic() && c != '.').next().unwrap_or_default();
     let mut letters = word.chars();
     let capital = letters.next().is_some_and(char::is_uppercase);
     let spelled = comma || letters.clone().any(char::is_lowercase);

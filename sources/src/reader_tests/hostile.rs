@@ -6,29 +6,13 @@ use super::{context, items, read, rejects};
 use crate::input::Input;
 use crate::reader::{Format, Item, Limits, open};
 
-const FORMATS: [Format; 6] = [
-    Format::Jsonl,
-    Format::Redpajama,
-    Format::Csv,
-    Format::MimicNotes,
-    Format::Text,
-    Format::Parquet,
-];
+const FORMATS: [Format; 6] = [Format::Jsonl, Format::Redpajama, Format::Csv, Format::MimicNotes, Format::Text, Format::Parquet];
 
 #[test]
 fn case_28_bombs_stop_at_the_expansion_limit() {
     let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(b'x'), 64 << 20), 1).unwrap();
-    let limits = Limits {
-        expansion_free_bytes: 1 << 20,
-        record_bytes: 1 << 20,
-        ..Limits::default()
-    };
-    for format in [
-        Format::Jsonl,
-        Format::Redpajama,
-        Format::Csv,
-        Format::MimicNotes,
-    ] {
+    let limits = Limits { expansion_free_bytes: 1 << 20, record_bytes: 1 << 20, ..Limits::default() };
+    for format in [Format::Jsonl, Format::Redpajama, Format::Csv, Format::MimicNotes] {
         let found = items(format, context("o"), bomb.clone(), &limits);
         assert_eq!(rejects(&found).len(), found.len(), "{format}");
         assert!(found.len() <= 2, "{format}");
@@ -42,46 +26,24 @@ fn case_41_no_text_reaches_a_reject() {
         (Format::Jsonl, b"CANARY"),
         (Format::Jsonl, b"{\"text\": CANARY}"),
         (Format::Jsonl, b"{\"text\": \"CANARY\xff\"}"),
-        (
-            Format::Jsonl,
-            b"{\"text\": \"CANARY\", \"id\": \"CANARY\\u0001\"}",
-        ),
-        (
-            Format::Jsonl,
-            b"{\"text\": \"CANARY\", \"id\": {\"CANARY\": 1}}",
-        ),
-        (
-            Format::Redpajama,
-            b"{\"text\": \"CANARY\", \"meta\": \"CANARY\"}",
-        ),
+        (Format::Jsonl, b"{\"text\": \"CANARY\", \"id\": \"CANARY\\u0001\"}"),
+        (Format::Jsonl, b"{\"text\": \"CANARY\", \"id\": {\"CANARY\": 1}}"),
+        (Format::Redpajama, b"{\"text\": \"CANARY\", \"meta\": \"CANARY\"}"),
         (Format::Redpajama, b"{\"meta\": {\"CANARY\": \"CANARY\"}}"),
-        (
-            Format::Csv,
-            b"id,text\n1,CANARY,CANARY\n\"CANARY\"CANARY,1\n1,\"CANARY",
-        ),
+        (Format::Csv, b"id,text\n1,CANARY,CANARY\n\"CANARY\"CANARY,1\n1,\"CANARY"),
         (Format::Csv, b"CANARY,CANARY\n1,2\n"),
         (Format::MimicNotes, b"CANARY,text\n1,2\n"),
-        (
-            Format::MimicNotes,
-            b"row_id,subject_id,category,iserror,text\nCANARY,CANARY,CANARY,1,CANARY\n,,,,CANARY\n",
-        ),
+        (Format::MimicNotes, b"row_id,subject_id,category,iserror,text\nCANARY,CANARY,CANARY,1,CANARY\n,,,,CANARY\n"),
         (Format::Text, b"CANARY\xff"),
         (Format::Parquet, b"PAR1CANARYCANARYCANARYPAR1"),
     ];
     for (format, bytes) in broken {
         let found = read(format, bytes);
-        assert!(
-            !found.is_empty() && rejects(&found).len() == found.len(),
-            "{format}"
-        );
+        assert!(!found.is_empty() && rejects(&found).len() == found.len(), "{format}");
         for reject in rejects(&found) {
             let mut line = Vec::new();
             crate::write_rejects(&mut line, reject).unwrap();
-            let written = format!(
-                "{reject:?} {} {}",
-                reject.reason,
-                String::from_utf8(line).unwrap()
-            );
+            let written = format!("{reject:?} {} {}", reject.reason, String::from_utf8(line).unwrap());
             assert!(!written.contains("CANARY"), "{format}: {written}");
         }
     }
@@ -103,9 +65,7 @@ fn read_in_pieces(format: Format, bytes: &[u8], piece: usize) -> Vec<Item> {
     let stream = std::io::BufReader::with_capacity(piece, Dribble(bytes.to_vec(), 0, piece));
     let input = Input::Stream(Box::new(stream));
     let mut reader = open(format, context("object"), input, &Limits::default()).unwrap();
-    std::iter::from_fn(|| reader.next())
-        .map(Result::unwrap)
-        .collect()
+    std::iter::from_fn(|| reader.next()).map(Result::unwrap).collect()
 }
 
 fn hostile_bytes() -> impl Strategy<Value = Vec<u8>> {

@@ -24,54 +24,24 @@ pub(crate) fn context(object: &str) -> SourceContext {
 }
 
 /// Every item, with a check that the end stays the end.
-pub(crate) fn items(
-    format: Format,
-    context: SourceContext,
-    bytes: Vec<u8>,
-    limits: &Limits,
-) -> Vec<Item> {
+pub(crate) fn items(format: Format, context: SourceContext, bytes: Vec<u8>, limits: &Limits) -> Vec<Item> {
     let mut reader = open(format, context, Input::from_bytes(bytes), limits).unwrap();
-    let items = std::iter::from_fn(|| reader.next())
-        .map(Result::unwrap)
-        .collect();
+    let items = std::iter::from_fn(|| reader.next()).map(Result::unwrap).collect();
     assert!(reader.next().is_none());
     items
 }
 
 /// Items with the default limits and fields.
 pub(crate) fn read(format: Format, bytes: &[u8]) -> Vec<Item> {
-    items(
-        format,
-        context("object"),
-        bytes.to_vec(),
-        &Limits::default(),
-    )
+    items(format, context("object"), bytes.to_vec(), &Limits::default())
 }
 
 pub(crate) fn documents(items: &[Item]) -> Vec<&Document> {
-    items
-        .iter()
-        .filter_map(|item| {
-            if let Item::Document(document) = item {
-                Some(document)
-            } else {
-                None
-            }
-        })
-        .collect()
+    items.iter().filter_map(|item| if let Item::Document(document) = item { Some(document) } else { None }).collect()
 }
 
 pub(crate) fn rejects(items: &[Item]) -> Vec<&Reject> {
-    items
-        .iter()
-        .filter_map(|item| {
-            if let Item::Reject(reject) = item {
-                Some(reject)
-            } else {
-                None
-            }
-        })
-        .collect()
+    items.iter().filter_map(|item| if let Item::Reject(reject) = item { Some(reject) } else { None }).collect()
 }
 
 /// `OFFSET NATIVE_ID` of documents and `OFFSET+BYTES REASON` of rejects.

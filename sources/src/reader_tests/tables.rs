@@ -7,50 +7,28 @@ use crate::reader::{Fields, Format, Item, Limits};
 fn csv_with(text: &str, fields: Fields) -> Vec<Item> {
     let mut context = context("notes.csv");
     context.fields = fields;
-    items(
-        Format::Csv,
-        context,
-        text.as_bytes().to_vec(),
-        &Limits::default(),
-    )
+    items(Format::Csv, context, text.as_bytes().to_vec(), &Limits::default())
 }
 
 #[test]
 fn csv_records_become_documents() {
     let text = "id,text,Title,ward\n7,\"two\nlines, \"\"q\"\"\",Ti,ICU\n,second,,\n";
     let found = csv_with(text, Fields::default());
-    assert_eq!(
-        outline(&found),
-        ["19 7".to_owned(), format!("47 {}", text_id("second"))]
-    );
+    assert_eq!(outline(&found), ["19 7".to_owned(), format!("47 {}", text_id("second"))]);
     let first = documents(&found)[0];
-    assert_eq!(
-        (first.text.as_str(), first.title.as_deref()),
-        ("two\nlines, \"q\"", Some("Ti"))
-    );
+    assert_eq!((first.text.as_str(), first.title.as_deref()), ("two\nlines, \"q\"", Some("Ti")));
     assert_eq!(first.meta["ward"], "ICU");
     assert_eq!(documents(&found)[1].title, None);
 }
 
 #[test]
 fn csv_columns_are_named_by_the_recipe() {
-    let fields = Fields {
-        id: Some("key".into()),
-        text: Some("note".into()),
-        year: Some("y".into()),
-        ..Fields::default()
-    };
+    let fields = Fields { id: Some("key".into()), text: Some("note".into()), year: Some("y".into()), ..Fields::default() };
     let found = csv_with("key;note;y\n1;a,b;2011\n;c;2012\n", fields.clone());
     assert_eq!(outline(&found), ["11 1", "22+8 missing-field: field key"]);
     assert_eq!(documents(&found)[0].year, Some(2011));
-    assert_eq!(
-        outline(&csv_with("id,note,y\n1,a,2011\n2,b,2012\n", fields)),
-        ["0+0 missing-field: field key"]
-    );
-    assert_eq!(
-        outline(&csv_with("id,body\n1,a\n", Fields::default())),
-        ["0+0 missing-field: field text"]
-    );
+    assert_eq!(outline(&csv_with("id,note,y\n1,a,2011\n2,b,2012\n", fields)), ["0+0 missing-field: field key"]);
+    assert_eq!(outline(&csv_with("id,body\n1,a\n", Fields::default())), ["0+0 missing-field: field text"]);
 }
 
 #[test]
@@ -73,16 +51,8 @@ fn bad_csv_records_are_rejected_and_the_file_goes_on() {
 
 #[test]
 fn csv_objects_without_a_usable_header_are_one_reject() {
-    assert_eq!(
-        outline(&csv_with("", Fields::default())),
-        ["0+0 empty-object"]
-    );
-    let found = items(
-        Format::Csv,
-        context("a.csv"),
-        b"id,te\xffxt\n1,a\n".to_vec(),
-        &Limits::default(),
-    );
+    assert_eq!(outline(&csv_with("", Fields::default())), ["0+0 empty-object"]);
+    let found = items(Format::Csv, context("a.csv"), b"id,te\xffxt\n1,a\n".to_vec(), &Limits::default());
     assert_eq!(outline(&found), ["0+0 invalid-utf8"]);
 }
 
@@ -91,10 +61,7 @@ fn tab_separated_objects_are_known_by_their_name() {
     let text = b"id\ttext,with\n1\ta\n".to_vec();
     let mut context = context("a.TSV.gz");
     context.fields.text = Some("text,with".into());
-    assert_eq!(
-        outline(&items(Format::Csv, context, text, &Limits::default())),
-        ["13 1"]
-    );
+    assert_eq!(outline(&items(Format::Csv, context, text, &Limits::default())), ["13 1"]);
 }
 
 const MIMIC_3: &str = "\"ROW_ID\",\"SUBJECT_ID\",\"HADM_ID\",\"CHARTDATE\",\"CHARTTIME\",\"STORETIME\",\"CATEGORY\",\"DESCRIPTION\",\"CGID\",\"ISERROR\",\"TEXT\"
@@ -119,16 +86,9 @@ fn mimic_3_notes_are_read_by_their_header() {
     ];
     assert_eq!(outline(&found), expected);
     let note = documents(&found)[0];
-    assert_eq!(
-        note.text,
-        "Admission Date:  [**2151-7-16**]\n\nHe said \"no\".\n"
-    );
+    assert_eq!(note.text, "Admission Date:  [**2151-7-16**]\n\nHe said \"no\".\n");
     assert_eq!((note.year, note.title.as_deref()), (None, None));
-    let meta: Vec<(&str, &str)> = note
-        .meta
-        .iter()
-        .map(|(k, v)| (k.as_str(), v.as_str()))
-        .collect();
+    let meta: Vec<(&str, &str)> = note.meta.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let expected = [
         ("category", "Discharge summary"),
         ("chartdate", "2151-08-04"),
@@ -147,13 +107,7 @@ fn mimic_4_notes_are_read_by_their_header() {
     let note = documents(&found)[0];
     assert_eq!(note.native_id, "10000032-DS-21");
     assert_eq!(note.text, " \nName:  ___\n");
-    assert_eq!(
-        (
-            note.meta["note_type"].as_str(),
-            note.meta["subject_id"].as_str()
-        ),
-        ("DS", "10000032")
-    );
+    assert_eq!((note.meta["note_type"].as_str(), note.meta["subject_id"].as_str()), ("DS", "10000032"));
     assert_eq!(note.year, None);
 }
 
@@ -166,28 +120,14 @@ fn other_tables_are_no_mimic_notes() {
 
 #[test]
 fn plain_text_is_one_document_named_by_its_object() {
-    let found = items(
-        Format::Text,
-        context("notes/a b.txt"),
-        "\u{feff}One\r\ntwo".into(),
-        &Limits::default(),
-    );
+    let found = items(Format::Text, context("notes/a b.txt"), "\u{feff}One\r\ntwo".into(), &Limits::default());
     let document = documents(&found)[0];
-    assert_eq!(
-        (document.native_id.as_str(), document.text.as_str()),
-        ("notes/a b.txt", "One\r\ntwo")
-    );
+    assert_eq!((document.native_id.as_str(), document.text.as_str()), ("notes/a b.txt", "One\r\ntwo"));
     assert_eq!(document.title, None);
     assert_eq!(outline(&read(Format::Text, b"")), ["0+0 empty-object"]);
     assert_eq!(outline(&read(Format::Text, b" \n")), ["0+2 empty-record"]);
-    assert_eq!(
-        outline(&read(Format::Text, b"a\xffb")),
-        ["0+3 invalid-utf8"]
-    );
-    let limits = Limits {
-        record_bytes: 3,
-        ..Limits::default()
-    };
+    assert_eq!(outline(&read(Format::Text, b"a\xffb")), ["0+3 invalid-utf8"]);
+    let limits = Limits { record_bytes: 3, ..Limits::default() };
     let found = items(Format::Text, context("o"), b"abcd".to_vec(), &limits);
     assert_eq!(outline(&found), ["0+4 over-limit: record_bytes = 3"]);
 }

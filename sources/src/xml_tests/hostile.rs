@@ -20,13 +20,7 @@ fn context() -> SourceContext {
 
 fn items_in_pieces(format: Format, bytes: &[u8], piece: usize) -> Vec<Item> {
     let reader = BufReader::with_capacity(piece, Cursor::new(bytes.to_vec()));
-    let mut reader = open(
-        format,
-        context(),
-        Input::Stream(Box::new(reader)),
-        &Limits::default(),
-    )
-    .unwrap();
+    let mut reader = open(format, context(), Input::Stream(Box::new(reader)), &Limits::default()).unwrap();
     let mut items = Vec::new();
     while let Some(item) = reader.next() {
         items.push(item.unwrap());
@@ -63,9 +57,7 @@ fn citation(id: u32, title: &str) -> String {
 }
 
 fn citations(count: u32) -> String {
-    let records: String = (1..=count)
-        .map(|id| citation(id, "T<!-- c --><![CDATA[<]]>"))
-        .collect();
+    let records: String = (1..=count).map(|id| citation(id, "T<!-- c --><![CDATA[<]]>")).collect();
     format!(
         "<?xml version=\"1.0\"?>\n<!DOCTYPE PubmedArticleSet [<!ENTITY a \"b\">]>\n<PubmedArticleSet>\n{records}</PubmedArticleSet>\n"
     )
@@ -89,12 +81,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn case_26_entities_are_never_expanded() {
-    let bomb = "<!ENTITY a \"&b;&b;&b;&b;\"><!ENTITY b SYSTEM \"file:///etc/passwd\"><!ENTITY % p SYSTEM \"http://127.0.0.1:1/x\"> %p;";
+    let bomb =
+        "<!ENTITY a \"&b;&b;&b;&b;\"><!ENTITY b SYSTEM \"file:///etc/passwd\"><!ENTITY % p SYSTEM \"http://127.0.0.1:1/x\"> %p;";
     for reference in ["&a;", "&b;", "&a;&a;"] {
-        let xml = format!(
-            "<!DOCTYPE article [{bomb}]>{}",
-            article(&format!("<p>{reference}</p>"))
-        );
+        let xml = format!("<!DOCTYPE article [{bomb}]>{}", article(&format!("<p>{reference}</p>")));
         let found = items(Format::Jats, xml.as_bytes());
         assert_eq!(documents(&found), [""; 0]);
         let entity = &reference[1..2];
@@ -108,65 +98,23 @@ fn case_26_entities_are_never_expanded() {
 #[test]
 fn case_27_depth_attributes_and_namespaces() {
     let levels = 1_000_000;
-    let deep = article(&format!(
-        "{}x{}",
-        "<p>".repeat(levels),
-        "</p>".repeat(levels)
-    ));
+    let deep = article(&format!("{}x{}", "<p>".repeat(levels), "</p>".repeat(levels)));
+    assert_eq!(reasons(&items(Format::Jats, deep.as_bytes())), ["over-limit: depth = 256"]);
     assert_eq!(
-        reasons(&items(Format::Jats, deep.as_bytes())),
-        ["over-limit: depth = 256"]
-    );
-    assert_eq!(
-        reasons(&items(
-            Format::Jats,
-            "<article><p>".repeat(levels).as_bytes()
-        ))[0],
+        reasons(&items(Format::Jats, "<article><p>".repeat(levels).as_bytes()))[0],
         "malformed-xml: a record that is never closed"
     );
-    assert_eq!(
-        reasons(&items(
-            Format::PubmedXml,
-            "<PubmedArticleSet>".repeat(1_000).as_bytes()
-        )),
-        ["over-limit: depth = 256"]
-    );
+    assert_eq!(reasons(&items(Format::PubmedXml, "<PubmedArticleSet>".repeat(1_000).as_bytes())), ["over-limit: depth = 256"]);
     let attributes = numbered(100_000, |number| format!(" a{number}=\"\""));
-    assert_eq!(
-        reasons(&items(
-            Format::Jats,
-            article(&format!("<p{attributes}/>")).as_bytes()
-        )),
-        ["over-limit: attributes = 256"]
-    );
+    assert_eq!(reasons(&items(Format::Jats, article(&format!("<p{attributes}/>")).as_bytes())), ["over-limit: attributes = 256"]);
     let spaces = numbered(300, |number| format!(" xmlns:n{number}=\"u\""));
-    assert_eq!(
-        reasons(&items(
-            Format::Jats,
-            article(&format!("<p{spaces}/>")).as_bytes()
-        )),
-        ["over-limit: attributes = 256"]
-    );
-    let near = article(&format!(
-        "{}x{}",
-        "<bold>".repeat(250),
-        "</bold>".repeat(250)
-    ));
+    assert_eq!(reasons(&items(Format::Jats, article(&format!("<p{spaces}/>")).as_bytes())), ["over-limit: attributes = 256"]);
+    let near = article(&format!("{}x{}", "<bold>".repeat(250), "</bold>".repeat(250)));
     assert_eq!(documents(&items(Format::Jats, near.as_bytes())).len(), 1);
     let scripts = format!("{}x{}", "<sup>".repeat(250), "</sup>".repeat(250));
-    assert_eq!(
-        documents(&items(Format::Jats, article(&scripts).as_bytes())).len(),
-        1
-    );
-    let formula = format!(
-        "<math>{}x{}</math>",
-        "<mfrac><mi>a</mi>".repeat(240),
-        "</mfrac>".repeat(240)
-    );
-    assert_eq!(
-        documents(&items(Format::Jats, article(&formula).as_bytes())).len(),
-        1
-    );
+    assert_eq!(documents(&items(Format::Jats, article(&scripts).as_bytes())).len(), 1);
+    let formula = format!("<math>{}x{}</math>", "<mfrac><mi>a</mi>".repeat(240), "</mfrac>".repeat(240));
+    assert_eq!(documents(&items(Format::Jats, article(&formula).as_bytes())).len(), 1);
 }
 
 #[test]
@@ -178,12 +126,7 @@ fn case_27_every_truncation_keeps_a_prefix() {
         let found = items(Format::PubmedXml, &xml.as_bytes()[..length]);
         let kept = documents(&found);
         assert_eq!(kept, whole[..kept.len()], "{length} bytes");
-        assert_eq!(
-            reasons(&found).len(),
-            1,
-            "{length} bytes: {:?}",
-            reasons(&found)
-        );
+        assert_eq!(reasons(&found).len(), 1, "{length} bytes: {:?}", reasons(&found));
     }
     let stored = gzip(&citations(2_000).into_bytes());
     let whole = documents(&items(Format::PubmedXml, &stored));
@@ -192,15 +135,7 @@ fn case_27_every_truncation_keeps_a_prefix() {
         let found = items(Format::PubmedXml, &stored[..stored.len() * part / 50]);
         let kept = documents(&found);
         assert_eq!(kept, whole[..kept.len()], "{part}/50");
-        assert_eq!(
-            reasons(&found),
-            [if part == 0 {
-                "empty-object"
-            } else {
-                "truncated-stream: gzip"
-            }],
-            "{part}/50"
-        );
+        assert_eq!(reasons(&found), [if part == 0 { "empty-object" } else { "truncated-stream: gzip" }], "{part}/50");
     }
 }
 
@@ -229,27 +164,11 @@ fn damaged_records_cost_themselves() {
         |record| record.replace("</MedlineCitation>", "</PubmedArticle>"),
     ];
     for (index, damage) in damages.iter().enumerate() {
-        let records = [
-            citation(1, "a"),
-            damage(&citation(2, "b")),
-            citation(3, "c"),
-            citation(4, "d"),
-        ];
-        let found = items(
-            Format::PubmedXml,
-            format!("<PubmedArticleSet>{}</PubmedArticleSet>", records.concat()).as_bytes(),
-        );
-        let ids: Vec<_> = documents(&found)
-            .iter()
-            .map(|document| document[8..9].to_string())
-            .collect();
+        let records = [citation(1, "a"), damage(&citation(2, "b")), citation(3, "c"), citation(4, "d")];
+        let found = items(Format::PubmedXml, format!("<PubmedArticleSet>{}</PubmedArticleSet>", records.concat()).as_bytes());
+        let ids: Vec<_> = documents(&found).iter().map(|document| document[8..9].to_string()).collect();
         assert_eq!(ids, ["1", "3", "4"], "damage {index}");
-        assert_eq!(
-            reasons(&found).len(),
-            1,
-            "damage {index}: {:?}",
-            reasons(&found)
-        );
+        assert_eq!(reasons(&found).len(), 1, "damage {index}: {:?}", reasons(&found));
     }
 }
 
@@ -261,16 +180,11 @@ fn case_41_rejects_hold_no_text() {
         format!("<PubmedArticle><{canary}></PubmedArticle>"),
         format!("<PubmedArticle><a {canary}=></a></PubmedArticle>"),
         format!("<PubmedArticle>{canary} & </PubmedArticle>"),
-        format!(
-            "<MedlineCitation><PMID>{canary}</PMID><Article><ArticleTitle>x</ArticleTitle></Article></MedlineCitation>"
-        ),
+        format!("<MedlineCitation><PMID>{canary}</PMID><Article><ArticleTitle>x</ArticleTitle></Article></MedlineCitation>"),
         canary.to_string(),
     ];
     for record in records {
-        let found = items(
-            Format::PubmedXml,
-            format!("<PubmedArticleSet>{record}</PubmedArticleSet>").as_bytes(),
-        );
+        let found = items(Format::PubmedXml, format!("<PubmedArticleSet>{record}</PubmedArticleSet>").as_bytes());
         assert_eq!(found.len(), 1, "{record}");
         assert!(!format!("{found:?}").contains(canary), "{record}");
     }

@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{
-    Document, Domain, Fields, Format, Input, Item, Limits, Reject, Sensitivity, SourceContext, open,
-};
+use crate::{Document, Domain, Fields, Format, Input, Item, Limits, Reject, Sensitivity, SourceContext, open};
 
 /// Sample data beside the project; absent on most machines.
 fn data(folder: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/data")
-        .join(folder);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(folder);
     if path.is_dir() {
         return Some(path);
     }
@@ -48,11 +44,7 @@ fn read(folder: &str, format: Format) -> Option<(Vec<Document>, Vec<Reject>)> {
             sensitivity: Sensitivity::Open,
             licence: None,
             fields: Fields::default(),
-            object: path
-                .strip_prefix(&folder)
-                .unwrap()
-                .to_string_lossy()
-                .into_owned(),
+            object: path.strip_prefix(&folder).unwrap().to_string_lossy().into_owned(),
         };
         let input = Input::from_bytes(fs::read(&path).unwrap());
         let mut reader = open(format, context, input, &Limits::default()).unwrap();
@@ -69,27 +61,18 @@ fn read(folder: &str, format: Format) -> Option<(Vec<Document>, Vec<Reject>)> {
 fn by_folder(objects: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for object in objects {
-        *counts
-            .entry(object.split('/').next().unwrap().to_string())
-            .or_default() += 1;
+        *counts.entry(object.split('/').next().unwrap().to_string()).or_default() += 1;
     }
     counts
 }
 
 fn counts(pairs: &[(&str, usize)]) -> BTreeMap<String, usize> {
-    pairs
-        .iter()
-        .map(|&(name, count)| (name.to_string(), count))
-        .collect()
+    pairs.iter().map(|&(name, count)| (name.to_string(), count)).collect()
 }
 
 fn one<'d>(documents: &'d [Document], native_id: &str) -> &'d Document {
-    let mut found = documents
-        .iter()
-        .filter(|document| document.native_id == native_id);
-    let first = found
-        .next()
-        .unwrap_or_else(|| panic!("no document {native_id}"));
+    let mut found = documents.iter().filter(|document| document.native_id == native_id);
+    let first = found.next().unwrap_or_else(|| panic!("no document {native_id}"));
     assert!(found.next().is_none(), "two documents {native_id}");
     first
 }
@@ -99,25 +82,10 @@ fn pubmed_files() {
     let Some((documents, rejects)) = read("pubmed", Format::PubmedXml) else {
         return;
     };
-    let expected = counts(&[
-        ("biopython", 8),
-        ("jabref", 10),
-        ("metapub", 163),
-        ("pubtrends", 13),
-        ("titipata", 1),
-    ]);
-    assert_eq!(
-        by_folder(
-            documents
-                .iter()
-                .map(|document| document.origin.object.clone())
-        ),
-        expected
-    );
-    let rejected: Vec<_> = rejects
-        .iter()
-        .map(|reject| format!("{}@{} {}", reject.object, reject.byte_offset, reject.reason))
-        .collect();
+    let expected = counts(&[("biopython", 8), ("jabref", 10), ("metapub", 163), ("pubtrends", 13), ("titipata", 1)]);
+    assert_eq!(by_folder(documents.iter().map(|document| document.origin.object.clone())), expected);
+    let rejected: Vec<_> =
+        rejects.iter().map(|reject| format!("{}@{} {}", reject.object, reject.byte_offset, reject.reason)).collect();
     assert_eq!(
         rejected,
         [
@@ -144,10 +112,7 @@ fn pubmed_contents() {
     assert!(labelled.meta["mesh"].starts_with("Adenocarcinoma/epidemiology/genetics; Adult; "));
     assert_eq!(labelled.year, Some(2017));
     let title_alone = one(&documents, "12091962");
-    assert_eq!(
-        title_alone.text,
-        "The treatment of AIDS behind the walls of correctional facilities."
-    );
+    assert_eq!(title_alone.text, "The treatment of AIDS behind the walls of correctional facilities.");
     let formula = one(&documents, "32759406");
     assert!(formula.text.contains("∑_(i = 1)^n"), "{}", formula.text);
     // The bytes at the offset are the record's.
@@ -155,16 +120,8 @@ fn pubmed_contents() {
     for document in &documents {
         let bytes = fs::read(folder.join(&document.origin.object)).unwrap();
         let record = &bytes[document.origin.byte_offset as usize..];
-        let known: [&[u8]; 3] = [
-            b"<PubmedArticle>",
-            b"<PubmedBookArticle>",
-            b"<MedlineCitation",
-        ];
-        assert!(
-            known.iter().any(|tag| record.starts_with(tag)),
-            "{}",
-            document.id
-        );
+        let known: [&[u8]; 3] = [b"<PubmedArticle>", b"<PubmedBookArticle>", b"<MedlineCitation"];
+        assert!(known.iter().any(|tag| record.starts_with(tag)), "{}", document.id);
     }
 }
 
@@ -174,39 +131,15 @@ fn jats_files() {
         return;
     };
     assert_eq!(rejects, []);
-    let expected = counts(&[
-        ("peerj", 3),
-        ("s2orc", 3),
-        ("tigr2ess", 150),
-        ("titipata", 8),
-    ]);
-    assert_eq!(
-        by_folder(
-            documents
-                .iter()
-                .map(|document| document.origin.object.clone())
-        ),
-        expected
-    );
+    let expected = counts(&[("peerj", 3), ("s2orc", 3), ("tigr2ess", 150), ("titipata", 8)]);
+    assert_eq!(by_folder(documents.iter().map(|document| document.origin.object.clone())), expected);
     let mut licences = BTreeMap::new();
-    for document in documents
-        .iter()
-        .filter(|document| document.origin.object.starts_with("tigr2ess"))
-    {
-        *licences
-            .entry(document.licence.clone().unwrap_or_default())
-            .or_insert(0) += 1;
-        let name = document
-            .origin
-            .object
-            .trim_start_matches("tigr2ess/")
-            .trim_end_matches(".xml");
+    for document in documents.iter().filter(|document| document.origin.object.starts_with("tigr2ess")) {
+        *licences.entry(document.licence.clone().unwrap_or_default()).or_insert(0) += 1;
+        let name = document.origin.object.trim_start_matches("tigr2ess/").trim_end_matches(".xml");
         assert_eq!(document.native_id, name);
     }
-    let codes: Vec<_> = licences
-        .iter()
-        .map(|(code, count)| format!("{code} {count}"))
-        .collect();
+    let codes: Vec<_> = licences.iter().map(|(code, count)| format!("{code} {count}")).collect();
     assert_eq!(codes, TIGR2ESS_LICENCES);
 }
 
@@ -219,38 +152,16 @@ fn jats_contents() {
         return;
     };
     let article = one(&documents, "PMC3166277");
-    assert_eq!(
-        article.title.as_deref(),
-        Some("Factors influencing lysis time stochasticity in bacteriophage λ")
-    );
+    assert_eq!(article.title.as_deref(), Some("Factors influencing lysis time stochasticity in bacteriophage λ"));
     let paragraphs: Vec<_> = article.text.split("\n\n").collect();
     assert_eq!(paragraphs[1], "Background");
-    assert!(
-        paragraphs[2].starts_with("Despite identical genotypes and seemingly uniform environments")
-    );
-    assert!(paragraphs.contains(
-        &"Table 1. Effects of holin allelic sequences on the stochasticity of lysis time."
-    ));
+    assert!(paragraphs[2].starts_with("Despite identical genotypes and seemingly uniform environments"));
+    assert!(paragraphs.contains(&"Table 1. Effects of holin allelic sequences on the stochasticity of lysis time."));
     assert!(article.text.contains("(adjusted R2 = 0.363)"));
-    assert_eq!(
-        (article.year, article.meta["pmid"].as_str()),
-        (Some(2011), "21810267")
-    );
+    assert_eq!((article.year, article.meta["pmid"].as_str()), (Some(2011), "21810267"));
     for document in &documents {
-        for unwanted in [
-            "<p>",
-            "</",
-            "\\documentclass",
-            "\\usepackage",
-            "&amp;",
-            "\n\n\n",
-            " \n\n",
-        ] {
-            assert!(
-                !document.text.contains(unwanted),
-                "{}: {unwanted:?}",
-                document.id
-            );
+        for unwanted in ["<p>", "</", "\\documentclass", "\\usepackage", "&amp;", "\n\n\n", " \n\n"] {
+            assert!(!document.text.contains(unwanted), "{}: {unwanted:?}", document.id);
         }
         assert!(document.text.len() > 2_000, "{}", document.id);
     }

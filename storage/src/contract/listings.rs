@@ -7,10 +7,7 @@ use crate::key::{MAX_KEY_BYTES, ObjectMeta};
 pub(super) fn listing_is_sorted_and_paginated(make: Make<'_>) {
     let store = make();
     assert!(store.list("", None, 10).expect("an empty store").is_empty());
-    let mut names = vec![
-        "a-b", "a/b", "a/b-c", "a/c/d", "a0", "a/b.d/e", "b", "B", "zz/y/x/w", "é", "a/é/1",
-        "a/\u{1}",
-    ];
+    let mut names = vec!["a-b", "a/b", "a/b-c", "a/c/d", "a0", "a/b.d/e", "b", "B", "zz/y/x/w", "é", "a/é/1", "a/\u{1}"];
     for name in &names {
         put(&*store, name, name.as_bytes());
     }
@@ -18,9 +15,7 @@ pub(super) fn listing_is_sorted_and_paginated(make: Make<'_>) {
     for limit in 1..=names.len() + 1 {
         let mut listed: Vec<ObjectMeta> = Vec::new();
         loop {
-            let page = store
-                .list("", listed.last().map(|object| &object.key), limit)
-                .expect("a page");
+            let page = store.list("", listed.last().map(|object| &object.key), limit).expect("a page");
             assert!(page.len() <= limit);
             let is_last = page.len() < limit;
             listed.extend(page);
@@ -28,26 +23,10 @@ pub(super) fn listing_is_sorted_and_paginated(make: Make<'_>) {
                 break;
             }
         }
-        assert_eq!(
-            listed
-                .iter()
-                .map(|object| object.key.as_str())
-                .collect::<Vec<_>>(),
-            names,
-            "limit {limit}"
-        );
-        assert!(
-            listed
-                .iter()
-                .all(|object| object.size_bytes == object.key.as_str().len() as u64)
-        );
+        assert_eq!(listed.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), names, "limit {limit}");
+        assert!(listed.iter().all(|object| object.size_bytes == object.key.as_str().len() as u64));
     }
-    assert!(
-        store
-            .list("", None, 0)
-            .expect("a page of nothing")
-            .is_empty()
-    );
+    assert!(store.list("", None, 0).expect("a page of nothing").is_empty());
     // The start need not exist, and may lie before or behind every match.
     let after = |start: &str, prefix: &str| -> Vec<String> {
         let page = store.list(prefix, Some(&key(start)), 100).expect("a page");
@@ -64,8 +43,7 @@ pub(super) fn listing_prefix_is_bytes(make: Make<'_>) {
     for name in ["ab/c", "ab/cd/e", "abc", "b/a", "b/ab/c"] {
         put(&*store, name, b"x");
     }
-    let check =
-        |prefix: &str, expected: &[&str]| assert_eq!(keys(&*store, prefix), expected, "{prefix:?}");
+    let check = |prefix: &str, expected: &[&str]| assert_eq!(keys(&*store, prefix), expected, "{prefix:?}");
     check("", &["ab/c", "ab/cd/e", "abc", "b/a", "b/ab/c"]);
     check("a", &["ab/c", "ab/cd/e", "abc"]);
     check("ab", &["ab/c", "ab/cd/e", "abc"]);

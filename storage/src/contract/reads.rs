@@ -8,11 +8,7 @@ use crate::store::preflight;
 
 pub(super) fn uri_is_plain(make: Make<'_>) {
     let store = make();
-    assert!(
-        !store.uri().is_empty() && !store.uri().contains('?') && !store.uri().contains('@'),
-        "{}",
-        store.uri()
-    );
+    assert!(!store.uri().is_empty() && !store.uri().contains('?') && !store.uri().contains('@'), "{}", store.uri());
 }
 
 pub(super) fn range_is_exact(make: Make<'_>) {
@@ -20,32 +16,13 @@ pub(super) fn range_is_exact(make: Make<'_>) {
     let body = pattern(1000);
     let etag = put(&*store, "k", &body).etag;
     for range in [0..0, 0..1, 0..1000, 17..400, 999..1000, 1000..1000] {
-        let bytes = store
-            .read(&key("k"), Some(range.clone()), Some(&etag))
-            .expect("a range inside the object");
-        assert_eq!(
-            bytes,
-            body[range.start as usize..range.end as usize],
-            "{range:?}"
-        );
+        let bytes = store.read(&key("k"), Some(range.clone()), Some(&etag)).expect("a range inside the object");
+        assert_eq!(bytes, body[range.start as usize..range.end as usize], "{range:?}");
     }
-    #[expect(
-        clippy::reversed_empty_ranges,
-        reason = "a range that ends before it begins has to be refused"
-    )]
-    for range in [
-        0..1001,
-        999..1001,
-        1001..1001,
-        5000..6000,
-        0..u64::MAX,
-        5..3,
-    ] {
+    #[expect(clippy::reversed_empty_ranges, reason = "a range that ends before it begins has to be refused")]
+    for range in [0..1001, 999..1001, 1001..1001, 5000..6000, 0..u64::MAX, 5..3] {
         let error = store.read(&key("k"), Some(range.clone()), None);
-        assert!(
-            matches!(error, Err(StoreError::Truncated { .. })),
-            "{range:?}: {error:?}"
-        );
+        assert!(matches!(error, Err(StoreError::Truncated { .. })), "{range:?}: {error:?}");
     }
 }
 
@@ -53,9 +30,7 @@ pub(super) fn stream_is_whole(make: Make<'_>) {
     let store = make();
     let body = pattern(300_001);
     let etag = put(&*store, "k", &body).etag;
-    let mut stream = store
-        .open(&key("k"), Some(&etag))
-        .expect("a pinned stream of the same state");
+    let mut stream = store.open(&key("k"), Some(&etag)).expect("a pinned stream of the same state");
     let mut pieces = Vec::new();
     let mut piece = [0; 4099];
     loop {
@@ -81,10 +56,7 @@ pub(super) fn pinned_read_refuses_another_state(make: Make<'_>) {
             store.open(&key("k"), Some(pinned)).err(),
         ];
         for error in errors {
-            assert!(
-                matches!(error, Some(StoreError::Changed { .. })),
-                "{error:?}"
-            );
+            assert!(matches!(error, Some(StoreError::Changed { .. })), "{error:?}");
         }
     }
     assert!(store.read(&key("k"), Some(0..1), Some(&after)).is_ok());
@@ -92,20 +64,11 @@ pub(super) fn pinned_read_refuses_another_state(make: Make<'_>) {
 
 pub(super) fn etag_is_told_alike(make: Make<'_>) {
     let store = make();
-    let uploaded = upload(&*store, b"body")
-        .finish(&key("a/k"))
-        .expect("a new name");
+    let uploaded = upload(&*store, b"body").finish(&key("a/k")).expect("a new name");
     let other = put(&*store, "a/l", b"other body");
     assert_eq!(store.head(&key("a/k")).expect("it is there"), uploaded);
-    assert_eq!(
-        store.list("", None, 10).expect("a listing"),
-        [uploaded.clone(), other]
-    );
-    assert_eq!(
-        store.head(&key("a/k")).expect("it is there"),
-        uploaded,
-        "reading and listing change no ETag"
-    );
+    assert_eq!(store.list("", None, 10).expect("a listing"), [uploaded.clone(), other]);
+    assert_eq!(store.head(&key("a/k")).expect("it is there"), uploaded, "reading and listing change no ETag");
 }
 
 pub(super) fn preflight_passes(make: Make<'_>) {

@@ -23,15 +23,10 @@ pub(super) struct Root {
 impl Root {
     pub(super) fn new(path: &Path) -> Result<Self, StoreError> {
         let name = || path.display().to_string();
-        let canonical =
-            fs::canonicalize(path).map_err(|e| StoreError::from_io(name(), "opening", e))?;
-        let metadata =
-            fs::metadata(&canonical).map_err(|e| StoreError::from_io(name(), "opening", e))?;
+        let canonical = fs::canonicalize(path).map_err(|e| StoreError::from_io(name(), "opening", e))?;
+        let metadata = fs::metadata(&canonical).map_err(|e| StoreError::from_io(name(), "opening", e))?;
         if !metadata.is_dir() {
-            return Err(StoreError::Unsupported {
-                subject: name(),
-                remedy: "it is a file; give a folder".into(),
-            });
+            return Err(StoreError::Unsupported { subject: name(), remedy: "it is a file; give a folder".into() });
         }
         let Some(uri) = canonical.to_str().map(str::to_owned) else {
             return Err(StoreError::Unsupported {
@@ -39,12 +34,7 @@ impl Root {
                 remedy: "the folder's path is not UTF-8; move or rename it".into(),
             });
         };
-        Ok(Self {
-            path: canonical,
-            uri,
-            mode: metadata.mode() & 0o777,
-            durable: Mutex::default(),
-        })
+        Ok(Self { path: canonical, uri, mode: metadata.mode() & 0o777, durable: Mutex::default() })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -67,18 +57,13 @@ impl Root {
     /// The file that holds an object, links inside the root resolved.
     pub(super) fn existing(&self, key: &Key) -> Result<PathBuf, StoreError> {
         let name = || object_name(&self.uri, key);
-        let path =
-            fs::canonicalize(self.path.join(key.as_str())).map_err(|e| absent(&name(), key, e))?;
+        let path = fs::canonicalize(self.path.join(key.as_str())).map_err(|e| absent(&name(), key, e))?;
         if !path.starts_with(&self.path) || path.starts_with(self.temporary()) {
             return Err(StoreError::OutsideRoot { object: name() });
         }
         // A folder, a pipe or a device is no object, and opening one may block.
         let metadata = fs::metadata(&path).map_err(|e| absent(&name(), key, e))?;
-        if metadata.is_file() {
-            Ok(path)
-        } else {
-            Err(StoreError::NotFound { object: name() })
-        }
+        if metadata.is_file() { Ok(path) } else { Err(StoreError::NotFound { object: name() }) }
     }
 
     /// The path whose removal deletes the object (a link, not its target), or `None` where there is nothing.
@@ -94,10 +79,7 @@ impl Root {
         if !folder.starts_with(&self.path) || folder.starts_with(self.temporary()) {
             return Err(StoreError::OutsideRoot { object: name() });
         }
-        let path = folder.join(
-            path.file_name()
-                .expect("a key's last segment is a file name"),
-        );
+        let path = folder.join(path.file_name().expect("a key's last segment is a file name"));
         match fs::symlink_metadata(&path).map_err(|e| absent(&name(), key, e)) {
             Ok(metadata) if metadata.is_dir() => Ok(None),
             Ok(_) => Ok(Some(path)),
@@ -114,13 +96,11 @@ impl Root {
         for segment in &segments[..segments.len() - 1] {
             let next = folder.join(segment);
             if !self.is_durable(&next) {
-                self.create_folder(&next)
-                    .map_err(|e| error(&name, key, "creating the folder", e))?;
+                self.create_folder(&next).map_err(|e| error(&name, key, "creating the folder", e))?;
                 sync_folder(&folder).map_err(|e| error(&name, key, "syncing the folder", e))?;
                 self.set_durable(&next);
             }
-            folder =
-                fs::canonicalize(&next).map_err(|e| error(&name, key, "opening the folder", e))?;
+            folder = fs::canonicalize(&next).map_err(|e| error(&name, key, "opening the folder", e))?;
             if !folder.starts_with(&self.path) || folder.starts_with(self.temporary()) {
                 return Err(StoreError::OutsideRoot { object: name });
             }
@@ -137,18 +117,11 @@ impl Root {
 
     /// A folder that was made durable and removed since is made again: presence is looked up, not remembered.
     fn is_durable(&self, path: &Path) -> bool {
-        self.durable
-            .lock()
-            .expect("no code panics while it holds the set")
-            .contains(path)
-            && path.is_dir()
+        self.durable.lock().expect("no code panics while it holds the set").contains(path) && path.is_dir()
     }
 
     fn set_durable(&self, path: &Path) {
-        self.durable
-            .lock()
-            .expect("no code panics while it holds the set")
-            .insert(path.to_owned());
+        self.durable.lock().expect("no code panics while it holds the set").insert(path.to_owned());
     }
 }
 
@@ -160,36 +133,24 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
 /// As [`error`], for a path that may be absent: below a file there is nothing either.
 fn absent(name: &str, key: &Key, source: io::Error) -> StoreError {
     if source.kind() == io::ErrorKind::NotADirectory {
-        return StoreError::NotFound {
-            object: name.to_owned(),
-        };
+        return StoreError::NotFound { object: name.to_owned() };
     }
     error(name, key, "opening", source)
 }
 
 /// Sorts an I/O error about `key` into its variant; names that this file system cannot hold are invalid keys.
-pub(super) fn error(
-    name: &str,
-    key: &Key,
-    operation: &'static str,
-    source: io::Error,
-) -> StoreError {
+pub(super) fn error(name: &str, key: &Key, operation: &'static str, source: io::Error) -> StoreError {
     match source.kind() {
         io::ErrorKind::InvalidFilename => StoreError::invalid(
             key.as_str(),
             "a segment or the whole path is longer than this file system allows (mostly 255 bytes a segment)",
         ),
-        io::ErrorKind::NotADirectory
-        | io::ErrorKind::IsADirectory
-        | io::ErrorKind::DirectoryNotEmpty => StoreError::invalid(
-            key.as_str(),
-            "in a folder, one name cannot be both an object and a prefix of others",
-        ),
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::DirectoryNotEmpty => {
+            StoreError::invalid(key.as_str(), "in a folder, one name cannot be both an object and a prefix of others")
+        }
         io::ErrorKind::Unsupported | io::ErrorKind::CrossesDevices => StoreError::Unsupported {
             subject: format!("{name}: {operation}"),
-            remedy:
-                "this file system lacks atomic rename and hard links; put the store on a local disk"
-                    .into(),
+            remedy: "this file system lacks atomic rename and hard links; put the store on a local disk".into(),
         },
         _ => StoreError::from_io(name.to_owned(), operation, source),
     }

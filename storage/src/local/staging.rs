@@ -31,8 +31,7 @@ pub(super) enum Placed {
 impl Staged {
     pub(super) fn create(root: &Root) -> Result<Self, StoreError> {
         let folder = root.temporary();
-        let error =
-            |e| StoreError::from_io(folder.display().to_string(), "creating a temporary file", e);
+        let error = |e| StoreError::from_io(folder.display().to_string(), "creating a temporary file", e);
         for _ in 0..CREATE_ATTEMPTS {
             match DirBuilder::new().mode(0o700).create(&folder) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(error(e)),
@@ -120,13 +119,8 @@ fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 /// The temporary folder must be a folder of the root itself, not a link to elsewhere.
 fn confined(root: &Root, folder: &Path) -> Result<(), StoreError> {
     let name = || folder.display().to_string();
-    let metadata =
-        fs::symlink_metadata(folder).map_err(|e| StoreError::from_io(name(), "opening", e))?;
-    if metadata.is_dir() && folder.starts_with(root.path()) {
-        Ok(())
-    } else {
-        Err(StoreError::OutsideRoot { object: name() })
-    }
+    let metadata = fs::symlink_metadata(folder).map_err(|e| StoreError::from_io(name(), "opening", e))?;
+    if metadata.is_dir() && folder.starts_with(root.path()) { Ok(()) } else { Err(StoreError::OutsideRoot { object: name() }) }
 }
 
 /// Removes the temporary files whose writers are no longer alive and returns their number.

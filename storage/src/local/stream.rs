@@ -18,21 +18,12 @@ pub(super) struct CheckedFile {
 impl CheckedFile {
     pub(super) fn new(object: String, file: File, metadata: &Metadata) -> Self {
         let size_bytes = metadata.len();
-        Self {
-            object,
-            file: file.take(size_bytes),
-            etag: etag_of(metadata),
-            size_bytes,
-        }
+        Self { object, file: file.take(size_bytes), etag: etag_of(metadata), size_bytes }
     }
 
     /// At the end of the stream: everything was there, and nothing was rewritten meanwhile.
     fn check_end(&self) -> Result<(), StoreError> {
-        let metadata = self
-            .file
-            .get_ref()
-            .metadata()
-            .map_err(|e| StoreError::from_io(self.object.clone(), "reading", e))?;
+        let metadata = self.file.get_ref().metadata().map_err(|e| StoreError::from_io(self.object.clone(), "reading", e))?;
         unchanged(&self.object, &self.etag, &metadata)?;
         match self.file.limit() {
             0 => Ok(()),
@@ -61,9 +52,5 @@ pub(super) fn unchanged(object: &str, expected: &ETag, now: &Metadata) -> Result
     if found == *expected {
         return Ok(());
     }
-    Err(StoreError::Changed {
-        object: object.to_owned(),
-        expected: expected.clone(),
-        found,
-    })
+    Err(StoreError::Changed { object: object.to_owned(), expected: expected.clone(), found })
 }

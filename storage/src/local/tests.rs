@@ -16,9 +16,7 @@ const CHILD_ROOT: &str = "MELLAMA_STORAGE_TEST_CHILD";
 /// One test of this binary as a process of its own, on a store that it shares with this one.
 fn child(test: &str, store: &LocalStore) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", &format!("local::tests::{test}"), "--nocapture"])
-        .env(CHILD_ROOT, store.root());
+    command.args(["--exact", &format!("local::tests::{test}"), "--nocapture"]).env(CHILD_ROOT, store.root());
     command
 }
 
@@ -33,12 +31,7 @@ fn fresh() -> (TempDir, LocalStore) {
 }
 
 fn put(store: &LocalStore, name: &str, body: &[u8]) {
-    assert_eq!(
-        store
-            .put_new(&key(name), body, &AttemptId::generate())
-            .unwrap(),
-        PutOutcome::Created
-    );
+    assert_eq!(store.put_new(&key(name), body, &AttemptId::generate()).unwrap(), PutOutcome::Created);
 }
 
 fn temporary_files(store: &LocalStore) -> usize {
@@ -83,10 +76,7 @@ fn case_12_links_out_of_the_root_are_refused_everywhere() {
     symlink("../outside", store.root().join("relative")).unwrap();
     symlink(outside.join("secret"), store.root().join("file")).unwrap();
     let refused = |result: Result<(), StoreError>, what: &str| {
-        assert!(
-            matches!(result, Err(StoreError::OutsideRoot { .. })),
-            "{what}: {result:?}"
-        );
+        assert!(matches!(result, Err(StoreError::OutsideRoot { .. })), "{what}: {result:?}");
     };
     for name in ["folder/secret", "relative/secret", "file"] {
         refused(store.head(&key(name)).map(drop), name);
@@ -95,23 +85,12 @@ fn case_12_links_out_of_the_root_are_refused_everywhere() {
         refused(store.modified(&key(name)).map(drop), name);
     }
     for name in ["folder/new", "relative/new/er"] {
-        refused(
-            store
-                .put_new(&key(name), b"x", &AttemptId::generate())
-                .map(drop),
-            name,
-        );
+        refused(store.put_new(&key(name), b"x", &AttemptId::generate()).map(drop), name);
         refused(store.upload().unwrap().finish(&key(name)).map(drop), name);
     }
-    refused(
-        store.delete(&key("folder/secret")),
-        "deleting through a link",
-    );
+    refused(store.delete(&key("folder/secret")), "deleting through a link");
     refused(store.list("", None, 10).map(drop), "listing");
-    assert_eq!(
-        files_below(&outside),
-        [outside.join("secret").display().to_string()]
-    );
+    assert_eq!(files_below(&outside), [outside.join("secret").display().to_string()]);
     assert_eq!(fs::read(outside.join("secret")).unwrap(), b"secret");
     // The link itself is inside and can be removed; what it points to stays.
     store.delete(&key("file")).unwrap();
@@ -125,14 +104,8 @@ fn case_12_a_temporary_folder_that_is_a_link_is_refused() {
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("kept"), b"x").unwrap();
     symlink(&outside, store.root.temporary()).unwrap();
-    assert!(matches!(
-        store.upload().map(drop),
-        Err(StoreError::OutsideRoot { .. })
-    ));
-    assert!(matches!(
-        store.remove_stale(),
-        Err(StoreError::OutsideRoot { .. })
-    ));
+    assert!(matches!(store.upload().map(drop), Err(StoreError::OutsideRoot { .. })));
+    assert!(matches!(store.remove_stale(), Err(StoreError::OutsideRoot { .. })));
     assert!(outside.join("kept").exists());
 }
 
@@ -145,18 +118,10 @@ fn links_inside_the_root_are_followed_and_listed_once() {
     symlink("..", store.root().join("data/circle")).unwrap();
     symlink("nowhere", store.root().join("dangling")).unwrap();
     for name in ["alias", "folder/object", "data/circle/data/object"] {
-        assert_eq!(
-            store.read(&key(name), None, None).unwrap(),
-            b"body",
-            "{name}"
-        );
+        assert_eq!(store.read(&key(name), None, None).unwrap(), b"body", "{name}");
     }
     assert!(store.head(&key("dangling")).unwrap_err().is_not_found());
-    let list = |prefix: &str| {
-        list_all(&store, prefix)
-            .map(|o| o.unwrap().key.to_string())
-            .collect::<Vec<_>>()
-    };
+    let list = |prefix: &str| list_all(&store, prefix).map(|o| o.unwrap().key.to_string()).collect::<Vec<_>>();
     assert_eq!(list(""), ["alias", "data/object"]);
     assert_eq!(list("folder/"), Vec::<String>::new());
 }
@@ -166,17 +131,11 @@ fn what_is_no_regular_file_is_no_object() {
     let (_folder, store) = fresh();
     fs::create_dir(store.root().join("folder")).unwrap();
     // Opening a pipe would wait for a writer for ever.
-    let made = Command::new("mkfifo")
-        .arg(store.root().join("pipe"))
-        .status()
-        .unwrap();
+    let made = Command::new("mkfifo").arg(store.root().join("pipe")).status().unwrap();
     assert!(made.success());
     for name in ["folder", "pipe"] {
         assert!(store.head(&key(name)).unwrap_err().is_not_found(), "{name}");
-        assert!(
-            store.open(&key(name), None).err().unwrap().is_not_found(),
-            "{name}"
-        );
+        assert!(store.open(&key(name), None).err().unwrap().is_not_found(), "{name}");
     }
     assert_eq!(list_all(&store, "").count(), 0);
 }
@@ -187,18 +146,10 @@ fn one_name_is_not_both_an_object_and_a_prefix() {
     put(&store, "a", b"x");
     put(&store, "b/c", b"x");
     for name in ["a/below", "b"] {
-        let error = store
-            .put_new(&key(name), b"y", &AttemptId::generate())
-            .unwrap_err();
-        assert!(
-            matches!(error, StoreError::InvalidKey { .. }),
-            "{name}: {error:?}"
-        );
+        let error = store.put_new(&key(name), b"y", &AttemptId::generate()).unwrap_err();
+        assert!(matches!(error, StoreError::InvalidKey { .. }), "{name}: {error:?}");
         let error = store.upload().unwrap().finish(&key(name)).unwrap_err();
-        assert!(
-            matches!(error, StoreError::InvalidKey { .. }),
-            "{name}: {error:?}"
-        );
+        assert!(matches!(error, StoreError::InvalidKey { .. }), "{name}: {error:?}");
     }
     assert_eq!(temporary_files(&store), 0);
 }
@@ -206,9 +157,7 @@ fn one_name_is_not_both_an_object_and_a_prefix() {
 #[test]
 fn names_that_the_file_system_cannot_hold_are_invalid_keys() {
     let (_folder, store) = fresh();
-    let error = store
-        .put_new(&key(&"x".repeat(300)), b"y", &AttemptId::generate())
-        .unwrap_err();
+    let error = store.put_new(&key(&"x".repeat(300)), b"y", &AttemptId::generate()).unwrap_err();
     assert!(matches!(error, StoreError::InvalidKey { .. }), "{error:?}");
     assert_eq!(temporary_files(&store), 0);
 }
@@ -217,13 +166,7 @@ fn names_that_the_file_system_cannot_hold_are_invalid_keys() {
 fn a_file_name_that_is_not_utf8_stops_a_listing_instead_of_being_passed_over() {
     use std::os::unix::ffi::OsStrExt;
     let (_folder, store) = fresh();
-    fs::write(
-        store
-            .root()
-            .join(std::ffi::OsStr::from_bytes(b"caf\xe9.xml")),
-        b"x",
-    )
-    .unwrap();
+    fs::write(store.root().join(std::ffi::OsStr::from_bytes(b"caf\xe9.xml")), b"x").unwrap();
     let error = store.list("", None, 10).unwrap_err();
     assert!(matches!(error, StoreError::InvalidKey { .. }), "{error:?}");
 }
@@ -238,18 +181,10 @@ fn files_are_private_until_published_and_then_as_readable_as_the_root() {
         let mut upload = store.upload().unwrap();
         upload.write_all(b"x").unwrap();
         assert_eq!(mode(&store.root.temporary()), 0o700);
-        let staged = fs::read_dir(store.root.temporary())
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap();
+        let staged = fs::read_dir(store.root.temporary()).unwrap().next().unwrap().unwrap();
         assert_eq!(mode(&staged.path()), 0o600);
         upload.finish(&key("folder/k")).unwrap();
-        assert_eq!(
-            mode(&store.root().join("folder/k")),
-            expected,
-            "{root_mode:o}"
-        );
+        assert_eq!(mode(&store.root().join("folder/k")), expected, "{root_mode:o}");
     };
     check(0o700, 0o600);
     check(0o750, 0o640);
@@ -260,23 +195,13 @@ fn files_are_private_until_published_and_then_as_readable_as_the_root() {
 fn opening_an_existing_folder_creates_nothing() {
     let (folder, _store) = fresh();
     let absent = folder.path().join("absent");
-    assert!(
-        LocalStore::open_existing(&absent)
-            .unwrap_err()
-            .is_not_found()
-    );
+    assert!(LocalStore::open_existing(&absent).unwrap_err().is_not_found());
     fs::create_dir(&absent).unwrap();
     LocalStore::open_existing(&absent).unwrap();
     assert_eq!(fs::read_dir(&absent).unwrap().count(), 0);
     fs::write(folder.path().join("file"), b"x").unwrap();
-    assert!(matches!(
-        LocalStore::open(folder.path().join("file")),
-        Err(StoreError::Io { .. })
-    ));
-    assert!(matches!(
-        LocalStore::open_existing(folder.path().join("file")),
-        Err(StoreError::Unsupported { .. })
-    ));
+    assert!(matches!(LocalStore::open(folder.path().join("file")), Err(StoreError::Io { .. })));
+    assert!(matches!(LocalStore::open_existing(folder.path().join("file")), Err(StoreError::Unsupported { .. })));
 }
 
 #[test]
@@ -295,24 +220,14 @@ fn case_09_an_object_that_changes_while_it_is_read_is_an_error() {
     check(
         "appended",
         |path| {
-            File::options()
-                .append(true)
-                .open(path)
-                .unwrap()
-                .write_all(b"x")
-                .unwrap();
+            File::options().append(true).open(path).unwrap().write_all(b"x").unwrap();
         },
         is_changed,
     );
     check(
         "cut",
         |path| {
-            File::options()
-                .write(true)
-                .open(path)
-                .unwrap()
-                .set_len(100)
-                .unwrap();
+            File::options().write(true).open(path).unwrap().set_len(100).unwrap();
         },
         is_changed,
     );
@@ -336,10 +251,7 @@ fn case_15_a_full_disk_is_named_as_such() {
     };
     let (_folder, store) = fresh();
     let error = full.write_all(b"x").unwrap_err();
-    assert!(matches!(
-        store.error(&key("k"), "writing", error),
-        StoreError::NoSpace { .. }
-    ));
+    assert!(matches!(store.error(&key("k"), "writing", error), StoreError::NoSpace { .. }));
 }
 
 /// Not a test of its own: the process without permissions that the next test starts. Does nothing without the variable.
@@ -352,15 +264,9 @@ fn child_that_may_not_write() {
     let put = store.put_new(&key("k"), b"x", &AttemptId::generate());
     assert!(matches!(put, Err(StoreError::Denied { .. })), "{put:?}");
     let upload = store.upload().map(drop);
-    assert!(
-        matches!(upload, Err(StoreError::Denied { .. })),
-        "{upload:?}"
-    );
+    assert!(matches!(upload, Err(StoreError::Denied { .. })), "{upload:?}");
     let preflight = crate::store::preflight(&store);
-    assert!(
-        matches!(preflight, Err(StoreError::Denied { .. })),
-        "{preflight:?}"
-    );
+    assert!(matches!(preflight, Err(StoreError::Denied { .. })), "{preflight:?}");
     assert_eq!(store.read(&key("there"), None, None).unwrap(), b"body");
 }
 
@@ -381,16 +287,9 @@ fn case_15_a_folder_that_may_not_be_written_is_named_as_such_and_can_still_be_re
         println!("not run: another user may not start this program");
         return;
     };
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::set_permissions(store.root(), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(
-        files_below(store.root()),
-        [store.root().join("there").display().to_string()]
-    );
+    assert_eq!(files_below(store.root()), [store.root().join("there").display().to_string()]);
 }
 
 /// Not a test of its own: the process that the next test kills. Does nothing without the variable.
@@ -412,18 +311,13 @@ fn case_13_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_no
     let (_folder, store) = fresh();
     let mut alive = store.upload().unwrap();
     alive.write_all(b"alive").unwrap();
-    let mut child = child("child_that_is_killed_while_it_uploads", &store)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        child("child_that_is_killed_while_it_uploads", &store).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = Vec::new();
     let stdout = child.stdout.as_mut().unwrap();
     while !String::from_utf8_lossy(&said).contains("half written") {
         let mut byte = [0];
-        stdout
-            .read_exact(&mut byte)
-            .expect("the child says that it has written");
+        stdout.read_exact(&mut byte).expect("the child says that it has written");
         said.push(byte[0]);
     }
     assert_eq!(store.remove_stale().unwrap(), 0, "both are alive");

@@ -16,24 +16,11 @@ struct Entry {
     is_folder: bool,
 }
 
-pub(super) fn list(
-    root: &Root,
-    prefix: &str,
-    start_after: Option<&Key>,
-    limit: usize,
-) -> Result<Vec<ObjectMeta>, StoreError> {
-    let mut page = Page {
-        root,
-        prefix,
-        start_after: start_after.map_or("", Key::as_str),
-        limit,
-        objects: Vec::new(),
-    };
+pub(super) fn list(root: &Root, prefix: &str, start_after: Option<&Key>, limit: usize) -> Result<Vec<ObjectMeta>, StoreError> {
+    let mut page = Page { root, prefix, start_after: start_after.map_or("", Key::as_str), limit, objects: Vec::new() };
     // Only the folder of the prefix can hold matches; a prefix that could be no key has none.
     let start = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
-    if start.is_empty()
-        || (Key::new(&start[..start.len() - 1]).is_ok() && !passes_link(root, start)?)
-    {
+    if start.is_empty() || (Key::new(&start[..start.len() - 1]).is_ok() && !passes_link(root, start)?) {
         page.walk(start)?;
     }
     Ok(page.objects)
@@ -49,11 +36,7 @@ fn passes_link(root: &Root, folder: &str) -> Result<bool, StoreError> {
             Ok(_) => {}
             Err(error) if is_absent(&error) => return Ok(false),
             Err(error) => {
-                return Err(StoreError::from_io(
-                    path.display().to_string(),
-                    "listing",
-                    error,
-                ));
+                return Err(StoreError::from_io(path.display().to_string(), "listing", error));
             }
         }
     }
@@ -103,8 +86,7 @@ impl Page<'_> {
     fn add(&mut self, name: &str) -> Result<(), StoreError> {
         let key = Key::new(name)?;
         let metadata = self.root.existing(&key).and_then(|path| {
-            fs::metadata(path)
-                .map_err(|e| StoreError::from_io(object_name(self.root.uri(), &key), "listing", e))
+            fs::metadata(path).map_err(|e| StoreError::from_io(object_name(self.root.uri(), &key), "listing", e))
         });
         match metadata {
             Ok(metadata) => self.objects.push(meta_of(&key, &metadata)),
@@ -122,11 +104,7 @@ impl Page<'_> {
             Ok(entries) => entries,
             Err(error) if is_absent(&error) => Vec::new(),
             Err(error) => {
-                return Err(StoreError::from_io(
-                    path.display().to_string(),
-                    "listing",
-                    error,
-                ));
+                return Err(StoreError::from_io(path.display().to_string(), "listing", error));
             }
         };
         if folder.is_empty() {
@@ -135,10 +113,7 @@ impl Page<'_> {
         let mut sorted = Vec::with_capacity(entries.len());
         for (name, is_folder) in entries {
             let Ok(mut sort) = name.into_string() else {
-                return Err(StoreError::invalid(
-                    &path.to_string_lossy(),
-                    "a file name in this folder is not UTF-8; rename it",
-                ));
+                return Err(StoreError::invalid(&path.to_string_lossy(), "a file name in this folder is not UTF-8; rename it"));
             };
             if is_folder {
                 sort.push('/');
@@ -161,8 +136,5 @@ fn read_entries(path: &Path) -> io::Result<Vec<(std::ffi::OsString, bool)>> {
 }
 
 fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename)
 }

@@ -6,8 +6,7 @@ use mellama_tests::fixtures;
 
 fn main() -> std::io::Result<()> {
     let folder = std::env::args_os().nth(1).map(PathBuf::from);
-    let folder =
-        folder.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures"));
+    let folder = folder.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures"));
     let files = fixtures::make();
     fixtures::write(&files, &folder)?;
     let bytes: usize = files.values().map(Vec::len).sum();

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 /// Memory of the pipeline, in bytes.
 const MEMORY_BYTES: u64 = 256 << 20;
 /// Ids of the inputs' tokenizer: so few that two checkpoints are small.
-const VOCABULARY_SIZE: usize = 416;
+const VOCABULARY_SIZE: usize = 384;
 /// Control tokens and bytes, which every cut of the fixtures' tokenizer keeps.
 const FIXED_IDS: usize = 259;
 
@@ -28,7 +28,7 @@ const FIXED_IDS: usize = 259;
 const RECIPE: &str = r#"# Every kind of object that a corpus has, as small as can be. The inputs beside this file are invented.
 
 name = "golden"
-seed = 7
+seed = 11
 workdir = "run"
 
 [[corpus.source]]
@@ -66,7 +66,7 @@ min_words = 5
 path = "inputs/tokenizer.json"
 
 [corpus.mixture]
-tokens = 1_500
+tokens = 1_800
 biomedical = 3
 clinical = 1
 general = 1
@@ -74,7 +74,7 @@ general = 1
 [corpus.pack]
 sequence_length = 32
 heldout = 0.2
-shard_sequences = 16
+shard_sequences = 24
 
 [[instruct.source]]
 name = "questions"
@@ -167,14 +167,10 @@ struct Training {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args_os().nth(1).map(PathBuf::from);
-    let folder = folder
-        .ok_or("FOLDER: absent; give the folder of a format version, such as tests/golden/v2")?;
+    let folder = folder.ok_or("FOLDER: absent; give the folder of a format version, such as tests/golden/v2")?;
     if folder.join("run").exists() {
         let shown = folder.display();
-        return Err(format!(
-            "{shown}: has golden files already, which are never replaced; give another folder"
-        )
-        .into());
+        return Err(format!("{shown}: has golden files already, which are never replaced; give another folder").into());
     }
     if !folder.join("recipe.toml").exists() {
         write_inputs(&folder)?;
@@ -183,19 +179,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let observer = Silent;
     let context = session.context(&observer);
     for stage in runner::run(&context, Some(Stage::InstructData))? {
-        println!(
-            "{:<14} {} written, {}",
-            stage.stage,
-            stage.counts.written.documents,
-            stage.digest.unwrap_or_default()
-        );
+        println!("{:<14} {} written, {}", stage.stage, stage.counts.written.documents, stage.digest.unwrap_or_default());
     }
     let outcome = train_model(&folder, &session)?;
     let loss = outcome.last_step.and_then(|step| step.loss);
-    println!(
-        "{:<14} {} steps, loss {loss:?}",
-        outcome.folder, outcome.step
-    );
+    println!("{:<14} {} steps, loss {loss:?}", outcome.folder, outcome.step);
     // The store leaves its own folder for temporary files behind; git would not keep it.
     fs::remove_dir(folder.join("run/.mellama-tmp"))?;
     Ok(())
@@ -203,45 +191,23 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn open(folder: &Path) -> Result<Session, Box<dyn Error>> {
     let run = folder.join("run");
-    let uri = run
-        .to_str()
-        .ok_or("FOLDER: not UTF-8; give another folder")?;
-    let resources = Resources {
-        threads: 2,
-        memory_bytes: MEMORY_BYTES,
-        scratch: std::env::temp_dir(),
-    };
-    Ok(Session::open(
-        &folder.join("recipe.toml"),
-        Some(uri),
-        resources,
-        &Silent,
-    )?)
+    let uri = run.to_str().ok_or("FOLDER: not UTF-8; give another folder")?;
+    let resources = Resources { threads: 2, memory_bytes: MEMORY_BYTES, scratch: std::env::temp_dir() };
+    Ok(Session::open(&folder.join("recipe.toml"), Some(uri), resources, &Silent)?)
 }
 
 /// Trains from fresh weights on the published training shards.
 fn train_model(folder: &Path, session: &Session) -> Result<TrainOutcome, Box<dyn Error>> {
-    let Training { shape, spec } =
-        serde_json::from_slice(&fs::read(folder.join("training.json"))?)?;
+    let Training { shape, spec } = serde_json::from_slice(&fs::read(folder.join("training.json"))?)?;
     let tokenizer_bytes = fs::read(folder.join("inputs/tokenizer.json"))?;
     let tokenizer = Tokenizer::from_bytes("tokenizer.json", &tokenizer_bytes)?;
-    let manifest = session
-        .workdir
-        .read_manifest(&session.plan.id, Stage::Publish.name())?;
+    let manifest = session.workdir.read_manifest(&session.plan.id, Stage::Publish.name())?;
     let manifest: StageManifest = manifest.ok_or("publish: not finished")?;
     let is_train = |entry: &&ObjectEntry| entry.key.starts_with("shards/cpt/train-");
     let shards: Vec<ObjectEntry> = manifest.objects.iter().filter(is_train).cloned().collect();
-    let corpus = session
-        .file
-        .recipe
-        .corpus
-        .iter()
-        .flat_map(|corpus| &corpus.source);
+    let corpus = session.file.recipe.corpus.iter().flat_map(|corpus| &corpus.source);
     let seed = session.file.recipe.seed;
-    let tokens = SpecialTokens {
-        bos: tokenizer.bos(),
-        eos: tokenizer.eos(),
-    };
+    let tokens = SpecialTokens { bos: tokenizer.bos(), eos: tokenizer.eos() };
     let data = ShardSet::open(&session.workdir, &shards)?;
     let job = TrainJob {
         kind: Kind::Cpt,
@@ -251,10 +217,7 @@ fn train_model(folder: &Path, session: &Session) -> Result<TrainOutcome, Box<dyn
         data_digest: runner::digest(&manifest),
         source_names: corpus.map(|source| source.name.clone()).collect(),
         sensitivity: data.header().sensitivity.clone(),
-        tokenizer_files: vec![TokenizerFile {
-            name: "tokenizer.json".to_owned(),
-            bytes: tokenizer_bytes,
-        }],
+        tokenizer_files: vec![TokenizerFile { name: "tokenizer.json".to_owned(), bytes: tokenizer_bytes }],
     };
     Ok(train(job, &data, None, &session.workdir, &mut NoHooks)?)
 }
@@ -297,17 +260,10 @@ fn write_inputs(folder: &Path) -> Result<(), Box<dyn Error>> {
 
 /// Nine articles; an exact copy, a copy with another end, a line that is cut.
 fn journal() -> String {
-    let mut lines: Vec<Value> = (1..)
-        .zip(JOURNAL)
-        .map(|(n, text)| article(n, text))
-        .collect();
+    let mut lines: Vec<Value> = (1..).zip(JOURNAL).map(|(n, text)| article(n, text)).collect();
     lines.push(article(10, JOURNAL[3]));
-    lines.push(article(
-        11,
-        &format!("{} Barley was paid for by the mill.", JOURNAL[1]),
-    ));
-    json_lines(&lines)
-        + "{\"id\": \"J12\", \"title\": \"Cut short\", \"text\": \"The line ends he\n"
+    lines.push(article(11, &format!("{} Nobody was ill.", JOURNAL[1])));
+    json_lines(&lines) + "{\"id\": \"J12\", \"title\": \"Cut short\", \"text\": \"The line ends he\n"
 }
 
 fn article(number: usize, text: &str) -> Value {
@@ -317,17 +273,9 @@ fn article(number: usize, text: &str) -> Value {
 
 /// Nine notes; a second version, an exact copy, a copy with another end, a note without text.
 fn ward() -> String {
-    let note =
-        |id: &str, version: u32, text: &str| json!({"id": id, "version": version, "text": text});
-    let mut lines: Vec<Value> = (1..)
-        .zip(WARD)
-        .map(|(n, text)| note(&format!("W{n}"), 1, text))
-        .collect();
-    lines.push(note(
-        "W9",
-        2,
-        &format!("{} Corrected: gall bladder and stone.", WARD[8]),
-    ));
+    let note = |id: &str, version: u32, text: &str| json!({"id": id, "version": version, "text": text});
+    let mut lines: Vec<Value> = (1..).zip(WARD).map(|(n, text)| note(&format!("W{n}"), 1, text)).collect();
+    lines.push(note("W9", 2, &format!("{} Corrected: gall bladder and stone.", WARD[8])));
     lines.push(note("W10", 1, WARD[1]));
     lines.push(note("W11", 1, &format!("{} Signed by the ward.", WARD[0])));
     lines.push(json!({"id": "W12", "version": 1}));
@@ -346,10 +294,8 @@ fn almanac() -> String {
 
 /// Conversations in three layouts, one that is too long, and a record without an answer.
 fn questions() -> String {
-    let mut lines: Vec<Value> = QUESTIONS
-        .iter()
-        .map(|(question, answer)| json!({"question": question, "answer": answer}))
-        .collect();
+    let mut lines: Vec<Value> =
+        QUESTIONS.iter().map(|(question, answer)| json!({"question": question, "answer": answer})).collect();
     lines.push(json!({"instruction": "Say yes.", "input": "", "output": "Yes."}));
     lines.push(json!({"messages": [
         {"role": "user", "content": "Dry?"}, {"role": "assistant", "content": "No."},
@@ -367,23 +313,14 @@ fn json_lines(values: &[Value]) -> String {
 fn cut_tokenizer() -> Result<String, Box<dyn Error>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tokenizer/tokenizer.json");
     let mut tokenizer: Value = serde_json::from_slice(&fs::read(path)?)?;
-    let ids: serde_json::Map<String, Value> =
-        serde_json::from_value(tokenizer["model"]["vocab"].clone())?;
-    let mut pieces: Vec<(u64, String)> = ids
-        .into_iter()
-        .map(|(piece, id)| (id.as_u64().unwrap_or(u64::MAX), piece))
-        .collect();
+    let ids: serde_json::Map<String, Value> = serde_json::from_value(tokenizer["model"]["vocab"].clone())?;
+    let mut pieces: Vec<(u64, String)> = ids.into_iter().map(|(piece, id)| (id.as_u64().unwrap_or(u64::MAX), piece)).collect();
     pieces.sort_unstable();
-    let merges = tokenizer["model"]["merges"]
-        .as_array_mut()
-        .ok_or("the fixtures' tokenizer has merges")?;
+    let merges = tokenizer["model"]["merges"].as_array_mut().ok_or("the fixtures' tokenizer has merges")?;
     let characters = pieces.split_off(FIXED_IDS + merges.len());
     merges.truncate(VOCABULARY_SIZE - FIXED_IDS - characters.len());
     pieces.truncate(FIXED_IDS + merges.len());
     let kept = pieces.into_iter().chain(characters).map(|(_, piece)| piece);
-    tokenizer["model"]["vocab"] = kept
-        .zip(0_u64..)
-        .map(|(piece, id)| (piece, json!(id)))
-        .collect();
+    tokenizer["model"]["vocab"] = kept.zip(0_u64..).map(|(piece, id)| (piece, json!(id))).collect();
     Ok(serde_json::to_string(&tokenizer)? + "\n")
 }

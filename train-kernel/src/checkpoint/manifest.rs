@@ -94,10 +94,7 @@ pub fn folder(kind: Kind, step: u64) -> String {
 
 /// The step of a key inside a checkpoint folder of this kind, with the rest of the key.
 pub fn parse_step(kind: Kind, key: &str) -> Option<(u64, &str)> {
-    let rest = key
-        .strip_prefix("checkpoints/")?
-        .strip_prefix(kind.as_str())?
-        .strip_prefix("/step-")?;
+    let rest = key.strip_prefix("checkpoints/")?.strip_prefix(kind.as_str())?.strip_prefix("/step-")?;
     let (digits, file) = rest.split_once('/')?;
     let plain = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let step = digits.parse().ok().filter(|_| plain)?;
@@ -116,10 +113,7 @@ mod tests {
             assert_eq!(parse_step(Kind::Cpt, &key), Some((step, "a/b.json")));
             assert_eq!(parse_step(Kind::Instruct, &key), None);
         }
-        assert_eq!(
-            folder(Kind::Instruct, 100),
-            "checkpoints/instruct/step-00000100"
-        );
+        assert_eq!(folder(Kind::Instruct, 100), "checkpoints/instruct/step-00000100");
         for key in [
             "checkpoints/cpt/step-100/manifest.json",
             "checkpoints/cpt/step-000000100/manifest.json",

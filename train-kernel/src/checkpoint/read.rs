@@ -5,9 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use mellama_storage::sealed::SealError;
-use mellama_storage::{
-    Key, ObjectEntry, ProtocolError, RangeReader, StoreError, Workdir, list_all,
-};
+use mellama_storage::{Key, ObjectEntry, ProtocolError, RangeReader, StoreError, Workdir, list_all};
 
 use super::CheckpointError;
 use super::manifest::{CheckpointManifest, FORMAT_VERSION, folder, parse_step};
@@ -33,10 +31,7 @@ pub struct Found {
 /// [`CheckpointError::Store`].
 pub fn list_steps(workdir: &Workdir, kind: Kind) -> Result<Vec<u64>, CheckpointError> {
     let mut steps = BTreeSet::new();
-    for object in list_all(
-        &**workdir.store(),
-        &format!("checkpoints/{}/step-", kind.as_str()),
-    ) {
+    for object in list_all(&**workdir.store(), &format!("checkpoints/{}/step-", kind.as_str())) {
         let object = object?;
         if let Some((step, MANIFEST)) = parse_step(kind, object.key.as_str()) {
             steps.insert(step);
@@ -54,28 +49,16 @@ pub fn newest(workdir: &Workdir, kind: Kind) -> Result<Option<Found>, Checkpoint
     let steps = list_steps(workdir, kind)?;
     for (at, &step) in steps.iter().enumerate().rev() {
         let folder = folder(kind, step);
-        let Some((manifest, digest)) =
-            read_manifest(workdir, &Key::new(format!("{folder}/{MANIFEST}"))?)?
-        else {
+        let Some((manifest, digest)) = read_manifest(workdir, &Key::new(format!("{folder}/{MANIFEST}"))?)? else {
             continue;
         };
         if manifest.format != FORMAT_VERSION {
-            return Err(CheckpointError::Format {
-                folder,
-                got: manifest.format,
-            });
+            return Err(CheckpointError::Format { folder, got: manifest.format });
         }
-        let previous = steps[..at]
-            .last()
-            .map_or("the start".to_owned(), |&step| self::folder(kind, step));
+        let previous = steps[..at].last().map_or("the start".to_owned(), |&step| self::folder(kind, step));
         for entry in &manifest.objects {
             if let Err(problem) = check_object(workdir, entry)? {
-                return Err(CheckpointError::Damaged {
-                    key: entry.key.clone(),
-                    problem,
-                    folder,
-                    previous,
-                });
+                return Err(CheckpointError::Damaged { key: entry.key.clone(), problem, folder, previous });
             }
         }
         return Ok(Some(Found { manifest, digest }));
@@ -87,11 +70,7 @@ pub fn newest(workdir: &Workdir, kind: Kind) -> Result<Option<Found>, Checkpoint
 ///
 /// # Errors
 /// [`CheckpointError`] when it is not listed or not what the manifest says.
-pub fn read_file(
-    workdir: &Workdir,
-    manifest: &CheckpointManifest,
-    file: &str,
-) -> Result<Vec<u8>, CheckpointError> {
+pub fn read_file(workdir: &Workdir, manifest: &CheckpointManifest, file: &str) -> Result<Vec<u8>, CheckpointError> {
     Ok(workdir.read_object(entry(manifest, file)?)?)
 }
 
@@ -106,35 +85,19 @@ pub fn open_tensors(
 ) -> Result<TensorFile<RangeReader>, CheckpointError> {
     let entry = entry(manifest, file)?;
     let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.as_str())?)?;
-    TensorFile::open(file, reader).map_err(|source| CheckpointError::Tensors {
-        folder: manifest.folder(),
-        source,
-    })
+    TensorFile::open(file, reader).map_err(|source| CheckpointError::Tensors { folder: manifest.folder(), source })
 }
 
-fn entry<'m>(
-    manifest: &'m CheckpointManifest,
-    file: &str,
-) -> Result<&'m ObjectEntry, CheckpointError> {
-    let absent = || CheckpointError::NotListed {
-        folder: manifest.folder(),
-        file: file.to_owned(),
-    };
+fn entry<'m>(manifest: &'m CheckpointManifest, file: &str) -> Result<&'m ObjectEntry, CheckpointError> {
+    let absent = || CheckpointError::NotListed { folder: manifest.folder(), file: file.to_owned() };
     manifest.entry(file).ok_or_else(absent)
 }
 
 /// The manifest at `key` with its BLAKE3; `None` when it is absent or torn.
-pub(super) fn read_manifest(
-    workdir: &Workdir,
-    key: &Key,
-) -> Result<Option<(CheckpointManifest, String)>, CheckpointError> {
+pub(super) fn read_manifest(workdir: &Workdir, key: &Key) -> Result<Option<(CheckpointManifest, String)>, CheckpointError> {
     match workdir.read_sealed::<CheckpointManifest>(key) {
         // A seal that holds over unknown members is another version's checkpoint, not a torn one.
-        Ok(None)
-        | Err(ProtocolError::Damaged {
-            source: SealError::NotSealed { .. } | SealError::Broken { .. },
-            ..
-        }) => Ok(None),
+        Ok(None) | Err(ProtocolError::Damaged { source: SealError::NotSealed { .. } | SealError::Broken { .. }, .. }) => Ok(None),
         Ok(Some(manifest)) => {
             let bytes = workdir.store().read(key, None, None)?;
             Ok(Some((manifest, blake3::hash(&bytes).to_hex().to_string())))
@@ -144,10 +107,7 @@ pub(super) fn read_manifest(
 }
 
 /// Hashes an object as a stream; the inner error says how it differs from its entry.
-fn check_object(
-    workdir: &Workdir,
-    entry: &ObjectEntry,
-) -> Result<Result<(), String>, CheckpointError> {
+fn check_object(workdir: &Workdir, entry: &ObjectEntry) -> Result<Result<(), String>, CheckpointError> {
     let key = Key::new(entry.key.as_str())?;
     let mut stream = match workdir.store().open(&key, None) {
         Ok(stream) => stream,
@@ -158,9 +118,7 @@ fn check_object(
     let mut block = vec![0; BLOCK_BYTES];
     let mut bytes = 0;
     loop {
-        let read = stream
-            .read(&mut block)
-            .map_err(|error| StoreError::from_io(entry.key.clone(), "reading", error))?;
+        let read = stream.read(&mut block).map_err(|error| StoreError::from_io(entry.key.clone(), "reading", error))?;
         if read == 0 {
             break;
         }
@@ -168,15 +126,8 @@ fn check_object(
         bytes += read as u64;
     }
     if bytes != entry.bytes {
-        return Ok(Err(format!(
-            "{bytes} bytes, manifest lists {}",
-            entry.bytes
-        )));
+        return Ok(Err(format!("{bytes} bytes, manifest lists {}", entry.bytes)));
     }
     let digest = hasher.finalize().to_hex().to_string();
-    Ok(if digest == entry.blake3 {
-        Ok(())
-    } else {
-        Err(format!("BLAKE3 {digest}, manifest lists {}", entry.blake3))
-    })
+    Ok(if digest == entry.blake3 { Ok(()) } else { Err(format!("BLAKE3 {digest}, manifest lists {}", entry.blake3)) })
 }

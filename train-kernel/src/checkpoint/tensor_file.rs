@@ -100,9 +100,7 @@ pub enum TensorFileError {
         tensor: String,
     },
     /// A tensor has another shape.
-    #[error(
-        "{file}: tensor {tensor}: shape {got:?}, expected {expected:?}; the file belongs to another model"
-    )]
+    #[error("{file}: tensor {tensor}: shape {got:?}, expected {expected:?}; the file belongs to another model")]
     Shape {
         /// The file.
         file: String,
@@ -132,30 +130,12 @@ impl<R: Read + Seek> TensorFile<R> {
     pub fn open(file: impl Into<String>, mut reader: R) -> Result<Self, TensorFileError> {
         let file = file.into();
         let (header, data_start, data_bytes) = read_header(&file, &mut reader)?;
-        let refuse = |problem: String| TensorFileError::Header {
-            file: file.clone(),
-            problem,
-        };
-        let raw: RawHeader = serde_json::from_slice(&header).map_err(|error| {
-            refuse(format!(
-                "header at line {} column {}: {error}",
-                error.line(),
-                error.column()
-            ))
-        })?;
+        let refuse = |problem: String| TensorFileError::Header { file: file.clone(), problem };
+        let raw: RawHeader = serde_json::from_slice(&header)
+            .map_err(|error| refuse(format!("header at line {} column {}: {error}", error.line(), error.column())))?;
         check_coverage(&raw.tensors, data_bytes).map_err(refuse)?;
-        let tensors = raw
-            .tensors
-            .into_iter()
-            .map(|tensor| (tensor.name.clone(), tensor))
-            .collect();
-        Ok(Self {
-            file,
-            reader,
-            data_start,
-            tensors,
-            metadata: raw.metadata,
-        })
+        let tensors = raw.tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+        Ok(Self { file, reader, data_start, tensors, metadata: raw.metadata })
     }
 
     /// The tensors by name.
@@ -175,44 +155,22 @@ impl<R: Read + Seek> TensorFile<R> {
     ///
     /// # Panics
     /// When `out` has not as many elements as `expected` says: a mistake of the caller.
-    pub fn read(
-        &mut self,
-        name: &str,
-        expected: &[usize],
-        out: &mut [f32],
-    ) -> Result<(), TensorFileError> {
-        assert_eq!(
-            expected.iter().product::<usize>(),
-            out.len(),
-            "the output has the expected shape"
-        );
-        let missing = || TensorFileError::Missing {
-            file: self.file.clone(),
-            tensor: name.to_owned(),
-        };
+    pub fn read(&mut self, name: &str, expected: &[usize], out: &mut [f32]) -> Result<(), TensorFileError> {
+        assert_eq!(expected.iter().product::<usize>(), out.len(), "the output has the expected shape");
+        let missing = || TensorFileError::Missing { file: self.file.clone(), tensor: name.to_owned() };
         let entry = self.tensors.get(name).ok_or_else(missing)?;
         let expected: Vec<u64> = expected.iter().map(|&size| size as u64).collect();
         if entry.shape != expected {
             let (file, tensor, got) = (self.file.clone(), name.to_owned(), entry.shape.clone());
-            return Err(TensorFileError::Shape {
-                file,
-                tensor,
-                got,
-                expected,
-            });
+            return Err(TensorFileError::Shape { file, tensor, got, expected });
         }
         let dtype = Dtype::named(&entry.dtype).ok_or_else(|| TensorFileError::Dtype {
             file: self.file.clone(),
             tensor: name.to_owned(),
             got: entry.dtype.clone(),
         })?;
-        let io = |source| TensorFileError::Io {
-            file: self.file.clone(),
-            source,
-        };
-        self.reader
-            .seek(SeekFrom::Start(self.data_start + entry.start))
-            .map_err(io)?;
+        let io = |source| TensorFileError::Io { file: self.file.clone(), source };
+        self.reader.seek(SeekFrom::Start(self.data_start + entry.start)).map_err(io)?;
         read_values(&mut self.reader, dtype, out).map_err(io)
     }
 }
@@ -227,17 +185,10 @@ pub fn write_header<W: Write>(
     tensors: &[(&str, &[usize])],
     metadata: &[(&str, &str)],
 ) -> Result<(), TensorFileError> {
-    let header = encode_header(tensors, metadata).ok_or_else(|| TensorFileError::Header {
-        file: file.to_owned(),
-        problem: "a name occurs twice".to_owned(),
-    })?;
-    let io = |source| TensorFileError::Io {
-        file: file.to_owned(),
-        source,
-    };
-    writer
-        .write_all(&(header.len() as u64).to_le_bytes())
-        .map_err(io)?;
+    let header = encode_header(tensors, metadata)
+        .ok_or_else(|| TensorFileError::Header { file: file.to_owned(), problem: "a name occurs twice".to_owned() })?;
+    let io = |source| TensorFileError::Io { file: file.to_owned(), source };
+    writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
     writer.write_all(&header).map_err(io)
 }
 
@@ -245,21 +196,12 @@ pub fn write_header<W: Write>(
 ///
 /// # Errors
 /// [`TensorFileError::Io`].
-pub fn write_values<W: Write>(
-    file: &str,
-    writer: &mut W,
-    values: &[f32],
-) -> Result<(), TensorFileError> {
+pub fn write_values<W: Write>(file: &str, writer: &mut W, values: &[f32]) -> Result<(), TensorFileError> {
     let mut block = Vec::with_capacity(BLOCK_BYTES.min(values.len() * 4));
     for part in values.chunks(BLOCK_BYTES / 4) {
         block.clear();
         block.extend(part.iter().flat_map(|value| value.to_le_bytes()));
-        writer
-            .write_all(&block)
-            .map_err(|source| TensorFileError::Io {
-                file: file.to_owned(),
-                source,
-            })?;
+        writer.write_all(&block).map_err(|source| TensorFileError::Io { file: file.to_owned(), source })?;
     }
     Ok(())
 }
@@ -268,10 +210,7 @@ pub fn write_values<W: Write>(
 fn encode_header(tensors: &[(&str, &[usize])], metadata: &[(&str, &str)]) -> Option<Vec<u8>> {
     let mut members = Vec::with_capacity(tensors.len() + 1);
     if !metadata.is_empty() {
-        let pairs: Vec<String> = metadata
-            .iter()
-            .map(|(key, value)| format!("{}:{}", quote(key), quote(value)))
-            .collect();
+        let pairs: Vec<String> = metadata.iter().map(|(key, value)| format!("{}:{}", quote(key), quote(value))).collect();
         members.push(format!("\"__metadata__\":{{{}}}", pairs.join(",")));
     }
     let mut seen = BTreeSet::new();
@@ -283,9 +222,7 @@ fn encode_header(tensors: &[(&str, &[usize])], metadata: &[(&str, &str)]) -> Opt
         let end = offset + 4 * shape.iter().map(|&size| size as u64).product::<u64>();
         let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
         let (name, sizes) = (quote(name), sizes.join(","));
-        members.push(format!(
-            "{name}:{{\"dtype\":\"F32\",\"shape\":[{sizes}],\"data_offsets\":[{offset},{end}]}}"
-        ));
+        members.push(format!("{name}:{{\"dtype\":\"F32\",\"shape\":[{sizes}],\"data_offsets\":[{offset},{end}]}}"));
         offset = end;
     }
     let mut bytes = format!("{{{}}}", members.join(",")).into_bytes();
@@ -298,18 +235,9 @@ fn quote(text: &str) -> String {
 }
 
 /// Reads the header's bytes; returns them, where the data begin, and how many bytes of data there are.
-fn read_header<R: Read + Seek>(
-    file: &str,
-    reader: &mut R,
-) -> Result<(Vec<u8>, u64, u64), TensorFileError> {
-    let io = |source| TensorFileError::Io {
-        file: file.to_owned(),
-        source,
-    };
-    let refuse = |problem: String| TensorFileError::Header {
-        file: file.to_owned(),
-        problem,
-    };
+fn read_header<R: Read + Seek>(file: &str, reader: &mut R) -> Result<(Vec<u8>, u64, u64), TensorFileError> {
+    let io = |source| TensorFileError::Io { file: file.to_owned(), source };
+    let refuse = |problem: String| TensorFileError::Header { file: file.to_owned(), problem };
     let size = reader.seek(SeekFrom::End(0)).map_err(io)?;
     reader.seek(SeekFrom::Start(0)).map_err(io)?;
     if size < 8 {
@@ -320,17 +248,12 @@ fn read_header<R: Read + Seek>(
     let length = u64::from_le_bytes(length);
     let limit = HEADER_LIMIT_BYTES.min(size - 8);
     if length > limit {
-        return Err(refuse(format!(
-            "header of {length} bytes, expected at most {limit}"
-        )));
+        return Err(refuse(format!("header of {length} bytes, expected at most {limit}")));
     }
     let mut header = Vec::new();
     reader.take(length).read_to_end(&mut header).map_err(io)?;
     if header.len() as u64 != length {
-        return Err(refuse(format!(
-            "header of {} bytes, its length says {length}",
-            header.len()
-        )));
+        return Err(refuse(format!("header of {} bytes, its length says {length}", header.len())));
     }
     Ok((header, 8 + length, size - 8 - length))
 }
@@ -344,44 +267,22 @@ fn check_coverage(tensors: &[TensorEntry], data_bytes: u64) -> Result<(), String
     for tensor in by_place {
         let name = &tensor.name;
         if tensor.start != covered {
-            let what = if tensor.start < covered {
-                "overlaps the one before"
-            } else {
-                "leaves a gap before it"
-            };
-            return Err(format!(
-                "tensor {name} {what}: starts at {}, expected {covered}",
-                tensor.start
-            ));
+            let what = if tensor.start < covered { "overlaps the one before" } else { "leaves a gap before it" };
+            return Err(format!("tensor {name} {what}: starts at {}, expected {covered}", tensor.start));
         }
         if tensor.end < tensor.start || tensor.end > data_bytes {
-            return Err(format!(
-                "tensor {name} ends at {}, the data have {data_bytes} bytes",
-                tensor.end
-            ));
+            return Err(format!("tensor {name} ends at {}, the data have {data_bytes} bytes", tensor.end));
         }
         if let Some(dtype) = Dtype::named(&tensor.dtype) {
-            let product = tensor
-                .shape
-                .iter()
-                .try_fold(dtype.size_bytes(), |bytes, &size| bytes.checked_mul(size));
+            let product = tensor.shape.iter().try_fold(dtype.size_bytes(), |bytes, &size| bytes.checked_mul(size));
             if product != Some(tensor.end - tensor.start) {
                 let got = tensor.end - tensor.start;
-                return Err(format!(
-                    "tensor {name} has {got} bytes, shape {:?} of {}",
-                    tensor.shape, tensor.dtype
-                ));
+                return Err(format!("tensor {name} has {got} bytes, shape {:?} of {}", tensor.shape, tensor.dtype));
             }
         }
         covered = tensor.end;
     }
-    if covered == data_bytes {
-        Ok(())
-    } else {
-        Err(format!(
-            "tensors end at {covered}, the data have {data_bytes} bytes"
-        ))
-    }
+    if covered == data_bytes { Ok(()) } else { Err(format!("tensors end at {covered}, the data have {data_bytes} bytes")) }
 }
 
 fn read_values<R: Read>(reader: &mut R, dtype: Dtype, out: &mut [f32]) -> std::io::Result<()> {
@@ -426,33 +327,18 @@ impl<'de> Deserialize<'de> for RawHeader {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
-                let mut header = RawHeader {
-                    tensors: Vec::new(),
-                    metadata: BTreeMap::new(),
-                };
+                let mut header = RawHeader { tensors: Vec::new(), metadata: BTreeMap::new() };
                 let mut seen = BTreeSet::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if !seen.insert(name.clone()) {
-                        return Err(serde::de::Error::custom(format!(
-                            "name {name:?} occurs twice"
-                        )));
+                        return Err(serde::de::Error::custom(format!("name {name:?} occurs twice")));
                     }
                     if name == "__metadata__" {
                         header.metadata = map.next_value()?;
                         continue;
                     }
-                    let RawTensor {
-                        dtype,
-                        shape,
-                        data_offsets: [start, end],
-                    } = map.next_value()?;
-                    header.tensors.push(TensorEntry {
-                        name,
-                        dtype,
-                        shape,
-                        start,
-                        end,
-                    });
+                    let RawTensor { dtype, shape, data_offsets: [start, end] } = map.next_value()?;
+                    header.tensors.push(TensorEntry { name, dtype, shape, start, end });
                 }
                 Ok(header)
             }

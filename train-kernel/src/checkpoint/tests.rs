@@ -5,8 +5,7 @@ use std::sync::Arc;
 use mellama_storage::{Key, MemoryStore, Workdir, sealed};
 
 use super::{
-    CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION,
-    list_steps, newest, prune, read_file,
+    CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, list_steps, newest, prune, read_file,
 };
 use crate::guard::Guard;
 use crate::shape::Shape;
@@ -20,18 +19,10 @@ fn manifest(step: u64) -> CheckpointManifest {
         step,
         total_steps: 9,
         updates: step,
-        cursor: Cursor {
-            position: 4 * step,
-            epoch: 0,
-            index: 4 * step,
-        },
+        cursor: Cursor { position: 4 * step, epoch: 0, index: 4 * step },
         seed: 1,
         sensitivity: "open".to_owned(),
-        digests: Digests {
-            settings: digest("a"),
-            data: digest("b"),
-            base: digest("c"),
-        },
+        digests: Digests { settings: digest("a"), data: digest("b"), base: digest("c") },
         shape: Shape::named("tiny", 10).unwrap(),
         lora: None,
         guard: Guard::default(),
@@ -57,20 +48,12 @@ fn the_newest_complete_checkpoint_is_found() {
     for step in [2, 10, 4] {
         write(&workdir, step, b"{}").unwrap();
     }
-    CheckpointWriter::new(&workdir, Kind::Cpt, 12)
-        .put_bytes("notes.json", 1, b"{}")
-        .unwrap();
+    CheckpointWriter::new(&workdir, Kind::Cpt, 12).put_bytes("notes.json", 1, b"{}").unwrap();
     assert_eq!(list_steps(&workdir, Kind::Cpt).unwrap(), [2, 4, 10]);
     let found = newest(&workdir, Kind::Cpt).unwrap().unwrap();
     assert_eq!(found.manifest.step, 10);
-    assert_eq!(
-        read_file(&workdir, &found.manifest, "notes.json").unwrap(),
-        b"{}"
-    );
-    assert!(matches!(
-        read_file(&workdir, &found.manifest, "absent"),
-        Err(CheckpointError::NotListed { .. })
-    ));
+    assert_eq!(read_file(&workdir, &found.manifest, "notes.json").unwrap(), b"{}");
+    assert!(matches!(read_file(&workdir, &found.manifest, "absent"), Err(CheckpointError::NotListed { .. })));
     assert_eq!(newest(&workdir, Kind::Instruct).unwrap(), None);
 }
 
@@ -80,10 +63,7 @@ fn writing_the_same_again_is_success_and_other_bytes_are_a_conflict() {
     write(&workdir, 2, b"{}").unwrap();
     let before = store.snapshot();
     write(&workdir, 2, b"{}").unwrap();
-    assert!(
-        write(&workdir, 2, b"[]").is_err(),
-        "a complete checkpoint is never replaced"
-    );
+    assert!(write(&workdir, 2, b"[]").is_err(), "a complete checkpoint is never replaced");
     assert_eq!(store.snapshot(), before);
 }
 
@@ -96,29 +76,13 @@ fn a_torn_manifest_is_passed_over_and_one_of_another_version_is_not() {
     let whole = store.snapshot()[&key].clone();
     for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
         store.overwrite(&key, &whole[..cut]);
-        assert_eq!(
-            newest(&workdir, Kind::Cpt).unwrap().unwrap().manifest.step,
-            2,
-            "cut at {cut}"
-        );
+        assert_eq!(newest(&workdir, Kind::Cpt).unwrap().unwrap().manifest.step, 2, "cut at {cut}");
     }
-    let later = CheckpointManifest {
-        format: FORMAT_VERSION + 1,
-        ..manifest(4)
-    };
+    let later = CheckpointManifest { format: FORMAT_VERSION + 1, ..manifest(4) };
     store.overwrite(&key, &sealed::encode(&later).unwrap());
-    assert!(matches!(
-        newest(&workdir, Kind::Cpt),
-        Err(CheckpointError::Format { .. })
-    ));
-    store.overwrite(
-        &key,
-        &sealed::encode(&serde_json::json!({"format": 2, "new": true})).unwrap(),
-    );
-    assert!(
-        newest(&workdir, Kind::Cpt).is_err(),
-        "members of another version are not a torn manifest"
-    );
+    assert!(matches!(newest(&workdir, Kind::Cpt), Err(CheckpointError::Format { .. })));
+    store.overwrite(&key, &sealed::encode(&serde_json::json!({"format": 2, "new": true})).unwrap());
+    assert!(newest(&workdir, Kind::Cpt).is_err(), "members of another version are not a torn manifest");
 }
 
 #[test]

@@ -3,9 +3,7 @@
 
 use std::io::{self, Write};
 
-use mellama_storage::{
-    AttemptId, Key, ObjectEntry, PartWriter, ProtocolError, PutOutcome, StoreError, Workdir, sealed,
-};
+use mellama_storage::{AttemptId, Key, ObjectEntry, PartWriter, ProtocolError, PutOutcome, StoreError, Workdir, sealed};
 
 use super::CheckpointError;
 use super::manifest::{CheckpointManifest, folder};
@@ -26,11 +24,7 @@ pub struct CheckpointWriter<'a> {
 impl<'a> CheckpointWriter<'a> {
     /// Begins the checkpoint after `step` steps.
     pub fn new(workdir: &'a Workdir, kind: Kind, step: u64) -> Self {
-        Self {
-            workdir,
-            folder: folder(kind, step),
-            objects: Vec::new(),
-        }
+        Self { workdir, folder: folder(kind, step), objects: Vec::new() }
     }
 
     /// Writes one file through `body`, which may be called twice and must write the same both times.
@@ -60,16 +54,8 @@ impl<'a> CheckpointWriter<'a> {
     ///
     /// # Errors
     /// As [`put`](Self::put).
-    pub fn put_bytes(
-        &mut self,
-        file: &str,
-        records: u64,
-        bytes: &[u8],
-    ) -> Result<(), CheckpointError> {
-        let io = |source: io::Error| TensorFileError::Io {
-            file: file.to_owned(),
-            source,
-        };
+    pub fn put_bytes(&mut self, file: &str, records: u64, bytes: &[u8]) -> Result<(), CheckpointError> {
+        let io = |source: io::Error| TensorFileError::Io { file: file.to_owned(), source };
         self.put(file, records, &|writer| writer.write_all(bytes).map_err(io))
     }
 
@@ -78,16 +64,10 @@ impl<'a> CheckpointWriter<'a> {
     ///
     /// # Errors
     /// [`CheckpointError::Conflict`] when another manifest is there.
-    pub fn finish(
-        self,
-        mut manifest: CheckpointManifest,
-    ) -> Result<(CheckpointManifest, String), CheckpointError> {
+    pub fn finish(self, mut manifest: CheckpointManifest) -> Result<(CheckpointManifest, String), CheckpointError> {
         manifest.objects = self.objects;
         let name = format!("{}/{MANIFEST}", self.folder);
-        let content = |problem: String| CheckpointError::Content {
-            key: name.clone(),
-            problem,
-        };
+        let content = |problem: String| CheckpointError::Content { key: name.clone(), problem };
         let bytes = sealed::encode(&manifest).map_err(|error| content(error.to_string()))?;
         let digest = blake3::hash(&bytes).to_hex().to_string();
         let key = Key::new(name.as_str())?;
@@ -108,11 +88,7 @@ impl<'a> CheckpointWriter<'a> {
         // Torn by a store that does not publish atomically; no run has ever believed it.
         store.delete(&key)?;
         store.put_new(&key, &bytes, &AttemptId::generate())?;
-        if store.read(&key, None, None)? == bytes {
-            Ok((manifest, digest))
-        } else {
-            Err(CheckpointError::Conflict { key: name })
-        }
+        if store.read(&key, None, None)? == bytes { Ok((manifest, digest)) } else { Err(CheckpointError::Conflict { key: name }) }
     }
 
     fn write(
@@ -132,10 +108,7 @@ impl<'a> CheckpointWriter<'a> {
             TensorFileError::Io { file, source } => {
                 StoreError::from_io(format!("{}/{file}", self.folder), "writing", source).into()
             }
-            source => CheckpointError::Tensors {
-                folder: self.folder.clone(),
-                source,
-            },
+            source => CheckpointError::Tensors { folder: self.folder.clone(), source },
         }
     }
 
@@ -149,16 +122,10 @@ impl<'a> CheckpointWriter<'a> {
 ///
 /// # Errors
 /// [`CheckpointError`] of the store.
-pub fn publish(
-    workdir: &Workdir,
-    key: &str,
-    records: u64,
-    bytes: &[u8],
-) -> Result<ObjectEntry, CheckpointError> {
+pub fn publish(workdir: &Workdir, key: &str, records: u64, bytes: &[u8]) -> Result<ObjectEntry, CheckpointError> {
     let write = || -> Result<ObjectEntry, CheckpointError> {
         let mut part = workdir.part()?;
-        part.write_all(bytes)
-            .map_err(|error| StoreError::from_io(key.to_owned(), "writing", error))?;
+        part.write_all(bytes).map_err(|error| StoreError::from_io(key.to_owned(), "writing", error))?;
         Ok(part.finish_named(key, records)?)
     };
     match write() {
@@ -183,12 +150,7 @@ fn is_occupied(error: &CheckpointError) -> bool {
 ///
 /// # Errors
 /// [`CheckpointError::Store`].
-pub fn prune(
-    workdir: &Workdir,
-    kind: Kind,
-    newest: u64,
-    keep: u64,
-) -> Result<Vec<u64>, CheckpointError> {
+pub fn prune(workdir: &Workdir, kind: Kind, newest: u64, keep: u64) -> Result<Vec<u64>, CheckpointError> {
     let mut steps = list_steps(workdir, kind)?;
     steps.retain(|&step| step <= newest);
     let surplus = steps.len().saturating_sub(keep as usize);
@@ -197,8 +159,7 @@ pub fn prune(
         let prefix = format!("{}/", folder(kind, step));
         let store = workdir.store();
         store.delete(&Key::new(format!("{prefix}{MANIFEST}"))?)?;
-        let keys = mellama_storage::list_all(&**store, &prefix)
-            .map(|object| object.map(|object| object.key));
+        let keys = mellama_storage::list_all(&**store, &prefix).map(|object| object.map(|object| object.key));
         for key in keys.collect::<Result<Vec<_>, _>>()? {
             store.delete(&key)?;
         }

@@ -44,17 +44,9 @@ pub(super) struct Buffers<R> {
 
 impl<R: Real> LayerCache<R> {
     /// Adds keys and values `(K, rows, D)` after the first `start` tokens.
-    fn append(
-        &mut self,
-        (k, v): (&[R], &[R]),
-        (start, rows): (usize, usize),
-        capacity: usize,
-        width: usize,
-    ) {
+    fn append(&mut self, (k, v): (&[R], &[R]), (start, rows): (usize, usize), capacity: usize, width: usize) {
         for (new, cached) in [(k, &mut self.k), (v, &mut self.v)] {
-            let heads = new
-                .chunks_exact(rows * width)
-                .zip(cached.chunks_exact_mut(capacity * width));
+            let heads = new.chunks_exact(rows * width).zip(cached.chunks_exact_mut(capacity * width));
             for (new, cached) in heads {
                 cached[start * width..(start + rows) * width].copy_from_slice(new);
             }
@@ -96,33 +88,15 @@ impl<R: Real> Buffers<R> {
         (capacity, cache): (usize, &mut LayerCache<R>),
     ) {
         let shape = weights.shape;
-        let (c, kv, width) = (
-            rows * shape.width,
-            rows * shape.kv_width(),
-            shape.head_width(),
-        );
+        let (c, kv, width) = (rows * shape.width, rows * shape.kv_width(), shape.head_width());
         let heads = heads(shape, rows);
         let weight = weights.at(weights.places.input_norm(layer));
         let (stream, normed) = (&mut self.stream[..c], &mut self.normed[..c]);
-        norm::forward(
-            stream,
-            weight,
-            shape.norm_epsilon,
-            normed,
-            &mut self.rstd[..rows],
-        );
+        norm::forward(stream, weight, shape.norm_epsilon, normed, &mut self.rstd[..rows]);
         let fused = &mut self.fused[..rows * shape.qkv_width()];
-        weights.project(
-            (layer, Group::Fused),
-            normed,
-            R::ZERO,
-            fused,
-            &mut self.adapters,
-        );
+        weights.project((layer, Group::Fused), normed, R::ZERO, fused, &mut self.adapters);
         let (q, k, v) = (&mut self.q[..c], &mut self.k[..kv], &mut self.v[..kv]);
-        model
-            .rotation()
-            .split(heads, fused, &self.positions, (&mut *q, &mut *k, &mut *v));
+        model.rotation().split(heads, fused, &self.positions, (&mut *q, &mut *k, &mut *v));
         cache.append((k, v), (start, rows), capacity, width);
         let by_head = &mut self.by_head[..c];
         let scores_length = self.scores.len() / shape.heads;
@@ -143,22 +117,12 @@ impl<R: Real> Buffers<R> {
                         values: &cache.v[seen],
                         head_width: width,
                     };
-                    block.attend(
-                        scores,
-                        &mut out[begin * width..end * width],
-                        &mut lse[begin..end],
-                    );
+                    block.attend(scores, &mut out[begin * width..end * width], &mut lse[begin..end]);
                 }
             });
         let attended = &mut self.attended[..c];
         to_tokens(heads, by_head, attended);
-        weights.project(
-            (layer, Group::Output),
-            attended,
-            R::ONE,
-            stream,
-            &mut self.adapters,
-        );
+        weights.project((layer, Group::Output), attended, R::ONE, stream, &mut self.adapters);
     }
 
     /// Takes the residuals of `rows` tokens through a layer's feed-forward.
@@ -167,29 +131,11 @@ impl<R: Real> Buffers<R> {
         let (c, f) = (rows * shape.width, rows * shape.feed_forward);
         let weight = weights.at(weights.places.middle_norm(layer));
         let (stream, normed) = (&mut self.stream[..c], &mut self.normed[..c]);
-        norm::forward(
-            stream,
-            weight,
-            shape.norm_epsilon,
-            normed,
-            &mut self.rstd[..rows],
-        );
+        norm::forward(stream, weight, shape.norm_epsilon, normed, &mut self.rstd[..rows]);
         let gate_up = &mut self.gate_up[..2 * f];
-        weights.project(
-            (layer, Group::GateUp),
-            normed,
-            R::ZERO,
-            gate_up,
-            &mut self.adapters,
-        );
+        weights.project((layer, Group::GateUp), normed, R::ZERO, gate_up, &mut self.adapters);
         let activation = &mut self.activation[..f];
         swiglu::forward(gate_up, activation, shape.feed_forward);
-        weights.project(
-            (layer, Group::Down),
-            activation,
-            R::ONE,
-            stream,
-            &mut self.adapters,
-        );
+        weights.project((layer, Group::Down), activation, R::ONE, stream, &mut self.adapters);
     }
 }

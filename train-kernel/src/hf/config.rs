@@ -90,15 +90,8 @@ impl ModelConfig {
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let raw: RawConfig = serde_json::from_slice(bytes)?;
         require("model_type", &raw.model_type, "llama")?;
-        require(
-            "hidden_act",
-            raw.hidden_act.as_deref().unwrap_or("silu"),
-            "silu",
-        )?;
-        for (key, bias) in [
-            ("attention_bias", raw.attention_bias),
-            ("mlp_bias", raw.mlp_bias),
-        ] {
+        require("hidden_act", raw.hidden_act.as_deref().unwrap_or("silu"), "silu")?;
+        for (key, bias) in [("attention_bias", raw.attention_bias), ("mlp_bias", raw.mlp_bias)] {
             require(key, &bias.unwrap_or(false).to_string(), "false")?;
         }
         if let Some(window) = raw.sliding_window {
@@ -121,10 +114,7 @@ impl ModelConfig {
         if let Some(head_dim) = raw.head_dim.filter(|&width| width != shape.head_width()) {
             return Err(setting("head_dim", &head_dim, &shape.head_width()));
         }
-        let tokens = SpecialTokens {
-            bos: first_id(raw.bos_token_id.as_ref()),
-            eos: first_id(raw.eos_token_id.as_ref()),
-        };
+        let tokens = SpecialTokens { bos: first_id(raw.bos_token_id.as_ref()), eos: first_id(raw.eos_token_id.as_ref()) };
         Ok(Self { shape, tokens })
     }
 
@@ -150,10 +140,7 @@ impl ModelConfig {
             num_hidden_layers: shape.layers,
             num_key_value_heads: shape.kv_heads,
             rms_norm_eps: shape.norm_epsilon,
-            rope_parameters: RopeFile {
-                rope_theta: shape.rope_theta,
-                rope_type: "default",
-            },
+            rope_parameters: RopeFile { rope_theta: shape.rope_theta, rope_type: "default" },
             rope_scaling: None,
             rope_theta: shape.rope_theta,
             tie_word_embeddings: shape.tied_embeddings,
@@ -167,11 +154,7 @@ impl ModelConfig {
     /// `generation_config.json`: greedy by default, with the same begin and end tokens.
     pub fn generation_json(&self) -> Vec<u8> {
         let SpecialTokens { bos, eos } = self.tokens;
-        pretty(&GenerationFile {
-            bos_token_id: bos,
-            do_sample: false,
-            eos_token_id: eos,
-        })
+        pretty(&GenerationFile { bos_token_id: bos, do_sample: false, eos_token_id: eos })
     }
 }
 
@@ -220,34 +203,17 @@ struct GenerationFile {
 
 /// The base of the rotation from its three places: `rope_parameters`, the top level, or nowhere.
 fn rope_theta(raw: &RawConfig) -> Result<f64, ConfigError> {
-    for rope in [&raw.rope_parameters, &raw.rope_scaling]
-        .into_iter()
-        .flatten()
-    {
-        require(
-            "rope type",
-            rope.rope_type.as_deref().unwrap_or("default"),
-            "default",
-        )?;
-        if let Some(factor) = rope
-            .partial_rotary_factor
-            .filter(|&factor| (factor - 1.0).abs() > f64::EPSILON)
-        {
+    for rope in [&raw.rope_parameters, &raw.rope_scaling].into_iter().flatten() {
+        require("rope type", rope.rope_type.as_deref().unwrap_or("default"), "default")?;
+        if let Some(factor) = rope.partial_rotary_factor.filter(|&factor| (factor - 1.0).abs() > f64::EPSILON) {
             return Err(setting("partial_rotary_factor", &factor, "1"));
         }
     }
-    let nested = raw
-        .rope_parameters
-        .as_ref()
-        .and_then(|rope| rope.rope_theta);
+    let nested = raw.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
     if let (Some(nested), Some(top)) = (nested, raw.rope_theta)
         && nested.to_bits() != top.to_bits()
     {
-        return Err(setting(
-            "rope_theta",
-            &top,
-            &format!("{nested} as in rope_parameters"),
-        ));
+        return Err(setting("rope_theta", &top, &format!("{nested} as in rope_parameters")));
     }
     Ok(nested.or(raw.rope_theta).unwrap_or(DEFAULT_ROPE_THETA))
 }
@@ -255,35 +221,20 @@ fn rope_theta(raw: &RawConfig) -> Result<f64, ConfigError> {
 /// A token id, or the first of a list of them.
 fn first_id(value: Option<&Value>) -> Option<u32> {
     let value = value?;
-    let id = value
-        .as_u64()
-        .or_else(|| value.as_array()?.first()?.as_u64())?;
+    let id = value.as_u64().or_else(|| value.as_array()?.first()?.as_u64())?;
     u32::try_from(id).ok()
 }
 
 fn require(key: &'static str, got: &str, expected: &str) -> Result<(), ConfigError> {
-    if got == expected {
-        Ok(())
-    } else {
-        Err(setting(key, &got, expected))
-    }
+    if got == expected { Ok(()) } else { Err(setting(key, &got, expected)) }
 }
 
-fn setting(
-    key: &'static str,
-    got: &impl ToString,
-    expected: &(impl ToString + ?Sized),
-) -> ConfigError {
-    ConfigError::Setting {
-        key,
-        got: got.to_string(),
-        expected: expected.to_string(),
-    }
+fn setting(key: &'static str, got: &impl ToString, expected: &(impl ToString + ?Sized)) -> ConfigError {
+    ConfigError::Setting { key, got: got.to_string(), expected: expected.to_string() }
 }
 
 fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes =
-        serde_json::to_vec_pretty(value).expect("a struct of numbers and strings is JSON");
+    let mut bytes = serde_json::to_vec_pretty(value).expect("a struct of numbers and strings is JSON");
     bytes.push(b'\n');
     bytes
 }
@@ -313,57 +264,30 @@ mod tests {
     fn llama_2_as_first_published() {
         let config = ModelConfig::parse(llama_2("").as_bytes()).unwrap();
         assert_eq!(config.shape, Shape::named("llama-2-7b", 32_000).unwrap());
-        assert_eq!(
-            config.tokens,
-            SpecialTokens {
-                bos: Some(1),
-                eos: Some(2)
-            }
-        );
+        assert_eq!(config.tokens, SpecialTokens { bos: Some(1), eos: Some(2) });
     }
 
     #[test]
     fn rope_theta_is_found_in_its_three_places() {
         let check = |extra: &str, expected: f64| {
-            let got = ModelConfig::parse(llama_2(extra).as_bytes())
-                .unwrap()
-                .shape
-                .rope_theta;
+            let got = ModelConfig::parse(llama_2(extra).as_bytes()).unwrap().shape.rope_theta;
             assert!((got - expected).abs() < f64::EPSILON, "{extra}: {got}");
         };
         check("", 10_000.0);
         check(r#","rope_theta":500000.0"#, 500_000.0);
-        check(
-            r#","rope_parameters":{"rope_theta":1000000.0,"rope_type":"default"}"#,
-            1_000_000.0,
-        );
-        check(
-            r#","rope_theta":5.0,"rope_parameters":{"rope_theta":5.0,"rope_type":"default"}"#,
-            5.0,
-        );
+        check(r#","rope_parameters":{"rope_theta":1000000.0,"rope_type":"default"}"#, 1_000_000.0);
+        check(r#","rope_theta":5.0,"rope_parameters":{"rope_theta":5.0,"rope_type":"default"}"#, 5.0);
         check(r#","rope_theta":5.0,"rope_scaling":null"#, 5.0);
         let message = refused(r#","rope_theta":5.0,"rope_parameters":{"rope_theta":6.0}"#);
-        assert!(
-            message.contains("rope_theta: 5, expected 6 as in rope_parameters"),
-            "{message}"
-        );
+        assert!(message.contains("rope_theta: 5, expected 6 as in rope_parameters"), "{message}");
     }
 
     #[test]
     fn settings_that_change_the_arithmetic_are_refused() {
         for (extra, key) in [
-            (
-                r#","rope_scaling":{"type":"linear","factor":2.0}"#,
-                "rope type: linear",
-            ),
-            (
-                r#","rope_parameters":{"rope_type":"llama3","rope_theta":5e5}"#,
-                "rope type: llama3",
-            ),
-            (
-                r#","rope_parameters":{"partial_rotary_factor":0.5}"#,
-                "partial_rotary_factor",
-            ),
+            (r#","rope_scaling":{"type":"linear","factor":2.0}"#, "rope type: linear"),
+            (r#","rope_parameters":{"rope_type":"llama3","rope_theta":5e5}"#, "rope type: llama3"),
+            (r#","rope_parameters":{"partial_rotary_factor":0.5}"#, "partial_rotary_factor"),
             (r#","attention_bias":true"#, "attention_bias"),
             (r#","mlp_bias":true"#, "mlp_bias"),
             (r#","sliding_window":4096"#, "sliding_window"),
@@ -382,28 +306,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         for (name, tied, tokens) in [
-            (
-                "tiny",
-                true,
-                SpecialTokens {
-                    bos: Some(1),
-                    eos: Some(2),
-                },
-            ),
-            (
-                "llama-2-70b",
-                false,
-                SpecialTokens {
-                    bos: None,
-                    eos: None,
-                },
-            ),
+            ("tiny", true, SpecialTokens { bos: Some(1), eos: Some(2) }),
+            ("llama-2-70b", false, SpecialTokens { bos: None, eos: None }),
         ] {
-            let shape = Shape {
-                tied_embeddings: tied,
-                rope_theta: 5e5,
-                ..Shape::named(name, 777).unwrap()
-            };
+            let shape = Shape { tied_embeddings: tied, rope_theta: 5e5, ..Shape::named(name, 777).unwrap() };
             let config = ModelConfig { shape, tokens };
             assert_eq!(ModelConfig::parse(&config.to_json()).unwrap(), config);
             assert!(config.generation_json().ends_with(b"}\n"));

@@ -19,10 +19,7 @@ pub fn weights_digest(shape: &Shape, parameters: &Parameters<f32>) -> String {
     }
     let mut block = Vec::with_capacity(BLOCK * 4);
     for tensor in parameters.layout.tensors() {
-        hasher
-            .update(tensor.name.as_bytes())
-            .update(&[0])
-            .update(&(tensor.shape.len() as u64).to_le_bytes());
+        hasher.update(tensor.name.as_bytes()).update(&[0]).update(&(tensor.shape.len() as u64).to_le_bytes());
         for &size in &tensor.shape {
             hasher.update(&(size as u64).to_le_bytes());
         }
@@ -51,10 +48,7 @@ mod tests {
         let last = changed.data.len() - 1;
         changed.data[last] = f32::from_bits(changed.data[last].to_bits() ^ 1);
         assert_ne!(digest, weights_digest(&shape, &changed));
-        let other = Shape {
-            rope_theta: 5e5,
-            ..shape
-        };
+        let other = Shape { rope_theta: 5e5, ..shape };
         assert_ne!(digest, weights_digest(&other, &parameters));
     }
 }

@@ -62,9 +62,7 @@ pub enum HfError {
         source: TensorFileError,
     },
     /// The folder holds no weights in a format that is read.
-    #[error(
-        "{folder}: no model.safetensors and no model.safetensors.index.json; convert the weights to safetensors"
-    )]
+    #[error("{folder}: no model.safetensors and no model.safetensors.index.json; convert the weights to safetensors")]
     NoWeights {
         /// The folder.
         folder: String,
@@ -86,9 +84,7 @@ pub enum HfError {
         tensor: String,
     },
     /// The embeddings are tied, yet the file holds another output projection.
-    #[error(
-        "{folder}: tensor {HEAD}: differs from {EMBEDDING} although config.json ties them; set tie_word_embeddings"
-    )]
+    #[error("{folder}: tensor {HEAD}: differs from {EMBEDDING} although config.json ties them; set tie_word_embeddings")]
     Untied {
         /// The folder.
         folder: String,
@@ -105,36 +101,20 @@ struct Index {
 /// # Errors
 /// [`HfError`] for files that are absent, damaged, or of another model.
 pub fn load(store: &Arc<dyn Store>, folder: &str) -> Result<HfModel, HfError> {
-    let folder = Folder {
-        store,
-        prefix: folder,
-        name: format!("{}/{folder}", store.uri()),
-    };
-    let config = folder
-        .read_json("config.json")?
-        .ok_or_else(|| HfError::Store {
-            folder: folder.name.clone(),
-            source: StoreError::NotFound {
-                object: "config.json".to_owned(),
-            },
-        })?;
+    let folder = Folder { store, prefix: folder, name: format!("{}/{folder}", store.uri()) };
+    let config = folder.read_json("config.json")?.ok_or_else(|| HfError::Store {
+        folder: folder.name.clone(),
+        source: StoreError::NotFound { object: "config.json".to_owned() },
+    })?;
     let ModelConfig { shape, tokens } =
-        ModelConfig::parse(&config).map_err(|source| HfError::Config {
-            folder: folder.name.clone(),
-            source,
-        })?;
+        ModelConfig::parse(&config).map_err(|source| HfError::Config { folder: folder.name.clone(), source })?;
     let files = folder.weight_files(&shape)?;
     let mut parameters = Parameters::zeros(Arc::new(Layout::of(&shape)));
     for (file, names) in &files {
         folder.read_file(file, names.as_ref(), &shape, &mut parameters)?;
     }
     let digest = weights_digest(&shape, &parameters);
-    Ok(HfModel {
-        shape,
-        parameters,
-        tokens,
-        digest,
-    })
+    Ok(HfModel { shape, parameters, tokens, digest })
 }
 
 /// Loads a model from a folder of this machine.
@@ -142,10 +122,7 @@ pub fn load(store: &Arc<dyn Store>, folder: &str) -> Result<HfModel, HfError> {
 /// # Errors
 /// As [`load`].
 pub fn load_folder(path: &Path) -> Result<HfModel, HfError> {
-    let source = |source| HfError::Store {
-        folder: path.display().to_string(),
-        source,
-    };
+    let source = |source| HfError::Store { folder: path.display().to_string(), source };
     let store: Arc<dyn Store> = Arc::new(LocalStore::open_existing(path).map_err(source)?);
     load(&store, "")
 }
@@ -161,26 +138,16 @@ struct Folder<'a> {
 
 impl Folder<'_> {
     fn key(&self, file: &str) -> Result<Key, HfError> {
-        let name = if self.prefix.is_empty() {
-            file.to_owned()
-        } else {
-            format!("{}/{file}", self.prefix)
-        };
+        let name = if self.prefix.is_empty() { file.to_owned() } else { format!("{}/{file}", self.prefix) };
         Key::new(name).map_err(|source| self.store_error(source))
     }
 
     fn store_error(&self, source: StoreError) -> HfError {
-        HfError::Store {
-            folder: self.name.clone(),
-            source,
-        }
+        HfError::Store { folder: self.name.clone(), source }
     }
 
     fn tensor_error(&self, source: TensorFileError) -> HfError {
-        HfError::Tensors {
-            folder: self.name.clone(),
-            source,
-        }
+        HfError::Tensors { folder: self.name.clone(), source }
     }
 
     /// The bytes of a small file; `None` when it does not exist.
@@ -192,19 +159,10 @@ impl Folder<'_> {
             Err(error) => return Err(self.store_error(error)),
         };
         if meta.size_bytes > JSON_LIMIT_BYTES {
-            let problem = format!(
-                "{file}: {} bytes, expected at most {JSON_LIMIT_BYTES}",
-                meta.size_bytes
-            );
-            return Err(HfError::Index {
-                folder: self.name.clone(),
-                problem,
-            });
+            let problem = format!("{file}: {} bytes, expected at most {JSON_LIMIT_BYTES}", meta.size_bytes);
+            return Err(HfError::Index { folder: self.name.clone(), problem });
         }
-        self.store
-            .read(&key, None, Some(&meta.etag))
-            .map(Some)
-            .map_err(|source| self.store_error(source))
+        self.store.read(&key, None, Some(&meta.etag)).map(Some).map_err(|source| self.store_error(source))
     }
 
     /// Which files hold the weights: those of the index, else the single one.
@@ -213,38 +171,22 @@ impl Folder<'_> {
             let key = self.key("model.safetensors")?;
             return match self.store.head(&key) {
                 Ok(_) => Ok(BTreeMap::from([("model.safetensors".to_owned(), None)])),
-                Err(error) if error.is_not_found() => Err(HfError::NoWeights {
-                    folder: self.name.clone(),
-                }),
+                Err(error) if error.is_not_found() => Err(HfError::NoWeights { folder: self.name.clone() }),
                 Err(error) => Err(self.store_error(error)),
             };
         };
-        let refuse = |problem: String| HfError::Index {
-            folder: self.name.clone(),
-            problem,
-        };
-        let index: Index =
-            serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
+        let refuse = |problem: String| HfError::Index { folder: self.name.clone(), problem };
+        let index: Index = serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
         let mut files = WeightFiles::new();
         for (tensor, file) in index.weight_map {
             if file.contains('/') || !file.ends_with(".safetensors") {
-                return Err(refuse(format!(
-                    "file {file:?}, expected the plain name of a .safetensors file"
-                )));
+                return Err(refuse(format!("file {file:?}, expected the plain name of a .safetensors file")));
             }
-            files
-                .entry(file)
-                .or_default()
-                .get_or_insert_default()
-                .insert(tensor);
+            files.entry(file).or_default().get_or_insert_default().insert(tensor);
         }
         let listed: BTreeSet<&String> = files.values().flatten().flatten().collect();
         let layout = Layout::of(shape);
-        if let Some(absent) = layout
-            .tensors()
-            .iter()
-            .find(|tensor| !listed.contains(&tensor.name))
-        {
+        if let Some(absent) = layout.tensors().iter().find(|tensor| !listed.contains(&tensor.name)) {
             return Err(refuse(format!("tensor {}: missing", absent.name)));
         }
         Ok(files)
@@ -258,18 +200,14 @@ impl Folder<'_> {
         shape: &Shape,
         parameters: &mut Parameters<f32>,
     ) -> Result<(), HfError> {
-        let reader = RangeReader::open(Arc::clone(self.store), &self.key(file)?)
-            .map_err(|e| self.store_error(e))?;
-        let mut tensors =
-            TensorFile::open(file, reader).map_err(|error| self.tensor_error(error))?;
+        let reader = RangeReader::open(Arc::clone(self.store), &self.key(file)?).map_err(|e| self.store_error(e))?;
+        let mut tensors = TensorFile::open(file, reader).map_err(|error| self.tensor_error(error))?;
         self.refuse_unknown(tensors.tensors().keys(), listed, parameters, shape)?;
         let layout = Arc::clone(&parameters.layout);
         let wanted = |tensor: &&TensorSpec| listed.is_none_or(|names| names.contains(&tensor.name));
         for tensor in layout.tensors().iter().filter(wanted) {
             let out = &mut parameters.data[tensor.range()];
-            tensors
-                .read(&tensor.name, &tensor.shape, out)
-                .map_err(|error| self.tensor_error(error))?;
+            tensors.read(&tensor.name, &tensor.shape, out).map_err(|error| self.tensor_error(error))?;
         }
         if shape.tied_embeddings && tensors.tensors().contains_key(HEAD) {
             self.check_tied(&mut tensors, parameters)?;
@@ -284,46 +222,26 @@ impl Folder<'_> {
         parameters: &Parameters<f32>,
         shape: &Shape,
     ) -> Result<(), HfError> {
-        let known: BTreeSet<&str> = parameters
-            .layout
-            .tensors()
-            .iter()
-            .map(|tensor| tensor.name.as_str())
-            .collect();
+        let known: BTreeSet<&str> = parameters.layout.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
         for name in names {
-            let ignored =
-                name.ends_with("rotary_emb.inv_freq") || (shape.tied_embeddings && name == HEAD);
+            let ignored = name.ends_with("rotary_emb.inv_freq") || (shape.tied_embeddings && name == HEAD);
             let listed = listed.is_none_or(|names| names.contains(name));
             let placed = listed && known.contains(name.as_str());
             if !ignored && !placed {
-                return Err(HfError::Unknown {
-                    folder: self.name.clone(),
-                    tensor: name.clone(),
-                });
+                return Err(HfError::Unknown { folder: self.name.clone(), tensor: name.clone() });
             }
         }
         Ok(())
     }
 
     /// A tied model may repeat its output projection, but only as it is.
-    fn check_tied(
-        &self,
-        tensors: &mut TensorFile<RangeReader>,
-        parameters: &Parameters<f32>,
-    ) -> Result<(), HfError> {
-        let untied = || HfError::Untied {
-            folder: self.name.clone(),
-        };
+    fn check_tied(&self, tensors: &mut TensorFile<RangeReader>, parameters: &Parameters<f32>) -> Result<(), HfError> {
+        let untied = || HfError::Untied { folder: self.name.clone() };
         let at = parameters.layout.index(EMBEDDING).ok_or_else(untied)?;
         let embedding = &parameters.layout.tensors()[at];
         let mut head = vec![0.0; embedding.length()];
-        tensors
-            .read(HEAD, &embedding.shape, &mut head)
-            .map_err(|error| self.tensor_error(error))?;
-        let same = head
-            .iter()
-            .zip(parameters.slice(at))
-            .all(|(a, b)| a.to_bits() == b.to_bits());
+        tensors.read(HEAD, &embedding.shape, &mut head).map_err(|error| self.tensor_error(error))?;
+        let same = head.iter().zip(parameters.slice(at)).all(|(a, b)| a.to_bits() == b.to_bits());
         if same { Ok(()) } else { Err(untied()) }
     }
 }

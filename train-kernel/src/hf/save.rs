@@ -69,38 +69,23 @@ pub fn save(
     for (part, tensors) in parts.iter().enumerate() {
         let file = name(part);
         let mut upload = store.upload()?;
-        write_tensors(
-            &file,
-            &mut upload,
-            parameters,
-            &layout.tensors()[tensors.clone()],
-        )?;
+        write_tensors(&file, &mut upload, parameters, &layout.tensors()[tensors.clone()])?;
         upload.finish(&Key::new(join(folder, &file))?)?;
     }
     if parts.len() > 1 {
         let owner = |(part, tensors): (usize, &Range<usize>)| {
             let file = name(part);
-            layout.tensors()[tensors.clone()]
-                .iter()
-                .map(move |tensor| (tensor.name.as_str(), file.clone()))
-                .collect::<Vec<_>>()
+            layout.tensors()[tensors.clone()].iter().map(move |tensor| (tensor.name.as_str(), file.clone())).collect::<Vec<_>>()
         };
         let total = layout.length() as u64;
         let index = Index {
-            metadata: IndexMetadata {
-                total_parameters: total,
-                total_size: 4 * total,
-            },
+            metadata: IndexMetadata { total_parameters: total, total_size: 4 * total },
             weight_map: parts.iter().enumerate().flat_map(owner).collect(),
         };
         let bytes = serde_json::to_vec_pretty(&index).expect("names and numbers are JSON");
         put(store, &join(folder, "model.safetensors.index.json"), &bytes)?;
     }
-    put(
-        store,
-        &join(folder, "generation_config.json"),
-        &config.generation_json(),
-    )?;
+    put(store, &join(folder, "generation_config.json"), &config.generation_json())?;
     put(store, &join(folder, "config.json"), &config.to_json())
 }
 
@@ -108,11 +93,7 @@ pub fn save(
 ///
 /// # Errors
 /// [`TensorFileError::Io`].
-pub fn write_weights<W: Write>(
-    file: &str,
-    writer: &mut W,
-    parameters: &Parameters<f32>,
-) -> Result<(), TensorFileError> {
+pub fn write_weights<W: Write>(file: &str, writer: &mut W, parameters: &Parameters<f32>) -> Result<(), TensorFileError> {
     write_tensors(file, writer, parameters, parameters.layout.tensors())
 }
 
@@ -122,14 +103,9 @@ fn write_tensors<W: Write>(
     parameters: &Parameters<f32>,
     tensors: &[TensorSpec],
 ) -> Result<(), TensorFileError> {
-    let header: Vec<(&str, &[usize])> = tensors
-        .iter()
-        .map(|t| (t.name.as_str(), t.shape.as_slice()))
-        .collect();
+    let header: Vec<(&str, &[usize])> = tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
     write_header(file, writer, &header, &[("format", "pt")])?;
-    tensors
-        .iter()
-        .try_for_each(|tensor| write_values(file, writer, &parameters.data[tensor.range()]))
+    tensors.iter().try_for_each(|tensor| write_values(file, writer, &parameters.data[tensor.range()]))
 }
 
 /// Cuts the tensors, in order, into files of at most `limit_bytes` each.
@@ -150,22 +126,14 @@ fn cut(layout: &Layout, limit_bytes: u64) -> Vec<Range<usize>> {
 
 fn put(store: &Arc<dyn Store>, key: &str, body: &[u8]) -> Result<(), SaveError> {
     let name = Key::new(key)?;
-    if store.put_new(&name, body, &AttemptId::generate())? == PutOutcome::Other
-        && store.read(&name, None, None)? != body
-    {
-        return Err(SaveError::Occupied {
-            key: key.to_owned(),
-        });
+    if store.put_new(&name, body, &AttemptId::generate())? == PutOutcome::Other && store.read(&name, None, None)? != body {
+        return Err(SaveError::Occupied { key: key.to_owned() });
     }
     Ok(())
 }
 
 fn join(folder: &str, file: &str) -> String {
-    if folder.is_empty() {
-        file.to_owned()
-    } else {
-        format!("{folder}/{file}")
-    }
+    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
 #[cfg(test)]
@@ -176,19 +144,11 @@ mod tests {
     #[test]
     fn files_stay_under_the_limit_and_hold_every_tensor_once() {
         let sizes = [3, 4, 5, 1, 9];
-        let layout = Layout::from_tensors(
-            sizes
-                .iter()
-                .enumerate()
-                .map(|(i, &size)| (format!("t{i}"), vec![size])),
-        );
+        let layout = Layout::from_tensors(sizes.iter().enumerate().map(|(i, &size)| (format!("t{i}"), vec![size])));
         let check = |limit: u64, expected: &[std::ops::Range<usize>]| {
             assert_eq!(cut(&layout, limit), expected, "{limit}");
         };
-        assert_eq!(
-            cut(&layout, u64::MAX),
-            vec![std::ops::Range { start: 0, end: 5 }]
-        );
+        assert_eq!(cut(&layout, u64::MAX), vec![std::ops::Range { start: 0, end: 5 }]);
         check(28, &[0..2, 2..4, 4..5]); // the last tensor of 36 bytes stands alone, above the limit
         check(1, &[0..1, 1..2, 2..3, 3..4, 4..5]);
     }

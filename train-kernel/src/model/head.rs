@@ -43,10 +43,7 @@ impl<R: Real> HeadBuffers<R> {
             let range = begin..self.active.len().min(begin + self.chunk);
             self.chunk_logits(weights, &scratch.normed[..c], range.clone());
             let logits = &mut self.logits[..range.len() * shape.vocabulary];
-            let (targets, losses) = (
-                &self.targets[range.clone()],
-                &mut self.losses[range.clone()],
-            );
+            let (targets, losses) = (&self.targets[range.clone()], &mut self.losses[range.clone()]);
             match &mut wanted {
                 Wanted::Loss => cross_entropy::forward(logits, targets, losses),
                 Wanted::Gradients(scale, gradients) => {
@@ -67,44 +64,21 @@ impl<R: Real> HeadBuffers<R> {
     }
 
     /// `out (N, V) =` the logits of every row of `scratch.stream (N, C)`.
-    pub(super) fn logits(
-        &mut self,
-        weights: Weights<'_, R>,
-        batch: &Batch,
-        scratch: &mut Scratch<R>,
-        out: &mut [R],
-    ) {
+    pub(super) fn logits(&mut self, weights: Weights<'_, R>, batch: &Batch, scratch: &mut Scratch<R>, out: &mut [R]) {
         let (shape, rows) = (weights.shape, batch.rows());
         let c = rows * shape.width;
         let weight = weights.at(weights.places.last_norm());
         let normed = &mut scratch.normed[..c];
-        norm::forward(
-            &scratch.stream[..c],
-            weight,
-            shape.norm_epsilon,
-            normed,
-            &mut self.rstd[..rows],
-        );
-        let matrix = Matrix::new(
-            weights.at(weights.places.head()),
-            shape.vocabulary,
-            shape.width,
-        );
+        norm::forward(&scratch.stream[..c], weight, shape.norm_epsilon, normed, &mut self.rstd[..rows]);
+        let matrix = Matrix::new(weights.at(weights.places.head()), shape.vocabulary, shape.width);
         let out = MatrixMut::new(out, rows, shape.vocabulary);
-        multiply(
-            R::ONE,
-            Matrix::new(normed, rows, shape.width),
-            matrix.transposed(),
-            R::ZERO,
-            out,
-        );
+        multiply(R::ONE, Matrix::new(normed, rows, shape.width), matrix.transposed(), R::ZERO, out);
     }
 
     fn collect_active(&mut self, batch: &Batch) {
         self.active.clear();
         self.targets.clear();
-        for (row, (&counted, &target)) in batch.loss_mask().iter().zip(batch.targets()).enumerate()
-        {
+        for (row, (&counted, &target)) in batch.loss_mask().iter().zip(batch.targets()).enumerate() {
             if counted {
                 self.active.push(row as u32);
                 self.targets.push(target);
@@ -113,27 +87,15 @@ impl<R: Real> HeadBuffers<R> {
     }
 
     /// `self.rows (n, C) =` the normalised rows of one chunk, `self.logits (n, V) =` their logits.
-    fn chunk_logits(
-        &mut self,
-        weights: Weights<'_, R>,
-        normed: &[R],
-        range: std::ops::Range<usize>,
-    ) {
-        let (count, width, vocabulary) =
-            (range.len(), weights.shape.width, weights.shape.vocabulary);
+    fn chunk_logits(&mut self, weights: Weights<'_, R>, normed: &[R], range: std::ops::Range<usize>) {
+        let (count, width, vocabulary) = (range.len(), weights.shape.width, weights.shape.vocabulary);
         let rows = &mut self.rows[..count * width];
         for (out, &row) in rows.chunks_exact_mut(width).zip(&self.active[range]) {
             out.copy_from_slice(&normed[row as usize * width..][..width]);
         }
         let matrix = Matrix::new(weights.at(weights.places.head()), vocabulary, width);
         let logits = MatrixMut::new(&mut self.logits[..count * vocabulary], count, vocabulary);
-        multiply(
-            R::ONE,
-            Matrix::new(rows, count, width),
-            matrix.transposed(),
-            R::ZERO,
-            logits,
-        );
+        multiply(R::ONE, Matrix::new(rows, count, width), matrix.transposed(), R::ZERO, logits);
     }
 
     /// From the gradient in `self.logits`: the chunk's rows of `dnormed (N, C) =`, the projection's gradient `+=`.
@@ -144,19 +106,12 @@ impl<R: Real> HeadBuffers<R> {
         dnormed: &mut [R],
         gradients: &mut Gradients<'_, R>,
     ) {
-        let (count, width, vocabulary) =
-            (range.len(), weights.shape.width, weights.shape.vocabulary);
+        let (count, width, vocabulary) = (range.len(), weights.shape.width, weights.shape.vocabulary);
         let dlogits = Matrix::new(&self.logits[..count * vocabulary], count, vocabulary);
         let place = weights.places.head();
         let matrix = Matrix::new(weights.at(place.clone()), vocabulary, width);
         let drows = &mut self.drows[..count * width];
-        multiply(
-            R::ONE,
-            dlogits,
-            matrix,
-            R::ZERO,
-            MatrixMut::new(drows, count, width),
-        );
+        multiply(R::ONE, dlogits, matrix, R::ZERO, MatrixMut::new(drows, count, width));
         for (gradient, &row) in drows.chunks_exact(width).zip(&self.active[range]) {
             dnormed[row as usize * width..][..width].copy_from_slice(gradient);
         }

@@ -36,18 +36,11 @@ impl LossSum {
     pub(crate) fn add(&mut self, source: u16, loss: f64) {
         self.sum += loss;
         self.tokens += 1;
-        self.add_source(SourceLoss {
-            source,
-            sum: loss,
-            tokens: 1,
-        });
+        self.add_source(SourceLoss { source, sum: loss, tokens: 1 });
     }
 
     fn add_source(&mut self, part: SourceLoss) {
-        match self
-            .sources
-            .binary_search_by_key(&part.source, |known| known.source)
-        {
+        match self.sources.binary_search_by_key(&part.source, |known| known.source) {
             Ok(place) => {
                 self.sources[place].sum += part.sum;
                 self.sources[place].tokens += part.tokens;
@@ -82,15 +75,8 @@ mod tests {
         second.add(2, 0.5);
         second.add(3, 0.25);
         first += &second;
-        let part = |source, sum, tokens| SourceLoss {
-            source,
-            sum,
-            tokens,
-        };
-        assert_eq!(
-            first.sources,
-            [part(1, 2.0, 1), part(2, 0.5, 1), part(3, 5.25, 3)]
-        );
+        let part = |source, sum, tokens| SourceLoss { source, sum, tokens };
+        assert_eq!(first.sources, [part(1, 2.0, 1), part(2, 0.5, 1), part(3, 5.25, 3)]);
         assert_eq!((first.sum, first.tokens), (7.75, 5));
         assert_eq!(first.mean(), Some(1.55));
     }

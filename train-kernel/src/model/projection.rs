@@ -42,27 +42,15 @@ impl<'a, R: Real> Weights<'a, R> {
     ///
     /// # Panics
     /// When parameters or adapters have another layout than the model's.
-    pub(crate) fn new(
-        model: &'a Model,
-        parameters: &'a Parameters<R>,
-        adapters: Option<&'a Adapters<R>>,
-    ) -> Self {
+    pub(crate) fn new(model: &'a Model, parameters: &'a Parameters<R>, adapters: Option<&'a Adapters<R>>) -> Self {
         let fits = super::same_layout(parameters, &model.layout);
-        assert!(
-            fits,
-            "model: the parameters have another layout than the model's shape"
-        );
+        assert!(fits, "model: the parameters have another layout than the model's shape");
         if let Some(adapters) = adapters {
             let length = adapters.spec.parameter_count(&model.shape) as usize;
             let fits = adapters.parameters.data.len() == length && adapters.spec.check().is_ok();
             assert!(fits, "model: the adapters do not fit the model's shape");
         }
-        Self {
-            shape: &model.shape,
-            places: &model.places,
-            parameters,
-            adapters,
-        }
+        Self { shape: &model.shape, places: &model.places, parameters, adapters }
     }
 
     /// The matrix or norm at this place.
@@ -71,57 +59,25 @@ impl<'a, R: Real> Weights<'a, R> {
     }
 
     /// `y (n, out) = W x + beta y` with `x (n, in)`, adapters added.
-    pub(crate) fn project(
-        &self,
-        (layer, group): (usize, Group),
-        x: &[R],
-        beta: R,
-        y: &mut [R],
-        buffers: &mut AdapterBuffers<R>,
-    ) {
+    pub(crate) fn project(&self, (layer, group): (usize, Group), x: &[R], beta: R, y: &mut [R], buffers: &mut AdapterBuffers<R>) {
         let (output, input) = group.extents(self.shape);
         let rows = x.len() / input;
         let matrix = Matrix::new(self.at(self.places.group(layer, group)), output, input);
-        multiply(
-            R::ONE,
-            Matrix::new(x, rows, input),
-            matrix.transposed(),
-            beta,
-            MatrixMut::new(y, rows, output),
-        );
+        multiply(R::ONE, Matrix::new(x, rows, input), matrix.transposed(), beta, MatrixMut::new(y, rows, output));
         for adapter in self.group_adapters(layer, group) {
             adapter.lower(x, rows, buffers);
             let low = Matrix::new(&buffers.low[..rows * adapter.rank], rows, adapter.rank);
-            let columns =
-                MatrixMut::strided(&mut y[adapter.column..], rows, adapter.output, output);
-            multiply(
-                adapter.scale,
-                low,
-                adapter.b().transposed(),
-                R::ONE,
-                columns,
-            );
+            let columns = MatrixMut::strided(&mut y[adapter.column..], rows, adapter.output, output);
+            multiply(adapter.scale, low, adapter.b().transposed(), R::ONE, columns);
         }
     }
 
     /// Given `dy (n, out)`: `dx (n, in) =` the gradient with respect to the input.
-    pub(crate) fn input_gradient(
-        &self,
-        (layer, group): (usize, Group),
-        dy: &[R],
-        dx: &mut [R],
-        buffers: &mut AdapterBuffers<R>,
-    ) {
+    pub(crate) fn input_gradient(&self, (layer, group): (usize, Group), dy: &[R], dx: &mut [R], buffers: &mut AdapterBuffers<R>) {
         let (output, input) = group.extents(self.shape);
         let rows = dy.len() / output;
         let matrix = Matrix::new(self.at(self.places.group(layer, group)), output, input);
-        multiply(
-            R::ONE,
-            Matrix::new(dy, rows, output),
-            matrix,
-            R::ZERO,
-            MatrixMut::new(dx, rows, input),
-        );
+        multiply(R::ONE, Matrix::new(dy, rows, output), matrix, R::ZERO, MatrixMut::new(dx, rows, input));
         for adapter in self.group_adapters(layer, group) {
             adapter.input_gradient(adapter.columns(dy, output), dx, buffers);
         }
@@ -164,13 +120,7 @@ impl<'a, R: Real> Weights<'a, R> {
 }
 
 impl<'a, R: Real> Adapter<'a, R> {
-    fn new(
-        shape: &Shape,
-        adapters: &'a Adapters<R>,
-        layer: usize,
-        target: Target,
-        column: usize,
-    ) -> Option<Self> {
+    fn new(shape: &Shape, adapters: &'a Adapters<R>, layer: usize, target: Target, column: usize) -> Option<Self> {
         let index = adapters.index(layer, target)?;
         let (output, input) = target.extents(shape);
         let spec = &adapters.spec;
@@ -209,13 +159,7 @@ impl<'a, R: Real> Adapter<'a, R> {
             None => x,
         };
         let low = MatrixMut::new(&mut buffers.low[..rows * self.rank], rows, self.rank);
-        multiply(
-            R::ONE,
-            Matrix::new(input, rows, self.input),
-            self.a().transposed(),
-            R::ZERO,
-            low,
-        );
+        multiply(R::ONE, Matrix::new(input, rows, self.input), self.a().transposed(), R::ZERO, low);
     }
 
     /// Its columns of the group's `dy (n, width)`.
@@ -238,52 +182,24 @@ impl<'a, R: Real> Adapter<'a, R> {
         match self.mask {
             Some(mask) => {
                 let dinput = &mut buffers.dinput[..dx.len()];
-                multiply(
-                    R::ONE,
-                    dlow,
-                    self.a(),
-                    R::ZERO,
-                    MatrixMut::new(dinput, rows, self.input),
-                );
+                multiply(R::ONE, dlow, self.a(), R::ZERO, MatrixMut::new(dinput, rows, self.input));
                 mask.backward(dinput, dx, self.input);
             }
-            None => multiply(
-                R::ONE,
-                dlow,
-                self.a(),
-                R::ONE,
-                MatrixMut::new(dx, rows, self.input),
-            ),
+            None => multiply(R::ONE, dlow, self.a(), R::ONE, MatrixMut::new(dx, rows, self.input)),
         }
     }
 
     /// The gradients of A and B `+=`
-    fn weight_gradients(
-        &self,
-        x: &[R],
-        dy: Matrix<'_, R>,
-        gradients: &mut Parameters<R>,
-        buffers: &mut AdapterBuffers<R>,
-    ) {
+    fn weight_gradients(&self, x: &[R], dy: Matrix<'_, R>, gradients: &mut Parameters<R>, buffers: &mut AdapterBuffers<R>) {
         let rows = dy.rows();
         self.lower(x, rows, buffers);
         let low = Matrix::new(&buffers.low[..rows * self.rank], rows, self.rank);
         let target = MatrixMut::new(gradients.slice_mut(self.index + 1), self.output, self.rank);
         multiply(self.scale, dy.transposed(), low, R::ONE, target);
         self.low_gradient(dy, buffers);
-        let input = if self.mask.is_some() {
-            &buffers.input[..x.len()]
-        } else {
-            x
-        };
+        let input = if self.mask.is_some() { &buffers.input[..x.len()] } else { x };
         let dlow = Matrix::new(&buffers.dlow[..rows * self.rank], rows, self.rank);
         let target = MatrixMut::new(gradients.slice_mut(self.index), self.rank, self.input);
-        multiply(
-            R::ONE,
-            dlow.transposed(),
-            Matrix::new(input, rows, self.input),
-            R::ONE,
-            target,
-        );
+        multiply(R::ONE, dlow.transposed(), Matrix::new(input, rows, self.input), R::ONE, target);
     }
 }

@@ -43,11 +43,7 @@ fn weights(shape: &Shape) -> Parameters<f64> {
         let stream = Stream::new(11, Purpose::Initialisation, 1, index);
         for (element, value) in parameters.slice_mut(index).iter_mut().enumerate() {
             let normal = stream.normal(element as u64);
-            *value = if tensor.matrix {
-                0.25 * normal
-            } else {
-                1.0 + 0.2 * normal
-            };
+            *value = if tensor.matrix { 0.25 * normal } else { 1.0 + 0.2 * normal };
         }
     }
     parameters
@@ -55,12 +51,7 @@ fn weights(shape: &Shape) -> Parameters<f64> {
 
 /// Adapters whose B is not zero.
 fn adapters<R: Real>(shape: &Shape, dropout: f64) -> Adapters<R> {
-    let spec = LoraSpec {
-        rank: 3,
-        alpha: 5.0,
-        dropout,
-        ..LoraSpec::default()
-    };
+    let spec = LoraSpec { rank: 3, alpha: 5.0, dropout, ..LoraSpec::default() };
     let mut adapters = Adapters::<f64>::initialised(shape, spec, 21).unwrap();
     for index in (1..adapters.parameters.layout.tensors().len()).step_by(2) {
         let stream = Stream::new(23, Purpose::AdapterInitialisation, 1, index);
@@ -69,44 +60,24 @@ fn adapters<R: Real>(shape: &Shape, dropout: f64) -> Adapters<R> {
         }
     }
     let mut adapters = adapters.cast();
-    adapters.dropout = (dropout > 0.0).then_some(DropoutKey {
-        seed: 3,
-        step: 7,
-        first_row: 0,
-    });
+    adapters.dropout = (dropout > 0.0).then_some(DropoutKey { seed: 3, step: 7, first_row: 0 });
     adapters
 }
 
 fn random_tokens(stream: usize, count: usize, vocabulary: usize) -> Vec<u32> {
     let stream = Stream::new(31, Purpose::Initialisation, 2, stream);
-    (0..count as u64)
-        .map(|element| stream.bits(element) % vocabulary as u32)
-        .collect()
+    (0..count as u64).map(|element| stream.bits(element) % vocabulary as u32).collect()
 }
 
 /// Three sequences of 11: packed documents of 4, 1 and 5 tokens with one token of padding; one whole document; a document
 /// of 6 with the loss on its second half only, then padding.
 fn batch() -> Batch {
-    let tokens: Vec<Vec<u32>> = (0..3)
-        .map(|sequence| random_tokens(sequence, 11, 37))
-        .collect();
+    let tokens: Vec<Vec<u32>> = (0..3).map(|sequence| random_tokens(sequence, 11, 37)).collect();
     let masked: Vec<bool> = (0..11).map(|place| (3..6).contains(&place)).collect();
     let parts = [
-        SequenceParts {
-            tokens: &tokens[0],
-            segments: &[(4, 0), (5, 2), (10, 1)],
-            loss_mask: None,
-        },
-        SequenceParts {
-            tokens: &tokens[1],
-            segments: &[(11, 2)],
-            loss_mask: None,
-        },
-        SequenceParts {
-            tokens: &tokens[2],
-            segments: &[(6, 0)],
-            loss_mask: Some(&masked),
-        },
+        SequenceParts { tokens: &tokens[0], segments: &[(4, 0), (5, 2), (10, 1)], loss_mask: None },
+        SequenceParts { tokens: &tokens[1], segments: &[(11, 2)], loss_mask: None },
+        SequenceParts { tokens: &tokens[2], segments: &[(6, 0)], loss_mask: Some(&masked) },
     ];
     Batch::from_parts(&parts).unwrap()
 }
@@ -115,8 +86,5 @@ fn batch() -> Batch {
 fn difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let size = a.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
-    a.iter()
-        .zip(b)
-        .fold(0.0_f64, |most, (a, b)| most.max((a - b).abs()))
-        / size
+    a.iter().zip(b).fold(0.0_f64, |most, (a, b)| most.max((a - b).abs())) / size
 }

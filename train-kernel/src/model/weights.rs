@@ -47,11 +47,7 @@ impl Group {
 
     /// (out, in) of the whole group.
     pub(crate) fn extents(self, shape: &Shape) -> (usize, usize) {
-        let output = self
-            .targets()
-            .iter()
-            .map(|target| target.extents(shape).0)
-            .sum();
+        let output = self.targets().iter().map(|target| target.extents(shape).0).sum();
         (output, self.targets()[0].extents(shape).1)
     }
 }
@@ -67,16 +63,8 @@ pub(crate) struct Places {
 impl Places {
     /// The places in this layout.
     pub(crate) fn new(shape: &Shape, layout: &Layout) -> Self {
-        let offsets = layout
-            .tensors()
-            .iter()
-            .map(crate::parameters::TensorSpec::range)
-            .collect();
-        Self {
-            offsets,
-            layers: shape.layers,
-            tied: shape.tied_embeddings,
-        }
+        let offsets = layout.tensors().iter().map(crate::parameters::TensorSpec::range).collect();
+        Self { offsets, layers: shape.layers, tied: shape.tied_embeddings }
     }
 
     /// Embedding table, `[V, C]`.
@@ -108,11 +96,7 @@ impl Places {
 
     /// Output projection, `[V, C]`: the embedding table when tied.
     pub(crate) fn head(&self) -> Range<usize> {
-        if self.tied {
-            self.embedding()
-        } else {
-            self.offsets[2 + LAYER_TENSORS * self.layers].clone()
-        }
+        if self.tied { self.embedding() } else { self.offsets[2 + LAYER_TENSORS * self.layers].clone() }
     }
 }
 
@@ -125,31 +109,19 @@ mod tests {
     #[test]
     fn places_are_those_of_the_names() {
         for tied in [false, true] {
-            let shape = Shape {
-                tied_embeddings: tied,
-                ..Shape::named("tiny", 30).unwrap()
-            };
+            let shape = Shape { tied_embeddings: tied, ..Shape::named("tiny", 30).unwrap() };
             let layout = Layout::of(&shape);
             let places = Places::new(&shape, &layout);
-            let range = |name: &str| {
-                layout.tensors()[layout.index(&format!("{name}.weight")).unwrap()].range()
-            };
+            let range = |name: &str| layout.tensors()[layout.index(&format!("{name}.weight")).unwrap()].range();
             let span = |first: &str, last: &str| range(first).start..range(last).end;
-            let head = if tied {
-                "model.embed_tokens"
-            } else {
-                "lm_head"
-            };
+            let head = if tied { "model.embed_tokens" } else { "lm_head" };
             assert_eq!(places.embedding(), range("model.embed_tokens"));
             assert_eq!(places.head(), range(head));
             assert_eq!(places.last_norm(), range("model.norm"));
             for layer in 0..shape.layers {
                 let name = |part: &str| format!("model.layers.{layer}.{part}");
                 assert_eq!(places.input_norm(layer), range(&name("input_layernorm")));
-                assert_eq!(
-                    places.middle_norm(layer),
-                    range(&name("post_attention_layernorm"))
-                );
+                assert_eq!(places.middle_norm(layer), range(&name("post_attention_layernorm")));
                 for (group, first, last) in [
                     (Group::Fused, "self_attn.q_proj", "self_attn.v_proj"),
                     (Group::Output, "self_attn.o_proj", "self_attn.o_proj"),

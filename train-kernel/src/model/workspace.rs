@@ -111,23 +111,15 @@ pub(crate) struct AdapterBuffers<R> {
 impl<R: Real> AdapterBuffers<R> {
     /// No buffers.
     pub(crate) fn empty() -> Self {
-        Self {
-            input: Vec::new(),
-            dinput: Vec::new(),
-            low: Vec::new(),
-            dlow: Vec::new(),
-        }
+        Self { input: Vec::new(), dinput: Vec::new(), low: Vec::new(), dlow: Vec::new() }
     }
 
     /// Makes room for `rows` rows of adapters of rank `rank`; allocates at the first call only.
     pub(crate) fn reserve(&mut self, shape: &Shape, rows: usize, rank: usize) {
         let wide = rows * shape.width.max(shape.feed_forward);
-        for (buffer, length) in [
-            (&mut self.input, wide),
-            (&mut self.dinput, wide),
-            (&mut self.low, rows * rank),
-            (&mut self.dlow, rows * rank),
-        ] {
+        for (buffer, length) in
+            [(&mut self.input, wide), (&mut self.dinput, wide), (&mut self.low, rows * rank), (&mut self.dlow, rows * rank)]
+        {
             if buffer.len() < length {
                 buffer.resize(length, R::ZERO);
             }
@@ -201,8 +193,7 @@ impl<R: Real> Kept<R> {
 impl<R: Real> Scratch<R> {
     fn new(shape: &Shape, sequences: usize, length: usize) -> Self {
         let rows = sequences * length;
-        let [wide, kv, hidden] =
-            [shape.width, shape.kv_width(), shape.feed_forward].map(|width| rows * width);
+        let [wide, kv, hidden] = [shape.width, shape.kv_width(), shape.feed_forward].map(|width| rows * width);
         Self {
             stream: zeros(wide),
             normed: zeros(wide),
@@ -242,12 +233,7 @@ impl<R: Real> HeadBuffers<R> {
 
 /// The extents of the heads for sequences of `length` tokens.
 pub(crate) fn heads(shape: &Shape, length: usize) -> Heads {
-    Heads {
-        heads: shape.heads,
-        kv_heads: shape.kv_heads,
-        head_width: shape.head_width(),
-        length,
-    }
+    Heads { heads: shape.heads, kv_heads: shape.kv_heads, head_width: shape.head_width(), length }
 }
 
 fn zeros<R: Real>(length: usize) -> Vec<R> {

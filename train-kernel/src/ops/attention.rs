@@ -41,10 +41,7 @@ pub struct Block<'a, R> {
 
 impl<R: Real> Block<'_, R> {
     fn extents(&self) -> (usize, usize) {
-        (
-            self.queries.len() / self.head_width,
-            self.keys.len() / self.head_width,
-        )
+        (self.queries.len() / self.head_width, self.keys.len() / self.head_width)
     }
 
     fn scale(&self) -> R {
@@ -56,13 +53,7 @@ impl<R: Real> Block<'_, R> {
         let (n, m) = self.extents();
         let queries = Matrix::new(self.queries, n, self.head_width);
         let keys = Matrix::new(self.keys, m, self.head_width).transposed();
-        multiply_serial(
-            self.scale(),
-            queries,
-            keys,
-            R::ZERO,
-            MatrixMut::new(scores, n, m),
-        );
+        multiply_serial(self.scale(), queries, keys, R::ZERO, MatrixMut::new(scores, n, m));
     }
 
     /// `out (n, D) =` the attention of the block; `lse (n) =` the logarithm of each row's sum of exponentials.
@@ -89,13 +80,7 @@ impl<R: Real> Block<'_, R> {
             *lse = R::from_f64(most.to_f64() + total.ln());
         }
         let values = Matrix::new(self.values, m, self.head_width);
-        multiply_serial(
-            R::ONE,
-            Matrix::new(scores, n, m),
-            values,
-            R::ZERO,
-            MatrixMut::new(out, n, self.head_width),
-        );
+        multiply_serial(R::ONE, Matrix::new(scores, n, m), values, R::ZERO, MatrixMut::new(out, n, self.head_width));
     }
 
     /// Given `dout (n, D)` and `lse (n)`: `dq (n, D) =`, `dk (m, D) +=`, `dv (m, D) +=`. `first` and `second` (n m or more) are
@@ -114,10 +99,7 @@ impl<R: Real> Block<'_, R> {
         let dout = Matrix::new(dout, n, width);
         let values = Matrix::new(self.values, m, width).transposed();
         multiply_serial(R::ONE, dout, values, R::ZERO, MatrixMut::new(dscores, n, m));
-        let rows = probabilities
-            .chunks_exact_mut(m)
-            .zip(dscores.chunks_exact_mut(m))
-            .zip(lse);
+        let rows = probabilities.chunks_exact_mut(m).zip(dscores.chunks_exact_mut(m)).zip(lse);
         for (row, ((probabilities, dscores), &lse)) in rows.enumerate() {
             let seen = m - n + 1 + row;
             probabilities[seen..].fill(R::ZERO);
@@ -131,33 +113,11 @@ impl<R: Real> Block<'_, R> {
                 *dscore = *probability * (*dscore - delta);
             }
         }
-        let (probabilities, dscores) =
-            (Matrix::new(probabilities, n, m), Matrix::new(dscores, n, m));
-        let (queries, keys) = (
-            Matrix::new(self.queries, n, width),
-            Matrix::new(self.keys, m, width),
-        );
-        multiply_serial(
-            self.scale(),
-            dscores,
-            keys,
-            R::ZERO,
-            MatrixMut::new(dq, n, width),
-        );
-        multiply_serial(
-            self.scale(),
-            dscores.transposed(),
-            queries,
-            R::ONE,
-            MatrixMut::new(dk, m, width),
-        );
-        multiply_serial(
-            R::ONE,
-            probabilities.transposed(),
-            dout,
-            R::ONE,
-            MatrixMut::new(dv, m, width),
-        );
+        let (probabilities, dscores) = (Matrix::new(probabilities, n, m), Matrix::new(dscores, n, m));
+        let (queries, keys) = (Matrix::new(self.queries, n, width), Matrix::new(self.keys, m, width));
+        multiply_serial(self.scale(), dscores, keys, R::ZERO, MatrixMut::new(dq, n, width));
+        multiply_serial(self.scale(), dscores.transposed(), queries, R::ONE, MatrixMut::new(dk, m, width));
+        multiply_serial(R::ONE, probabilities.transposed(), dout, R::ONE, MatrixMut::new(dv, m, width));
     }
 }
 
@@ -175,10 +135,7 @@ pub fn forward<'s, R: Real>(
 ) {
     let (length, width) = (heads.length, heads.head_width);
     let head = length * width;
-    assert!(
-        q.len() == out.len() && k.len() == v.len() && lse.len() * width == out.len(),
-        "attention: extents"
-    );
+    assert!(q.len() == out.len() && k.len() == v.len() && lse.len() * width == out.len(), "attention: extents");
     out.par_chunks_mut(head)
         .zip(lse.par_chunks_mut(length))
         .zip(q.par_chunks(head))
@@ -193,12 +150,7 @@ pub fn forward<'s, R: Real>(
             for_blocks(segments(sequence), |first, begin, end| {
                 let rows = begin * width..end * width;
                 let seen = first * width..end * width;
-                let block = Block {
-                    queries: &q[rows.clone()],
-                    keys: &k[seen.clone()],
-                    values: &v[seen],
-                    head_width: width,
-                };
+                let block = Block { queries: &q[rows.clone()], keys: &k[seen.clone()], values: &v[seen], head_width: width };
                 block.attend(scores, &mut out[rows], &mut lse[begin..end]);
                 covered = end;
             });
@@ -222,10 +174,7 @@ pub fn backward<'s, R: Real>(
     let (length, width) = (heads.length, heads.head_width);
     let head = length * width;
     let group = heads.heads / heads.kv_heads;
-    assert!(
-        q.len() == dq.len() && k.len() == dk.len() && v.len() == dv.len(),
-        "attention backward: extents"
-    );
+    assert!(q.len() == dq.len() && k.len() == dk.len() && v.len() == dv.len(), "attention backward: extents");
     dk.par_chunks_mut(head)
         .zip(dv.par_chunks_mut(head))
         .zip(dq.par_chunks_mut(group * head))
@@ -240,29 +189,15 @@ pub fn backward<'s, R: Real>(
             dq.fill(R::ZERO);
             for (member, dq) in dq.chunks_exact_mut(head).enumerate() {
                 let query_head = task * group + member;
-                let (q, dout) = (
-                    &q[query_head * head..][..head],
-                    &dout[query_head * head..][..head],
-                );
+                let (q, dout) = (&q[query_head * head..][..head], &dout[query_head * head..][..head]);
                 let lse = &lse[query_head * length..][..length];
                 for_blocks(segments, |first, begin, end| {
                     let rows = begin * width..end * width;
                     let seen = first * width..end * width;
-                    let (queries, keys, values) =
-                        (&q[rows.clone()], &k[seen.clone()], &v[seen.clone()]);
-                    let block = Block {
-                        queries,
-                        keys,
-                        values,
-                        head_width: width,
-                    };
+                    let (queries, keys, values) = (&q[rows.clone()], &k[seen.clone()], &v[seen.clone()]);
+                    let block = Block { queries, keys, values, head_width: width };
                     let gradients = (&mut dq[rows.clone()], &mut dk[seen.clone()], &mut dv[seen]);
-                    block.backward(
-                        &lse[begin..end],
-                        &dout[rows],
-                        (first_scratch, second_scratch),
-                        gradients,
-                    );
+                    block.backward(&lse[begin..end], &dout[rows], (first_scratch, second_scratch), gradients);
                 });
             }
         });
@@ -283,76 +218,33 @@ mod tests {
     use super::{Heads, SegmentSpan, backward, forward, scratch_length};
     use crate::ops::vjp::{check_gradient, dot, random};
 
-    const HEADS: Heads = Heads {
-        heads: 4,
-        kv_heads: 2,
-        head_width: 6,
-        length: 150,
-    };
+    const HEADS: Heads = Heads { heads: 4, kv_heads: 2, head_width: 6, length: 150 };
     const SEQUENCES: usize = 2;
 
     /// Documents of 100 and 1 tokens, then padding; and one document of the whole sequence. 100 and 150 pass a block's end.
     fn segments(sequence: usize) -> &'static [SegmentSpan] {
-        const FIRST: [SegmentSpan; 2] = [
-            SegmentSpan {
-                start: 0,
-                end: 100,
-                source: 0,
-            },
-            SegmentSpan {
-                start: 100,
-                end: 101,
-                source: 0,
-            },
-        ];
-        const SECOND: [SegmentSpan; 1] = [SegmentSpan {
-            start: 0,
-            end: 150,
-            source: 0,
-        }];
+        const FIRST: [SegmentSpan; 2] =
+            [SegmentSpan { start: 0, end: 100, source: 0 }, SegmentSpan { start: 100, end: 101, source: 0 }];
+        const SECOND: [SegmentSpan; 1] = [SegmentSpan { start: 0, end: 150, source: 0 }];
         if sequence == 0 { &FIRST } else { &SECOND }
     }
 
     fn attend(q: &[f64], k: &[f64], v: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let (mut out, mut lse) = (
-            vec![f64::NAN; q.len()],
-            vec![f64::NAN; q.len() / HEADS.head_width],
-        );
+        let (mut out, mut lse) = (vec![f64::NAN; q.len()], vec![f64::NAN; q.len() / HEADS.head_width]);
         let mut scratch = vec![f64::NAN; scratch_length(HEADS, SEQUENCES)];
-        forward(
-            HEADS,
-            segments,
-            (q, k, v),
-            &mut scratch,
-            (&mut out, &mut lse),
-        );
+        forward(HEADS, segments, (q, k, v), &mut scratch, (&mut out, &mut lse));
         (out, lse)
     }
 
     fn inputs() -> [Vec<f64>; 4] {
         let tokens = SEQUENCES * HEADS.length * HEADS.head_width;
-        [
-            random(1, tokens * 4),
-            random(2, tokens * 2),
-            random(3, tokens * 2),
-            random(4, tokens * 4),
-        ]
+        [random(1, tokens * 4), random(2, tokens * 2), random(3, tokens * 2), random(4, tokens * 4)]
     }
 
     /// The definition, one query at a time.
-    fn naive(
-        q: &[f64],
-        k: &[f64],
-        v: &[f64],
-        sequence: usize,
-        head: usize,
-        place: usize,
-    ) -> Vec<f64> {
+    fn naive(q: &[f64], k: &[f64], v: &[f64], sequence: usize, head: usize, place: usize) -> Vec<f64> {
         let (length, width) = (HEADS.length, HEADS.head_width);
-        let Some(segment) = segments(sequence)
-            .iter()
-            .find(|s| (s.start..s.end).contains(&(place as u32)))
-        else {
+        let Some(segment) = segments(sequence).iter().find(|s| (s.start..s.end).contains(&(place as u32))) else {
             return vec![0.0; width];
         };
         let row = |data: &[f64], heads: usize, head: usize, place: usize| {
@@ -360,10 +252,8 @@ mod tests {
         };
         let query = row(q, 4, head, place);
         let keys = segment.start as usize..=place;
-        let weights: Vec<f64> = keys
-            .clone()
-            .map(|key| (dot(&query, &row(k, 2, head / 2, key)) / (width as f64).sqrt()).exp())
-            .collect();
+        let weights: Vec<f64> =
+            keys.clone().map(|key| (dot(&query, &row(k, 2, head / 2, key)) / (width as f64).sqrt()).exp()).collect();
         let total: f64 = weights.iter().sum();
         let mut out = vec![0.0; width];
         for (key, weight) in keys.zip(weights) {
@@ -378,19 +268,11 @@ mod tests {
     fn mask_of_attention_is_the_definition() {
         let [q, k, v, _] = inputs();
         let (out, _) = attend(&q, &k, &v);
-        for (sequence, head, place) in [
-            (0, 0, 0),
-            (0, 1, 63),
-            (0, 2, 64),
-            (0, 3, 99),
-            (0, 0, 100),
-            (0, 3, 101),
-            (1, 0, 149),
-            (1, 3, 128),
-        ] {
+        for (sequence, head, place) in
+            [(0, 0, 0), (0, 1, 63), (0, 2, 64), (0, 3, 99), (0, 0, 100), (0, 3, 101), (1, 0, 149), (1, 3, 128)]
+        {
             let expected = naive(&q, &k, &v, sequence, head, place);
-            let got = &out[((sequence * 4 + head) * HEADS.length + place) * HEADS.head_width..]
-                [..HEADS.head_width];
+            let got = &out[((sequence * 4 + head) * HEADS.length + place) * HEADS.head_width..][..HEADS.head_width];
             for (got, expected) in got.iter().zip(expected) {
                 assert!((got - expected).abs() < 1e-13, "{sequence} {head} {place}");
             }
@@ -403,14 +285,7 @@ mod tests {
         let (_, lse) = attend(&q, &k, &v);
         let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|data| vec![f64::NAN; data.len()]);
         let mut scratch = vec![f64::NAN; scratch_length(HEADS, SEQUENCES)];
-        backward(
-            HEADS,
-            segments,
-            (&q, &k, &v, &lse),
-            &dout,
-            &mut scratch,
-            (&mut dq, &mut dk, &mut dv),
-        );
+        backward(HEADS, segments, (&q, &k, &v, &lse), &dout, &mut scratch, (&mut dq, &mut dk, &mut dv));
         check_gradient("q", &q, &dq, 1e-7, &|q| dot(&attend(q, &k, &v).0, &dout));
         check_gradient("k", &k, &dk, 1e-7, &|k| dot(&attend(&q, k, &v).0, &dout));
         check_gradient("v", &v, &dv, 1e-7, &|v| dot(&attend(&q, &k, v).0, &dout));
@@ -430,29 +305,13 @@ mod tests {
         let (after, _) = attend(&q, &k, &v);
         let second_document = 100 * HEADS.head_width..101 * HEADS.head_width;
         assert_eq!(before[second_document.clone()], after[second_document]);
-        assert_eq!(
-            before[4 * 150 * 6..],
-            after[4 * 150 * 6..],
-            "the other sequence"
-        );
+        assert_eq!(before[4 * 150 * 6..], after[4 * 150 * 6..], "the other sequence");
         let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|data| vec![f64::NAN; data.len()]);
         let mut scratch = vec![0.0; scratch_length(HEADS, SEQUENCES)];
-        backward(
-            HEADS,
-            segments,
-            (&q, &k, &v, &lse),
-            &dout,
-            &mut scratch,
-            (&mut dq, &mut dk, &mut dv),
-        );
+        backward(HEADS, segments, (&q, &k, &v, &lse), &dout, &mut scratch, (&mut dq, &mut dk, &mut dv));
         let padding = 101 * 6..150 * 6;
         for gradient in [&dq, &dk, &dv] {
-            assert!(
-                gradient[padding.clone()]
-                    .iter()
-                    .all(|value| value.to_bits() == 0),
-                "padding has no gradient"
-            );
+            assert!(gradient[padding.clone()].iter().all(|value| value.to_bits() == 0), "padding has no gradient");
         }
     }
 }

@@ -12,33 +12,24 @@ use crate::real::Real;
 ///
 /// # Panics
 /// When the extents do not fit together.
-pub fn forward_backward<R: Real>(
-    logits: &mut [R],
-    targets: &[u32],
-    scale: f64,
-    losses: &mut [f64],
-) {
+pub fn forward_backward<R: Real>(logits: &mut [R], targets: &[u32], scale: f64, losses: &mut [f64]) {
     let vocabulary = check(logits, targets, losses);
     let factor = R::from_f64(scale);
-    logits
-        .par_chunks_mut(vocabulary)
-        .zip(targets)
-        .zip(losses)
-        .for_each(|((row, &target), loss)| {
-            let target = target as usize;
-            let logit = row[target];
-            let most = maximum(row);
-            for value in row.iter_mut() {
-                *value = (*value - most).exp();
-            }
-            let total = sum(row);
-            *loss = total.ln() + (most.to_f64() - logit.to_f64());
-            let share = R::from_f64(scale / total);
-            for value in row.iter_mut() {
-                *value *= share;
-            }
-            row[target] -= factor;
-        });
+    logits.par_chunks_mut(vocabulary).zip(targets).zip(losses).for_each(|((row, &target), loss)| {
+        let target = target as usize;
+        let logit = row[target];
+        let most = maximum(row);
+        for value in row.iter_mut() {
+            *value = (*value - most).exp();
+        }
+        let total = sum(row);
+        *loss = total.ln() + (most.to_f64() - logit.to_f64());
+        let share = R::from_f64(scale / total);
+        for value in row.iter_mut() {
+            *value *= share;
+        }
+        row[target] -= factor;
+    });
 }
 
 /// `losses (n) =` as above; `logits (n, V)` are left as they are.
@@ -47,13 +38,9 @@ pub fn forward_backward<R: Real>(
 /// When the extents do not fit together.
 pub fn forward<R: Real>(logits: &[R], targets: &[u32], losses: &mut [f64]) {
     let vocabulary = check(logits, targets, losses);
-    logits
-        .par_chunks(vocabulary)
-        .zip(targets)
-        .zip(losses)
-        .for_each(|((row, &target), loss)| {
-            *loss = -log_probability(row, target);
-        });
+    logits.par_chunks(vocabulary).zip(targets).zip(losses).for_each(|((row, &target), loss)| {
+        *loss = -log_probability(row, target);
+    });
 }
 
 /// The natural logarithm of the probability that a row of logits gives to `target`.
@@ -74,16 +61,9 @@ pub fn log_probability<R: Real>(row: &[R], target: u32) -> f64 {
 }
 
 fn check<R: Real>(logits: &[R], targets: &[u32], losses: &[f64]) -> usize {
-    assert!(
-        targets.len() == losses.len(),
-        "cross-entropy: targets and losses differ in number"
-    );
+    assert!(targets.len() == losses.len(), "cross-entropy: targets and losses differ in number");
     let vocabulary = logits.len().checked_div(targets.len()).unwrap_or(1);
-    assert_eq!(
-        vocabulary * targets.len(),
-        logits.len(),
-        "cross-entropy: logits are not whole rows"
-    );
+    assert_eq!(vocabulary * targets.len(), logits.len(), "cross-entropy: logits are not whole rows");
     vocabulary.max(1)
 }
 

@@ -26,17 +26,9 @@ impl Mask {
     /// # Panics
     /// When `probability` is outside this range.
     pub fn new(stream: Stream, first_row: u64, probability: f64) -> Self {
-        assert!(
-            (0.0..1.0).contains(&probability),
-            "dropout: probability {probability}"
-        );
+        assert!((0.0..1.0).contains(&probability), "dropout: probability {probability}");
         let threshold = (probability * 4_294_967_296.0) as u32;
-        Self {
-            stream,
-            first_row,
-            threshold,
-            factor: 1.0 / (1.0 - probability),
-        }
+        Self { stream, first_row, threshold, factor: 1.0 / (1.0 - probability) }
     }
 
     /// `out (N, C) =` the kept elements of `x (N, C)`, scaled, and 0 elsewhere.
@@ -55,35 +47,22 @@ impl Mask {
         self.rows(dout, dx, width, |dx, value| *dx += value);
     }
 
-    fn rows<R: Real>(
-        self,
-        input: &[R],
-        output: &mut [R],
-        width: usize,
-        write: impl Fn(&mut R, R) + Sync,
-    ) {
-        assert!(
-            input.len() == output.len() && input.len().is_multiple_of(width),
-            "dropout: rows of {width}"
-        );
+    fn rows<R: Real>(self, input: &[R], output: &mut [R], width: usize, write: impl Fn(&mut R, R) + Sync) {
+        assert!(input.len() == output.len() && input.len().is_multiple_of(width), "dropout: rows of {width}");
         let block = ROW_BLOCK * width;
         let factor = R::from_f64(self.factor);
-        output
-            .par_chunks_mut(block)
-            .zip(input.par_chunks(block))
-            .enumerate()
-            .for_each(|(index, (output, input))| {
-                let first = (self.first_row + (index * ROW_BLOCK) as u64) * width as u64;
-                let mut bits = self.stream.block(first / 4);
-                for (offset, (output, input)) in output.iter_mut().zip(input).enumerate() {
-                    let element = first + offset as u64;
-                    if element.is_multiple_of(4) {
-                        bits = self.stream.block(element / 4);
-                    }
-                    let kept = bits[(element % 4) as usize] >= self.threshold;
-                    write(output, if kept { *input * factor } else { R::ZERO });
+        output.par_chunks_mut(block).zip(input.par_chunks(block)).enumerate().for_each(|(index, (output, input))| {
+            let first = (self.first_row + (index * ROW_BLOCK) as u64) * width as u64;
+            let mut bits = self.stream.block(first / 4);
+            for (offset, (output, input)) in output.iter_mut().zip(input).enumerate() {
+                let element = first + offset as u64;
+                if element.is_multiple_of(4) {
+                    bits = self.stream.block(element / 4);
                 }
-            });
+                let kept = bits[(element % 4) as usize] >= self.threshold;
+                write(output, if kept { *input * factor } else { R::ZERO });
+            }
+        });
     }
 }
 
@@ -94,11 +73,7 @@ mod tests {
     use crate::random::{Purpose, Stream};
 
     fn mask(first_row: u64, probability: f64) -> Mask {
-        Mask::new(
-            Stream::new(5, Purpose::Dropout, 1, 2),
-            first_row,
-            probability,
-        )
+        Mask::new(Stream::new(5, Purpose::Dropout, 1, 2), first_row, probability)
     }
 
     #[test]
@@ -135,15 +110,9 @@ mod tests {
             let dropped = out.iter().filter(|value| **value == 0.0).count() as f64 / 1e5;
             // Five standard errors of a share of 100,000.
             let bound = 5.0 * (probability * (1.0 - probability) / 1e5_f64).sqrt();
-            assert!(
-                (dropped - probability).abs() <= bound,
-                "{probability}: {dropped}"
-            );
+            assert!((dropped - probability).abs() <= bound, "{probability}: {dropped}");
             let factor = 1.0 / (1.0 - probability);
-            assert!(
-                out.iter()
-                    .all(|value| *value == 0.0 || (value - factor).abs() < 1e-15)
-            );
+            assert!(out.iter().all(|value| *value == 0.0 || (value - factor).abs() < 1e-15));
         }
     }
 }

@@ -16,31 +16,20 @@ const TABLE_BLOCK: usize = 256;
 /// When a token is not below V.
 pub fn forward<R: Real>(table: &[R], tokens: &[u32], out: &mut [R], width: usize) {
     assert_eq!(out.len(), tokens.len() * width, "embedding: output");
-    out.par_chunks_mut(ROW_BLOCK * width)
-        .enumerate()
-        .for_each(|(block, out)| {
-            let tokens = &tokens[block * ROW_BLOCK..];
-            for (out, &token) in out.chunks_exact_mut(width).zip(tokens) {
-                out.copy_from_slice(&table[token as usize * width..][..width]);
-            }
-        });
+    out.par_chunks_mut(ROW_BLOCK * width).enumerate().for_each(|(block, out)| {
+        let tokens = &tokens[block * ROW_BLOCK..];
+        for (out, &token) in out.chunks_exact_mut(width).zip(tokens) {
+            out.copy_from_slice(&table[token as usize * width..][..width]);
+        }
+    });
 }
 
 /// `dtable (V, C) +=` the rows of `dout (N, C)` by token; `order (N)` is scratch.
 ///
 /// # Panics
 /// When a token is not below V.
-pub fn backward<R: Real>(
-    tokens: &[u32],
-    dout: &[R],
-    order: &mut [u32],
-    dtable: &mut [R],
-    width: usize,
-) {
-    assert!(
-        dout.len() == tokens.len() * width && order.len() == tokens.len(),
-        "embedding backward: extents"
-    );
+pub fn backward<R: Real>(tokens: &[u32], dout: &[R], order: &mut [u32], dtable: &mut [R], width: usize) {
+    assert!(dout.len() == tokens.len() * width && order.len() == tokens.len(), "embedding backward: extents");
     for (index, place) in order.iter_mut().enumerate() {
         *place = index as u32;
     }
@@ -48,30 +37,21 @@ pub fn backward<R: Real>(
     order.sort_unstable_by_key(|&row| (tokens[row as usize], row));
     let order = &*order;
     if let Some(&last) = order.last() {
-        assert!(
-            (tokens[last as usize] as usize + 1) * width <= dtable.len(),
-            "embedding backward: token outside the table"
-        );
+        assert!((tokens[last as usize] as usize + 1) * width <= dtable.len(), "embedding backward: token outside the table");
     }
-    dtable
-        .par_chunks_mut(TABLE_BLOCK * width)
-        .enumerate()
-        .for_each(|(block, dtable)| {
-            let first = (block * TABLE_BLOCK) as u32;
-            let begin = order.partition_point(|&row| tokens[row as usize] < first);
-            for &row in &order[begin..] {
-                let place = (tokens[row as usize] - first) as usize * width;
-                let Some(dtable) = dtable.get_mut(place..place + width) else {
-                    break;
-                };
-                for (sum, gradient) in dtable
-                    .iter_mut()
-                    .zip(&dout[row as usize * width..][..width])
-                {
-                    *sum += *gradient;
-                }
+    dtable.par_chunks_mut(TABLE_BLOCK * width).enumerate().for_each(|(block, dtable)| {
+        let first = (block * TABLE_BLOCK) as u32;
+        let begin = order.partition_point(|&row| tokens[row as usize] < first);
+        for &row in &order[begin..] {
+            let place = (tokens[row as usize] - first) as usize * width;
+            let Some(dtable) = dtable.get_mut(place..place + width) else {
+                break;
+            };
+            for (sum, gradient) in dtable.iter_mut().zip(&dout[row as usize * width..][..width]) {
+                *sum += *gradient;
             }
-        });
+        }
+    });
 }
 
 #[cfg(test)]
@@ -82,13 +62,8 @@ mod tests {
     #[test]
     fn gradient_of_the_embedding() {
         let (vocabulary, width) = (700, 5);
-        let tokens: Vec<u32> = (0..90)
-            .map(|row| [0, 699, 256, 255, 3, row * 7 % 700][row as usize % 6])
-            .collect();
-        let (table, dout) = (
-            random(1, vocabulary * width),
-            random(2, tokens.len() * width),
-        );
+        let tokens: Vec<u32> = (0..90).map(|row| [0, 699, 256, 255, 3, row * 7 % 700][row as usize % 6]).collect();
+        let (table, dout) = (random(1, vocabulary * width), random(2, tokens.len() * width));
         let value = |table: &[f64]| {
             let mut out = vec![0.0; dout.len()];
             forward(table, &tokens, &mut out, width);
@@ -97,12 +72,7 @@ mod tests {
         let (mut dtable, mut order) = (vec![0.0; table.len()], vec![0; tokens.len()]);
         backward(&tokens, &dout, &mut order, &mut dtable, width);
         check_gradient("table", &table, &dtable, 1e-7, &value);
-        assert!(
-            dtable[width..3 * width]
-                .iter()
-                .all(|gradient| *gradient == 0.0),
-            "unused rows stay untouched"
-        );
+        assert!(dtable[width..3 * width].iter().all(|gradient| *gradient == 0.0), "unused rows stay untouched");
     }
 
     #[test]

@@ -18,19 +18,12 @@ pub fn forward<R: Real>(x: &[R], weight: &[R], epsilon: f64, out: &mut [R], rstd
     let block = ROW_BLOCK * width;
     let epsilon = R::from_f64(epsilon);
     let share = R::from_f64(1.0 / width as f64);
-    out.par_chunks_mut(block)
-        .zip(rstd.par_chunks_mut(ROW_BLOCK))
-        .zip(x.par_chunks(block))
-        .for_each(|((out, rstd), x)| {
-            for ((out, rstd), x) in out
-                .chunks_exact_mut(width)
-                .zip(rstd)
-                .zip(x.chunks_exact(width))
-            {
-                *rstd = R::ONE / (dot(x, x) * share + epsilon).sqrt();
-                scale_row(x, weight, *rstd, out);
-            }
-        });
+    out.par_chunks_mut(block).zip(rstd.par_chunks_mut(ROW_BLOCK)).zip(x.par_chunks(block)).for_each(|((out, rstd), x)| {
+        for ((out, rstd), x) in out.chunks_exact_mut(width).zip(rstd).zip(x.chunks_exact(width)) {
+            *rstd = R::ONE / (dot(x, x) * share + epsilon).sqrt();
+            scale_row(x, weight, *rstd, out);
+        }
+    });
 }
 
 /// `out (N, C) =` what [`forward`] wrote, from `x (N, C)` and `rstd (N)`, bit for bit.
@@ -41,18 +34,11 @@ pub fn rebuild<R: Real>(x: &[R], weight: &[R], rstd: &[R], out: &mut [R]) {
     let width = weight.len();
     check(x, out, rstd, width);
     let block = ROW_BLOCK * width;
-    out.par_chunks_mut(block)
-        .zip(rstd.par_chunks(ROW_BLOCK))
-        .zip(x.par_chunks(block))
-        .for_each(|((out, rstd), x)| {
-            for ((out, rstd), x) in out
-                .chunks_exact_mut(width)
-                .zip(rstd)
-                .zip(x.chunks_exact(width))
-            {
-                scale_row(x, weight, *rstd, out);
-            }
-        });
+    out.par_chunks_mut(block).zip(rstd.par_chunks(ROW_BLOCK)).zip(x.par_chunks(block)).for_each(|((out, rstd), x)| {
+        for ((out, rstd), x) in out.chunks_exact_mut(width).zip(rstd).zip(x.chunks_exact(width)) {
+            scale_row(x, weight, *rstd, out);
+        }
+    });
 }
 
 /// `dx (N, C) +=` the gradient with respect to `x (N, C)`, given `dout (N, C)`.
@@ -65,11 +51,8 @@ pub fn backward<R: Real>(x: &[R], weight: &[R], rstd: &[R], dout: &[R], dx: &mut
     assert_eq!(dout.len(), dx.len(), "norm backward: gradients");
     let block = ROW_BLOCK * width;
     let share = R::from_f64(1.0 / width as f64);
-    dx.par_chunks_mut(block)
-        .zip(dout.par_chunks(block))
-        .zip(x.par_chunks(block))
-        .zip(rstd.par_chunks(ROW_BLOCK))
-        .for_each(|(((dx, dout), x), rstd)| {
+    dx.par_chunks_mut(block).zip(dout.par_chunks(block)).zip(x.par_chunks(block)).zip(rstd.par_chunks(ROW_BLOCK)).for_each(
+        |(((dx, dout), x), rstd)| {
             let rows = dx.chunks_exact_mut(width).zip(dout.chunks_exact(width));
             for (((dx, dout), x), rstd) in rows.zip(x.chunks_exact(width)).zip(rstd) {
                 let pull = dot3(weight, dout, x) * share * *rstd * *rstd * *rstd;
@@ -77,7 +60,8 @@ pub fn backward<R: Real>(x: &[R], weight: &[R], rstd: &[R], dout: &[R], dx: &mut
                     *dx += *rstd * (*weight * *dout) - pull * *x;
                 }
             }
-        });
+        },
+    );
 }
 
 /// Elements of the scratch that [`weight_backward`] needs for `rows` rows of `width`.
@@ -90,34 +74,21 @@ pub fn partials_length(rows: usize, width: usize) -> usize {
 ///
 /// # Panics
 /// When the extents do not fit together.
-pub fn weight_backward<R: Real>(
-    x: &[R],
-    rstd: &[R],
-    dout: &[R],
-    partials: &mut [R],
-    dweight: &mut [R],
-) {
+pub fn weight_backward<R: Real>(x: &[R], rstd: &[R], dout: &[R], partials: &mut [R], dweight: &mut [R]) {
     let width = dweight.len();
     check(x, dout, rstd, width);
     let partials = &mut partials[..partials_length(rstd.len(), width)];
     let block = ROW_BLOCK * width;
-    partials
-        .par_chunks_mut(width)
-        .zip(dout.par_chunks(block))
-        .zip(x.par_chunks(block))
-        .zip(rstd.par_chunks(ROW_BLOCK))
-        .for_each(|(((partial, dout), x), rstd)| {
+    partials.par_chunks_mut(width).zip(dout.par_chunks(block)).zip(x.par_chunks(block)).zip(rstd.par_chunks(ROW_BLOCK)).for_each(
+        |(((partial, dout), x), rstd)| {
             partial.fill(R::ZERO);
-            for ((dout, x), rstd) in dout
-                .chunks_exact(width)
-                .zip(x.chunks_exact(width))
-                .zip(rstd)
-            {
+            for ((dout, x), rstd) in dout.chunks_exact(width).zip(x.chunks_exact(width)).zip(rstd) {
                 for ((partial, dout), x) in partial.iter_mut().zip(dout).zip(x) {
                     *partial += *dout * (*x * *rstd);
                 }
             }
-        });
+        },
+    );
     for partial in partials.chunks_exact(width) {
         for (dweight, partial) in dweight.iter_mut().zip(partial) {
             *dweight += *partial;
@@ -133,10 +104,7 @@ fn scale_row<R: Real>(x: &[R], weight: &[R], rstd: R, out: &mut [R]) {
 }
 
 fn check<R: Real>(x: &[R], y: &[R], rstd: &[R], width: usize) {
-    assert!(
-        x.len() == y.len() && x.len() == rstd.len() * width,
-        "norm: rows of {width} and their roots differ"
-    );
+    assert!(x.len() == y.len() && x.len() == rstd.len() * width, "norm: rows of {width} and their roots differ");
 }
 
 #[cfg(test)]
@@ -155,11 +123,7 @@ mod tests {
     #[test]
     fn gradient_of_the_norm() {
         for (rows, width) in [(1, 3), (5, 16), (70, 37)] {
-            let (x, weight, dout) = (
-                random(1, rows * width),
-                random(2, width),
-                random(3, rows * width),
-            );
+            let (x, weight, dout) = (random(1, rows * width), random(2, width), random(3, rows * width));
             let (mut out, mut rstd) = (vec![0.0; x.len()], vec![0.0; rows]);
             forward(&x, &weight, EPSILON, &mut out, &mut rstd);
             let mut dx = vec![0.0; x.len()];
@@ -168,26 +132,18 @@ mod tests {
             let mut dweight = vec![0.0; width];
             let mut partials = vec![f64::NAN; partials_length(rows, width)];
             weight_backward(&x, &rstd, &dout, &mut partials, &mut dweight);
-            check_gradient("weight", &weight, &dweight, 1e-7, &|weight| {
-                value(&x, weight, &dout)
-            });
+            check_gradient("weight", &weight, &dweight, 1e-7, &|weight| value(&x, weight, &dout));
             // Accumulated, not written.
             let once = dweight.clone();
             weight_backward(&x, &rstd, &dout, &mut partials, &mut dweight);
-            assert!(
-                dweight
-                    .iter()
-                    .zip(&once)
-                    .all(|(twice, once)| (twice - 2.0 * once).abs() < 1e-12)
-            );
+            assert!(dweight.iter().zip(&once).all(|(twice, once)| (twice - 2.0 * once).abs() < 1e-12));
         }
     }
 
     #[test]
     fn rebuilt_rows_are_the_same_bits() {
         let (x, weight) = (random(1, 40 * 24), random(2, 24));
-        let (mut out, mut rstd, mut again) =
-            (vec![0.0; x.len()], vec![0.0; 40], vec![0.0; x.len()]);
+        let (mut out, mut rstd, mut again) = (vec![0.0; x.len()], vec![0.0; 40], vec![0.0; x.len()]);
         forward(&x, &weight, EPSILON, &mut out, &mut rstd);
         rebuild(&x, &weight, &rstd, &mut again);
         assert_eq!(out, again);
@@ -196,13 +152,7 @@ mod tests {
     #[test]
     fn a_row_of_equal_values_normalises_to_the_weight() {
         let (mut out, mut rstd) = ([0.0; 4], [0.0]);
-        forward(
-            &[3.0_f64; 4],
-            &[1.0, 2.0, 3.0, 4.0],
-            1e-30,
-            &mut out,
-            &mut rstd,
-        );
+        forward(&[3.0_f64; 4], &[1.0, 2.0, 3.0, 4.0], 1e-30, &mut out, &mut rstd);
         for (got, expected) in out.iter().zip([1.0, 2.0, 3.0, 4.0]) {
             assert!((got - expected).abs() < 1e-15 * 4.0, "{out:?}");
         }

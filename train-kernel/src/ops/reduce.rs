@@ -14,12 +14,7 @@ const BLOCK: usize = 512;
 pub(crate) fn dot<R: Real>(a: &[R], b: &[R]) -> R {
     let mut lanes = [R::ZERO; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail: R = a_chunks
-        .remainder()
-        .iter()
-        .zip(b_chunks.remainder())
-        .map(|(x, y)| *x * *y)
-        .sum();
+    let tail: R = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| *x * *y).sum();
     for (a, b) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
             lanes[lane] += a[lane] * b[lane];
@@ -34,14 +29,8 @@ pub(crate) fn dot3<R: Real>(a: &[R], b: &[R], c: &[R]) -> R {
     let mut lanes = [R::ZERO; LANES];
     let whole = a.len() / LANES * LANES;
     let (b, c) = (&b[..a.len()], &c[..a.len()]);
-    let tail: R = (whole..a.len())
-        .map(|index| a[index] * b[index] * c[index])
-        .sum();
-    for ((a, b), c) in a
-        .chunks_exact(LANES)
-        .zip(b.chunks_exact(LANES))
-        .zip(c.chunks_exact(LANES))
-    {
+    let tail: R = (whole..a.len()).map(|index| a[index] * b[index] * c[index]).sum();
+    for ((a, b), c) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)).zip(c.chunks_exact(LANES)) {
         for lane in 0..LANES {
             lanes[lane] += a[lane] * b[lane] * c[lane];
         }
@@ -72,10 +61,7 @@ pub(crate) fn sum<R: Real>(row: &[R]) -> f64 {
 pub(crate) fn maximum<R: Real>(row: &[R]) -> R {
     let mut lanes = [R::NEG_INFINITY; LANES];
     let chunks = row.chunks_exact(LANES);
-    let tail = chunks
-        .remainder()
-        .iter()
-        .fold(R::NEG_INFINITY, |most, value| most.maximum(*value));
+    let tail = chunks.remainder().iter().fold(R::NEG_INFINITY, |most, value| most.maximum(*value));
     for chunk in chunks {
         for lane in 0..LANES {
             lanes[lane] = lanes[lane].maximum(chunk[lane]);
@@ -110,15 +96,11 @@ mod tests {
             let squares: f64 = row.iter().map(|x| x * x).sum();
             let cubes: f64 = row.iter().map(|x| x * x * x).sum();
             // Small whole numbers: every order of summation is exact.
-            let check =
-                |got: f64, expected: f64| assert_eq!(got.to_bits(), expected.to_bits(), "{length}");
+            let check = |got: f64, expected: f64| assert_eq!(got.to_bits(), expected.to_bits(), "{length}");
             check(sum(&row) + 0.0, plain + 0.0);
             check(dot(&row, &row) + 0.0, squares + 0.0);
             check(dot3(&row, &row, &row) + 0.0, cubes + 0.0);
-            check(
-                maximum(&row),
-                row.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            );
+            check(maximum(&row), row.iter().copied().fold(f64::NEG_INFINITY, f64::max));
         }
     }
 

@@ -13,24 +13,16 @@ use crate::real::Real;
 /// # Panics
 /// When the extents do not fit together.
 pub fn forward<R: Real>(gate_up: &[R], out: &mut [R], width: usize) {
-    assert!(
-        gate_up.len() == 2 * out.len() && out.len().is_multiple_of(width),
-        "swiglu: rows of {width}"
-    );
+    assert!(gate_up.len() == 2 * out.len() && out.len().is_multiple_of(width), "swiglu: rows of {width}");
     let block = ROW_BLOCK * width;
-    out.par_chunks_mut(block)
-        .zip(gate_up.par_chunks(2 * block))
-        .for_each(|(out, gate_up)| {
-            for (out, gate_up) in out
-                .chunks_exact_mut(width)
-                .zip(gate_up.chunks_exact(2 * width))
-            {
-                let (gate, up) = gate_up.split_at(width);
-                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = *gate * sigmoid(*gate) * *up;
-                }
+    out.par_chunks_mut(block).zip(gate_up.par_chunks(2 * block)).for_each(|(out, gate_up)| {
+        for (out, gate_up) in out.chunks_exact_mut(width).zip(gate_up.chunks_exact(2 * width)) {
+            let (gate, up) = gate_up.split_at(width);
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                *out = *gate * sigmoid(*gate) * *up;
             }
-        });
+        }
+    });
 }
 
 /// Given `dout (N, F)`: `dgate_up (N, 2F) =` the gradient with respect to `gate_up (N, 2F)`, and `out (N, F) =` the
@@ -38,33 +30,16 @@ pub fn forward<R: Real>(gate_up: &[R], out: &mut [R], width: usize) {
 ///
 /// # Panics
 /// When the extents do not fit together.
-pub fn backward<R: Real>(
-    gate_up: &[R],
-    dout: &[R],
-    dgate_up: &mut [R],
-    out: &mut [R],
-    width: usize,
-) {
-    let fits = gate_up.len() == 2 * out.len()
-        && dgate_up.len() == gate_up.len()
-        && dout.len() == out.len();
-    assert!(
-        fits && out.len().is_multiple_of(width),
-        "swiglu backward: rows of {width}"
-    );
+pub fn backward<R: Real>(gate_up: &[R], dout: &[R], dgate_up: &mut [R], out: &mut [R], width: usize) {
+    let fits = gate_up.len() == 2 * out.len() && dgate_up.len() == gate_up.len() && dout.len() == out.len();
+    assert!(fits && out.len().is_multiple_of(width), "swiglu backward: rows of {width}");
     let block = ROW_BLOCK * width;
     out.par_chunks_mut(block)
         .zip(dgate_up.par_chunks_mut(2 * block))
         .zip(gate_up.par_chunks(2 * block).zip(dout.par_chunks(block)))
         .for_each(|((out, dgate_up), (gate_up, dout))| {
-            let rows = out
-                .chunks_exact_mut(width)
-                .zip(dgate_up.chunks_exact_mut(2 * width));
-            for ((out, dgate_up), (gate_up, dout)) in rows.zip(
-                gate_up
-                    .chunks_exact(2 * width)
-                    .zip(dout.chunks_exact(width)),
-            ) {
+            let rows = out.chunks_exact_mut(width).zip(dgate_up.chunks_exact_mut(2 * width));
+            for ((out, dgate_up), (gate_up, dout)) in rows.zip(gate_up.chunks_exact(2 * width).zip(dout.chunks_exact(width))) {
                 row_backward(gate_up, dout, dgate_up, out);
             }
         });
@@ -75,12 +50,7 @@ fn row_backward<R: Real>(gate_up: &[R], dout: &[R], dgate_up: &mut [R], out: &mu
     let width = out.len();
     let (gate, up) = gate_up.split_at(width);
     let (dgate, dup) = dgate_up.split_at_mut(width);
-    let (dgate, dup, dout, up) = (
-        &mut dgate[..width],
-        &mut dup[..width],
-        &dout[..width],
-        &up[..width],
-    );
+    let (dgate, dup, dout, up) = (&mut dgate[..width], &mut dup[..width], &dout[..width], &up[..width]);
     for index in 0..width {
         let s = sigmoid(gate[index]);
         let silu = gate[index] * s;
@@ -121,8 +91,7 @@ mod tests {
 
     #[test]
     fn the_ends_of_the_sigmoid() {
-        let check =
-            |x: f32, expected: f32| assert_eq!(sigmoid(x).to_bits(), expected.to_bits(), "{x}");
+        let check = |x: f32, expected: f32| assert_eq!(sigmoid(x).to_bits(), expected.to_bits(), "{x}");
         check(0.0, 0.5);
         check(200.0, 1.0);
         check(-200.0, 0.0);

@@ -48,33 +48,19 @@ impl Heldout<'_> {
             sum += &trainee.loss(model, &batch, workspace);
             first = end;
         }
-        let names: Vec<String> = self
-            .sources
-            .iter()
-            .map(|source| source.name.clone())
-            .collect();
+        let names: Vec<String> = self.sources.iter().map(|source| source.name.clone()).collect();
         let all = MeanLoss::of(sum.sum, sum.tokens);
-        Ok(HeldoutRecord {
-            steps_done,
-            all,
-            domains: self.by_domain(&sum),
-            sources: by_source(&sum, &names),
-        })
+        Ok(HeldoutRecord { steps_done, all, domains: self.by_domain(&sum), sources: by_source(&sum, &names) })
     }
 
     fn by_domain(&self, sum: &LossSum) -> BTreeMap<String, MeanLoss> {
         let mut sums: BTreeMap<String, (f64, u64)> = BTreeMap::new();
         for part in &sum.sources {
-            let domain = self
-                .sources
-                .get(usize::from(part.source))
-                .map_or("unknown", |source| &source.domain);
+            let domain = self.sources.get(usize::from(part.source)).map_or("unknown", |source| &source.domain);
             let entry = sums.entry(domain.to_owned()).or_default();
             entry.0 += part.sum;
             entry.1 += part.tokens;
         }
-        sums.into_iter()
-            .map(|(domain, (sum, tokens))| (domain, MeanLoss::of(sum, tokens)))
-            .collect()
+        sums.into_iter().map(|(domain, (sum, tokens))| (domain, MeanLoss::of(sum, tokens))).collect()
     }
 }

@@ -24,34 +24,18 @@ pub struct Base {
 impl Base {
     /// A loaded model.
     pub fn loaded(model: HfModel, name: impl Into<String>) -> Self {
-        Self {
-            model,
-            name: name.into(),
-        }
+        Self { model, name: name.into() }
     }
 
     /// Fresh weights, a pure function of the shape and the seed.
     ///
     /// # Errors
     /// [`ShapeError`] when the shape is impossible.
-    pub fn fresh(
-        shape: Shape,
-        seed: u64,
-        tokens: SpecialTokens,
-        name: impl Into<String>,
-    ) -> Result<Self, ShapeError> {
+    pub fn fresh(shape: Shape, seed: u64, tokens: SpecialTokens, name: impl Into<String>) -> Result<Self, ShapeError> {
         shape.check()?;
         let parameters = Parameters::initialised(&shape, seed);
         let digest = weights_digest(&shape, &parameters);
-        Ok(Self {
-            model: HfModel {
-                shape,
-                parameters,
-                tokens,
-                digest,
-            },
-            name: name.into(),
-        })
+        Ok(Self { model: HfModel { shape, parameters, tokens, digest }, name: name.into() })
     }
 }
 
@@ -173,9 +157,7 @@ pub enum TrainError {
     #[error(transparent)]
     Checkpoint(Box<CheckpointError>),
     /// The checkpoints in the work folder are those of another run.
-    #[error(
-        "{folder}: made with other {what}: {found}, this run has {wanted}; give another work folder"
-    )]
+    #[error("{folder}: made with other {what}: {found}, this run has {wanted}; give another work folder")]
     OtherRun {
         /// Folder of the checkpoint.
         folder: String,
@@ -187,9 +169,7 @@ pub enum TrainError {
         wanted: String,
     },
     /// The weights do not have the shape's layout.
-    #[error(
-        "base weights: {got} elements, the shape has {expected}; use the configuration they were saved with"
-    )]
+    #[error("base weights: {got} elements, the shape has {expected}; use the configuration they were saved with")]
     BaseLength {
         /// Elements found.
         got: usize,
@@ -219,8 +199,5 @@ pub(super) fn check_layout(shape: &Shape, parameters: &Parameters<f32>) -> Resul
     if *parameters.layout == layout && parameters.data.len() == layout.length() {
         return Ok(());
     }
-    Err(TrainError::BaseLength {
-        got: parameters.data.len(),
-        expected: layout.length(),
-    })
+    Err(TrainError::BaseLength { got: parameters.data.len(), expected: layout.length() })
 }

@@ -20,10 +20,7 @@ impl MeanLoss {
     /// The mean of a sum.
     pub fn of(sum: f64, tokens: u64) -> Self {
         let mean = sum / tokens as f64;
-        Self {
-            loss: mean.is_finite().then_some(mean),
-            tokens,
-        }
+        Self { loss: mean.is_finite().then_some(mean), tokens }
     }
 }
 
@@ -87,8 +84,7 @@ pub enum MetricLine {
 pub(super) fn encode_lines(lines: &[MetricLine]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in lines {
-        serde_json::to_writer(&mut bytes, line)
-            .expect("numbers and names are JSON, and a vector takes any bytes");
+        serde_json::to_writer(&mut bytes, line).expect("numbers and names are JSON, and a vector takes any bytes");
         bytes.push(b'\n');
     }
     bytes
@@ -96,34 +92,20 @@ pub(super) fn encode_lines(lines: &[MetricLine]) -> Vec<u8> {
 
 /// The lines of a `metrics.jsonl`.
 pub(super) fn decode_lines(bytes: &[u8]) -> Result<Vec<MetricLine>, serde_json::Error> {
-    bytes
-        .split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(serde_json::from_slice)
-        .collect()
+    bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
 }
 
 /// Names the parts of a loss sum; a source without a name is called by its number.
 pub(super) fn by_source(sum: &LossSum, names: &[String]) -> BTreeMap<String, MeanLoss> {
-    let name = |part: &SourceLoss| {
-        names
-            .get(usize::from(part.source))
-            .cloned()
-            .unwrap_or_else(|| part.source.to_string())
-    };
-    sum.sources
-        .iter()
-        .map(|part| (name(part), MeanLoss::of(part.sum, part.tokens)))
-        .collect()
+    let name = |part: &SourceLoss| names.get(usize::from(part.source)).cloned().unwrap_or_else(|| part.source.to_string());
+    sum.sources.iter().map(|part| (name(part), MeanLoss::of(part.sum, part.tokens))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{
-        HeldoutRecord, MeanLoss, MetricLine, StepRecord, by_source, decode_lines, encode_lines,
-    };
+    use super::{HeldoutRecord, MeanLoss, MetricLine, StepRecord, by_source, decode_lines, encode_lines};
     use crate::guard::SkipReason;
     use crate::model::{LossSum, SourceLoss};
 
@@ -144,12 +126,7 @@ mod tests {
             sources: BTreeMap::from([("pubmed".to_owned(), MeanLoss::of(1.0, 3))]),
         };
         let all = MeanLoss::of(2.0_f64.sqrt(), 7);
-        let heldout = HeldoutRecord {
-            steps_done: 4,
-            all,
-            domains: BTreeMap::new(),
-            sources: BTreeMap::new(),
-        };
+        let heldout = HeldoutRecord { steps_done: 4, all, domains: BTreeMap::new(), sources: BTreeMap::new() };
         let lines = vec![MetricLine::Step(step), MetricLine::Heldout(heldout)];
         let bytes = encode_lines(&lines);
         assert_eq!(decode_lines(&bytes).unwrap(), lines);
@@ -158,30 +135,10 @@ mod tests {
 
     #[test]
     fn sources_are_named_and_a_loss_that_is_not_finite_is_absent() {
-        let part = |source, sum, tokens| SourceLoss {
-            source,
-            sum,
-            tokens,
-        };
-        let sum = LossSum {
-            sum: 0.0,
-            tokens: 0,
-            sources: vec![part(0, 6.0, 4), part(9, f64::NAN, 1)],
-        };
+        let part = |source, sum, tokens| SourceLoss { source, sum, tokens };
+        let sum = LossSum { sum: 0.0, tokens: 0, sources: vec![part(0, 6.0, 4), part(9, f64::NAN, 1)] };
         let named = by_source(&sum, &["notes".to_owned()]);
-        assert_eq!(
-            named["notes"],
-            MeanLoss {
-                loss: Some(1.5),
-                tokens: 4
-            }
-        );
-        assert_eq!(
-            named["9"],
-            MeanLoss {
-                loss: None,
-                tokens: 1
-            }
-        );
+        assert_eq!(named["notes"], MeanLoss { loss: Some(1.5), tokens: 4 });
+        assert_eq!(named["9"], MeanLoss { loss: None, tokens: 1 });
     }
 }

@@ -11,9 +11,7 @@ use super::save::Saver;
 use super::spec::Kind;
 use super::step::{Plan, State};
 use super::trainee::Trainee;
-use crate::checkpoint::{
-    CheckpointError, CheckpointManifest, Digests, Found, newest, open_tensors, read_file,
-};
+use crate::checkpoint::{CheckpointError, CheckpointManifest, Digests, Found, newest, open_tensors, read_file};
 use crate::model::{Model, Workspace};
 use crate::optimizer::AdamW;
 use crate::parameters::{Layout, Parameters};
@@ -40,10 +38,7 @@ pub fn train(
     }
     let model = Model::new(job.base.model.shape.clone())?;
     check_layout(model.shape(), &job.base.model.parameters)?;
-    let base = std::mem::replace(
-        &mut job.base.model.parameters,
-        Parameters::zeros(Arc::new(Layout::from_tensors([]))),
-    );
+    let base = std::mem::replace(&mut job.base.model.parameters, Parameters::zeros(Arc::new(Layout::from_tensors([]))));
     let total_steps = job.spec.total_steps(data.len());
     let digests = Digests {
         settings: job.spec.digest(job.kind, job.seed, total_steps),
@@ -57,38 +52,21 @@ pub fn train(
     let plan = Plan {
         job: &job,
         data,
-        order: TrainingOrder {
-            sequences: data.len(),
-            seed: job.seed,
-        },
+        order: TrainingOrder { sequences: data.len(), seed: job.seed },
         schedule: job.spec.schedule(total_steps),
         total_positions: job.spec.total_positions(data.len()),
         model,
     };
-    let saver = Saver {
-        plan: &plan,
-        workdir,
-        digests,
-        total_steps,
-    };
+    let saver = Saver { plan: &plan, workdir, digests, total_steps };
     if let Some(done) = found.as_ref().filter(|found| found.manifest.is_final()) {
         let lines = read_metrics(workdir, &done.manifest)?;
         return Ok(outcome(done, Some(total_steps), &lines));
     }
-    let mut run = Run {
-        saver,
-        heldout,
-        lines: Vec::new(),
-        state: start(&plan, base)?,
-        last: found,
-    };
+    let mut run = Run { saver, heldout, lines: Vec::new(), state: start(&plan, base)?, last: found };
     let resumed_from = run.resume()?;
     hooks.on_start(run.state.step, total_steps);
     run.go(hooks)?;
-    let last = run
-        .last
-        .as_ref()
-        .expect("a run ends with a checkpoint or an error");
+    let last = run.last.as_ref().expect("a run ends with a checkpoint or an error");
     Ok(outcome(last, resumed_from, &run.lines))
 }
 
@@ -108,40 +86,13 @@ impl Run<'_> {
             return Ok(None);
         };
         let workdir = self.saver.workdir;
-        let weights = if manifest.lora.is_some() {
-            "adapter_model.safetensors"
-        } else {
-            "model.safetensors"
-        };
-        read_tensors(
-            workdir,
-            manifest,
-            weights,
-            "",
-            self.state.trainee.weights_mut(),
-        )?;
+        let weights = if manifest.lora.is_some() { "adapter_model.safetensors" } else { "model.safetensors" };
+        read_tensors(workdir, manifest, weights, "", self.state.trainee.weights_mut())?;
         let mut moments = self.state.gradients.zeros_like();
-        read_tensors(
-            workdir,
-            manifest,
-            "optimizer.safetensors",
-            "first.",
-            &mut moments,
-        )?;
-        let first = std::mem::replace(
-            &mut moments.data,
-            vec![0.0; self.state.gradients.data.len()],
-        );
-        read_tensors(
-            workdir,
-            manifest,
-            "optimizer.safetensors",
-            "second.",
-            &mut moments,
-        )?;
-        self.state
-            .optimizer
-            .restore(first, moments.data, manifest.updates)?;
+        read_tensors(workdir, manifest, "optimizer.safetensors", "first.", &mut moments)?;
+        let first = std::mem::replace(&mut moments.data, vec![0.0; self.state.gradients.data.len()]);
+        read_tensors(workdir, manifest, "optimizer.safetensors", "second.", &mut moments)?;
+        self.state.optimizer.restore(first, moments.data, manifest.updates)?;
         self.state.guard = manifest.guard.clone();
         self.state.step = manifest.step;
         // A checkpoint off the schedule was made by a stop; its records belong to the next scheduled one.
@@ -169,8 +120,7 @@ impl Run<'_> {
             if stop {
                 return Ok(());
             }
-            if self.saver.is_scheduled(self.state.step) && self.state.step < self.saver.total_steps
-            {
+            if self.saver.is_scheduled(self.state.step) && self.state.step < self.saver.total_steps {
                 self.lines.clear();
             }
         }
@@ -188,19 +138,8 @@ impl Run<'_> {
             return Ok(());
         };
         let plan = self.saver.plan;
-        let State {
-            trainee,
-            workspace,
-            step,
-            ..
-        } = &mut self.state;
-        let record = heldout.measure(
-            &plan.model,
-            trainee,
-            workspace,
-            plan.job.spec.micro_batch_sequences,
-            *step,
-        )?;
+        let State { trainee, workspace, step, .. } = &mut self.state;
+        let record = heldout.measure(&plan.model, trainee, workspace, plan.job.spec.micro_batch_sequences, *step)?;
         hooks.on_heldout(&record);
         self.lines.push(MetricLine::Heldout(record));
         Ok(())
@@ -214,27 +153,13 @@ fn start(plan: &Plan<'_>, base: Parameters<f32>) -> Result<State, TrainError> {
     let gradients = trainee.weights().zeros_like();
     let optimizer = AdamW::new(spec.adamw(), trainee.decay_ranges());
     let length = plan.data.sequence(0)?.tokens.len();
-    let micro = spec
-        .micro_batch_sequences
-        .min(spec.batch_sequences)
-        .min(plan.total_positions);
+    let micro = spec.micro_batch_sequences.min(spec.batch_sequences).min(plan.total_positions);
     let workspace = Workspace::new(plan.model.shape(), micro as usize, length);
-    Ok(State {
-        trainee,
-        optimizer,
-        guard: crate::guard::Guard::default(),
-        gradients,
-        workspace,
-        step: 0,
-    })
+    Ok(State { trainee, optimizer, guard: crate::guard::Guard::default(), gradients, workspace, step: 0 })
 }
 
 /// Refuses checkpoints of another run.
-fn check_same_run(
-    found: &CheckpointManifest,
-    wanted: &Digests,
-    total_steps: u64,
-) -> Result<(), TrainError> {
+fn check_same_run(found: &CheckpointManifest, wanted: &Digests, total_steps: u64) -> Result<(), TrainError> {
     let steps = (found.total_steps.to_string(), total_steps.to_string());
     let pairs = [
         ("steps", &steps.0, &steps.1),
@@ -245,12 +170,7 @@ fn check_same_run(
     for (what, there, here) in pairs {
         if there != here {
             let folder = found.folder();
-            return Err(TrainError::OtherRun {
-                folder,
-                what,
-                found: there.clone(),
-                wanted: here.clone(),
-            });
+            return Err(TrainError::OtherRun { folder, what, found: there.clone(), wanted: here.clone() });
         }
     }
     Ok(())
@@ -268,24 +188,15 @@ fn read_tensors(
     for tensor in layout.tensors() {
         let out = &mut into.data[tensor.range()];
         let read = tensors.read(&format!("{prefix}{}", tensor.name), &tensor.shape, out);
-        read.map_err(|source| CheckpointError::Tensors {
-            folder: manifest.folder(),
-            source,
-        })?;
+        read.map_err(|source| CheckpointError::Tensors { folder: manifest.folder(), source })?;
     }
     Ok(())
 }
 
-fn read_metrics(
-    workdir: &Workdir,
-    manifest: &CheckpointManifest,
-) -> Result<Vec<MetricLine>, CheckpointError> {
+fn read_metrics(workdir: &Workdir, manifest: &CheckpointManifest) -> Result<Vec<MetricLine>, CheckpointError> {
     let bytes = read_file(workdir, manifest, "metrics.jsonl")?;
     let key = format!("{}/metrics.jsonl", manifest.folder());
-    decode_lines(&bytes).map_err(|error| CheckpointError::Content {
-        key,
-        problem: error.to_string(),
-    })
+    decode_lines(&bytes).map_err(|error| CheckpointError::Content { key, problem: error.to_string() })
 }
 
 fn outcome(last: &Found, resumed_from: Option<u64>, lines: &[MetricLine]) -> TrainOutcome {
@@ -293,23 +204,13 @@ fn outcome(last: &Found, resumed_from: Option<u64>, lines: &[MetricLine]) -> Tra
     let folder = manifest.folder();
     let model_folder = match manifest.lora {
         None => Some(folder.clone()),
-        Some(_) => manifest
-            .entry("merged/config.json")
-            .map(|_| format!("{folder}/merged")),
+        Some(_) => manifest.entry("merged/config.json").map(|_| format!("{folder}/merged")),
     };
     let step = |line: &MetricLine| {
-        if let MetricLine::Step(record) = line {
-            Some(record.clone())
-        } else {
-            None
-        }
+        if let MetricLine::Step(record) = line { Some(record.clone()) } else { None }
     };
     let heldout = |line: &MetricLine| {
-        if let MetricLine::Heldout(record) = line {
-            Some(record.clone())
-        } else {
-            None
-        }
+        if let MetricLine::Heldout(record) = line { Some(record.clone()) } else { None }
     };
     TrainOutcome {
         step: manifest.step,
@@ -327,9 +228,7 @@ fn outcome(last: &Found, resumed_from: Option<u64>, lines: &[MetricLine]) -> Tra
 impl Saver<'_> {
     /// Whether a checkpoint belongs after this many steps whether or not the run is asked to stop.
     pub(super) fn is_scheduled(&self, step: u64) -> bool {
-        step > 0
-            && (step == self.total_steps
-                || step.is_multiple_of(self.plan.job.spec.checkpoint_every))
+        step > 0 && (step == self.total_steps || step.is_multiple_of(self.plan.job.spec.checkpoint_every))
     }
 
     /// The folder of metrics, beside the checkpoints so that pruning leaves them.

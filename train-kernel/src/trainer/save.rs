@@ -10,9 +10,7 @@ use super::job::{CheckpointInfo, Hooks, TrainError};
 use super::record::{MetricLine, encode_lines};
 use super::step::{Plan, State};
 use crate::checkpoint::tensor_file::{TensorFileError, write_header, write_values};
-use crate::checkpoint::{
-    CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Found, prune, publish,
-};
+use crate::checkpoint::{CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Found, prune, publish};
 use crate::hf::{ModelConfig, write_weights};
 use crate::lora::{Adapters, LoraSpec, merge};
 use crate::parameters::Parameters;
@@ -46,12 +44,7 @@ struct AdapterConfig<'a> {
 
 impl Saver<'_> {
     /// Writes the checkpoint after `state.step` steps and drops those that are no longer kept.
-    pub(super) fn save(
-        &self,
-        state: &mut State,
-        lines: &[MetricLine],
-        hooks: &mut dyn Hooks,
-    ) -> Result<Found, TrainError> {
+    pub(super) fn save(&self, state: &mut State, lines: &[MetricLine], hooks: &mut dyn Hooks) -> Result<Found, TrainError> {
         let (job, step) = (self.plan.job, state.step);
         let mut writer = CheckpointWriter::new(self.workdir, job.kind, step);
         match &state.trainee.adapters {
@@ -59,15 +52,8 @@ impl Saver<'_> {
             Some(adapters) => self.put_adapters(&mut writer, adapters)?,
         }
         let tensors = state.trainee.weights().layout.tensors().len() as u64;
-        writer.put("optimizer.safetensors", 2 * tensors, &|part| {
-            write_moments(part, state)
-        })?;
-        if let Some(adapters) = state
-            .trainee
-            .adapters
-            .as_ref()
-            .filter(|_| step == self.total_steps)
-        {
+        writer.put("optimizer.safetensors", 2 * tensors, &|part| write_moments(part, state))?;
+        if let Some(adapters) = state.trainee.adapters.as_ref().filter(|_| step == self.total_steps) {
             let merged = merge(self.plan.model.shape(), &state.trainee.base, adapters)?;
             self.put_model(&mut writer, "merged/", &merged.parameters)?;
         }
@@ -75,18 +61,10 @@ impl Saver<'_> {
         writer.put_bytes("metrics.jsonl", lines.len() as u64, &metrics)?;
         if self.is_scheduled(step) {
             // Where pruning does not reach them.
-            publish(
-                self.workdir,
-                &Self::metrics_key(job.kind, step),
-                lines.len() as u64,
-                &metrics,
-            )?;
+            publish(self.workdir, &Self::metrics_key(job.kind, step), lines.len() as u64, &metrics)?;
         }
         let (manifest, digest) = writer.finish(self.manifest(state))?;
-        hooks.on_checkpoint(&CheckpointInfo {
-            step,
-            folder: manifest.folder(),
-        });
+        hooks.on_checkpoint(&CheckpointInfo { step, folder: manifest.folder() });
         if let Some(keep) = job.spec.keep_last {
             prune(self.workdir, job.kind, step, keep)?;
         }
@@ -102,11 +80,7 @@ impl Saver<'_> {
             step: state.step,
             total_steps: self.total_steps,
             updates: state.optimizer.updates(),
-            cursor: Cursor {
-                position,
-                epoch: plan.order.epoch(position),
-                index: position % plan.order.sequences,
-            },
+            cursor: Cursor { position, epoch: plan.order.epoch(position), index: position % plan.order.sequences },
             seed: job.seed,
             sensitivity: job.sensitivity.clone(),
             digests: self.digests.clone(),
@@ -118,44 +92,24 @@ impl Saver<'_> {
     }
 
     /// Weights, configuration and tokenizer files of a model that loads by itself, under `prefix` in the checkpoint.
-    fn put_model(
-        &self,
-        writer: &mut CheckpointWriter<'_>,
-        prefix: &str,
-        parameters: &Parameters<f32>,
-    ) -> Result<(), TrainError> {
+    fn put_model(&self, writer: &mut CheckpointWriter<'_>, prefix: &str, parameters: &Parameters<f32>) -> Result<(), TrainError> {
         let base = &self.plan.job.base.model;
-        let config = ModelConfig {
-            shape: base.shape.clone(),
-            tokens: base.tokens,
-        };
+        let config = ModelConfig { shape: base.shape.clone(), tokens: base.tokens };
         let weights = "model.safetensors";
         let tensors = parameters.layout.tensors().len() as u64;
-        writer.put(&format!("{prefix}{weights}"), tensors, &|part| {
-            write_weights(weights, part, parameters)
-        })?;
+        writer.put(&format!("{prefix}{weights}"), tensors, &|part| write_weights(weights, part, parameters))?;
         writer.put_bytes(&format!("{prefix}config.json"), 1, &config.to_json())?;
-        writer.put_bytes(
-            &format!("{prefix}generation_config.json"),
-            1,
-            &config.generation_json(),
-        )?;
+        writer.put_bytes(&format!("{prefix}generation_config.json"), 1, &config.generation_json())?;
         for file in &self.plan.job.tokenizer_files {
             writer.put_bytes(&format!("{prefix}{}", file.name), 1, &file.bytes)?;
         }
         Ok(())
     }
 
-    fn put_adapters(
-        &self,
-        writer: &mut CheckpointWriter<'_>,
-        adapters: &Adapters<f32>,
-    ) -> Result<(), TrainError> {
+    fn put_adapters(&self, writer: &mut CheckpointWriter<'_>, adapters: &Adapters<f32>) -> Result<(), TrainError> {
         let (weights, parameters) = ("adapter_model.safetensors", &adapters.parameters);
         let tensors = parameters.layout.tensors().len() as u64;
-        writer.put(weights, tensors, &|part| {
-            write_weights(weights, part, parameters)
-        })?;
+        writer.put(weights, tensors, &|part| write_weights(weights, part, parameters))?;
         let config = adapter_config(&adapters.spec, &self.plan.job.base.name);
         writer.put_bytes("adapter_config.json", 1, &config)?;
         Ok(())
@@ -176,11 +130,7 @@ fn adapter_config(spec: &LoraSpec, base: &str) -> Vec<u8> {
         modules_to_save: None,
         peft_type: "LORA",
         r: spec.rank,
-        target_modules: spec
-            .targets
-            .iter()
-            .map(|target| name(target.module()))
-            .collect(),
+        target_modules: spec.targets.iter().map(|target| name(target.module())).collect(),
         task_type: "CAUSAL_LM",
         use_rslora: false,
     };
@@ -193,13 +143,7 @@ fn adapter_config(spec: &LoraSpec, base: &str) -> Vec<u8> {
 fn write_moments(part: &mut PartWriter, state: &State) -> Result<(), TensorFileError> {
     let file = "optimizer.safetensors";
     let layout = &state.trainee.weights().layout;
-    let named = |prefix: &str| {
-        layout
-            .tensors()
-            .iter()
-            .map(|t| format!("{prefix}{}", t.name))
-            .collect::<Vec<_>>()
-    };
+    let named = |prefix: &str| layout.tensors().iter().map(|t| format!("{prefix}{}", t.name)).collect::<Vec<_>>();
     let names = [named("first."), named("second.")];
     let header: Vec<(&str, &[usize])> = names
         .iter()

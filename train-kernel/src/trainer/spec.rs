@@ -165,39 +165,15 @@ impl TrainSpec {
     }
 
     fn check_numbers(&self) -> Result<(), SpecError> {
-        let (rate, floor, ratio) = (
-            self.learning_rate,
-            self.min_learning_rate,
-            self.warmup_ratio,
-        );
+        let (rate, floor, ratio) = (self.learning_rate, self.min_learning_rate, self.warmup_ratio);
         require(is_positive(rate), "learning_rate", &rate, "above 0")?;
         let expected = "0 to learning_rate";
-        require(
-            (0.0..=rate).contains(&floor),
-            "min_learning_rate",
-            &floor,
-            expected,
-        )?;
-        require(
-            (0.0..=1.0).contains(&ratio),
-            "warmup_ratio",
-            &ratio,
-            "0 to 1",
-        )?;
+        require((0.0..=rate).contains(&floor), "min_learning_rate", &floor, expected)?;
+        require((0.0..=1.0).contains(&ratio), "warmup_ratio", &ratio, "0 to 1")?;
         for beta in self.betas {
-            require(
-                (0.0..1.0).contains(&beta),
-                "betas",
-                &beta,
-                "from 0 to below 1",
-            )?;
+            require((0.0..1.0).contains(&beta), "betas", &beta, "from 0 to below 1")?;
         }
-        require(
-            is_positive(self.epsilon),
-            "epsilon",
-            &self.epsilon,
-            "above 0",
-        )?;
+        require(is_positive(self.epsilon), "epsilon", &self.epsilon, "above 0")?;
         for (key, value) in [("weight_decay", self.weight_decay), ("clip", self.clip)] {
             require(value.is_finite() && value >= 0.0, key, &value, "0 or above")?;
         }
@@ -211,29 +187,18 @@ impl TrainSpec {
 
     /// Optimizer steps of the run; the last one may be short, so that every sequence counts once a pass.
     pub fn total_steps(&self, sequences: u64) -> u64 {
-        let all = self
-            .total_positions(sequences)
-            .div_ceil(self.batch_sequences);
+        let all = self.total_positions(sequences).div_ceil(self.batch_sequences);
         self.steps.map_or(all, |most| most.min(all))
     }
 
     /// The learning-rate schedule of a run of `total_steps`.
     pub fn schedule(&self, total_steps: u64) -> Schedule {
-        Schedule::new(
-            self.learning_rate,
-            self.min_learning_rate,
-            self.warmup_ratio,
-            total_steps,
-        )
+        Schedule::new(self.learning_rate, self.min_learning_rate, self.warmup_ratio, total_steps)
     }
 
     /// AdamW's constants.
     pub fn adamw(&self) -> AdamWConstants {
-        AdamWConstants {
-            betas: self.betas,
-            epsilon: self.epsilon,
-            weight_decay: self.weight_decay,
-        }
+        AdamWConstants { betas: self.betas, epsilon: self.epsilon, weight_decay: self.weight_decay }
     }
 
     /// BLAKE3, in hex, of everything that decides the result, with the number of steps resolved. `keep_last` does not.
@@ -241,13 +206,8 @@ impl TrainSpec {
     /// # Panics
     /// Never: numbers and names are JSON.
     pub fn digest(&self, kind: Kind, seed: u64, total_steps: u64) -> String {
-        let resolved = Self {
-            keep_last: None,
-            steps: Some(total_steps),
-            ..self.clone()
-        };
-        let json =
-            serde_json::to_vec(&(kind, seed, resolved)).expect("finite numbers and names are JSON");
+        let resolved = Self { keep_last: None, steps: Some(total_steps), ..self.clone() };
+        let json = serde_json::to_vec(&(kind, seed, resolved)).expect("finite numbers and names are JSON");
         blake3::hash(&json).to_hex().to_string()
     }
 }
@@ -256,12 +216,7 @@ fn is_positive(value: f64) -> bool {
     value.is_finite() && value > 0.0
 }
 
-fn require(
-    holds: bool,
-    key: &'static str,
-    got: &dyn Display,
-    expected: &'static str,
-) -> Result<(), SpecError> {
+fn require(holds: bool, key: &'static str, got: &dyn Display, expected: &'static str) -> Result<(), SpecError> {
     if holds {
         return Ok(());
     }
@@ -281,25 +236,12 @@ mod tests {
     fn published_defaults() {
         let cpt = parse("{}").unwrap();
         assert_eq!(cpt, TrainSpec::cpt());
-        assert_eq!(
-            (cpt.learning_rate, cpt.weight_decay, cpt.warmup_ratio),
-            (8e-6, 1e-5, 0.05)
-        );
+        assert_eq!((cpt.learning_rate, cpt.weight_decay, cpt.warmup_ratio), (8e-6, 1e-5, 0.05));
         assert_eq!((cpt.betas, cpt.epsilon, cpt.clip), ([0.9, 0.95], 1e-8, 1.0));
         let instruct = TrainSpec::instruct();
-        assert_eq!(
-            (
-                instruct.learning_rate,
-                instruct.epochs,
-                instruct.warmup_ratio
-            ),
-            (1e-5, 3, 0.01)
-        );
+        assert_eq!((instruct.learning_rate, instruct.epochs, instruct.warmup_ratio), (1e-5, 3, 0.01));
         let lora = instruct.lora.clone().unwrap();
-        assert_eq!(
-            (lora.rank, lora.alpha, lora.dropout, lora.targets.len()),
-            (16, 32.0, 0.05, 7)
-        );
+        assert_eq!((lora.rank, lora.alpha, lora.dropout, lora.targets.len()), (16, 32.0, 0.05, 7));
         assert!(cpt.check().is_ok() && instruct.check().is_ok());
     }
 
@@ -307,9 +249,7 @@ mod tests {
     fn unknown_keys_are_refused() {
         assert!(parse(r#"{"learning_rat":1e-4}"#).is_err());
         assert!(parse(r#"{"precision":"bf17"}"#).is_err());
-        assert!(
-            parse(r#"{"lora":{"rank":4,"alpha":8,"dropout":0,"targets":["q_proj","x"]}}"#).is_err()
-        );
+        assert!(parse(r#"{"lora":{"rank":4,"alpha":8,"dropout":0,"targets":["q_proj","x"]}}"#).is_err());
     }
 
     #[test]
@@ -319,10 +259,7 @@ mod tests {
             other => panic!("{json}: {other:?}"),
         };
         check(r#"{"learning_rate":0}"#, "learning_rate");
-        check(
-            r#"{"learning_rate":1e-6,"min_learning_rate":1e-5}"#,
-            "min_learning_rate",
-        );
+        check(r#"{"learning_rate":1e-6,"min_learning_rate":1e-5}"#, "min_learning_rate");
         check(r#"{"warmup_ratio":1.5}"#, "warmup_ratio");
         check(r#"{"betas":[0.9,1.0]}"#, "betas");
         check(r#"{"epsilon":0}"#, "epsilon");
@@ -332,20 +269,14 @@ mod tests {
         check(r#"{"checkpoint_every":0}"#, "checkpoint_every");
         check(r#"{"keep_last":0}"#, "keep_last");
         check(r#"{"max_bad_steps":0}"#, "max_bad_steps");
-        let lora =
-            parse(r#"{"lora":{"rank":0,"alpha":8,"dropout":0,"targets":["q_proj"]}}"#).unwrap();
+        let lora = parse(r#"{"lora":{"rank":0,"alpha":8,"dropout":0,"targets":["q_proj"]}}"#).unwrap();
         assert!(matches!(lora.check(), Err(SpecError::Lora(_))));
     }
 
     #[test]
     fn steps_cover_every_pass_unless_capped() {
         let check = |epochs: u32, steps: Option<u64>, sequences: u64, expected: u64| {
-            let spec = TrainSpec {
-                epochs,
-                steps,
-                batch_sequences: 10,
-                ..TrainSpec::cpt()
-            };
+            let spec = TrainSpec { epochs, steps, batch_sequences: 10, ..TrainSpec::cpt() };
             assert_eq!(spec.total_steps(sequences), expected);
         };
         check(1, None, 100, 10);
@@ -359,27 +290,9 @@ mod tests {
     fn the_digest_follows_what_decides_the_result() {
         let spec = TrainSpec::cpt();
         let digest = |spec: &TrainSpec, steps: u64| spec.digest(Kind::Cpt, 1, steps);
-        assert_eq!(
-            digest(&spec, 10),
-            digest(
-                &TrainSpec {
-                    keep_last: Some(2),
-                    ..spec.clone()
-                },
-                10
-            )
-        );
+        assert_eq!(digest(&spec, 10), digest(&TrainSpec { keep_last: Some(2), ..spec.clone() }, 10));
         assert_ne!(digest(&spec, 10), digest(&spec, 11));
-        assert_ne!(
-            digest(&spec, 10),
-            digest(
-                &TrainSpec {
-                    clip: 0.5,
-                    ..spec.clone()
-                },
-                10
-            )
-        );
+        assert_ne!(digest(&spec, 10), digest(&TrainSpec { clip: 0.5, ..spec.clone() }, 10));
         assert_ne!(digest(&spec, 10), spec.digest(Kind::Instruct, 1, 10));
         assert_ne!(digest(&spec, 10), spec.digest(Kind::Cpt, 2, 10));
     }

@@ -61,24 +61,11 @@ impl Plan<'_> {
         let loss = (loss_tokens > 0).then(|| sum.sum / loss_tokens as f64);
         let norm = gradient_norm(&state.gradients.data);
         let learning_rate = self.schedule.learning_rate(step);
-        let place = SkippedPlace {
-            step,
-            first_position: positions.start,
-            sequences: positions.end - positions.start,
-        };
-        let verdict = state
-            .guard
-            .judge(place, loss, norm, self.job.spec.max_bad_steps)?;
+        let place = SkippedPlace { step, first_position: positions.start, sequences: positions.end - positions.start };
+        let verdict = state.guard.judge(place, loss, norm, self.job.spec.max_bad_steps)?;
         if verdict == Verdict::Apply {
-            let update = Update {
-                learning_rate,
-                gradient_factor: clip_factor(norm, self.job.spec.clip),
-            };
-            state.optimizer.apply(
-                &mut state.trainee.weights_mut().data,
-                &state.gradients.data,
-                update,
-            );
+            let update = Update { learning_rate, gradient_factor: clip_factor(norm, self.job.spec.clip) };
+            state.optimizer.apply(&mut state.trainee.weights_mut().data, &state.gradients.data, update);
         }
         state.step += 1;
         Ok(StepRecord {
@@ -91,11 +78,7 @@ impl Plan<'_> {
             loss: loss.filter(|loss| loss.is_finite()),
             gradient_norm: norm.is_finite().then_some(norm),
             learning_rate,
-            adapter_norm: state
-                .trainee
-                .adapters
-                .as_ref()
-                .map(|adapters| gradient_norm(&adapters.parameters.data)),
+            adapter_norm: state.trainee.adapters.as_ref().map(|adapters| gradient_norm(&adapters.parameters.data)),
             skipped: match verdict {
                 Verdict::Apply => None,
                 Verdict::Skip(reason) => Some(reason),
@@ -129,24 +112,9 @@ impl Plan<'_> {
         let scale = 1.0 / loss_tokens as f64;
         let mut first_row = 0;
         for batch in batches {
-            let dropout = DropoutKey {
-                seed: self.job.seed,
-                step: state.step,
-                first_row,
-            };
-            let State {
-                trainee,
-                gradients,
-                workspace,
-                ..
-            } = state;
-            sum += &trainee.loss_and_gradients(
-                &self.model,
-                batch,
-                (scale, dropout),
-                gradients,
-                workspace,
-            );
+            let dropout = DropoutKey { seed: self.job.seed, step: state.step, first_row };
+            let State { trainee, gradients, workspace, .. } = state;
+            sum += &trainee.loss_and_gradients(&self.model, batch, (scale, dropout), gradients, workspace);
             first_row += batch.rows() as u64;
         }
         sum
@@ -154,38 +122,19 @@ impl Plan<'_> {
 }
 
 /// Sequences of a source, in its own order.
-pub(super) fn read_sequences(
-    source: &dyn SequenceSource,
-    range: Range<u64>,
-) -> Result<Vec<Sequence>, TrainError> {
-    Ok(range
-        .map(|index| source.sequence(index))
-        .collect::<Result<_, _>>()?)
+pub(super) fn read_sequences(source: &dyn SequenceSource, range: Range<u64>) -> Result<Vec<Sequence>, TrainError> {
+    Ok(range.map(|index| source.sequence(index)).collect::<Result<_, _>>()?)
 }
 
 /// One micro-batch, checked against the model; `first` names it in errors.
-pub(super) fn batch_of(
-    sequences: &[Sequence],
-    shape: &Shape,
-    first: u64,
-) -> Result<Batch, TrainError> {
+pub(super) fn batch_of(sequences: &[Sequence], shape: &Shape, first: u64) -> Result<Batch, TrainError> {
     let explain = |source| TrainError::Batch { first, source };
-    let ends = |sequence: &Sequence| {
-        sequence
-            .segments
-            .iter()
-            .map(|s| (s.end, s.source))
-            .collect::<Vec<_>>()
-    };
+    let ends = |sequence: &Sequence| sequence.segments.iter().map(|s| (s.end, s.source)).collect::<Vec<_>>();
     let segments: Vec<Vec<(u32, u16)>> = sequences.iter().map(ends).collect();
     let part = |(sequence, segments)| -> SequenceParts<'_> {
         let sequence: &Sequence = sequence;
         let segments: &Vec<(u32, u16)> = segments;
-        SequenceParts {
-            tokens: &sequence.tokens,
-            segments,
-            loss_mask: sequence.loss_mask.as_deref(),
-        }
+        SequenceParts { tokens: &sequence.tokens, segments, loss_mask: sequence.loss_mask.as_deref() }
     };
     let parts: Vec<SequenceParts<'_>> = sequences.iter().zip(&segments).map(part).collect();
     let batch = Batch::from_parts(&parts).map_err(explain)?;

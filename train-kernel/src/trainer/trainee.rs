@@ -19,23 +19,14 @@ pub(crate) struct Trainee {
 }
 
 impl Trainee {
-    pub(crate) fn new(
-        model: &Model,
-        base: Parameters<f32>,
-        lora: Option<&LoraSpec>,
-        seed: u64,
-    ) -> Result<Self, TrainError> {
-        let adapters = lora
-            .map(|spec| Adapters::initialised(model.shape(), spec.clone(), seed))
-            .transpose()?;
+    pub(crate) fn new(model: &Model, base: Parameters<f32>, lora: Option<&LoraSpec>, seed: u64) -> Result<Self, TrainError> {
+        let adapters = lora.map(|spec| Adapters::initialised(model.shape(), spec.clone(), seed)).transpose()?;
         Ok(Self { base, adapters })
     }
 
     /// The weights that change.
     pub(crate) fn weights(&self) -> &Parameters<f32> {
-        self.adapters
-            .as_ref()
-            .map_or(&self.base, |adapters| &adapters.parameters)
+        self.adapters.as_ref().map_or(&self.base, |adapters| &adapters.parameters)
     }
 
     /// The weights that change, to change.
@@ -49,10 +40,7 @@ impl Trainee {
     /// Where weight decay applies: to matrices. Adapter factors are matrices.
     pub(crate) fn decay_ranges(&self) -> Vec<DecayRange> {
         let layout = Arc::clone(&self.weights().layout);
-        let range = |tensor: &crate::parameters::TensorSpec| DecayRange {
-            elements: tensor.range(),
-            decayed: tensor.matrix,
-        };
+        let range = |tensor: &crate::parameters::TensorSpec| DecayRange { elements: tensor.range(), decayed: tensor.matrix };
         layout.tensors().iter().map(range).collect()
     }
 
@@ -71,24 +59,12 @@ impl Trainee {
                 let into = Gradients::Adapters(gradients);
                 model.loss_and_gradients(&self.base, Some(adapters), batch, scale, into, workspace)
             }
-            None => model.loss_and_gradients(
-                &self.base,
-                None,
-                batch,
-                scale,
-                Gradients::Full(gradients),
-                workspace,
-            ),
+            None => model.loss_and_gradients(&self.base, None, batch, scale, Gradients::Full(gradients), workspace),
         }
     }
 
     /// The loss, without dropout.
-    pub(crate) fn loss(
-        &mut self,
-        model: &Model,
-        batch: &Batch,
-        workspace: &mut Workspace<f32>,
-    ) -> LossSum {
+    pub(crate) fn loss(&mut self, model: &Model, batch: &Batch, workspace: &mut Workspace<f32>) -> LossSum {
         if let Some(adapters) = &mut self.adapters {
             adapters.dropout = None;
         }

@@ -44,11 +44,8 @@ pub(super) struct ModelFile {
 impl ModelFile {
     /// A BPE model as LLaMA-2's is set up, with the given text pieces in falling order of score.
     pub(super) fn llama_like(texts: &[&str], byte_fallback: bool) -> Self {
-        let mut pieces = vec![
-            ("<unk>".to_owned(), 0.0, UNKNOWN),
-            ("<s>".to_owned(), 0.0, CONTROL),
-            ("</s>".to_owned(), 0.0, CONTROL),
-        ];
+        let mut pieces =
+            vec![("<unk>".to_owned(), 0.0, UNKNOWN), ("<s>".to_owned(), 0.0, CONTROL), ("</s>".to_owned(), 0.0, CONTROL)];
         if byte_fallback {
             pieces.extend((0..256).map(|byte| (format!("<0x{byte:02X}>"), 0.0, BYTE)));
         }
@@ -95,11 +92,7 @@ impl ModelFile {
 
 /// A llama2.c tokenizer of the three control tokens, the 256 bytes and `texts` in falling order of score.
 pub(super) fn llama2c(texts: &[&str]) -> Vec<u8> {
-    let mut tokens = vec![
-        "<unk>".to_owned(),
-        "\n<s>\n".to_owned(),
-        "\n</s>\n".to_owned(),
-    ];
+    let mut tokens = vec!["<unk>".to_owned(), "\n<s>\n".to_owned(), "\n</s>\n".to_owned()];
     tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
     tokens.extend(texts.iter().map(|text| (*text).to_owned()));
     let longest = tokens.iter().map(String::len).max().unwrap();

@@ -44,14 +44,8 @@ const TEXTS: [&str; 30] = [
 
 /// `SentencePiece` BPE by the definition: at each step the best-scoring adjacent pair, leftmost first.
 fn plain_sentencepiece(model: &ModelFile, text: &str) -> Vec<u32> {
-    let normal = model
-        .pieces
-        .iter()
-        .enumerate()
-        .filter(|(_, piece)| piece.2 == NORMAL);
-    let scores: HashMap<&str, (f32, u32)> = normal
-        .map(|(id, piece)| (piece.0.as_str(), (piece.1, id as u32)))
-        .collect();
+    let normal = model.pieces.iter().enumerate().filter(|(_, piece)| piece.2 == NORMAL);
+    let scores: HashMap<&str, (f32, u32)> = normal.map(|(id, piece)| (piece.0.as_str(), (piece.1, id as u32))).collect();
     let bytes = model.pieces.iter().position(|piece| piece.2 == BYTE);
     if text.is_empty() {
         return Vec::new();
@@ -88,12 +82,7 @@ fn plain_sentencepiece(model: &ModelFile, text: &str) -> Vec<u32> {
 
 /// llama2.c's loop: characters or bytes first, then the best-scoring adjacent pair of tokens, leftmost first.
 fn plain_llama2c(texts: &[&str], text: &str) -> Vec<u32> {
-    let id_of = |wanted: &str| {
-        texts
-            .iter()
-            .position(|t| *t == wanted)
-            .map(|at| at as u32 + 259)
-    };
+    let id_of = |wanted: &str| texts.iter().position(|t| *t == wanted).map(|at| at as u32 + 259);
     let text_of = |id: u32| id.checked_sub(259).map(|at| texts[at as usize]);
     let mut ids = Vec::new();
     if !text.is_empty() {
@@ -102,12 +91,7 @@ fn plain_llama2c(texts: &[&str], text: &str) -> Vec<u32> {
     for character in text.chars() {
         match id_of(&character.to_string()) {
             Some(id) => ids.push(id),
-            None => ids.extend(
-                character
-                    .to_string()
-                    .bytes()
-                    .map(|byte| u32::from(byte) + 3),
-            ),
+            None => ids.extend(character.to_string().bytes().map(|byte| u32::from(byte) + 3)),
         }
     }
     loop {
@@ -116,9 +100,7 @@ fn plain_llama2c(texts: &[&str], text: &str) -> Vec<u32> {
             let (left, right) = (text_of(ids[at])?, text_of(ids[at + 1])?);
             id_of(&format!("{left}{right}"))
         };
-        let best = (0..ids.len().saturating_sub(1))
-            .filter_map(|at| Some((merged(at)?, at)))
-            .min();
+        let best = (0..ids.len().saturating_sub(1)).filter_map(|at| Some((merged(at)?, at))).min();
         let Some((id, at)) = best else { return ids };
         ids[at] = id;
         ids.remove(at + 1);
@@ -127,8 +109,7 @@ fn plain_llama2c(texts: &[&str], text: &str) -> Vec<u32> {
 
 fn alphabet() -> impl Strategy<Value = String> {
     let character = prop::sample::select(vec![
-        "a", "a", "b", "c", " ", " ", "▁", "q", "é", "ñ", "😀", "\r", "\n", "1", "2", "z", "µ",
-        "</s>", "<unk>", "aa", "ab",
+        "a", "a", "b", "c", " ", " ", "▁", "q", "é", "ñ", "😀", "\r", "\n", "1", "2", "z", "µ", "</s>", "<unk>", "aa", "ab",
     ]);
     prop::collection::vec(character, 0..40).prop_map(|parts| parts.concat())
 }
@@ -193,27 +174,12 @@ proptest! {
 #[test]
 fn a_file_says_its_kind_and_control_ids() {
     let model = ModelFile::llama_like(&["▁", "a"], true).open();
-    assert_eq!(
-        (model.kind().as_str(), model.vocabulary_size()),
-        ("sentencepiece", 261)
-    );
-    assert_eq!(
-        (model.bos(), model.eos(), model.unknown()),
-        (Some(1), Some(2), Some(0))
-    );
+    assert_eq!((model.kind().as_str(), model.vocabulary_size()), ("sentencepiece", 261));
+    assert_eq!((model.bos(), model.eos(), model.unknown()), (Some(1), Some(2), Some(0)));
     let bin = Tokenizer::from_bytes("x", &llama2c(&[" ", "a"])).unwrap();
-    assert_eq!(
-        (bin.kind().as_str(), bin.vocabulary_size()),
-        ("llama2c", 261)
-    );
-    assert_eq!(
-        (bin.bos(), bin.eos(), bin.unknown()),
-        (Some(1), Some(2), Some(0))
-    );
-    assert_eq!(
-        bin.digest(),
-        blake3::hash(&llama2c(&[" ", "a"])).to_hex().as_str()
-    );
+    assert_eq!((bin.kind().as_str(), bin.vocabulary_size()), ("llama2c", 261));
+    assert_eq!((bin.bos(), bin.eos(), bin.unknown()), (Some(1), Some(2), Some(0)));
+    assert_eq!(bin.digest(), blake3::hash(&llama2c(&[" ", "a"])).to_hex().as_str());
 }
 
 #[test]
@@ -248,11 +214,7 @@ fn extra_spaces_go_where_the_file_says_so() {
     model.normalizer = vec![(3, 1), (4, 1), (5, 1)];
     let tokenizer = model.open();
     let same = |text: &str, plain: &str| {
-        assert_eq!(
-            tokenizer.encode(text).unwrap(),
-            tokenizer.encode(plain).unwrap(),
-            "{text:?}"
-        );
+        assert_eq!(tokenizer.encode(text).unwrap(), tokenizer.encode(plain).unwrap(), "{text:?}");
     };
     same("  a   b ", "a b");
     same("   ", "");
@@ -266,18 +228,8 @@ fn extra_spaces_go_where_the_file_says_so() {
 #[test]
 fn ids_do_not_depend_on_earlier_calls_or_threads() {
     let tokenizer = ModelFile::llama_like(&TEXTS, true).open();
-    let texts: Vec<String> = (0..200)
-        .map(|n| "ab qa é \n1".repeat(n % 7 + 1) + &"a".repeat(n))
-        .collect();
-    let alone: Vec<_> = texts
-        .iter()
-        .map(|text| {
-            ModelFile::llama_like(&TEXTS, true)
-                .open()
-                .encode(text)
-                .unwrap()
-        })
-        .collect();
+    let texts: Vec<String> = (0..200).map(|n| "ab qa é \n1".repeat(n % 7 + 1) + &"a".repeat(n)).collect();
+    let alone: Vec<_> = texts.iter().map(|text| ModelFile::llama_like(&TEXTS, true).open().encode(text).unwrap()).collect();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {

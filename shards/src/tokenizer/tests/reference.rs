@@ -9,9 +9,7 @@ use super::super::Tokenizer;
 
 /// The sample data folder beside the repository.
 fn data(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/data")
-        .join(path)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(path)
 }
 
 fn read(path: &str) -> Option<Vec<u8>> {
@@ -28,10 +26,7 @@ fn open(path: &str) -> Option<Tokenizer> {
 
 /// LLaMA-2's vocabulary by the own encoder and by the `tokenizers` crate.
 fn both() -> Option<(Tokenizer, Tokenizer)> {
-    Some((
-        open("tokenizer/llama-2-tokenizer.model")?,
-        open("tokenizer/llama-2-tokenizer.json")?,
-    ))
+    Some((open("tokenizer/llama-2-tokenizer.model")?, open("tokenizer/llama-2-tokenizer.json")?))
 }
 
 /// What stands after each case of llama.cpp's files.
@@ -42,23 +37,15 @@ fn check_equal((own, library): &(Tokenizer, Tokenizer), text: &str, what: &str) 
     let ids = own.encode(text).unwrap();
     assert!(ids == library.encode(text).unwrap(), "{what}: ids differ");
     let plain = text.replace('\u{2581}', " ");
-    assert!(
-        own.decode(&ids) == plain,
-        "{what}: the text does not come back"
-    );
-    assert!(
-        library.decode(&ids) == plain,
-        "{what}: the library decodes it otherwise"
-    );
+    assert!(own.decode(&ids) == plain, "{what}: the text does not come back");
+    assert!(library.decode(&ids) == plain, "{what}: the library decodes it otherwise");
 }
 
 #[test]
 fn golden_llama_cases_give_the_published_ids() {
-    let (Some(tokenizers), Some(inputs), Some(outputs)) = (
-        both(),
-        read("tokenizer/ggml-vocab-llama-spm.gguf.inp"),
-        read("tokenizer/ggml-vocab-llama-spm.gguf.out"),
-    ) else {
+    let (Some(tokenizers), Some(inputs), Some(outputs)) =
+        (both(), read("tokenizer/ggml-vocab-llama-spm.gguf.inp"), read("tokenizer/ggml-vocab-llama-spm.gguf.out"))
+    else {
         return;
     };
     let inputs = String::from_utf8(inputs).unwrap();
@@ -69,10 +56,7 @@ fn golden_llama_cases_give_the_published_ids() {
     let outputs: Vec<&str> = outputs.lines().collect();
     assert_eq!((inputs.len(), outputs.len()), (46, 46));
     for (number, (input, output)) in inputs.iter().zip(outputs).enumerate() {
-        let expected: Vec<u32> = output
-            .split_whitespace()
-            .map(|id| id.parse().unwrap())
-            .collect();
+        let expected: Vec<u32> = output.split_whitespace().map(|id| id.parse().unwrap()).collect();
         for tokenizer in [&tokenizers.0, &tokenizers.1] {
             let ids = tokenizer.encode(input).unwrap();
             assert_eq!(ids, expected, "case {number} with {}", tokenizer.name());
@@ -90,18 +74,11 @@ fn both_forms_agree_on_their_control_tokens() {
         assert_eq!(ids, (Some(1), Some(2), Some(0)));
     }
     // The unknown token alone differs: SentencePiece writes a surface for it, the JSON form nothing.
-    assert_eq!(
-        (own.decode(&[0]), library.decode(&[0])),
-        (" \u{2047} ".to_owned(), String::new())
-    );
+    assert_eq!((own.decode(&[0]), library.decode(&[0])), (" \u{2047} ".to_owned(), String::new()));
     for id in 1..32_000 {
         for previous in [None, Some(1), Some(29_871)] {
             let expected = own.decode_piece(previous, id);
-            assert_eq!(
-                library.decode_piece(previous, id),
-                expected,
-                "{previous:?} {id}"
-            );
+            assert_eq!(library.decode_piece(previous, id), expected, "{previous:?} {id}");
         }
     }
     assert_ne!(own.digest(), library.digest());
@@ -111,13 +88,7 @@ fn both_forms_agree_on_their_control_tokens() {
 fn own_encoder_equals_the_library_on_public_texts() {
     let Some(tokenizers) = both() else { return };
     let mut files = vec![data("tokenizer/botchan.txt")];
-    for folder in [
-        "text/peps",
-        "pubmed/metapub",
-        "jats/tigr2ess",
-        "jats/peerj",
-        "notes/mts-dialog",
-    ] {
+    for folder in ["text/peps", "pubmed/metapub", "jats/tigr2ess", "jats/peerj", "notes/mts-dialog"] {
         let Ok(entries) = fs::read_dir(data(folder)) else {
             eprintln!("not run: {folder} is absent");
             continue;
@@ -156,14 +127,7 @@ fn stories_tokenizer_of_512_tokens_is_read() {
     let Some(tokenizer) = open("checkpoint/tok512.bin") else {
         return;
     };
-    assert_eq!(
-        (
-            tokenizer.vocabulary_size(),
-            tokenizer.bos(),
-            tokenizer.eos()
-        ),
-        (512, Some(1), Some(2))
-    );
+    assert_eq!((tokenizer.vocabulary_size(), tokenizer.bos(), tokenizer.eos()), (512, Some(1), Some(2)));
     let text = "Once upon a time, there was a little girl named Lily. She said \"é\"\n";
     let ids = tokenizer.encode(text).unwrap();
     assert_eq!(tokenizer.decode(&ids), text);

@@ -11,19 +11,10 @@ use crate::hf::{ModelConfig, SpecialTokens, save};
 use crate::parameters::Parameters;
 use crate::shape::Shape;
 
-const TOKENS: SpecialTokens = SpecialTokens {
-    bos: Some(1),
-    eos: Some(2),
-};
+const TOKENS: SpecialTokens = SpecialTokens { bos: Some(1), eos: Some(2) };
 
 fn config(tied: bool) -> ModelConfig {
-    ModelConfig {
-        shape: Shape {
-            tied_embeddings: tied,
-            ..Shape::named("tiny", 24).unwrap()
-        },
-        tokens: TOKENS,
-    }
+    ModelConfig { shape: Shape { tied_embeddings: tied, ..Shape::named("tiny", 24).unwrap() }, tokens: TOKENS }
 }
 
 fn store() -> Arc<dyn Store> {
@@ -33,15 +24,7 @@ fn store() -> Arc<dyn Store> {
 fn all(store: &Arc<dyn Store>, prefix: &str) -> Vec<(String, Vec<u8>)> {
     let objects = store.list(prefix, None, 100).unwrap();
     let body = |key: &Key| store.read(key, None, None).unwrap();
-    objects
-        .iter()
-        .map(|o| {
-            (
-                o.key.as_str().trim_start_matches(prefix).to_owned(),
-                body(&o.key),
-            )
-        })
-        .collect()
+    objects.iter().map(|o| (o.key.as_str().trim_start_matches(prefix).to_owned(), body(&o.key))).collect()
 }
 
 /// Writes a folder by hand from (name, shape, values).
@@ -49,16 +32,11 @@ fn by_hand(config: &ModelConfig, tensors: &[(String, Vec<usize>, Vec<f32>)]) -> 
     let store = store();
     let attempt = AttemptId::generate();
     let put = |name: &str, body: &[u8]| {
-        store
-            .put_new(&Key::new(name).unwrap(), body, &attempt)
-            .unwrap();
+        store.put_new(&Key::new(name).unwrap(), body, &attempt).unwrap();
     };
     put("m/config.json", &config.to_json());
     let mut bytes = Vec::new();
-    let header: Vec<(&str, &[usize])> = tensors
-        .iter()
-        .map(|(n, s, _)| (n.as_str(), s.as_slice()))
-        .collect();
+    let header: Vec<(&str, &[usize])> = tensors.iter().map(|(n, s, _)| (n.as_str(), s.as_slice())).collect();
     write_header("m", &mut bytes, &header, &[]).unwrap();
     for (_, _, values) in tensors {
         write_values("m", &mut bytes, values).unwrap();
@@ -69,25 +47,12 @@ fn by_hand(config: &ModelConfig, tensors: &[(String, Vec<usize>, Vec<f32>)]) -> 
 
 fn tensors_of(parameters: &Parameters<f32>) -> Vec<(String, Vec<usize>, Vec<f32>)> {
     let tensors = parameters.layout.tensors().iter();
-    tensors
-        .map(|t| {
-            (
-                t.name.clone(),
-                t.shape.clone(),
-                parameters.data[t.range()].to_vec(),
-            )
-        })
-        .collect()
+    tensors.map(|t| (t.name.clone(), t.shape.clone(), parameters.data[t.range()].to_vec())).collect()
 }
 
 #[test]
 fn save_load_save_gives_identical_bytes_in_one_file_or_many() {
-    for (tied, limit) in [
-        (false, u64::MAX),
-        (true, u64::MAX),
-        (false, 60_000),
-        (true, 1),
-    ] {
+    for (tied, limit) in [(false, u64::MAX), (true, u64::MAX), (false, 60_000), (true, 1)] {
         let config = config(tied);
         let parameters = Parameters::<f32>::initialised(&config.shape, 3);
         let store = store();
@@ -95,23 +60,9 @@ fn save_load_save_gives_identical_bytes_in_one_file_or_many() {
         let model = load(&store, "a").unwrap();
         assert_eq!((&model.shape, model.tokens), (&config.shape, TOKENS));
         assert_eq!(model.parameters, parameters);
-        save(
-            &store,
-            "b",
-            &ModelConfig {
-                shape: model.shape,
-                tokens: model.tokens,
-            },
-            &model.parameters,
-            limit,
-        )
-        .unwrap();
+        save(&store, "b", &ModelConfig { shape: model.shape, tokens: model.tokens }, &model.parameters, limit).unwrap();
         assert_eq!(all(&store, "a/"), all(&store, "b/"));
-        assert_eq!(
-            all(&store, "a/").len() > 3,
-            limit < u64::MAX,
-            "limit {limit}"
-        );
+        assert_eq!(all(&store, "a/").len() > 3, limit < u64::MAX, "limit {limit}");
     }
 }
 
@@ -127,42 +78,20 @@ fn unknown_missing_and_misshapen_tensors_are_named() {
     };
 
     let mut extra = sound.clone();
-    extra.push((
-        "model.layers.0.self_attn.q_proj.bias".to_owned(),
-        vec![1],
-        vec![0.0],
-    ));
-    assert!(
-        message(&extra).contains("q_proj.bias: not part of"),
-        "{}",
-        message(&extra)
-    );
+    extra.push(("model.layers.0.self_attn.q_proj.bias".to_owned(), vec![1], vec![0.0]));
+    assert!(message(&extra).contains("q_proj.bias: not part of"), "{}", message(&extra));
 
     let mut old = sound.clone();
-    old.push((
-        "model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(),
-        vec![2],
-        vec![1.0, 0.5],
-    ));
-    assert_eq!(
-        load(&by_hand(&config, &old), "m").unwrap().parameters,
-        parameters
-    );
+    old.push(("model.layers.0.self_attn.rotary_emb.inv_freq".to_owned(), vec![2], vec![1.0, 0.5]));
+    assert_eq!(load(&by_hand(&config, &old), "m").unwrap().parameters, parameters);
 
     let fewer = &sound[1..];
-    assert!(
-        message(fewer).contains("tensor model.embed_tokens.weight: missing"),
-        "{}",
-        message(fewer)
-    );
+    assert!(message(fewer).contains("tensor model.embed_tokens.weight: missing"), "{}", message(fewer));
 
     let mut turned = sound.clone();
     turned[0].1.reverse();
     let text = message(&turned);
-    assert!(
-        text.contains("tensor model.embed_tokens.weight: shape [96, 24], expected [24, 96]"),
-        "{text}"
-    );
+    assert!(text.contains("tensor model.embed_tokens.weight: shape [96, 24], expected [24, 96]"), "{text}");
 }
 
 #[test]
@@ -172,16 +101,10 @@ fn a_tied_model_may_repeat_its_embedding_and_nothing_else() {
     let mut repeated = tensors_of(&parameters);
     let (_, shape, values) = repeated[0].clone();
     repeated.push(("lm_head.weight".to_owned(), shape.clone(), values.clone()));
-    assert_eq!(
-        load(&by_hand(&config, &repeated), "m").unwrap().parameters,
-        parameters
-    );
+    assert_eq!(load(&by_hand(&config, &repeated), "m").unwrap().parameters, parameters);
     let last = repeated.len() - 1;
     repeated[last].2[7] += 1.0;
-    assert!(matches!(
-        load(&by_hand(&config, &repeated), "m"),
-        Err(HfError::Untied { .. })
-    ));
+    assert!(matches!(load(&by_hand(&config, &repeated), "m"), Err(HfError::Untied { .. })));
 }
 
 #[test]
@@ -190,16 +113,11 @@ fn a_folder_without_weights_or_with_a_lying_index_is_refused() {
     let store = store();
     let attempt = AttemptId::generate();
     let put = |name: &str, body: &[u8]| {
-        store
-            .put_new(&Key::new(name).unwrap(), body, &attempt)
-            .unwrap();
+        store.put_new(&Key::new(name).unwrap(), body, &attempt).unwrap();
     };
     assert!(matches!(load(&store, "m"), Err(HfError::Store { .. })));
     put("m/config.json", &config.to_json());
     assert!(matches!(load(&store, "m"), Err(HfError::NoWeights { .. })));
-    put(
-        "m/model.safetensors.index.json",
-        br#"{"weight_map":{"x":"../other.safetensors"}}"#,
-    );
+    put("m/model.safetensors.index.json", br#"{"weight_map":{"x":"../other.safetensors"}}"#);
     assert!(matches!(load(&store, "m"), Err(HfError::Index { .. })));
 }

@@ -16,29 +16,13 @@ fn check_full(tied: bool, adapters: Option<&Adapters<f64>>) {
     let workspace = RefCell::new(Workspace::new(model.shape(), 3, 11));
     let mut gradients = parameters.zeros_like();
     let full = Gradients::Full(&mut gradients);
-    model.loss_and_gradients(
-        &parameters,
-        adapters,
-        &batch,
-        SCALE,
-        full,
-        &mut workspace.borrow_mut(),
-    );
+    model.loss_and_gradients(&parameters, adapters, &batch, SCALE, full, &mut workspace.borrow_mut());
     for (index, tensor) in parameters.layout.tensors().iter().enumerate() {
-        check_gradient(
-            &tensor.name,
-            parameters.slice(index),
-            gradients.slice(index),
-            1e-6,
-            &|values| {
-                let mut moved = parameters.clone();
-                moved.slice_mut(index).copy_from_slice(values);
-                SCALE
-                    * model
-                        .loss(&moved, adapters, &batch, &mut workspace.borrow_mut())
-                        .sum
-            },
-        );
+        check_gradient(&tensor.name, parameters.slice(index), gradients.slice(index), 1e-6, &|values| {
+            let mut moved = parameters.clone();
+            moved.slice_mut(index).copy_from_slice(values);
+            SCALE * model.loss(&moved, adapters, &batch, &mut workspace.borrow_mut()).sum
+        });
     }
 }
 
@@ -66,35 +50,14 @@ fn gradient_of_every_adapter() {
         let workspace = RefCell::new(Workspace::new(model.shape(), 3, 11));
         let mut gradients = adapters.parameters.zeros_like();
         let wanted = Gradients::Adapters(&mut gradients);
-        model.loss_and_gradients(
-            &parameters,
-            Some(&adapters),
-            &batch,
-            SCALE,
-            wanted,
-            &mut workspace.borrow_mut(),
-        );
+        model.loss_and_gradients(&parameters, Some(&adapters), &batch, SCALE, wanted, &mut workspace.borrow_mut());
         for (index, tensor) in adapters.parameters.layout.tensors().iter().enumerate() {
             let point = adapters.parameters.slice(index);
-            check_gradient(
-                &tensor.name,
-                point,
-                gradients.slice(index),
-                1e-6,
-                &|values| {
-                    let mut moved = adapters.clone();
-                    moved.parameters.slice_mut(index).copy_from_slice(values);
-                    SCALE
-                        * model
-                            .loss(
-                                &parameters,
-                                Some(&moved),
-                                &batch,
-                                &mut workspace.borrow_mut(),
-                            )
-                            .sum
-                },
-            );
+            check_gradient(&tensor.name, point, gradients.slice(index), 1e-6, &|values| {
+                let mut moved = adapters.clone();
+                moved.parameters.slice_mut(index).copy_from_slice(values);
+                SCALE * model.loss(&parameters, Some(&moved), &batch, &mut workspace.borrow_mut()).sum
+            });
         }
     }
 }
@@ -105,14 +68,7 @@ fn gradient_is_added_and_scaled() {
     let (parameters, batch) = (weights(model.shape()), batch());
     let mut workspace = Workspace::new(model.shape(), 4, 20);
     let mut add = |gradients: &mut Parameters<f64>, scale: f64| {
-        model.loss_and_gradients(
-            &parameters,
-            None,
-            &batch,
-            scale,
-            Gradients::Full(gradients),
-            &mut workspace,
-        )
+        model.loss_and_gradients(&parameters, None, &batch, scale, Gradients::Full(gradients), &mut workspace)
     };
     let mut once = parameters.zeros_like();
     let loss = add(&mut once, 1.0);

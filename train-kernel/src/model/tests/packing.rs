@@ -5,21 +5,9 @@ use crate::batch::{Batch, SequenceParts};
 use crate::model::{Gradients, LossSum, Model, Workspace};
 use crate::parameters::Parameters;
 
-fn run(
-    model: &Model,
-    parameters: &Parameters<f64>,
-    batch: &Batch,
-    gradients: &mut Parameters<f64>,
-) -> LossSum {
+fn run(model: &Model, parameters: &Parameters<f64>, batch: &Batch, gradients: &mut Parameters<f64>) -> LossSum {
     let mut workspace = Workspace::new(model.shape(), batch.sequences(), batch.sequence_length());
-    model.loss_and_gradients(
-        parameters,
-        None,
-        batch,
-        0.1,
-        Gradients::Full(gradients),
-        &mut workspace,
-    )
+    model.loss_and_gradients(parameters, None, batch, 0.1, Gradients::Full(gradients), &mut workspace)
 }
 
 /// Each segment of a batch as a batch of its own.
@@ -30,20 +18,10 @@ fn separate(batch: &Batch) -> Vec<Batch> {
             let first = sequence * batch.sequence_length();
             let range = first + segment.start as usize..first + segment.end as usize;
             // A token is learnt when the position before it says so.
-            let mask: Vec<bool> = range
-                .clone()
-                .map(|place| place > range.start && batch.loss_mask()[place - 1])
-                .collect();
+            let mask: Vec<bool> = range.clone().map(|place| place > range.start && batch.loss_mask()[place - 1]).collect();
             let tokens = &batch.tokens()[range];
             let segments = [(tokens.len() as u32, segment.source)];
-            single.push(
-                Batch::from_parts(&[SequenceParts {
-                    tokens,
-                    segments: &segments,
-                    loss_mask: Some(&mask),
-                }])
-                .unwrap(),
-            );
+            single.push(Batch::from_parts(&[SequenceParts { tokens, segments: &segments, loss_mask: Some(&mask) }]).unwrap());
         }
     }
     single
@@ -63,18 +41,10 @@ fn mask_packed_equals_separate() {
         }
         assert_eq!(loss.tokens, packed.loss_tokens());
         assert_eq!(loss.tokens, sum.tokens);
-        assert!(
-            (loss.sum - sum.sum).abs() < 1e-12 * loss.sum,
-            "{} {}",
-            loss.sum,
-            sum.sum
-        );
+        assert!((loss.sum - sum.sum).abs() < 1e-12 * loss.sum, "{} {}", loss.sum, sum.sum);
         assert_eq!(loss.sources.len(), 3);
         for (packed, separate) in loss.sources.iter().zip(&sum.sources) {
-            assert_eq!(
-                (packed.source, packed.tokens),
-                (separate.source, separate.tokens)
-            );
+            assert_eq!((packed.source, packed.tokens), (separate.source, separate.tokens));
             assert!((packed.sum - separate.sum).abs() < 1e-12 * packed.sum.max(1.0));
         }
         for (index, tensor) in parameters.layout.tensors().iter().enumerate() {
@@ -92,12 +62,7 @@ fn mask_documents_do_not_see_each_other_bitwise() {
     let mut tokens = random_tokens(5, 21, 37);
     let mut workspace = Workspace::forward_only(model.shape(), 1, 21);
     let mut logits = |tokens: &[u32]| {
-        let batch = Batch::from_parts(&[SequenceParts {
-            tokens,
-            segments: &segments,
-            loss_mask: None,
-        }])
-        .unwrap();
+        let batch = Batch::from_parts(&[SequenceParts { tokens, segments: &segments, loss_mask: None }]).unwrap();
         model.logits(&parameters, None, &batch, &mut workspace)
     };
     let before = logits(&tokens);
@@ -107,23 +72,10 @@ fn mask_documents_do_not_see_each_other_bitwise() {
     tokens[18] = (tokens[18] + 1) % 37;
     tokens[20] = (tokens[20] + 1) % 37;
     let after = logits(&tokens);
-    let bits = |logits: &[f32]| {
-        logits
-            .iter()
-            .map(|logit| logit.to_bits())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        bits(&before[7 * 37..18 * 37]),
-        bits(&after[7 * 37..18 * 37]),
-        "the second document, and causality"
-    );
+    let bits = |logits: &[f32]| logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&before[7 * 37..18 * 37]), bits(&after[7 * 37..18 * 37]), "the second document, and causality");
     for changed in [0, 6, 18, 19] {
-        assert_ne!(
-            bits(&before[changed * 37..][..37]),
-            bits(&after[changed * 37..][..37]),
-            "{changed}"
-        );
+        assert_ne!(bits(&before[changed * 37..][..37]), bits(&after[changed * 37..][..37]), "{changed}");
     }
 }
 
@@ -139,12 +91,7 @@ fn mask_gradients_of_a_document_ignore_the_others_bitwise() {
         for (place, token) in tokens[7..14].iter_mut().enumerate() {
             *token = 30 + place as u32;
         }
-        let batch = Batch::from_parts(&[SequenceParts {
-            tokens: &tokens,
-            segments: &segments,
-            loss_mask: None,
-        }])
-        .unwrap();
+        let batch = Batch::from_parts(&[SequenceParts { tokens: &tokens, segments: &segments, loss_mask: None }]).unwrap();
         let mut gradients = parameters.zeros_like();
         run(&model, &parameters, &batch, &mut gradients);
         gradients.slice(0).to_vec()
@@ -152,11 +99,7 @@ fn mask_gradients_of_a_document_ignore_the_others_bitwise() {
     let (first, second) = (rows(0), rows(4));
     assert_ne!(first[..30 * 24], second[..30 * 24]);
     assert_eq!(first[30 * 24..], second[30 * 24..]);
-    assert!(
-        first[30 * 24..36 * 24]
-            .iter()
-            .all(|gradient| *gradient != 0.0)
-    );
+    assert!(first[30 * 24..36 * 24].iter().all(|gradient| *gradient != 0.0));
 }
 
 #[test]
@@ -166,18 +109,9 @@ fn mask_padding_tokens_mean_nothing() {
     let gradients = |padding: u32| {
         let mut tokens = random_tokens(6, 12, 37);
         tokens[9..].fill(padding);
-        let part = SequenceParts {
-            tokens: &tokens,
-            segments: &[(9, 0)],
-            loss_mask: None,
-        };
+        let part = SequenceParts { tokens: &tokens, segments: &[(9, 0)], loss_mask: None };
         let mut gradients = parameters.zeros_like();
-        let loss = run(
-            &model,
-            &parameters,
-            &Batch::from_parts(&[part]).unwrap(),
-            &mut gradients,
-        );
+        let loss = run(&model, &parameters, &Batch::from_parts(&[part]).unwrap(), &mut gradients);
         (loss, gradients)
     };
     let (loss, first) = gradients(0);

@@ -13,14 +13,7 @@ use crate::trainer::{Base, NoHooks, TrainError, TrainJob, TrainSpec, train};
 const ROW_OF_TOKEN_1: usize = 16 + 5;
 
 fn error_of(job: TrainJob, data: &Vec<Sequence>) -> TrainError {
-    train(
-        job,
-        data,
-        None,
-        &Workdir::new(Arc::new(MemoryStore::new("refused"))),
-        &mut NoHooks,
-    )
-    .unwrap_err()
+    train(job, data, None, &Workdir::new(Arc::new(MemoryStore::new("refused"))), &mut NoHooks).unwrap_err()
 }
 
 #[test]
@@ -34,15 +27,7 @@ fn case_24_training_stops_after_non_finite_steps_in_a_row() {
     }
     match error_of(broken, &data) {
         TrainError::Guard(stop) => {
-            assert_eq!(
-                (
-                    stop.step,
-                    stop.count,
-                    stop.first_position,
-                    stop.last_position
-                ),
-                (2, 3, 0, 11)
-            );
+            assert_eq!((stop.step, stop.count, stop.first_position, stop.last_position), (2, 3, 0, 11));
         }
         other => panic!("{other:?}"),
     }
@@ -56,14 +41,7 @@ fn case_24_a_bad_step_is_passed_over_and_recorded() {
     let mut data = sequences(SEQUENCES, 1);
     data[2].tokens[1] = 1;
     let store = MemoryStore::new("skipped");
-    let outcome = train(
-        broken,
-        &data,
-        None,
-        &Workdir::new(Arc::new(store)),
-        &mut NoHooks,
-    )
-    .unwrap();
+    let outcome = train(broken, &data, None, &Workdir::new(Arc::new(store)), &mut NoHooks).unwrap();
     assert_eq!((outcome.skipped_steps, outcome.step), (2, 6));
 }
 
@@ -85,13 +63,7 @@ fn checkpoints_of_another_run_are_not_resumed() {
     check(&|job| job.data_digest = "e".repeat(64), "data");
     check(
         &|job| {
-            job.base = Base::fresh(
-                job.base.model.shape.clone(),
-                8,
-                job.base.model.tokens,
-                "other",
-            )
-            .unwrap();
+            job.base = Base::fresh(job.base.model.shape.clone(), 8, job.base.model.tokens, "other").unwrap();
         },
         "base weights",
     );
@@ -99,50 +71,23 @@ fn checkpoints_of_another_run_are_not_resumed() {
 
 #[test]
 fn data_that_do_not_fit_are_named_by_position() {
-    assert!(matches!(
-        error_of(job(), &Vec::new()),
-        TrainError::NoSequences
-    ));
+    assert!(matches!(error_of(job(), &Vec::new()), TrainError::NoSequences));
     let mut data = sequences(SEQUENCES, 1);
     data[4].tokens[0] = 20;
     match error_of(job(), &data) {
-        TrainError::Batch {
-            first: 4,
-            source:
-                BatchError::Token {
-                    sequence: 0,
-                    position: 0,
-                    token: 20,
-                    vocabulary: 20,
-                },
-        } => {}
+        TrainError::Batch { first: 4, source: BatchError::Token { sequence: 0, position: 0, token: 20, vocabulary: 20 } } => {}
         other => panic!("{other:?}"),
     }
     let mut data = sequences(SEQUENCES, 1);
     data[1].segments.clear();
-    assert!(matches!(
-        error_of(job(), &data),
-        TrainError::Batch {
-            source: BatchError::Segment { .. },
-            ..
-        }
-    ));
+    assert!(matches!(error_of(job(), &data), TrainError::Batch { source: BatchError::Segment { .. }, .. }));
 }
 
 #[test]
 fn settings_and_weights_that_cannot_be_are_refused() {
-    let spec = TrainSpec {
-        learning_rate: -1.0,
-        ..job().spec
-    };
-    assert!(matches!(
-        error_of(TrainJob { spec, ..job() }, &sequences(4, 1)),
-        TrainError::Spec(_)
-    ));
+    let spec = TrainSpec { learning_rate: -1.0, ..job().spec };
+    assert!(matches!(error_of(TrainJob { spec, ..job() }, &sequences(4, 1)), TrainError::Spec(_)));
     let mut short = job();
     short.base.model.parameters.data.pop();
-    assert!(matches!(
-        error_of(short, &sequences(4, 1)),
-        TrainError::BaseLength { .. }
-    ));
+    assert!(matches!(error_of(short, &sequences(4, 1)), TrainError::BaseLength { .. }));
 }

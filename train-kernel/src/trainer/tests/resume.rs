@@ -21,17 +21,12 @@ impl Hooks for StopAfter {
     }
 
     fn should_stop(&mut self) -> bool {
-        self.records
-            .last()
-            .is_some_and(|record| record.step == self.step)
+        self.records.last().is_some_and(|record| record.step == self.step)
     }
 }
 
 fn records(job: TrainJob, store: &MemoryStore, stop_after: u64) -> Vec<StepRecord> {
-    let mut hooks = StopAfter {
-        step: stop_after,
-        records: Vec::new(),
-    };
+    let mut hooks = StopAfter { step: stop_after, records: Vec::new() };
     run_on(Arc::new(store.clone()), job, &mut hooks).unwrap();
     hooks.records
 }
@@ -47,10 +42,7 @@ fn resume_after_a_stop_at_any_step_equals_the_uninterrupted_run() {
     for job in [job(), adapter_job()] {
         let all = records(job.clone(), &MemoryStore::new("whole"), u64::MAX);
         let (outcome, clean) = clean_run(job.clone());
-        assert_eq!(
-            (outcome.step, outcome.total_steps, outcome.resumed_from),
-            (6, 6, None)
-        );
+        assert_eq!((outcome.step, outcome.total_steps, outcome.resumed_from), (6, 6, None));
         for stop in 0..5 {
             let store = MemoryStore::new("stopped");
             let mut seen = records(job.clone(), &store, stop);
@@ -58,11 +50,7 @@ fn resume_after_a_stop_at_any_step_equals_the_uninterrupted_run() {
             seen.extend(records(job.clone(), &store, u64::MAX));
             assert_eq!(seen, all, "losses after a stop at step {stop}");
             let off_schedule = if stop % 2 == 0 { stop + 1 } else { u64::MAX };
-            assert_eq!(
-                without(store.snapshot(), off_schedule),
-                clean,
-                "objects after a stop at step {stop}"
-            );
+            assert_eq!(without(store.snapshot(), off_schedule), clean, "objects after a stop at step {stop}");
         }
     }
 }
@@ -80,8 +68,7 @@ fn case_21_resume_after_a_death_at_any_call_to_the_store_gives_the_same_bytes() 
             let faulty = FaultStore::new(Arc::new(store.clone()), Fault::from(call, effect));
             let died = run_on(Arc::new(faulty), job(), &mut NoHooks).is_err();
             let resumed = run_on(Arc::new(store.clone()), job(), &mut NoHooks);
-            resumed
-                .unwrap_or_else(|error| panic!("call {call} {effect:?} (died: {died}): {error}"));
+            resumed.unwrap_or_else(|error| panic!("call {call} {effect:?} (died: {died}): {error}"));
             assert_eq!(store.snapshot(), clean, "call {call} {effect:?}");
         }
     }
@@ -91,15 +78,9 @@ fn case_21_resume_after_a_death_at_any_call_to_the_store_gives_the_same_bytes() 
 fn resume_overwrites_half_a_checkpoint_and_never_reads_it() {
     let (_, clean) = clean_run(job());
     for (file, body) in [
-        (
-            "checkpoints/cpt/step-00000004/model.safetensors",
-            &b"half"[..],
-        ),
+        ("checkpoints/cpt/step-00000004/model.safetensors", &b"half"[..]),
         ("checkpoints/cpt/step-00000004/metrics.jsonl", b"{\"step\":"),
-        (
-            "checkpoints/cpt/step-00000004/manifest.json",
-            b"{\"format\":1,\"ki",
-        ),
+        ("checkpoints/cpt/step-00000004/manifest.json", b"{\"format\":1,\"ki"),
         ("metrics/cpt-00000004.jsonl", b""),
     ] {
         let store = MemoryStore::new("half");
@@ -117,14 +98,8 @@ fn resume_of_a_finished_run_does_nothing_and_says_the_same() {
     let before = store.snapshot();
     let again = run_on(Arc::new(store.clone()), job(), &mut NoHooks).unwrap();
     assert_eq!(again.resumed_from, Some(6));
-    assert_eq!(
-        (&again.last_step, &again.last_heldout),
-        (&first.last_step, &first.last_heldout)
-    );
-    assert_eq!(
-        (again.manifest_digest, again.model_folder),
-        (first.manifest_digest, first.model_folder)
-    );
+    assert_eq!((&again.last_step, &again.last_heldout), (&first.last_step, &first.last_heldout));
+    assert_eq!((again.manifest_digest, again.model_folder), (first.manifest_digest, first.model_folder));
     assert_eq!(store.snapshot(), before);
 }
 
@@ -132,15 +107,9 @@ fn resume_of_a_finished_run_does_nothing_and_says_the_same() {
 fn case_23_a_damaged_or_missing_file_is_named_and_the_checkpoint_before_it_offered() {
     let (_, clean) = clean_run(job());
     let last = "checkpoints/cpt/step-00000006/";
-    let files: Vec<&Key> = clean
-        .keys()
-        .filter(|key| key.as_str().starts_with(last))
-        .collect();
+    let files: Vec<&Key> = clean.keys().filter(|key| key.as_str().starts_with(last)).collect();
     assert!(files.len() >= 6, "{files:?}");
-    for key in files
-        .into_iter()
-        .filter(|key| !key.as_str().ends_with("manifest.json"))
-    {
+    for key in files.into_iter().filter(|key| !key.as_str().ends_with("manifest.json")) {
         let store = MemoryStore::new("damaged");
         run_on(Arc::new(store.clone()), job(), &mut NoHooks).unwrap();
         let mut body = clean[key].clone();
@@ -149,15 +118,8 @@ fn case_23_a_damaged_or_missing_file_is_named_and_the_checkpoint_before_it_offer
         store.overwrite(key, &body);
         match run_on(Arc::new(store.clone()), job(), &mut NoHooks) {
             Err(TrainError::Checkpoint(error)) => match *error {
-                CheckpointError::Damaged {
-                    key: named,
-                    previous,
-                    ..
-                } => {
-                    assert_eq!(
-                        (named.as_str(), previous.as_str()),
-                        (key.as_str(), "checkpoints/cpt/step-00000004")
-                    );
+                CheckpointError::Damaged { key: named, previous, .. } => {
+                    assert_eq!((named.as_str(), previous.as_str()), (key.as_str(), "checkpoints/cpt/step-00000004"));
                 }
                 other => panic!("{key}: {other:?}"),
             },
@@ -169,10 +131,7 @@ fn case_23_a_damaged_or_missing_file_is_named_and_the_checkpoint_before_it_offer
 #[test]
 fn determinism_any_number_of_threads_gives_the_same_objects() {
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| clean_run(adapter_job()).1)
     };
     assert_eq!(run(1), run(4));
@@ -185,9 +144,6 @@ fn every_object_of_a_checkpoint_is_found_sound_by_verify() {
     let workdir = Workdir::new(Arc::new(store.clone()));
     let findings = |workdir: &Workdir| workdir.verify(&mut |_| {}).unwrap().findings.len();
     let before = findings(&workdir);
-    store.overwrite(
-        &Key::new("checkpoints/cpt/step-00000002/optimizer.safetensors").unwrap(),
-        b"x",
-    );
+    store.overwrite(&Key::new("checkpoints/cpt/step-00000002/optimizer.safetensors").unwrap(), b"x");
     assert_eq!(findings(&workdir), before + 1);
 }

@@ -11,8 +11,7 @@ use crate::lora::{LoraSpec, Target};
 use crate::random::{Purpose, Stream};
 use crate::shape::Shape;
 use crate::trainer::{
-    Base, Heldout, HeldoutSource, Hooks, Kind, NoHooks, TokenizerFile, TrainJob, TrainOutcome,
-    TrainSpec, train,
+    Base, Heldout, HeldoutSource, Hooks, Kind, NoHooks, TokenizerFile, TrainJob, TrainOutcome, TrainSpec, train,
 };
 
 pub(super) const LENGTH: usize = 10;
@@ -41,22 +40,9 @@ pub(super) fn sequences(count: usize, seed: u64) -> Vec<Sequence> {
         let mut tokens: Vec<u32> = (0..LENGTH).map(id).collect();
         tokens[LENGTH - 1] = 0;
         let source = (index % 2) as u16;
-        let segment = |end: u32, document: u128| Segment {
-            end,
-            document,
-            source,
-            offset: 0,
-            epoch: 0,
-        };
-        let segments = vec![
-            segment(4, 2 * index as u128),
-            segment(LENGTH as u32 - 1, 2 * index as u128 + 1),
-        ];
-        Sequence {
-            tokens,
-            segments,
-            loss_mask: None,
-        }
+        let segment = |end: u32, document: u128| Segment { end, document, source, offset: 0, epoch: 0 };
+        let segments = vec![segment(4, 2 * index as u128), segment(LENGTH as u32 - 1, 2 * index as u128 + 1)];
+        Sequence { tokens, segments, loss_mask: None }
     };
     (0..count).map(sequence).collect()
 }
@@ -77,44 +63,20 @@ pub(super) fn job() -> TrainJob {
         kind: Kind::Cpt,
         spec,
         seed: 7,
-        base: Base::fresh(
-            shape(),
-            7,
-            SpecialTokens {
-                bos: Some(1),
-                eos: Some(2),
-            },
-            "test-shape",
-        )
-        .unwrap(),
+        base: Base::fresh(shape(), 7, SpecialTokens { bos: Some(1), eos: Some(2) }, "test-shape").unwrap(),
         data_digest: "d".repeat(64),
         source_names: vec!["papers".to_owned(), "notes".to_owned()],
         sensitivity: "phi".to_owned(),
-        tokenizer_files: vec![TokenizerFile {
-            name: "tokenizer.model".to_owned(),
-            bytes: b"not text".to_vec(),
-        }],
+        tokenizer_files: vec![TokenizerFile { name: "tokenizer.model".to_owned(), bytes: b"not text".to_vec() }],
     }
 }
 
 /// The same with adapters on two projections.
 pub(super) fn adapter_job() -> TrainJob {
     let job = job();
-    let lora = LoraSpec {
-        rank: 2,
-        alpha: 4.0,
-        dropout: 0.25,
-        targets: vec![Target::Query, Target::Down],
-    };
-    let spec = TrainSpec {
-        lora: Some(lora),
-        ..job.spec
-    };
-    TrainJob {
-        kind: Kind::Instruct,
-        spec,
-        ..job
-    }
+    let lora = LoraSpec { rank: 2, alpha: 4.0, dropout: 0.25, targets: vec![Target::Query, Target::Down] };
+    let spec = TrainSpec { lora: Some(lora), ..job.spec };
+    TrainJob { kind: Kind::Instruct, spec, ..job }
 }
 
 pub(super) fn run_on(
@@ -123,21 +85,9 @@ pub(super) fn run_on(
     hooks: &mut dyn Hooks,
 ) -> Result<TrainOutcome, super::super::TrainError> {
     let held = sequences(3, 99);
-    let source = |name: &str, domain: &str| HeldoutSource {
-        name: name.to_owned(),
-        domain: domain.to_owned(),
-    };
-    let heldout = Heldout {
-        sequences: &held,
-        sources: vec![source("papers", "biomedical"), source("notes", "clinical")],
-    };
-    train(
-        job,
-        &sequences(SEQUENCES, 1),
-        Some(&heldout),
-        &Workdir::new(store),
-        hooks,
-    )
+    let source = |name: &str, domain: &str| HeldoutSource { name: name.to_owned(), domain: domain.to_owned() };
+    let heldout = Heldout { sequences: &held, sources: vec![source("papers", "biomedical"), source("notes", "clinical")] };
+    train(job, &sequences(SEQUENCES, 1), Some(&heldout), &Workdir::new(store), hooks)
 }
 
 /// An uninterrupted run in a store of its own.
