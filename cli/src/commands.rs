@@ -45,7 +45,10 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
         Command::Import { source, to, tokenizer } => import::run(&how, &source, &to, tokenizer.as_deref()),
         Command::Init { file } => init::run(&file),
         Command::Config { command: ConfigCommand::Check { recipe } } => config::check(&how, &recipe),
-        Command::Completions { shell } => completions::run(shell),
+        Command::Completions { shell } => {
+            completions::run(shell);
+            Ok(())
+        }
         Command::Launch(rest) => not_yet::refuse("launch", &rest),
         Command::Gc(rest) => not_yet::refuse("gc", &rest),
         Command::Export(rest) => not_yet::refuse("export", &rest),

@@ -76,7 +76,9 @@ impl<'a> Context<'a> {
     pub(crate) fn manifest(&self, stage: Stage) -> Result<StageManifest, Failure> {
         let found = self.workdir.read_manifest(&self.plan.id, stage.name())?;
         let uri = self.workdir.store().uri();
-        found.ok_or_else(|| Failure::Policy(format!("{uri}: stage {stage} is not finished; run \"mellama stage {stage}\" first")))
+        found.ok_or_else(|| {
+            Failure::Policy(format!("{uri}: stage {stage} is not finished; run \"mellama stage {stage} RECIPE\" first"))
+        })
     }
 
     /// Commits of an earlier, finished stage in task order.

@@ -44,7 +44,7 @@ th:first-child,td:first-child{text-align:left}thead th{color:var(--soft);font-we
 tbody tr:nth-child(even){background:var(--band)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.8rem;margin:1rem 0}
 .tile{border:1px solid var(--line);border-radius:.5rem;padding:.7rem .9rem}.tile b{display:block;font-size:1.35rem}
-svg{max-width:100%;height:auto}svg text{fill:var(--soft);font:12px system-ui,sans-serif}
+svg{max-width:100%;height:auto}td svg{max-width:none;width:7rem}svg text{fill:var(--soft);font:12px system-ui,sans-serif}
 .axis{stroke:var(--line)}.curve{fill:none;stroke:var(--mark);stroke-width:2}.bar{fill:var(--mark)}.bar2{fill:var(--warm)}
 ";
 

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::observer::Unit;
 use crate::stage::Stage;
+use crate::training;
 
 /// Memory that one running task may need at most, in bytes: two row groups of documents and their working copies.
 pub(crate) const TASK_MEMORY_BYTES: u64 = 192 << 20;
@@ -153,8 +154,19 @@ pub fn digest(manifest: &StageManifest) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
+/// Loads what every later stage depends on, so that a tokenizer that is none, or not the checkpoint's, is told before any work.
+fn preflight(context: &Context<'_>) -> Result<(), Failure> {
+    if context.plan.tokenizer.is_none() {
+        return Ok(());
+    }
+    let tokenizer = context.tokenizer()?;
+    let Some(folder) = context.file.recipe.model.as_ref().and_then(|model| model.checkpoint.as_ref()) else { return Ok(()) };
+    training::check_checkpoint(context, folder, &tokenizer)
+}
+
 /// Makes the plan the work folder's own, or refuses: another recipe is a policy matter, changed inputs are the input's.
 fn freeze(context: &Context<'_>) -> Result<(), Failure> {
+    preflight(context)?;
     let frozen = context.plan.frozen(&context.file.recipe);
     let outcome = context.workdir.freeze_plan(&context.plan.id, &frozen);
     let Err(ProtocolError::OtherPlan { .. }) = &outcome else { return Ok(outcome?) };

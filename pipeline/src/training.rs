@@ -6,7 +6,7 @@ use mellama_shards::{ShardSet, Tokenizer};
 use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Tally};
 use mellama_train::Shape;
 use mellama_train::checkpoint::{CheckpointError, CheckpointManifest};
-use mellama_train::hf::{HfModel, SpecialTokens, load, load_folder};
+use mellama_train::hf::{HfModel, ModelConfig, SpecialTokens, load, load_folder};
 use mellama_train::trainer::{
     Base, CheckpointInfo, Heldout, HeldoutRecord, Hooks, Kind, StepRecord, TokenizerFile, TrainError, TrainJob, TrainOutcome,
     TrainSpec, train,
@@ -149,13 +149,30 @@ pub(crate) fn published_model(context: &Context<'_>, folder: &str) -> Result<HfM
 /// # Errors
 /// `Failure::Policy`.
 pub(crate) fn check_fit(name: &str, model: &HfModel, tokenizer: &Tokenizer) -> Result<(), Failure> {
-    let (ids, rows) = (u64::from(tokenizer.vocabulary_size()), model.shape.vocabulary as u64);
-    if ids == rows {
+    fit(name, model.shape.vocabulary, tokenizer)
+}
+
+fn fit(name: &str, rows: usize, tokenizer: &Tokenizer) -> Result<(), Failure> {
+    let ids = tokenizer.vocabulary_size();
+    if ids as usize == rows {
         return Ok(());
     }
     Err(Failure::Policy(format!(
         "{name}: the checkpoint has {rows} tokens, the tokenizer has {ids}; give the tokenizer that the checkpoint was trained with"
     )))
+}
+
+/// Refuses a checkpoint whose configuration does not fit the tokenizer, without loading its weights.
+///
+/// # Errors
+/// `Failure::Policy`.
+pub(crate) fn check_checkpoint(context: &Context<'_>, folder: &str, tokenizer: &Tokenizer) -> Result<(), Failure> {
+    let path = context.file.resolve(folder)?.join("config.json");
+    let shown = path.display();
+    let bytes =
+        std::fs::read(&path).map_err(|e| Failure::Policy(format!("{shown}: cannot be read: {e}; give a checkpoint folder")))?;
+    let config = ModelConfig::parse(&bytes).map_err(|e| Failure::Policy(format!("{shown}: {}", chain(&e))))?;
+    fit(folder, config.shape.vocabulary, tokenizer)
 }
 
 /// File name under which a tokenizer lies beside weights.

@@ -44,7 +44,7 @@ fn case_14_sigterm_exits_143_and_resumes() {
     assert!(sent.success());
     let status = child.wait().expect("waited for");
     assert_eq!(status.code(), Some(143));
-    assert!(begun.elapsed() < Duration::from_secs(60), "the promise is 10 s on an idle machine");
+    assert!(begun.elapsed() < Duration::from_mins(1), "the promise is 10 s on an idle machine");
     project.succeed(&[]);
     objects(&project);
 }

@@ -33,13 +33,13 @@ use serde_json::Value;
 
 /// Stages that the folder holds, with the documents or sequences read, written, dropped and rejected.
 const STAGES: [(&str, [u64; 4]); 7] = [
-    ("ingest", [0; 4]),
-    ("dedup", [0; 4]),
-    ("tokenize", [0; 4]),
-    ("mix", [0; 4]),
-    ("pack", [0; 4]),
-    ("publish", [0; 4]),
-    ("instruct-data", [0; 4]),
+    ("ingest", [38, 34, 1, 3]),
+    ("dedup", [34, 27, 7, 0]),
+    ("tokenize", [27, 27, 0, 0]),
+    ("mix", [27, 20, 7, 0]),
+    ("pack", [23, 23, 0, 0]),
+    ("publish", [77, 77, 0, 0]),
+    ("instruct-data", [10, 8, 1, 1]),
 ];
 
 /// Difference of losses that rounding explains: another processor adds the same products in another order or with fused
@@ -163,7 +163,7 @@ fn golden_v1_verifies_and_is_left_as_it_is() {
     let uri = golden().join("run");
     let verified = verification::verify(uri.to_str().unwrap(), &Silent).unwrap();
     assert_eq!(verified.findings, Vec::<String>::new());
-    assert_eq!((verified.objects, verified.sequences), (0, 0));
+    assert_eq!((verified.objects, verified.sequences), (79, 85));
     // The pipeline did not run the training, so no commit names its metrics.
     assert_eq!(verified.unnamed, ["metrics/cpt-00000002.jsonl", "metrics/cpt-00000004.jsonl"]);
     assert_eq!(files(&golden()), before);
@@ -199,27 +199,48 @@ fn golden_v1_documents_read_back() {
         "Children with orlic cough were given warm salt air or plain air for ten nights. Both groups slept the same, \
          and the cough was gone after nine nights in either one."
     );
-    assert_eq!((&*document.origin.object, document.origin.byte_offset), ("inputs/journal.jsonl", 0));
+    assert_eq!((&*document.origin.object, document.origin.byte_offset), ("inputs/journal.jsonl", 902));
     assert_eq!(document.meta, BTreeMap::from([("section".to_owned(), "reports".to_owned())]));
     let versions: Vec<(&str, u32)> = ward[8..10].iter().map(|note| (&*note.id, note.version)).collect();
     assert_eq!(versions, [("ward:W9", 1), ("ward:W9", 2)]);
     assert!(ward.iter().all(|note| note.sensitivity == Sensitivity::Dua && note.licence.is_none()));
-    assert_eq!((&*almanac[0].native_id, almanac[0].year), ("", None));
+    assert_eq!((&*almanac[0].native_id, almanac[0].year), ("6c080d38309c38f440d7dd67e2067fed", None));
 }
 
 #[test]
 fn golden_v1_rejects_and_drops_read_back() {
     let run = Run::golden();
-    let check = |prefix: &str, expected: &str| {
-        let entries = run.objects("ingest", prefix, ".jsonl");
+    let check = |stage: &str, prefix: &str, expected: &str| {
+        let entries = run.objects(stage, prefix, ".jsonl");
         assert_eq!(entries.len(), 1, "{prefix}");
         let lines = String::from_utf8(run.workdir.read_object(&entries[0]).unwrap()).unwrap();
-        assert_eq!(lines, expected, "{prefix}");
+        assert_eq!(lines, format!("{expected}\n"), "{prefix}");
     };
-    check("rejects/journal/", "");
-    check("rejects/ward/", "");
-    check("rejects/almanac/", "");
-    check("drops/almanac/", "");
+    check(
+        "ingest",
+        "rejects/journal/",
+        r#"{"source":"journal","object":"inputs/journal.jsonl","byte_offset":3226,"bytes":62,"reason":{"code":"malformed-json","what":"ends inside a string"}}"#,
+    );
+    check(
+        "ingest",
+        "rejects/ward/",
+        r#"{"source":"ward","object":"inputs/ward.jsonl","byte_offset":2137,"bytes":25,"reason":{"code":"missing-field","field":"text"}}"#,
+    );
+    check(
+        "ingest",
+        "rejects/almanac/",
+        r#"{"source":"almanac","object":"inputs/almanac.jsonl","byte_offset":1758,"bytes":14,"reason":{"code":"malformed-json","what":"no value"}}"#,
+    );
+    check(
+        "ingest",
+        "drops/almanac/",
+        r#"{"id":"almanac:3b60d8d9e5fc2ebafcd85233aa64d1c0","object":"inputs/almanac.jsonl","byte_offset":1722,"rule":"too-few-words"}"#,
+    );
+    check(
+        "instruct-data",
+        "rejects/questions/",
+        r#"{"source":"questions","object":"inputs/questions.jsonl","byte_offset":759,"bytes":20,"reason":{"code":"unknown-layout","expected":"conversations, messages, instruction and output, query and answer, or question and answer"}}"#,
+    );
 }
 
 /// The rows of a table, whatever its row groups.
@@ -285,13 +306,12 @@ fn golden_v1_token_runs_prove_every_document() {
         let sum = index.totals();
         totals.push((source, sum.documents, sum.tokens, sum.heldout_documents, sum.heldout_tokens));
     }
-    assert_eq!(totals, []);
-    // The key is a hash of source, native id and version; this one in decimal digits of no other code.
-    assert_eq!(format!("{:032x}", document_key("journal", "J4", 1)), "");
+    let expected = [("journal", 9, 1028, 2, 242), ("ward", 9, 983, 2, 212), ("almanac", 9, 862, 1, 96)];
+    assert_eq!(totals, expected, "source, documents, tokens, and those held out");
 }
 
 /// What a shard of these files says of itself.
-fn check_shard(shard: &ShardFile, kind: ShardKind, length: u32, sensitivity: &str, totals: [u64; 5], content: &str) {
+fn check_shard(shard: &ShardFile, (kind, length, sensitivity): (ShardKind, u32, &str), totals: [u64; 5], content: &str) {
     let (name, header, found) = (shard.name(), shard.header(), shard.totals());
     assert_eq!((header.format_version, header.kind, header.sequence_length), (1, kind, length), "{name}");
     assert_eq!((header.vocabulary_size, header.width), (384, Width::U16), "{name}");
@@ -306,31 +326,75 @@ fn check_shard(shard: &ShardFile, kind: ShardKind, length: u32, sensitivity: &st
 fn golden_v1_training_shards_hold_the_written_sequences() {
     let run = Run::golden();
     let set = run.shards("publish", "shards/cpt/train-");
-    assert_eq!((set.len(), set.objects().len()), (0, 3));
+    assert_eq!((set.len(), set.objects().len()), (59, 3));
     assert_eq!(set.header().sources, ["journal", "ward", "almanac"]);
-    check_shard(&set.shard(0).unwrap(), ShardKind::Cpt, 32, "dua", [0; 5], "");
-    let expected = Sequence { tokens: vec![], segments: vec![], loss_mask: None };
-    assert_eq!(set.sequence(0).unwrap(), expected);
-    let heldout = run.shards("publish", "shards/cpt/heldout-");
-    check_shard(&heldout.shard(0).unwrap(), ShardKind::Cpt, 32, "dua", [0; 5], "");
+    let content = [
+        "1a18e5050905136f52f6f22b6477265a00ae63f2803f025b861658a9b1d4d38d",
+        "34849747d4e1b36d143003b8e041dc604962732fd7d1503866a85e2494d13a9d",
+        "4e118a58ea3940a79c12396119a6e969cd34e456560c41cd266cd08daa857adf",
+    ];
+    check_shard(&set.shard(0).unwrap(), (ShardKind::Cpt, 32, "dua"), [24, 740, 28, 740, 25], content[0]);
+    check_shard(&set.shard(1).unwrap(), (ShardKind::Cpt, 32, "dua"), [24, 729, 39, 729, 27], content[1]);
+    check_shard(&set.shard(2).unwrap(), (ShardKind::Cpt, 32, "dua"), [11, 331, 21, 331, 12], content[2]);
+    let tokens = [
+        1, 285, 359, 262, 356, 383, 359, 366, 370, 367, 270, 352, 363, 370, 277, 366, 372, 365, 371, 280, 278, 352, 363, 363,
+        370, 266, 373, 271, 266, 365, 356, 383,
+    ];
+    let segments = vec![segment(32, 0x4d3f_bbf2_b483_0ea1_f394_86c2_8331_895d, 0)];
+    assert_eq!(set.sequence(0).unwrap(), Sequence { tokens: tokens.to_vec(), segments, loss_mask: None });
+    assert_eq!(document_key("journal", "J6", 1), 0x4d3f_bbf2_b483_0ea1_f394_86c2_8331_895d);
+    // The second pass over the journal, from the middle of another document.
+    let second = Segment { offset: 64, epoch: 1, ..segment(32, 0x7463_1134_2da7_23a0_396b_4507_83ad_dcdd, 0) };
+    assert_eq!(set.sequence(1).unwrap().segments, [second]);
 }
 
 #[test]
-fn golden_v1_instruction_shards_hold_the_written_mask() {
+fn golden_v1_heldout_shard_holds_two_segments_and_padding() {
     let run = Run::golden();
-    let set = run.shards("instruct-data", "shards/instruct/train-");
-    assert_eq!((set.len(), &set.header().sources[..]), (0, &["questions".to_owned()][..]));
-    check_shard(&set.shard(0).unwrap(), ShardKind::Instruct, 64, "open", [0; 5], "");
-    let sequence = set.sequence(0).unwrap();
-    assert_eq!(sequence.tokens, []);
-    assert_eq!(sequence.segments, [segment(0, "questions", "", 0, 0)]);
-    let mask: String = sequence.loss_mask.unwrap().iter().map(|trained| if *trained { '1' } else { '0' }).collect();
-    assert_eq!(mask, "");
+    let set = run.shards("publish", "shards/cpt/heldout-");
+    let content = "a62b058dd85bbedded1c100d13e052a28390a9498a0fa959e84ef0ca5f9083b6";
+    check_shard(&set.shard(0).unwrap(), (ShardKind::Cpt, 32, "dua"), [18, 550, 26, 550, 19], content);
+    let tokens = [
+        284, 363, 352, 355, 355, 271, 263, 287, 267, 371, 366, 365, 356, 301, 2, 356, 371, 370, 301, 2, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0,
+    ];
+    let segments = vec![
+        Segment { offset: 96, ..segment(15, 0x9dd5_e29d_99ab_b2fb_7191_718d_a8c0_3779, 1) },
+        Segment { offset: 96, ..segment(20, 0xeeaf_a871_bf16_2bae_df6f_71f5_caf6_94c3, 1) },
+    ];
+    let sequence = set.sequence(3).unwrap();
+    assert_eq!((sequence.is_trained(19), sequence.is_trained(20)), (true, false));
+    assert_eq!(sequence, Sequence { tokens: tokens.to_vec(), segments, loss_mask: None });
+    assert_eq!(document_key("ward", "W9", 2), 0x9dd5_e29d_99ab_b2fb_7191_718d_a8c0_3779);
+    assert_eq!(document_key("ward", "W4", 1), 0xeeaf_a871_bf16_2bae_df6f_71f5_caf6_94c3);
 }
 
-fn segment(end: u32, source: &str, native_id: &str, offset: u32, epoch: u32) -> Segment {
-    let index = ["journal", "ward", "almanac"].iter().position(|name| *name == source).unwrap_or(0);
-    Segment { end, document: document_key(source, native_id, 1), source: index as u16, offset, epoch }
+#[test]
+fn golden_v1_instruction_shard_holds_the_written_mask() {
+    let run = Run::golden();
+    let set = run.shards("instruct-data", "shards/instruct/train-");
+    assert_eq!((set.len(), &*set.header().sources), (8, &["questions".to_owned()][..]));
+    let content = "c7bb78761187ae487263746bc49a94daa369565dfd5a0d2fd1830c5e8b683f0b";
+    check_shard(&set.shard(0).unwrap(), (ShardKind::Instruct, 64, "open"), [8, 351, 161, 59, 8], content);
+    let sequence = set.sequence(0).unwrap();
+    let tokens = [
+        1, 383, 327, 372, 364, 352, 365, 313, 383, 13, 342, 359, 366, 284, 270, 281, 318, 13, 13, 320, 370, 370, 265, 371, 352,
+        365, 371, 313, 383, 13, 339, 261, 383, 363, 366, 372, 370, 356, 301, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    assert_eq!(sequence.tokens, tokens);
+    assert_eq!(sequence.segments, [segment(40, 0x100d_758f_5321_b9c4_b1ca_6422_6357_8379, 0)]);
+    let mask = |index: u64| -> String {
+        let mask = set.sequence(index).unwrap().loss_mask.unwrap();
+        mask.iter().map(|trained| if *trained { '1' } else { '0' }).collect()
+    };
+    assert_eq!(mask(0), "0000000000000000000000000000001111111111000000000000000000000000");
+    // Two answers, each with its end token.
+    assert_eq!(mask(3), "0000000000000000000000000001111000000000000000000000000001111000");
+}
+
+fn segment(end: u32, document: u128, source: u16) -> Segment {
+    Segment { end, document, source, offset: 0, epoch: 0 }
 }
 
 #[test]
@@ -347,7 +411,7 @@ fn golden_v1_objects_can_be_inspected() {
     check(&first("ingest", "documents/journal/"), &["11 documents", "journal:J1", "Velnia fever follows"]);
     check(&first("ingest", "documents/ward/"), &["12 documents", "ward:W1", "not shown: dua"]);
     check(&first("dedup", "decisions/"), &["7 rows", "dropped_id", "spec_version"]);
-    check(&first("publish", "shards/cpt/train-"), &["16 sequences of 32 tokens", "sequence 0:", "sensitivity dua"]);
+    check(&first("publish", "shards/cpt/train-"), &["24 sequences of 32 tokens", "sequence 0:", "sensitivity dua"]);
     check(&first("instruct-data", "shards/instruct/"), &["sequences of 64 tokens", "questions document"]);
     check("manifests/publish.json", &["\"stage\": \"publish\""]);
     let model = "width 16, feed-forward 32, layers 2, heads 4 (2 key-value), vocabulary 384, positions 64";
@@ -405,7 +469,7 @@ fn assert_same_weights(found: &HfModel, expected: &HfModel) {
 }
 
 /// Mean losses of the four steps.
-const LOSSES: [f64; 4] = [0.0; 4];
+const LOSSES: [f64; 4] = [5.945_291_676, 5.890_312_250, 5.597_044_288, 5.381_571_731];
 
 #[test]
 fn golden_v1_checkpoint_resumes_to_the_committed_losses() {
@@ -481,7 +545,7 @@ fn golden_v1_model_generates_the_written_tokens() {
     let tokenizer = tokenizer();
     let mut decoder = Decoder::new(&model, &loaded.parameters, None, 64);
     let mut prompt = vec![tokenizer.bos().unwrap()];
-    prompt.extend(tokenizer.encode("The fever").unwrap());
+    prompt.extend(tokenizer.encode("Given").unwrap());
     let mut tokens = Vec::new();
     let mut logits = decoder.feed(&prompt).unwrap().to_vec();
     for _ in 0..8 {
@@ -494,7 +558,13 @@ fn golden_v1_model_generates_the_written_tokens() {
         tokens.push(next);
         logits = decoder.feed(&[next]).unwrap().to_vec();
     }
-    assert_eq!(tokens, [0; 8]);
+    assert_eq!(tokens, [352, 363, 363, 363, 363, 363, 363, 363]);
+    // So young a model repeats the letters that it has seen most; what it says of a text shows more of the arithmetic.
+    decoder.truncate(0);
+    decoder.feed(&prompt).unwrap();
+    let score = decoder.score(&tokenizer.encode("by mouth twice a day.").unwrap()).unwrap();
+    assert_eq!((score.tokens, score.greedy), (0, false));
+    assert!((score.log_likelihood - 0.0).abs() < 1e-3, "{}", score.log_likelihood);
 }
 
 #[test]

@@ -2,11 +2,9 @@
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use mellama_pipeline::Failure;
 
 use crate::arguments::Arguments;
 
-pub(crate) fn run(shell: Shell) -> Result<(), Failure> {
+pub(crate) fn run(shell: Shell) {
     clap_complete::generate(shell, &mut Arguments::command(), "mellama", &mut std::io::stdout().lock());
-    Ok(())
 }
