@@ -274,7 +274,16 @@ fn golden_v1_decisions_have_the_documented_columns() {
             format!("{dropped} {kept} {rule} {:.6} {}", similarity.value(row), version.value(row))
         })
         .collect();
-    assert_eq!(rows, Vec::<String>::new());
+    let expected = [
+        "journal:J2 journal:J11 near-strict 0.916667 1",
+        "journal:J4 journal:J10 exact 1.000000 1",
+        "ward:W1 ward:W11 near-strict 0.888889 1",
+        "ward:W2 ward:W10 exact 1.000000 1",
+        "ward:W9 ward:W9 same-id 1.000000 1",
+        "almanac:6c080d38309c38f440d7dd67e2067fed almanac:50fe2d16dec82517bc321e3cb99e7d97 near-strict 0.882353 1",
+        "almanac:f464a6102ad52400aec91ab010127663 almanac:97dfed9d232beabb50f3e8f79992c255 exact 1.000000 1",
+    ];
+    assert_eq!(rows, expected);
 }
 
 #[test]
@@ -533,8 +542,8 @@ fn golden_v1_instruction_shards_tune_adapters() {
     };
     let mut records = Records::default();
     train(job, &data, None, &workdir, &mut records).unwrap();
-    assert_eq!(records.0[0].loss_tokens, 0);
-    assert_losses(&records.0, &[0.0, 0.0]);
+    assert_eq!(records.0[0].loss_tokens, 59);
+    assert_losses(&records.0, &[5.461_558_927, 5.447_773_265]);
 }
 
 #[test]
@@ -563,8 +572,8 @@ fn golden_v1_model_generates_the_written_tokens() {
     decoder.truncate(0);
     decoder.feed(&prompt).unwrap();
     let score = decoder.score(&tokenizer.encode("by mouth twice a day.").unwrap()).unwrap();
-    assert_eq!((score.tokens, score.greedy), (0, false));
-    assert!((score.log_likelihood - 0.0).abs() < 1e-3, "{}", score.log_likelihood);
+    assert_eq!((score.tokens, score.greedy), (17, false));
+    assert!((score.log_likelihood + 89.523_596).abs() < 1e-3, "{}", score.log_likelihood);
 }
 
 #[test]
