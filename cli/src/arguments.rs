@@ -30,6 +30,12 @@ pub(crate) struct How {
     /// Folder for spill files; the system's temporary folder by default.
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) scratch: Option<PathBuf>,
+    /// Folder with NVIDIA's libraries; without effect until training on a GPU is there.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) cuda_libs: Option<PathBuf>,
+    /// Begin a new version beside an earlier run in one work folder (not there yet: give another work folder).
+    #[arg(long, global = true)]
+    pub(crate) new_version: bool,
     /// Show nothing but results and errors.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,

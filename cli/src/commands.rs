@@ -26,6 +26,9 @@ use crate::progress::Progress;
 /// Runs the command.
 pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), Failure> {
     let how = arguments.how;
+    if how.new_version {
+        return Err(Failure::Policy("--new-version: not there yet; give another work folder with --workdir".into()));
+    }
     match arguments.command {
         Command::Run { recipe, until } => run::run(&how, &recipe, until.as_deref(), progress),
         Command::Plan { recipe } => plan::run(&how, &recipe),

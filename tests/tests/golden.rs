@@ -4,6 +4,8 @@
 //! The folder is opened for reading alone; what trains or writes works on a copy. `tests/golden/README.md` says what to do
 //! when the formats change.
 
+#![expect(clippy::unwrap_used, reason = "a test's own functions may fail the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -306,7 +306,8 @@ fn questions() -> String {
 }
 
 fn json_lines(values: &[Value]) -> String {
-    values.iter().map(|value| format!("{value}\n")).collect()
+    let lines: Vec<String> = values.iter().map(Value::to_string).collect();
+    lines.join("\n") + "\n"
 }
 
 /// The fixtures' tokenizer with its first merges only: control tokens, bytes, joined pieces, single characters.
