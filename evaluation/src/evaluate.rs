@@ -147,7 +147,7 @@ pub fn score_task(
 /// Checks that tokenizer and window fit the model.
 fn window(spec: &EvaluateSpec, model: &LoadedModel, tokenizer: &Tokenizer) -> Result<Window, EvaluationError> {
     let shape = model.model.shape();
-    if tokenizer.vocabulary_size() as usize > shape.vocabulary {
+    if tokenizer.vocabulary_size() as usize != shape.vocabulary {
         return Err(EvaluationError::Vocabulary {
             tokenizer: tokenizer.name().to_owned(),
             model: model.name.clone(),

@@ -55,7 +55,11 @@ fn parse(name: &str, bytes: &[u8]) -> Result<Vec<BenchmarkItem>, Failure> {
         && !keyed.is_empty()
     {
         let record = |(id, value): (&String, &Value)| value.as_object().map(|fields| item(&benchmark, id, fields, true));
-        return Ok(keyed.iter().filter_map(record).collect());
+        let items: Vec<BenchmarkItem> = keyed.iter().filter_map(record).collect();
+        return match items.iter().find(|item| item.parts.is_empty()) {
+            Some(item) => Err(wrong(&format!("item {}", item.item), "no question, query, context or text")),
+            None => Ok(items),
+        };
     }
     let mut items = Vec::new();
     for (line, text) in bytes.split(|b| *b == b'\n').enumerate().filter(|(_, text)| !text.trim_ascii().is_empty()) {

@@ -119,8 +119,12 @@ pub struct TrainingForecast {
 /// # Errors
 /// `Failure::Policy` for keys that contradict each other; absent inputs are no error.
 pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Failure> {
+    let mut file = file.clone();
+    let uri = workdir.map_or_else(|| file.recipe.workdir.clone(), String::from);
+    let place = std::path::absolute(file.expand(&uri).unwrap_or_else(|_| uri.clone())).ok();
+    file.excluded = place.map(|path| path.canonicalize().unwrap_or(path));
+    let file = &file;
     let recipe = &file.recipe;
-    let uri = workdir.map_or_else(|| recipe.workdir.clone(), String::from);
     let plan = Plan::resolve(file).ok();
     let done = Done::read(&file.expand(&uri).unwrap_or(uri.clone()), plan.as_ref());
     let mut sources = sources(file);
@@ -257,10 +261,11 @@ fn training(file: &RecipeFile, tokens: Option<u64>) -> Option<TrainingForecast> 
     };
     let length = file.recipe.corpus.as_ref().and_then(|c| c.pack.as_ref()).map(|pack| u64::from(pack.sequence_length));
     let sequences = tokens.zip(length).map(|(tokens, length)| tokens.div_ceil(length));
-    let steps = train.steps.or_else(|| sequences.map(|n| (n * u64::from(train.epochs)).div_ceil(train.batch_sequences)));
+    let steps =
+        train.steps.or_else(|| sequences.map(|n| n.saturating_mul(u64::from(train.epochs)).div_ceil(train.batch_sequences)));
     let seen = match (train.steps, length) {
-        (Some(steps), Some(length)) => Some(steps * train.batch_sequences * length),
-        _ => tokens.map(|tokens| tokens * u64::from(train.epochs)),
+        (Some(steps), Some(length)) => Some(steps.saturating_mul(train.batch_sequences).saturating_mul(length)),
+        _ => tokens.map(|tokens| tokens.saturating_mul(u64::from(train.epochs))),
     };
     let flops = shape
         .as_ref()

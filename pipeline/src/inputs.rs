@@ -106,20 +106,33 @@ impl InputObject {
 /// # Errors
 /// `InputError::Missing` for a literal path, `NothingMatched` when nothing matched at all.
 pub(crate) fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> Result<Resolved, InputError> {
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<PathBuf, InputObject> = BTreeMap::new();
     let mut warnings = Vec::new();
     for pattern in patterns {
         let objects = resolve_one(file, pattern)?;
         if objects.is_empty() {
             warnings.push(format!("{}: {subject}: {pattern} matches nothing", file.path.display()));
         }
-        found.extend(objects.into_iter().map(|o| ((o.name.clone(), o.base.clone(), o.key.clone()), o)));
+        for object in objects {
+            // One file is one input, however many patterns and spellings lead to it; what the run itself writes is none.
+            let place = object.base.join(&object.key);
+            let place = place.canonicalize().unwrap_or(place);
+            if file.excluded.as_ref().is_some_and(|folder| place.starts_with(folder)) {
+                continue;
+            }
+            let known = found.entry(place).or_insert_with(|| object.clone());
+            if object.name < known.name {
+                *known = object;
+            }
+        }
     }
     if found.is_empty() {
         let path = file.path.display().to_string();
         return Err(InputError::NothingMatched { path, subject: subject.into(), patterns: patterns.join(", ") });
     }
-    Ok(Resolved { objects: found.into_values().collect(), warnings })
+    let mut objects: Vec<InputObject> = found.into_values().collect();
+    objects.sort_by(|a, b| (&a.name, &a.base, &a.key).cmp(&(&b.name, &b.base, &b.key)));
+    Ok(Resolved { objects, warnings })
 }
 
 /// Lists the one object of a literal path, such as a tokenizer.
@@ -138,6 +151,10 @@ fn resolve_one(file: &RecipeFile, pattern: &str) -> Result<Vec<InputObject>, Inp
     let is_glob = |segment: &str| segment.contains(['*', '?', '[']);
     if file.expand(pattern)?.starts_with("s3://") {
         mellama_storage::open_store(&file.expand(pattern)?)?;
+    }
+    // A name may hold glob characters: what exists under it is meant.
+    if file.resolve(pattern)?.exists() {
+        return literal(file, pattern);
     }
     let segments: Vec<&str> = pattern.split('/').collect();
     let Some(first) = segments.iter().position(|segment| is_glob(segment)) else {

@@ -51,7 +51,7 @@ pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
     if path.extension().is_some_and(|e| e == "jsonl") {
-        return Ok(lines(&text, view));
+        return lines(&shown, &text, view);
     }
     let value: Value = serde_json::from_str(&text).map_err(|_| {
         Failure::Policy(format!("{shown}: nothing that mellama writes; give a Parquet, JSON or JSONL file of a work folder"))
@@ -193,7 +193,10 @@ fn table(name: &str, file: File, view: &View) -> Result<String, Failure> {
         )));
     }
     let rows = builder.metadata().file_metadata().num_rows();
-    let selection = RowSelection::from(vec![RowSelector::skip(view.from as usize), RowSelector::select(view.rows as usize)]);
+    let all = rows.max(0) as u64;
+    let first = view.from.min(all);
+    let wanted = view.rows.min(all - first);
+    let selection = RowSelection::from(vec![RowSelector::skip(first as usize), RowSelector::select(wanted as usize)]);
     let reader = builder.with_row_selection(selection).build().map_err(|e| wrong(&e))?;
     let mut lines = vec![format!("{name}: {rows} rows")];
     for batch in reader {
@@ -252,10 +255,39 @@ fn row_line(batch: &RecordBatch, row: usize) -> String {
     format!("  {}", cells.collect::<Vec<_>>().join("  "))
 }
 
-fn lines(text: &str, view: &View) -> String {
-    let all = text.lines().count();
+/// JSON lines of rejects, drops, leaks, metrics and predictions; anything else may hold text and is not shown.
+fn lines(name: &str, text: &str, view: &View) -> Result<String, Failure> {
+    let members = [
+        "source",
+        "object",
+        "byte_offset",
+        "bytes",
+        "reason",
+        "id",
+        "rule",
+        "items",
+        "step",
+        "heldout",
+        "gold",
+        "prediction",
+        "prediction_norm",
+        "prediction_bytes",
+        "log_likelihoods",
+        "greedy",
+        "tokens",
+        "cut",
+    ];
+    let known = |line: &str| {
+        let value: Option<Value> = serde_json::from_str(line).ok();
+        value.as_ref().and_then(Value::as_object).is_some_and(|found| found.keys().all(|key| members.contains(&key.as_str())))
+    };
+    if !text.lines().all(known) {
+        return Err(Failure::Policy(format!(
+            "{name}: not JSON lines that mellama writes; they are not shown, they may hold text"
+        )));
+    }
     let chosen = text.lines().skip(view.from as usize).take(view.rows as usize);
-    let mut lines = vec![format!("{all} lines")];
+    let mut lines = vec![format!("{} lines", text.lines().count())];
     lines.extend(chosen.map(|line| line.chars().take(SHOWN_CHARACTERS).collect()));
-    lines.join("\n")
+    Ok(lines.join("\n"))
 }

@@ -49,9 +49,7 @@ pub fn run(context: &Context<'_>, until: Option<Stage>) -> Result<Vec<StageResul
     freeze(context)?;
     let wanted: Vec<Stage> = stages.iter().copied().filter(|s| until.is_none_or(|last| *s <= last)).collect();
     let results = wanted.iter().map(|stage| run_stage(context, *stage)).collect::<Result<Vec<_>, _>>()?;
-    if wanted.len() == stages.len() {
-        succeed(context, &results)?;
-    }
+    succeed_if_complete(context)?;
     Ok(results)
 }
 
@@ -82,6 +80,9 @@ pub fn run_task(context: &Context<'_>, stage: Stage, task: u64) -> Result<StageR
     let tasks = stage.task_count(context)?;
     let name = stage.name();
     if task >= tasks {
+        if tasks == 0 {
+            close(context, stage, tasks)?;
+        }
         return Err(Failure::NothingToDo(format!("stage {name}: there is no task {task}, it has {tasks} from 0")));
     }
     let committed = context.workdir.read_commit(&context.plan.id, name, task)?;
@@ -160,8 +161,10 @@ fn preflight(context: &Context<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let tokenizer = context.tokenizer()?;
-    let Some(folder) = context.file.recipe.model.as_ref().and_then(|model| model.checkpoint.as_ref()) else { return Ok(()) };
-    training::check_checkpoint(context, folder, &tokenizer)
+    let recipe = &context.file.recipe;
+    let start = recipe.model.iter().filter_map(|model| model.checkpoint.as_ref());
+    let mut folders = start.chain(recipe.evaluate.iter().filter_map(|evaluate| evaluate.checkpoint.as_ref()));
+    folders.try_for_each(|folder| training::check_checkpoint(context, folder, &tokenizer))
 }
 
 /// Makes the plan the work folder's own, or refuses: another recipe is a policy matter, changed inputs are the input's.
@@ -263,6 +266,7 @@ fn close(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Option<Stage
         attempt: AttemptId::generate().to_string(),
     };
     context.workdir.put_manifest(&manifest)?;
+    succeed_if_complete(context)?;
     Ok(Some(result(context, stage, &manifest)))
 }
 
@@ -305,12 +309,13 @@ struct Success<'a> {
     published: BTreeMap<&'static str, String>,
 }
 
-fn succeed(context: &Context<'_>, results: &[StageResult]) -> Result<(), Failure> {
+/// Writes `_SUCCESS` once every stage of the recipe has its manifest, whichever command closed the last one.
+fn succeed_if_complete(context: &Context<'_>) -> Result<(), Failure> {
     let (mut manifests, mut published) = (BTreeMap::new(), BTreeMap::new());
-    for result in results {
-        let manifest = context.workdir.read_manifest(&context.plan.id, result.stage)?;
-        manifests.extend(manifest.map(|manifest| (result.stage, manifest.digest())));
-        published.extend(result.digest.clone().map(|digest| (result.stage, digest)));
+    for stage in Stage::of(&context.file.recipe) {
+        let Some(manifest) = context.workdir.read_manifest(&context.plan.id, stage.name())? else { return Ok(()) };
+        published.insert(stage.name(), digest(&manifest));
+        manifests.insert(stage.name(), manifest.digest());
     }
     Ok(context.workdir.mark_success(&Success { plan: &context.plan.id, manifests, published })?)
 }

@@ -29,13 +29,14 @@ impl Session {
     /// # Errors
     /// `Failure::Policy` for the recipe and missing inputs, `Failure::Storage` for the work folder.
     pub fn open(recipe: &Path, workdir: Option<&str>, resources: Resources, observer: &dyn Observer) -> Result<Session, Failure> {
-        let file = RecipeFile::read(recipe)?;
-        let plan = Plan::resolve(&file)?;
-        plan.warnings.iter().for_each(|warning| observer.warn(warning));
+        let mut file = RecipeFile::read(recipe)?;
         let uri = match workdir {
             Some(uri) => uri.to_owned(),
             None => file.expand(&file.recipe.workdir)?,
         };
+        file.excluded = std::path::absolute(&uri).map(|path| path.canonicalize().unwrap_or(path)).ok();
+        let plan = Plan::resolve(&file)?;
+        plan.warnings.iter().for_each(|warning| observer.warn(warning));
         let workdir = Workdir::open(&uri)?;
         Ok(Session { file, plan, workdir, resources })
     }

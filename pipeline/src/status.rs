@@ -51,7 +51,13 @@ pub(crate) fn open(uri: &str) -> Result<(Workdir, String), Failure> {
         Err(mellama_storage::ProtocolError::Store(mellama_storage::StoreError::NotFound { .. })) => return Err(nothing()),
         Err(error) => return Err(error.into()),
     };
-    let plan = workdir.read_plan_id()?.ok_or_else(nothing)?;
+    let Some(plan) = workdir.read_plan_id()? else {
+        let records = mellama_storage::list_all(&**workdir.store(), "manifests/").next().transpose()?;
+        return Err(match records {
+            Some(_) => Failure::Verification(format!("{uri}: plan.json: missing, though stages were run here; restore it")),
+            None => nothing(),
+        });
+    };
     Ok((workdir, plan))
 }
 

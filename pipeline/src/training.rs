@@ -1,8 +1,10 @@
 //! What continual pre-training and instruction tuning share: the starting weights, the hooks, the commit of the result.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mellama_shards::{ShardSet, Tokenizer};
+use mellama_sources::Sensitivity;
 use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Tally};
 use mellama_train::Shape;
 use mellama_train::checkpoint::{CheckpointError, CheckpointManifest};
@@ -134,6 +136,27 @@ pub(crate) fn starting_weights(context: &Context<'_>) -> Result<Base, Failure> {
     shape.max_positions = shape.max_positions.max(longest);
     let tokens = SpecialTokens { bos: tokenizer.bos(), eos: tokenizer.eos() };
     Base::fresh(shape, context.file.recipe.seed, tokens, name).map_err(|e| Failure::Policy(chain(&e)))
+}
+
+/// Sensitivity of a checkpoint folder: what the manifest in it, or in the folder above (`merged/`), says. Weights without a
+/// manifest come from elsewhere and count as open; a manifest that cannot be read counts as the highest level.
+pub(crate) fn checkpoint_sensitivity(folder: &Path) -> Sensitivity {
+    let above = folder.parent().filter(|_| folder.ends_with("merged"));
+    let Some(bytes) = [Some(folder), above].into_iter().flatten().find_map(|f| std::fs::read(f.join("manifest.json")).ok())
+    else {
+        return Sensitivity::Open;
+    };
+    let manifest = mellama_storage::sealed::decode::<CheckpointManifest>(&bytes).ok();
+    manifest.and_then(|manifest| Sensitivity::from_name(&manifest.sensitivity)).unwrap_or(Sensitivity::Phi)
+}
+
+/// Sensitivity of the checkpoint that `[model]` names.
+///
+/// # Errors
+/// `Failure::Policy` for an unset variable in its path.
+pub(crate) fn starting_sensitivity(context: &Context<'_>) -> Result<Sensitivity, Failure> {
+    let named = context.file.recipe.model.as_ref().and_then(|model| model.checkpoint.as_ref());
+    named.map_or(Ok(Sensitivity::Open), |folder| Ok(checkpoint_sensitivity(&context.file.resolve(folder)?)))
 }
 
 /// A model that an earlier stage of this run published.

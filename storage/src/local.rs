@@ -41,18 +41,19 @@ impl LocalStore {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
         fs::create_dir_all(path).map_err(|e| StoreError::from_io(path.display().to_string(), "creating the folder", e))?;
-        Self::open_existing(path)
+        let store = Self::open_existing(path)?;
+        // Sweeping is a courtesy to the disk: where the folder cannot be written, nothing was left there by us either.
+        let _swept = store.remove_stale();
+        Ok(store)
     }
 
-    /// As [`open`](Self::open), for a folder that must be there already. Creates nothing, so a read-only folder will do.
+    /// As [`open`](Self::open), for a folder that must be there already. Creates and removes nothing, so inputs and read-only
+    /// folders are opened with it.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such folder, otherwise as [`open`](Self::open).
     pub fn open_existing(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let store = Self { root: Arc::new(Root::new(path.as_ref())?) };
-        // Sweeping is a courtesy to the disk: where the folder cannot be written, nothing was left there by us either.
-        let _swept = store.remove_stale();
-        Ok(store)
+        Ok(Self { root: Arc::new(Root::new(path.as_ref())?) })
     }
 
     /// The folder, absolute and without links.

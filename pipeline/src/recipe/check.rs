@@ -40,7 +40,13 @@ pub(super) fn check(file: &RecipeFile) -> Result<(), RecipeError> {
     if let Some(instruct) = &recipe.instruct {
         checker.instruct(instruct)?;
     }
+    let tokenizer = recipe.corpus.as_ref().is_some_and(|corpus| corpus.tokenizer.is_some());
+    let instructs = recipe.instruct.as_ref().is_some_and(|instruct| !instruct.source.is_empty());
+    checker.that(!instructs || tokenizer, "instruct", || "conversations become tokens; add [corpus.tokenizer]".into())?;
     if let Some(evaluate) = &recipe.evaluate {
+        let has_model = recipe.model.is_some() || evaluate.checkpoint.is_some();
+        checker.that(has_model, "evaluate", || "there is no model to score; add [model] or evaluate.checkpoint".into())?;
+        checker.that(tokenizer, "evaluate", || "scoring needs a tokenizer; add [corpus.tokenizer]".into())?;
         let template = evaluate.template.parse::<Template>();
         checker.that(template.is_ok(), "evaluate.template", || {
             format!("\"{}\" is not known; use mellama, llama2-chat or none", evaluate.template)
@@ -140,6 +146,8 @@ impl Checker {
         let sum = u64::from(mixture.biomedical) + u64::from(mixture.clinical) + u64::from(mixture.general);
         self.that(sum > 0, "corpus.mixture", || "every weight is 0; give biomedical, clinical or general a weight".into())?;
         self.one_of(&mixture.unit, &["tokens", "sequences"], "corpus.mixture.unit")?;
+        let some = mixture.tokens != TotalRecipe::Tokens(0);
+        self.that(some, "corpus.mixture.tokens", || "0: expected at least 1, or \"all\"".into())?;
         if let TotalRecipe::Word(word) = &mixture.tokens {
             let problem = || format!("\"{word}\": expected a number of tokens or \"all\"");
             self.that(word == "all", "corpus.mixture.tokens", problem)?;

@@ -60,6 +60,8 @@ pub struct RecipeFile {
     pub path: PathBuf,
     /// Its content.
     pub recipe: Recipe,
+    /// The work folder of the run, absolute: nothing below it is an input.
+    pub(crate) excluded: Option<PathBuf>,
 }
 
 impl RecipeFile {
@@ -84,7 +86,7 @@ impl RecipeFile {
     /// `RecipeError::Syntax` and `RecipeError::Value`.
     pub fn parse(path: &Path, text: &str) -> Result<RecipeFile, RecipeError> {
         let recipe: Recipe = toml::from_str(text).map_err(|e| syntax(path, text, &e))?;
-        let file = RecipeFile { path: path.to_owned(), recipe };
+        let file = RecipeFile { path: path.to_owned(), recipe, excluded: None };
         super::check::check(&file)?;
         Ok(file)
     }
@@ -139,6 +141,9 @@ fn place(text: &str, span: &Range<usize>) -> (usize, usize) {
 
 /// serde's sentence about an unknown key, with the nearest known key added.
 fn explain(message: &str) -> String {
+    if message.contains("TotalRecipe") {
+        return "tokens: expected a number of tokens, at least 1, or \"all\"".to_owned();
+    }
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let unknown_key = message.starts_with("unknown field");
     if !unknown_key && !message.starts_with("unknown variant") {

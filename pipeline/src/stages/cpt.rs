@@ -17,7 +17,8 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let sources = &context.corpus().source;
     let heldout_sources = sources.iter().map(|s| HeldoutSource { name: s.name.clone(), domain: s.domain.to_string() }).collect();
     let kept = heldout.as_ref().map(|set| Heldout { sequences: set, sources: heldout_sources });
-    let highest = sources.iter().map(SourceRecipe::resolved_sensitivity).max();
+    let inherited = training::starting_sensitivity(context)?;
+    let highest = sources.iter().map(SourceRecipe::resolved_sensitivity).chain([inherited]).max();
     let training = Training {
         kind: Kind::Cpt,
         spec: context.file.recipe.train.clone().expect("the stage runs only with [train]"),

@@ -100,8 +100,10 @@ fn load_task(context: &Context<'_>, spec: &TaskSpec, index: usize) -> Result<Tas
 fn models(context: &Context<'_>, recipe: &EvaluateSpec) -> Result<Vec<(String, LoadedModel)>, Failure> {
     let policy = |e: &dyn std::error::Error| Failure::Policy(chain(e));
     if let Some(folder) = &recipe.checkpoint {
-        let model = LoadedModel::load_folder(&context.file.resolve(folder)?, Sensitivity::Open).map_err(|e| policy(&e))?;
-        return Ok(vec![(folder.rsplit('/').next().unwrap_or(folder).to_owned(), model)]);
+        let path = context.file.resolve(folder)?;
+        let inherited = sensitivity(training::checkpoint_sensitivity(&path).as_str());
+        let model = LoadedModel::load_folder(&path, inherited).map_err(|e| policy(&e))?;
+        return Ok(vec![(label(folder), model)]);
     }
     let stages = Stage::of(&context.file.recipe);
     let mut models = Vec::new();
@@ -114,13 +116,21 @@ fn models(context: &Context<'_>, recipe: &EvaluateSpec) -> Result<Vec<(String, L
     }
     if models.is_empty() && context.file.recipe.model.is_some() {
         let base = training::starting_weights(context)?;
-        let model = LoadedModel::new(base.name, base.model, Sensitivity::Open).map_err(|e| policy(&e))?;
+        let inherited = sensitivity(training::starting_sensitivity(context)?.as_str());
+        let model = LoadedModel::new(base.name, base.model, inherited).map_err(|e| policy(&e))?;
         models.push(("base".to_owned(), model));
     }
     if models.is_empty() {
         return Err(Failure::Policy("evaluate: no model; add [model], or evaluate.checkpoint".into()));
     }
     Ok(models)
+}
+
+/// The last part of a path, safe inside an object's name.
+fn label(folder: &str) -> String {
+    let last = folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let safe: String = last.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    if safe.is_empty() { "checkpoint".to_owned() } else { safe }
 }
 
 /// An unknown name counts as the highest level.

@@ -33,7 +33,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
 /// The weights to tune and the sensitivity that they carry.
 fn base(context: &Context<'_>) -> Result<(Base, Sensitivity), Failure> {
     if !Stage::of(&context.file.recipe).contains(&Stage::Cpt) {
-        return Ok((training::starting_weights(context)?, Sensitivity::Open));
+        return Ok((training::starting_weights(context)?, training::starting_sensitivity(context)?));
     }
     let facts = training::facts_of(context, Stage::Cpt)?;
     let model = training::published_model(context, &facts.model_folder)?;
