@@ -45,7 +45,7 @@ fn text(context: &Context<'_>) -> Result<String, Failure> {
     }
     text.push_str("---\n\n");
     let _ = write!(text, "# {}\n\n", escape(&recipe.name));
-    let _ = write!(text, "Packed token shards of a mixture of {} tokens, written by mellama.\n\n", facts.total);
+    let _ = write!(text, "Packed token shards, {} tokens for training, written by mellama.\n\n", facts.total);
     let _ = writeln!(text, "- **Sensitivity: {sensitivity}.** It is inherited by everything made from these shards.");
     let _ = write!(
         text,

@@ -264,6 +264,14 @@ mod tests {
     }
 
     #[test]
+    fn one_file_is_one_input_whatever_leads_to_it() {
+        check(
+            &["data/**/*.xml", "data/b/*.xml", "data/b/4.xml", "./data/b/4.xml"],
+            &["./data/b/4.xml", "data/a/1.xml", "data/a/deep/er/3.xml"],
+        );
+    }
+
+    #[test]
     fn nothing_and_missing_are_told_apart() {
         let message = names(&["data/none/*.xml"]).expect_err("no match");
         assert!(message.contains("no input matched data/none/*.xml"), "{message}");

@@ -41,5 +41,6 @@ fn task_by_task(project: &Project) {
         assert_eq!(task(tasks).code, 99, "stage {stage}: no such task");
     }
     let status = succeed(&["status", &workdir, "--json"]).json();
+    assert_eq!(status["success"].as_bool(), Some(true), "the last task of the last stage completes the run");
     assert_eq!(status["stages"].as_array().map(Vec::len), Some(STAGES.len()));
 }
