@@ -1,6 +1,6 @@
 //! Parquet over storage: a stored object, or a part of one in memory, as the `parquet` crate's `ChunkReader`.
 //!
-//! It caches nothing; readers that want few requests read a whole row group into a [`Window`] first.
+//! It caches nothing; readers that want few requests read a whole row group into a `Window` first.
 
 use std::io::{Read, Seek, SeekFrom};
 
