@@ -9,6 +9,7 @@ use mellama_train::hf::load_folder;
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};
+use crate::files;
 use crate::training::check_fit;
 
 /// Tokenizer files looked for beside the weights, in this order.
@@ -49,7 +50,8 @@ pub fn generate(request: &Request<'_>, write: &mut dyn FnMut(&[u8]) -> bool) -> 
     let model = load_folder(request.checkpoint).map_err(|e| Failure::Policy(chain(&e)))?;
     let path = tokenizer_path(request)?;
     let name = path.display().to_string();
-    let bytes = std::fs::read(&path).map_err(|e| Failure::Policy(format!("{name}: cannot be read: {e}; give --tokenizer")))?;
+    let unreadable = |e| Failure::Policy(format!("{name}: cannot be read: {}; give --tokenizer", chain(&e)));
+    let bytes = files::read(&path).map_err(unreadable)?;
     let tokenizer = Tokenizer::from_bytes(&name, &bytes).map_err(|e| Failure::Policy(chain(&e)))?;
     check_fit(&request.checkpoint.display().to_string(), &model, &tokenizer)?;
     let encoded = tokenizer.encode(request.prompt).map_err(|e| Failure::Policy(format!("--prompt: {e}")))?;

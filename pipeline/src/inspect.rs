@@ -1,17 +1,18 @@
 //! `inspect`: one published object as a person reads it. Text of documents is shown for open sources alone, and only when asked.
 
-use std::fs::File;
 use std::path::Path;
 
 use arrow::array::{Array, RecordBatch};
-use mellama_shards::{Segment, Sequence, ShardFile, ShardHeader};
+use mellama_shards::{Segment, Sequence, ShardFile, ShardHeader, StoreChunks};
 use mellama_sources::archive::DocumentReader;
 use mellama_sources::{Document, Sensitivity};
+use mellama_storage::StoreError;
 use mellama_train::checkpoint::CheckpointManifest;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, chain};
+use crate::files;
 
 /// Characters of a text or a list that are shown.
 const SHOWN_CHARACTERS: usize = 400;
@@ -38,9 +39,9 @@ pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
     if path.is_dir() {
         return checkpoint(path);
     }
-    let unreadable = |e: std::io::Error| Failure::Policy(format!("{shown}: cannot be read: {e}"));
+    let unreadable = |e: StoreError| Failure::Policy(format!("{shown}: cannot be read: {}", chain(&e)));
     if path.extension().is_some_and(|e| e == "parquet") {
-        let open = || File::open(path).map_err(unreadable);
+        let open = || files::open(path).map(StoreChunks).map_err(unreadable);
         if let Ok(shard) = ShardFile::open(&shown, open()?) {
             return sequences(&shard, view);
         }
@@ -49,7 +50,7 @@ pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
         }
         return table(&shown, open()?, view);
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let text = String::from_utf8_lossy(&files::read(path).map_err(unreadable)?).into_owned();
     if path.extension().is_some_and(|e| e == "jsonl") {
         return lines(&shown, &text, view);
     }
@@ -61,7 +62,7 @@ pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
 
 fn checkpoint(folder: &Path) -> Result<String, Failure> {
     let shown = folder.display().to_string();
-    let read = |name: &str| std::fs::read(folder.join(name)).ok();
+    let read = |name: &str| files::read(&folder.join(name)).ok();
     let mut lines = vec![shown.clone()];
     if let Some(bytes) = read("manifest.json") {
         let manifest: CheckpointManifest = mellama_storage::sealed::decode(&bytes)
@@ -184,7 +185,7 @@ fn shown(document: &Document, with_text: bool) -> Value {
     value
 }
 
-fn table(name: &str, file: File, view: &View) -> Result<String, Failure> {
+fn table(name: &str, file: StoreChunks, view: &View) -> Result<String, Failure> {
     let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{name}: not a readable table: {e}"));
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| wrong(&e))?;
     if !known(builder.schema().fields().iter().map(|field| field.name().as_str())) {

@@ -7,6 +7,7 @@ mod card;
 mod context;
 mod documents;
 mod failure;
+mod files;
 mod inputs;
 mod observer;
 mod overlaps;
