@@ -58,7 +58,7 @@ pub fn generate(request: &Request<'_>, write: &mut dyn FnMut(&[u8]) -> bool) -> 
     let prompt: Vec<u32> = tokenizer.bos().into_iter().chain(encoded).collect();
     let window = model.shape.max_positions;
     if prompt.is_empty() || prompt.len() > window {
-        return Err(Failure::Policy(format!("--prompt: {} tokens, expected 1 to {window}", prompt.len())));
+        return Err(Failure::Policy(format!("--prompt: {} tokens, expected 1 to {window}; shorten it", prompt.len())));
     }
     let network = Model::new(model.shape.clone()).map_err(|e| Failure::Policy(chain(&e)))?;
     let capacity = (prompt.len() + request.max_tokens).min(window);

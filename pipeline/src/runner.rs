@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use mellama_storage::{AttemptId, CommitOutcome, Counts, ProtocolError, StageManifest, TaskCommit};
+use mellama_storage::{AttemptId, CommitOutcome, Counts, ObjectEntry, ProtocolError, StageManifest, TaskCommit};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -167,6 +167,15 @@ fn preflight(context: &Context<'_>) -> Result<(), Failure> {
     folders.try_for_each(|folder| training::check_checkpoint(context, folder, &tokenizer))
 }
 
+/// Digest of the shards of a stage: what training data is, whatever the dataset card says of it.
+pub(crate) fn shards_digest(manifest: &StageManifest) -> String {
+    let shards: Vec<&ObjectEntry> = manifest.objects.iter().filter(|object| object.key.starts_with("shards/")).collect();
+    let mut hasher = blake3::Hasher::new();
+    // Plain data and a writer that cannot fail.
+    let _ = serde_json::to_writer(&mut hasher, &shards);
+    hasher.finalize().to_hex().to_string()
+}
+
 /// Makes the plan the work folder's own, or refuses: another recipe is a policy matter, changed inputs are the input's.
 fn freeze(context: &Context<'_>) -> Result<(), Failure> {
     preflight(context)?;
@@ -176,8 +185,7 @@ fn freeze(context: &Context<'_>) -> Result<(), Failure> {
     let uri = context.workdir.store().uri();
     let there = context.workdir.read_plan()?.unwrap_or_default();
     let recipe = serde_json::to_value(&context.file.recipe).expect("a recipe has string keys only");
-    let found = there.get("recipe").or_else(|| there.get("plan").and_then(|plan| plan.get("recipe")));
-    if found == Some(&recipe) {
+    if there["recipe"] == recipe {
         return Err(Failure::Input(format!(
             "{uri}: the inputs are not those that this run was planned with (one was added, removed or replaced); \
              put them back, or give another work folder with --workdir"

@@ -69,7 +69,7 @@ pub fn read(uri: &str) -> Result<Status, Failure> {
     let (workdir, plan) = open(uri)?;
     let stages = Stage::ALL.into_iter().map(|stage| stage_status(&workdir, &plan, stage)).collect::<Result<Vec<_>, _>>()?;
     let recorded = workdir.read_plan()?;
-    let name = recorded.as_ref().and_then(|value| find(value, "recipe")).and_then(|recipe| recipe.get("name"));
+    let name = recorded.as_ref().map(|plan| &plan["recipe"]["name"]);
     Ok(Status {
         workdir: workdir.store().uri().to_owned(),
         name: name.and_then(Value::as_str).unwrap_or_default().to_owned(),
@@ -123,11 +123,6 @@ fn checkpoints(workdir: &Workdir) -> Result<Vec<String>, Failure> {
         }
     }
     Ok(found)
-}
-
-/// A member of the plan, wherever the envelope puts it.
-fn find<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
-    value.get(name).or_else(|| value.get("plan").and_then(|plan| plan.get(name)))
 }
 
 impl Status {

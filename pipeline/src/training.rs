@@ -70,7 +70,7 @@ impl Training<'_> {
             spec: self.spec,
             seed: context.file.recipe.seed,
             base: self.base,
-            data_digest: runner::digest(self.data),
+            data_digest: runner::shards_digest(self.data),
             source_names: self.source_names,
             sensitivity: self.sensitivity.clone(),
             tokenizer_files: tokenizer_files(context)?,
@@ -79,7 +79,10 @@ impl Training<'_> {
         let outcome = train(job, &self.sequences, self.heldout.as_ref(), context.workdir, &mut hooks).map_err(failure)?;
         if !outcome.finished() {
             context.check_stop()?;
-            return Err(Failure::Failed(format!("training stopped at step {} of {}", outcome.step, outcome.total_steps)));
+            return Err(Failure::Failed(format!(
+                "training stopped at step {} of {}; run the same command again",
+                outcome.step, outcome.total_steps
+            )));
         }
         let metrics = read_metrics(context, self.kind)?;
         let sequences: u64 = metrics.steps.iter().map(|record| record.sequences).sum();

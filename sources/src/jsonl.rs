@@ -1,8 +1,8 @@
 //! JSON lines: one object a line, one document an object.
 //!
 //! Columns come from the recipe's `fields` and may be paths (`meta.id`); every other top-level string, number or boolean goes
-//! into the meta data. A bad line is a reject with its offset, and the file goes on. An empty file has no records, which is no
-//! fault: exports write empty parts.
+//! into the meta data. A bad line is a reject with its offset, and the file goes on. A file of no bytes is one reject, like in
+//! every other format; blank lines alone are no records.
 
 use crate::input::Input;
 use crate::json::{self, Value};

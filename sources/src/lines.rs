@@ -19,7 +19,7 @@ pub(crate) enum Line {
     Content { offset: u64, bytes: u64 },
     /// A line over the limit.
     OverLimit { offset: u64, bytes: u64 },
-    /// The stream is damaged; `offset` is where its last, incomplete line began. Nothing comes after it.
+    /// The stream is damaged, or empty; `offset` is where its last, incomplete line began. Nothing comes after it.
     Fault { offset: u64, bytes: u64, reason: RejectReason },
     /// The end.
     End,
@@ -93,7 +93,11 @@ impl Lines {
             return Ok(Line::OverLimit { offset, bytes });
         }
         if bytes == 0 && self.ended {
-            return Ok(Line::End);
+            // Not one byte, compressed or not: an export that wrote nothing, which somebody has to be told.
+            return Ok(match offset {
+                0 => Line::Fault { offset, bytes, reason: RejectReason::EmptyObject },
+                _ => Line::End,
+            });
         }
         self.trim_end();
         if self.content.len() as u64 > self.limit {
@@ -147,7 +151,8 @@ mod tests {
 
     #[test]
     fn line_ends_marks_and_offsets() {
-        check(b"", 9, &[]);
+        let nothing = Line::Fault { offset: 0, bytes: 0, reason: RejectReason::EmptyObject };
+        check(b"", 9, &[(nothing, "")]);
         check(b"a\nb\r\n\nc", 9, &[(content(0, 2), "a"), (content(2, 3), "b"), (content(5, 1), ""), (content(6, 1), "c")]);
         check(b"\xef\xbb\xbfa\nb\n", 9, &[(content(3, 2), "a"), (content(5, 2), "b")]);
         check(b"a\rb\r\n", 9, &[(content(0, 5), "a\rb")]);

@@ -3,6 +3,7 @@
 //! Inputs are invented here, small, with a canary in whatever is bad: no message and no record of a reject may repeat it.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -89,23 +90,11 @@ fn jats(number: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A gzip member whose bytes stand in it as they are (stored blocks), so that a cut falls where a test wants it.
+/// A gzip member whose bytes stand in it as they are (level 0), so that a cut falls where a test wants it.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    let blocks = bytes.chunks(0xffff).count();
-    for (number, block) in bytes.chunks(0xffff).enumerate() {
-        let length = u16::try_from(block.len()).expect("a chunk is at most 0xffff");
-        out.push(u8::from(number + 1 == blocks));
-        out.extend(length.to_le_bytes());
-        out.extend((!length).to_le_bytes());
-        out.extend(block);
-    }
-    let crc = !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (0_u32.wrapping_sub(crc & 1))))
-    });
-    out.extend(crc.to_le_bytes());
-    out.extend(u32::try_from(bytes.len()).expect("small").to_le_bytes());
-    out
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all(bytes).expect("into memory");
+    encoder.finish().expect("into memory")
 }
 
 /// A recipe with the one source `s`, and what else a case adds to it.

@@ -46,7 +46,7 @@ fn quickstart_counts_are_those_that_were_planted() {
 }
 
 /// `read = written + dropped + rejected`, and each stage of the corpus reads what the one before wrote.
-fn balances(project: &Project) {
+pub(crate) fn balances(project: &Project) {
     let mut before: Option<u64> = None;
     for stage in STAGES {
         let counts = project.json(&format!("manifests/{stage}.json"))["counts"].clone();

@@ -4,6 +4,7 @@ mod bad_input;
 mod commands;
 mod counts;
 mod determinism;
+mod edges;
 mod kill;
 mod project;
 mod published;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::counts::balances;
 use crate::project::{Project, mellama, root};
 
 /// (source, read, rejected, dropped by cleaning, removed as duplicates, tokens of the kept documents).
@@ -35,6 +36,7 @@ fn real_sample_counts() {
     let output = mellama().args(project.arguments(&[])).env("MELLAMA_SAMPLE_DATA", &data).output().expect("starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
+    balances(&project);
     let ingest = project.json("manifests/ingest.json")["facts"]["sources"].clone();
     let removed = project.json("manifests/dedup.json")["facts"]["removed"].clone();
     let tokens = project.json("manifests/tokenize.json")["facts"]["sources"].clone();

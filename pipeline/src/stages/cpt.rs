@@ -12,7 +12,9 @@ use crate::training::{self, Training};
 pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let data = context.manifest(Stage::Publish)?;
     let train = training::open_shards(context, &data, "shards/cpt/train-")?;
-    let train = train.ok_or_else(|| Failure::Policy("cpt: the mixture has no sequence to train on".into()))?;
+    let train = train.ok_or_else(|| {
+        Failure::Policy("cpt: the mixture has no sequence to train on; raise mixture.tokens or lower pack.heldout".into())
+    })?;
     let heldout = training::open_shards(context, &data, "shards/cpt/heldout-")?;
     let sources = &context.corpus().source;
     let heldout_sources = sources.iter().map(|s| HeldoutSource { name: s.name.clone(), domain: s.domain.to_string() }).collect();

@@ -7,8 +7,7 @@ use std::io::{BufReader, Write};
 
 use mellama_dedup::{NormalForm, Sketch, Sketcher};
 use mellama_sources::{
-    Cleaner, Document, DocumentWriter, Domain, Input, Item, Limits, RangeRead, ReadError, Reject, RejectReason, SourceContext,
-    Verdict,
+    Cleaner, Document, DocumentWriter, Domain, Input, Item, Limits, RangeRead, ReadError, Reject, SourceContext, Verdict,
 };
 use mellama_storage::{Counts, ObjectEntry, PartWriter, RangeReader, StoreError, Tally, TaskCommit};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
@@ -226,17 +225,11 @@ impl<'a> Ingest<'a> {
         };
         let mut reader =
             mellama_sources::open(format, source_context, raw, &Limits::default()).map_err(|e| read_failure(input, &e))?;
-        let mut items: u64 = 0;
         while let Some(item) = reader.next() {
-            items += 1;
             match item.map_err(|e| read_failure(input, &e))? {
                 Item::Document(document) => self.document(document)?,
                 Item::Reject(reject) => self.reject(&reject)?,
             }
-        }
-        if items == 0 && input.size_bytes == 0 {
-            let (source, object) = (self.source.name.clone(), input.name.clone());
-            self.reject(&Reject { source, object, byte_offset: 0, bytes: 0, reason: RejectReason::EmptyObject })?;
         }
         Ok(())
     }

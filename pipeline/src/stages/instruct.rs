@@ -13,7 +13,11 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let data = context.manifest(Stage::InstructData)?;
     let recipe = context.file.recipe.instruct.as_ref().expect("the stage runs only with [instruct]");
     let sequences = training::open_shards(context, &data, "shards/instruct/train-")?;
-    let sequences = sequences.ok_or_else(|| Failure::Policy("instruct: no conversation is left to train on".into()))?;
+    let sequences = sequences.ok_or_else(|| {
+        Failure::Policy(
+            "instruct: no conversation is left to train on; look into rejects/, or raise instruct.sequence_length".into(),
+        )
+    })?;
     let (base, inherited) = base(context)?;
     let own = recipe.source.iter().map(|s| s.sensitivity.unwrap_or(Sensitivity::Open)).max();
     let sensitivity = own.unwrap_or(Sensitivity::Open).max(inherited);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::UInt32Array;
-use mellama_shards::packing::{Method, PackedSequence, Piece, pack_window, shuffle_sequences};
+use mellama_shards::packing::{Method, PackedSequence, pack_window, shuffle_sequences};
 use mellama_shards::sequence::{RunTokens, assemble};
 use mellama_shards::{Kind, ShardHeader, ShardWriter, Tokenizer, Width};
 use mellama_storage::{Counts, Tally, TaskCommit};
@@ -189,21 +189,18 @@ fn concatenate(context: &Context<'_>, job: &Job<'_>, length: u32) -> Result<(Vec
 
 /// Pieces of `tokens` tokens from `first_offset` of the first document on, `length` a sequence.
 fn lay_end_to_end(documents: &[Placement], first_offset: u32, tokens: u64, length: u32) -> Vec<PackedSequence> {
-    let mut sequences: Vec<PackedSequence> = Vec::new();
-    let (mut left, mut room) = (tokens, 0);
-    for (run, document) in (0..).zip(documents) {
-        let mut offset = if run == 0 { first_offset } else { 0 };
-        while offset < document.take && left > 0 {
-            if room == 0 {
-                sequences.push(Vec::new());
-                room = length;
-            }
-            let taken = (document.take - offset).min(room).min(left.min(u64::from(u32::MAX)) as u32);
-            sequences.last_mut().expect("one is open").push(Piece { run, offset, length: taken });
-            offset += taken;
-            room -= taken;
-            left -= u64::from(taken);
-        }
+    let mut lengths: Vec<u32> = documents.iter().map(|document| document.take).collect();
+    if let Some(first) = lengths.first_mut() {
+        *first -= first_offset;
+    }
+    // Only the last document reaches past the range.
+    let surplus = lengths.iter().map(|taken| u64::from(*taken)).sum::<u64>() - tokens;
+    if let Some(last) = lengths.last_mut() {
+        *last -= surplus as u32;
+    }
+    let mut sequences = pack_window(&lengths, length, Method::Concatenate);
+    for piece in sequences.iter_mut().flatten().filter(|piece| piece.run == 0) {
+        piece.offset += first_offset;
     }
     sequences
 }
@@ -266,6 +263,7 @@ mod tests {
     fn documents_are_laid_end_to_end() {
         check(&[3, 3, 2], 0, 8, &[&[(0, 0, 3), (1, 0, 1)], &[(1, 1, 2), (2, 0, 2)]]);
         check(&[6, 3], 4, 3, &[&[(0, 4, 2), (1, 0, 1)]]);
+        check(&[20], 8, 8, &[&[(0, 8, 4)], &[(0, 12, 4)]]);
         check(&[2], 0, 2, &[&[(0, 0, 2)]]);
     }
 }

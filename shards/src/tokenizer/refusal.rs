@@ -20,7 +20,7 @@ pub enum TokenizerError {
         name: String,
     },
     /// The file is of a known format and must not be used.
-    #[error("{name}: tokenizer: {reason}")]
+    #[error("{name}: tokenizer: {reason}; use the file as the model's publisher released it, or another tokenizer")]
     Refused {
         /// Name given to `from_bytes`.
         name: String,
@@ -36,7 +36,7 @@ pub enum TokenizerError {
         text_bytes: u64,
     },
     /// The encoder failed on a text.
-    #[error("{name}: encode: text of {text_bytes} bytes: {problem}")]
+    #[error("{name}: encode: text of {text_bytes} bytes: {problem}; report the document's id and this message as a bug")]
     Encode {
         /// Name of the tokenizer.
         name: String,

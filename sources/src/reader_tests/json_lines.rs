@@ -99,7 +99,20 @@ fn case_31_bad_lines_are_rejected_with_their_place_and_the_file_goes_on() {
 fn blank_lines_and_a_byte_order_mark_are_passed_over() {
     let found = read(Format::Jsonl, "\u{feff}{\"id\":1,\"text\":\"a\"}\n\n  \r\n{\"id\":2,\"text\":\"b\"}".as_bytes());
     assert_eq!(outline(&found), ["3 1", "28 2"]);
-    assert!(read(Format::Jsonl, b"").is_empty() && read(Format::Jsonl, b"\n\n").is_empty());
+    assert!(read(Format::Jsonl, b"\n\n").is_empty());
+}
+
+#[test]
+fn an_empty_object_is_one_reject_compressed_or_not() {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, b"").unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(&b""[..], 1).unwrap();
+    for bytes in [&b""[..], &gzip, &zstd] {
+        for format in [Format::Jsonl, Format::Redpajama] {
+            assert_eq!(outline(&read(format, bytes)), ["0+0 empty-object"], "{format}");
+        }
+    }
 }
 
 #[test]
