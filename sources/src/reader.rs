@@ -14,11 +14,13 @@ use crate::input::Input;
 use crate::jats::JatsReader;
 use crate::jsonl::JsonlReader;
 use crate::mimic::MimicReader;
+use crate::options::ReadOptions;
 use crate::parquet_reader::ParquetReader;
 use crate::pubmed::PubmedReader;
 use crate::redpajama::RedpajamaReader;
 use crate::reject::{Reject, RejectReason};
 use crate::text::TextReader;
+use crate::withdrawal::Withdrawal;
 
 /// Formats that have a reader. Recipe names are those of [`Format::as_str`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,6 +135,8 @@ pub struct SourceContext {
     pub licence: Option<String>,
     /// Columns.
     pub fields: Fields,
+    /// What is kept of a record.
+    pub read: ReadOptions,
     /// Name of the object being read, for origins.
     pub object: String,
 }
@@ -210,6 +214,8 @@ pub enum Item {
     Document(Document),
     /// A bad one.
     Reject(Reject),
+    /// A notice that takes records back. It is no record itself.
+    Withdrawal(Withdrawal),
 }
 
 /// The machine failed: the bytes could not be had. Bad bytes are rejects.

@@ -75,6 +75,7 @@ impl XmlRecords {
 pub(crate) mod testing {
     use crate::document::{Document, Domain, Sensitivity};
     use crate::input::Input;
+    use crate::options::ReadOptions;
     use crate::reader::{Fields, Format, Item, Limits, SourceContext, open};
     use crate::reject::Reject;
 
@@ -85,6 +86,7 @@ pub(crate) mod testing {
             sensitivity: Sensitivity::Open,
             licence: Some("stated by the source".to_string()),
             fields: Fields::default(),
+            read: ReadOptions::default(),
             object: "object.xml".to_string(),
         }
     }
@@ -112,6 +114,7 @@ pub(crate) mod testing {
         let outline = items(format, bytes, limits).into_iter().map(|item| match item {
             Item::Document(document) => document.native_id,
             Item::Reject(Reject { byte_offset, reason, .. }) => format!("{byte_offset} {reason}"),
+            Item::Withdrawal(notice) => format!("{} {}", notice.reason.as_str(), notice.native_id),
         });
         outline.collect()
     }

@@ -50,6 +50,7 @@ fn context(source: &str, domain: &str, object: &str) -> SourceContext {
         sensitivity: Sensitivity::Open,
         licence: None,
         fields: Fields::default(),
+        read: mellama_sources::ReadOptions::default(),
         object: object.to_owned(),
     }
 }
@@ -66,6 +67,7 @@ fn read(source: &str, expected: &SourceExpectation) -> (Vec<Document>, Vec<Rejec
             match item.unwrap() {
                 Item::Document(document) => documents.push(document),
                 Item::Reject(reject) => rejects.push(reject.reason),
+                Item::Withdrawal(_) => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The tables of a recipe with their keys and defaults. Types only; checks across keys are in `check.rs`.
 
 use mellama_evaluation::EvaluateSpec;
-use mellama_sources::{Cleaning, Domain, Fields, Sensitivity};
+use mellama_sources::{Cleaning, Domain, Fields, ReadOptions, Sensitivity};
 use mellama_train::LoraSpec;
 use mellama_train::trainer::TrainSpec;
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,9 @@ pub struct SourceRecipe {
     /// Columns or keys of `jsonl`, `csv`, `parquet`.
     #[serde(default)]
     pub fields: Fields,
+    /// What is kept of a record: tables, citation markers, footnotes, ….
+    #[serde(default)]
+    pub read: ReadOptions,
     /// A public bucket, read without credentials.
     #[serde(default)]
     pub anonymous: bool,

@@ -221,6 +221,7 @@ impl<'a> Ingest<'a> {
             sensitivity: self.source.resolved_sensitivity(),
             licence: self.source.licence.clone(),
             fields: self.source.fields.clone(),
+            read: self.source.read.clone(),
             object: input.name.clone(),
         };
         let mut reader =
@@ -229,6 +230,7 @@ impl<'a> Ingest<'a> {
             match item.map_err(|e| read_failure(input, &e))? {
                 Item::Document(document) => self.document(document)?,
                 Item::Reject(reject) => self.reject(&reject)?,
+                Item::Withdrawal(_) => {}
             }
         }
         Ok(())

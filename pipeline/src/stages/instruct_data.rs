@@ -8,7 +8,9 @@ use mellama_shards::packing::{Method, pack_items, shuffle_sequences};
 use mellama_shards::sequence::{RunTokens, assemble};
 use mellama_shards::template::{Speaker, Template};
 use mellama_shards::{Kind, ShardHeader, ShardWriter, Tokenizer, Width, document_key};
-use mellama_sources::{Conversation, ConversationItem, Domain, Fields, Input, Limits, Role, Sensitivity, SourceContext};
+use mellama_sources::{
+    Conversation, ConversationItem, Domain, Fields, Input, Limits, ReadOptions, Role, Sensitivity, SourceContext,
+};
 use mellama_storage::{Counts, ObjectEntry, PartWriter, Tally};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
@@ -151,6 +153,7 @@ fn open(source: &InstructSource, input: &InputObject) -> Result<Box<dyn mellama_
         sensitivity: source.sensitivity.unwrap_or(Sensitivity::Open),
         licence: source.licence.clone(),
         fields: Fields::default(),
+        read: ReadOptions::default(),
         object: input.name.clone(),
     };
     let raw = Input::Stream(Box::new(BufReader::new(reader)));

@@ -13,6 +13,7 @@ fn context() -> SourceContext {
         sensitivity: Sensitivity::Dua,
         licence: Some("CC0".into()),
         fields: Fields::default(),
+        read: crate::options::ReadOptions::default(),
         object: "o.json".into(),
     }
 }

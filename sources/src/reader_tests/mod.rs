@@ -8,6 +8,7 @@ mod tables;
 
 use crate::document::{Document, Domain, Sensitivity};
 use crate::input::Input;
+use crate::options::ReadOptions;
 use crate::reader::{Fields, Format, Item, Limits, SourceContext, open};
 use crate::reject::Reject;
 
@@ -19,6 +20,7 @@ pub(crate) fn context(object: &str) -> SourceContext {
         sensitivity: Sensitivity::Dua,
         licence: Some("stated".into()),
         fields: Fields::default(),
+        read: ReadOptions::default(),
         object: object.into(),
     }
 }
@@ -52,6 +54,7 @@ pub(crate) fn outline(items: &[Item]) -> Vec<String> {
             Item::Document(document) => {
                 format!("{} {}", document.origin.byte_offset, document.native_id)
             }
+            Item::Withdrawal(notice) => format!("{} {}", notice.reason.as_str(), notice.native_id),
             Item::Reject(reject) => {
                 format!("{}+{} {}", reject.byte_offset, reject.bytes, reject.reason)
             }

@@ -14,6 +14,7 @@ fn context() -> SourceContext {
         sensitivity: Sensitivity::Dua,
         licence: None,
         fields: Fields::default(),
+        read: crate::options::ReadOptions::default(),
         object: "object".to_string(),
     }
 }
@@ -36,14 +37,14 @@ fn items(format: Format, bytes: &[u8]) -> Vec<Item> {
 fn documents(items: &[Item]) -> Vec<String> {
     let texts = items.iter().filter_map(|item| match item {
         Item::Document(document) => Some(format!("{} {}", document.id, document.text)),
-        Item::Reject(_) => None,
+        Item::Reject(_) | Item::Withdrawal(_) => None,
     });
     texts.collect()
 }
 
 fn reasons(items: &[Item]) -> Vec<String> {
     let reasons = items.iter().filter_map(|item| match item {
-        Item::Document(_) => None,
+        Item::Document(_) | Item::Withdrawal(_) => None,
         Item::Reject(reject) => Some(reject.reason.to_string()),
     });
     reasons.collect()

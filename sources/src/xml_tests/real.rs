@@ -44,6 +44,7 @@ fn read(folder: &str, format: Format) -> Option<(Vec<Document>, Vec<Reject>)> {
             sensitivity: Sensitivity::Open,
             licence: None,
             fields: Fields::default(),
+            read: crate::options::ReadOptions::default(),
             object: path.strip_prefix(&folder).unwrap().to_string_lossy().into_owned(),
         };
         let input = Input::from_bytes(fs::read(&path).unwrap());
@@ -52,6 +53,7 @@ fn read(folder: &str, format: Format) -> Option<(Vec<Document>, Vec<Reject>)> {
             match item.unwrap() {
                 Item::Document(document) => documents.push(document),
                 Item::Reject(reject) => rejects.push(reject),
+                Item::Withdrawal(_) => {}
             }
         }
     }

@@ -1,0 +1,90 @@
+//! What readers keep of a record: the policies of a source's `read` table in the recipe, with their defaults.
+//!
+//! The defaults are those of a corpus to train on: running text with its headings and captions, without apparatus.
+
+use serde::{Deserialize, Serialize};
+
+/// Tables of an article.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tables {
+    /// Neither table nor caption.
+    Drop,
+    /// Label and caption.
+    #[default]
+    Caption,
+    /// Label and caption, then one line a row with ` | ` between the cells.
+    Linearize,
+}
+
+/// Formulas of an article.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Formulas {
+    /// `MathML` and TeX are left out.
+    Drop,
+    /// `MathML` as readable text; where there is only TeX, nothing.
+    #[default]
+    Readable,
+    /// TeX as written where there is any, else `MathML` as readable text.
+    Tex,
+}
+
+/// Markers such as `[12]` or `Figure 3` in running text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Markers {
+    /// As they stand.
+    #[default]
+    Keep,
+    /// Left out, with the brackets that hold nothing else.
+    Drop,
+}
+
+/// Answers, reviews and translations that an article brings with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubArticles {
+    /// Left out.
+    #[default]
+    Drop,
+    /// Documents of their own, named `PARENT/ID`.
+    Separate,
+}
+
+/// Articles that their journal took back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retracted {
+    /// Recorded and dropped, every version of them.
+    #[default]
+    Drop,
+    /// Kept, with `retracted` in the meta data.
+    Keep,
+}
+
+/// A source's `read` table. Every key may be left out; formats ignore what does not concern them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadOptions {
+    /// Tables (JATS). Default `caption`.
+    pub tables: Tables,
+    /// Formulas (JATS, PubMed). Default `readable`.
+    pub formulas: Formulas,
+    /// Markers of references to the literature (JATS). Default `keep`.
+    pub citations: Markers,
+    /// Markers of references to figures, tables, sections (JATS). Default `keep`.
+    pub cross_references: Markers,
+    /// Footnotes, behind the paragraph that they belong to or at the end (JATS). Default false.
+    pub footnotes: bool,
+    /// Acknowledgements (JATS). Default false.
+    pub acknowledgements: bool,
+    /// Appendices (JATS). Default false.
+    pub appendices: bool,
+    /// The list of references (JATS). Default false.
+    pub references: bool,
+    /// Answers, reviews and translations (JATS). Default `drop`.
+    pub sub_articles: SubArticles,
+    /// Retracted articles (PubMed). Default `drop`.
+    pub retracted: Retracted,
+}
