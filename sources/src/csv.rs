@@ -4,6 +4,7 @@
 //! reject with its offset, and the file goes on. A file whose header lacks a column that the recipe names, or the text, is one
 //! reject. It does not guess types, and headers are compared as written, then without regard to case.
 
+use crate::compression::without_compression;
 use crate::csv_records::{CsvRecords, Entry};
 use crate::input::Input;
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
@@ -83,8 +84,7 @@ fn row_of(table: &CsvTable, columns: &Columns) -> Row {
 /// Tab for `.tsv` and `.tab` (compressed too), else told from the header.
 fn delimiter_of(object: &str) -> Option<u8> {
     let name = object.to_ascii_lowercase();
-    let name = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    matches!(name.rsplit('.').next(), Some("tsv" | "tab")).then_some(b'\t')
+    matches!(without_compression(&name).rsplit('.').next(), Some("tsv" | "tab")).then_some(b'\t')
 }
 
 /// What asking for the header gave.

@@ -81,7 +81,8 @@ impl ParquetReader {
         let columns = Columns::of(&context.fields);
         let (object, refused) = match input {
             Input::Random(object) => (object, None),
-            Input::Stream(stream) => {
+            other => {
+                let stream = other.into_stream();
                 let mut bytes = Vec::new();
                 let read = stream.take(MAX_STREAMED_BYTES + 1).read_to_end(&mut bytes);
                 read.map_err(|error| context.read_error(0, error))?;

@@ -172,7 +172,9 @@ impl SourceContext {
 }
 
 /// Limits on what a reader accepts. Exceeding one is a reject, never a panic or an allocation of the claimed size.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// As a table of a recipe, every key may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of one record, decompressed. Default 64 MiB.
     pub record_bytes: u64,
@@ -190,6 +192,12 @@ pub struct Limits {
     pub expansion_free_bytes: u64,
     /// Base-2 logarithm of the largest zstd window. Default 27 (128 MiB).
     pub zstd_window_log: u32,
+    /// Bytes of memory that an xz stream may need to be read, its dictionary above all. Default 128 MiB.
+    pub xz_memory_bytes: u64,
+    /// Bytes of the name of an archive's member. Default 4,096.
+    pub member_name_bytes: usize,
+    /// Bytes of an archive's extended header. Default 1 MiB.
+    pub member_header_bytes: usize,
 }
 
 impl Default for Limits {
@@ -203,6 +211,9 @@ impl Default for Limits {
             expansion_ratio: 250,
             expansion_free_bytes: 64 << 20,
             zstd_window_log: 27,
+            xz_memory_bytes: 128 << 20,
+            member_name_bytes: 4_096,
+            member_header_bytes: 1 << 20,
         }
     }
 }
@@ -262,6 +273,15 @@ pub fn open(format: Format, context: SourceContext, input: Input, limits: &Limit
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_of_a_recipe() {
+        let given: Limits = serde_json::from_str(r#"{"depth": 9, "xz_memory_bytes": 1024}"#).unwrap();
+        assert_eq!(given, Limits { depth: 9, xz_memory_bytes: 1_024, ..Limits::default() });
+        let written = serde_json::to_string(&Limits::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Limits>(&written).unwrap(), Limits::default());
+        assert!(serde_json::from_str::<Limits>(r#"{"record_byte": 1}"#).is_err());
+    }
 
     #[test]
     fn format_names() {

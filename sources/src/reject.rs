@@ -20,24 +20,24 @@ pub enum RejectReason {
     EmptyRecord,
     /// The compressed stream ends before its end mark.
     TruncatedStream {
-        /// `gzip` or `zstd`.
+        /// `gzip`, `bzip2`, `xz` or `zstd`.
         compression: String,
     },
     /// The compressed stream does not decode (bad block, wrong checksum).
     CorruptStream {
-        /// `gzip` or `zstd`.
+        /// `gzip`, `bzip2`, `xz` or `zstd`.
         compression: String,
     },
     /// Bytes after the last member of a compressed stream that are no further member.
     TrailingGarbage {
-        /// `gzip` or `zstd`.
+        /// `gzip`, `bzip2`, `xz` or `zstd`.
         compression: String,
     },
     /// A compressed stream inside a compressed stream.
     NestedCompression,
     /// A compression that is not read.
     UnsupportedCompression {
-        /// Its common name, as `xz`.
+        /// Its common name, as `lz4`.
         compression: String,
     },
     /// A limit was exceeded.

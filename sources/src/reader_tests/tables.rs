@@ -59,9 +59,11 @@ fn csv_objects_without_a_usable_header_are_one_reject() {
 #[test]
 fn tab_separated_objects_are_known_by_their_name() {
     let text = b"id\ttext,with\n1\ta\n".to_vec();
-    let mut context = context("a.TSV.gz");
-    context.fields.text = Some("text,with".into());
-    assert_eq!(outline(&items(Format::Csv, context, text, &Limits::default())), ["13 1"]);
+    for object in ["a.TSV.gz", "a.tsv", "a.tab.bz2", "a.tsv.XZ", "a.tsv.zst"] {
+        let mut context = context(object);
+        context.fields.text = Some("text,with".into());
+        assert_eq!(outline(&items(Format::Csv, context, text.clone(), &Limits::default())), ["13 1"], "{object}");
+    }
 }
 
 const MIMIC_3: &str = "\"ROW_ID\",\"SUBJECT_ID\",\"HADM_ID\",\"CHARTDATE\",\"CHARTTIME\",\"STORETIME\",\"CATEGORY\",\"DESCRIPTION\",\"CGID\",\"ISERROR\",\"TEXT\"
