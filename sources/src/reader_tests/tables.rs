@@ -114,6 +114,18 @@ fn mimic_4_notes_are_read_by_their_header() {
 }
 
 #[test]
+fn mimic_4_details_are_checked_and_give_nothing() {
+    let good = "note_id,subject_id,field_name,field_value,field_ordinal\n10000032-RR-14,10000032,exam_code,A,1\n";
+    assert_eq!(outline(&read(Format::MimicNotes, good.as_bytes())), [""; 0]);
+    let ragged = format!("{good}10000032-RR-14,10000032\n10000032-RR-15,10000032,author,\"___\",1\n10000032-RR-15,\"1");
+    let expected = [
+        format!("{}+24 malformed-csv: 2 fields, header has 5", good.len()),
+        format!("{}+17 truncated-record", ragged.len() - 17),
+    ];
+    assert_eq!(outline(&read(Format::MimicNotes, ragged.as_bytes())), expected);
+}
+
+#[test]
 fn other_tables_are_no_mimic_notes() {
     let found = read(Format::MimicNotes, b"id,text\n1,a\n");
     assert_eq!(found.len(), 1);
