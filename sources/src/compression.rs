@@ -72,7 +72,7 @@ impl fmt::Display for StoreFailure {
 impl std::error::Error for StoreFailure {}
 
 /// The bytes as they are stored, re-cut into blocks of one size so that nothing decoded from them depends on how the
-/// store cuts its answers. Retries interruptions and marks failures.
+/// store cuts its answers.
 pub(crate) struct RawBytes {
     inner: Box<dyn BufRead + Send>,
     block: Vec<u8>,
@@ -97,37 +97,36 @@ impl RawBytes {
     fn fill(&mut self) -> io::Result<()> {
         self.block.drain(..self.start);
         self.start = 0;
-        while self.block.len() < BLOCK_BYTES {
-            match self.inner.fill_buf() {
-                Ok([]) => break,
-                Ok(available) => {
-                    let taken = available.len().min(BLOCK_BYTES - self.block.len());
-                    self.block.extend_from_slice(&available[..taken]);
-                    self.inner.consume(taken);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(mark(error)),
-            }
-        }
-        Ok(())
+        copy_up_to(&mut *self.inner, &mut self.block, BLOCK_BYTES)
     }
 
-    /// Up to `count` bytes behind those of `out`: what is held already, then straight from the store. 0 at the end.
-    fn read_into(&mut self, out: &mut Vec<u8>, count: usize) -> io::Result<usize> {
-        let held = (self.block.len() - self.start).min(count);
-        out.extend_from_slice(&self.block[self.start..self.start + held]);
-        self.consume(held);
-        if held == count {
-            return Ok(held);
-        }
+    /// Adds what is held already, then straight from the store, until `out` has `length` bytes; fewer only at the end.
+    fn read_into(&mut self, out: &mut Vec<u8>, length: usize) -> io::Result<()> {
         let before = out.len();
-        let read = (&mut self.inner).take((count - held) as u64).read_to_end(out);
+        let held = (self.block.len() - self.start).min(length - before);
+        out.extend_from_slice(&self.block[self.start..self.start + held]);
+        self.start += held;
+        let copied = copy_up_to(&mut *self.inner, out, length);
         self.consumed += (out.len() - before) as u64;
-        match read {
-            Ok(more) => Ok(held + more),
-            Err(error) => Err(mark(error)),
+        copied
+    }
+}
+
+/// Adds bytes until there are `length` of them or no more. Retries interruptions and marks failures.
+fn copy_up_to(from: &mut dyn BufRead, out: &mut Vec<u8>, length: usize) -> io::Result<()> {
+    while out.len() < length {
+        match from.fill_buf() {
+            Ok([]) => break,
+            Ok(available) => {
+                let taken = available.len().min(length - out.len());
+                out.extend_from_slice(&available[..taken]);
+                from.consume(taken);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(mark(error)),
         }
     }
+    Ok(())
 }
 
 impl Read for RawBytes {
@@ -298,17 +297,17 @@ impl Decoder {
         }
     }
 
-    /// Up to `count` decoded bytes behind those of `out`, as the store has them when nothing is compressed: into their
-    /// place at once. 0 at the end of the last member.
-    pub(crate) fn read_into(&mut self, out: &mut Vec<u8>, count: usize) -> io::Result<usize> {
+    /// Adds decoded bytes to `out`, which has at most `length` then. None at the end of the last member. With an error, those
+    /// before it are added when nothing is compressed.
+    pub(crate) fn read_into(&mut self, out: &mut Vec<u8>, length: usize) -> io::Result<()> {
         if let Member::Plain(raw) = &mut self.member {
-            return raw.read_into(out, count).map_err(unmark);
+            return raw.read_into(out, length).map_err(unmark);
         }
-        let begin = out.len();
-        out.resize(begin + count, 0);
-        let read = self.read(&mut out[begin..]);
-        out.truncate(begin + *read.as_ref().unwrap_or(&0));
-        read
+        let before = out.len();
+        out.resize(length, 0);
+        let read = self.read(&mut out[before..]);
+        out.truncate(before + *read.as_ref().unwrap_or(&0));
+        read.map(drop)
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -337,10 +336,8 @@ impl Decoder {
             Member::Xz(decoder) => decoder.into_inner(),
             Member::Plain(_) | Member::Zstd(_) | Member::Ended { .. } => return Ok(()),
         };
-        self.member = match another_member(&mut raw, compression)? {
-            true => self.begin(compression, raw)?,
-            false => Member::Ended { consumed: raw.consumed },
-        };
+        let goes_on = another_member(&mut raw, compression)?;
+        self.member = if goes_on { self.begin(compression, raw)? } else { Member::Ended { consumed: raw.consumed } };
         Ok(())
     }
 
@@ -389,12 +386,17 @@ fn another_member(raw: &mut RawBytes, compression: Compression) -> io::Result<bo
 }
 
 /// Marks a failure of the store on its way through a decoder; [`unmark`] and [`Decoder::judge`] find it again.
-fn mark(error: io::Error) -> io::Error {
+pub(crate) fn mark(error: io::Error) -> io::Error {
     io::Error::other(StoreFailure(error))
 }
 
+/// Whether what an error carries is such a mark.
+pub(crate) fn is_marked(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<StoreFailure>)
+}
+
 /// The store's own error out of its mark; any other is returned as it is.
-fn unmark(error: io::Error) -> io::Error {
+pub(crate) fn unmark(error: io::Error) -> io::Error {
     match error.downcast::<StoreFailure>() {
         Ok(StoreFailure(inner)) => inner,
         Err(error) => error,

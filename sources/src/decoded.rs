@@ -94,9 +94,11 @@ impl Decompressor {
             State::Unopened(_) => return Ok(()),
         };
         let piece = if decoder.is_compressed() { PIECE_BYTES } else { BLOCK_BYTES };
+        block.reserve_exact(BLOCK_BYTES);
         while block.len() < BLOCK_BYTES {
             let before = block.len();
-            if decoder.read_into(block, piece.min(BLOCK_BYTES - before))? == 0 {
+            decoder.read_into(block, BLOCK_BYTES.min(before + piece))?;
+            if block.len() == before {
                 break;
             }
             if let Some(error) = over_limit(decoder, self.decoded + block.len() as u64, &self.limits) {

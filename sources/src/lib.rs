@@ -23,13 +23,18 @@ mod licence;
 mod lines;
 mod markup;
 mod mathml;
+mod member;
+#[cfg(test)]
+mod member_tests;
 pub mod mimic;
+pub mod mimic_cxr;
 pub mod options;
 mod pages;
 mod parquet_chunks;
 mod parquet_columns;
 pub mod parquet_reader;
 pub mod phi;
+pub mod pmc_tar;
 mod prose;
 pub mod pubmed;
 pub mod reader;
@@ -39,11 +44,15 @@ mod records;
 pub mod redpajama;
 pub mod reject;
 mod row;
+mod tar;
+mod tar_header;
 pub mod text;
 mod withdrawal;
 mod xml;
 #[cfg(test)]
 mod xml_tests;
+mod zip;
+mod zip_directory;
 
 pub use archive::{ArchiveError, DocumentReader, DocumentWriter};
 pub use clean::{Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict};

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::csv::CsvReader;
 use crate::document::{Document, Domain, Origin, Sensitivity, document_id};
 use crate::input::Input;
-use crate::jats::JatsReader;
 use crate::jsonl::JsonlReader;
 use crate::mimic::MimicReader;
+use crate::mimic_cxr::MimicCxrReader;
 use crate::options::ReadOptions;
 use crate::parquet_reader::ParquetReader;
+use crate::pmc_tar::{PmcTarReader, open_jats};
 use crate::pubmed::PubmedReader;
 use crate::redpajama::RedpajamaReader;
 use crate::reject::{Reject, RejectReason};
@@ -29,8 +30,12 @@ pub enum Format {
     PubmedXml,
     /// JATS full-text articles.
     Jats,
+    /// PMC bulk packages: JATS articles in a tar.
+    PmcTar,
     /// MIMIC notes as published on `PhysioNet` (CSV).
     MimicNotes,
+    /// MIMIC-CXR reports as published on `PhysioNet`: text files, alone or in a tar or zip.
+    MimicCxr,
     /// RedPajama JSON lines.
     Redpajama,
     /// JSON lines.
@@ -44,25 +49,44 @@ pub enum Format {
 }
 
 /// Formats that the recipe may name and that no reader reads yet.
-const NOT_YET: [&str; 4] = ["pmc-tar", "mimic-cxr", "pile", "s2orc"];
+const NOT_YET: [&str; 2] = ["pile", "s2orc"];
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 8] =
-        [Self::PubmedXml, Self::Jats, Self::MimicNotes, Self::Redpajama, Self::Jsonl, Self::Csv, Self::Parquet, Self::Text];
+    pub const ALL: [Self; 10] = [
+        Self::PubmedXml,
+        Self::Jats,
+        Self::PmcTar,
+        Self::MimicNotes,
+        Self::MimicCxr,
+        Self::Redpajama,
+        Self::Jsonl,
+        Self::Csv,
+        Self::Parquet,
+        Self::Text,
+    ];
 
     /// The name used in recipes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PubmedXml => "pubmed-xml",
             Self::Jats => "jats",
+            Self::PmcTar => "pmc-tar",
             Self::MimicNotes => "mimic-notes",
+            Self::MimicCxr => "mimic-cxr",
             Self::Redpajama => "redpajama",
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
             Self::Parquet => "parquet",
             Self::Text => "text",
         }
+    }
+
+    /// Whether an object of this name is best read in any order, as [`Input::Random`]: Parquet, and the zip of MIMIC-CXR. As a
+    /// stream it would be read into memory, and once [`Input::Decoded`] a zip cannot be read at all.
+    pub fn wants_random_access(self, object: &str) -> bool {
+        let is_zip = || object.rsplit('.').next().is_some_and(|ending| ending.eq_ignore_ascii_case("zip"));
+        self == Self::Parquet || (self == Self::MimicCxr && is_zip())
     }
 }
 
@@ -82,7 +106,9 @@ pub enum FormatError {
         name: String,
     },
     /// A name that means nothing.
-    #[error("format {name:?}: unknown: expected pubmed-xml, jats, mimic-notes, redpajama, jsonl, csv, parquet or text")]
+    #[error(
+        "format {name:?}: unknown: expected pubmed-xml, jats, pmc-tar, mimic-notes, mimic-cxr, redpajama, jsonl, csv, parquet or text"
+    )]
     Unknown {
         /// The name given.
         name: String,
@@ -260,8 +286,10 @@ pub trait Reader: Send {
 pub fn open(format: Format, context: SourceContext, input: Input, limits: &Limits) -> Result<Box<dyn Reader>, ReadError> {
     Ok(match format {
         Format::PubmedXml => Box::new(PubmedReader::open(context, input, limits)?),
-        Format::Jats => Box::new(JatsReader::open(context, input, limits)?),
+        Format::Jats => open_jats(context, input, limits)?,
+        Format::PmcTar => Box::new(PmcTarReader::open(context, input, limits)?),
         Format::MimicNotes => Box::new(MimicReader::open(context, input, limits)?),
+        Format::MimicCxr => Box::new(MimicCxrReader::open(context, input, limits)?),
         Format::Redpajama => Box::new(RedpajamaReader::open(context, input, limits)?),
         Format::Jsonl => Box::new(JsonlReader::open(context, input, limits)?),
         Format::Csv => Box::new(CsvReader::open(context, input, limits)?),
@@ -292,6 +320,9 @@ mod tests {
             "pile".parse::<Format>().unwrap_err().to_string(),
             "format pile: not there yet; convert the source to jsonl or parquet"
         );
+        assert!(Format::MimicCxr.wants_random_access("files/mimic-cxr-reports.ZIP"));
+        assert!(!Format::MimicCxr.wants_random_access("mimic-cxr-reports.zip/files.tar.gz"));
+        assert!(!Format::PmcTar.wants_random_access("a.zip"));
         assert!(matches!("PubMed".parse::<Format>(), Err(FormatError::Unknown { name }) if name == "PubMed"));
     }
 }
