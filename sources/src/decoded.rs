@@ -1,7 +1,7 @@
 //! Decompressed blocks of an object, under the limits on expansion: what a reader parses, and what may be made on another
 //! thread than the one that parses it.
 //!
-//! It starts no thread. It knows compressions by [`crate::compression`] only, and no text format.
+//! It starts no thread, tells no compression from another and knows no text format.
 
 use std::io;
 
