@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
+use crate::compression::StreamFault;
 use crate::input::{Input, RangeRead};
 use crate::parquet_chunks::Chunks;
 use crate::parquet_columns::{Column, Cursor};
@@ -18,7 +19,7 @@ use crate::reject::RejectReason;
 use crate::row::{Cell, Columns, Meta, Row};
 
 /// Largest object read into memory where only a stream of it is given, in bytes.
-const MAX_STREAMED_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_STREAMED_BYTES: u64 = 256 << 20;
 /// What a row counts for against the limits on expansion even if it is empty, in bytes.
 const ROW_BYTES: u64 = 16;
 /// Most columns read for the meta data.
@@ -81,12 +82,19 @@ impl ParquetReader {
         let columns = Columns::of(&context.fields);
         let (object, refused) = match input {
             Input::Random(object) => (object, None),
-            Input::Stream(stream) => {
+            other => {
+                let stream = other.into_stream();
                 let mut bytes = Vec::new();
-                let read = stream.take(MAX_STREAMED_BYTES + 1).read_to_end(&mut bytes);
-                read.map_err(|error| context.read_error(0, error))?;
-                let over = bytes.len() as u64 > MAX_STREAMED_BYTES;
-                let reason = over.then(|| RejectReason::over_limit("streamed_bytes", MAX_STREAMED_BYTES));
+                let reason = match stream.take(MAX_STREAMED_BYTES + 1).read_to_end(&mut bytes) {
+                    Ok(length) if length as u64 > MAX_STREAMED_BYTES => {
+                        Some(RejectReason::over_limit("streamed_bytes", MAX_STREAMED_BYTES))
+                    }
+                    Ok(_) => None,
+                    Err(error) => match StreamFault::of(&error) {
+                        Some(StreamFault(reason)) => Some(reason.clone()),
+                        None => return Err(context.read_error(0, error)),
+                    },
+                };
                 (Box::new(bytes) as Box<dyn RangeRead>, reason)
             }
         };

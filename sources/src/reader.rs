@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::csv::CsvReader;
 use crate::document::{Document, Domain, Origin, Sensitivity, document_id};
 use crate::input::Input;
-use crate::jats::JatsReader;
 use crate::jsonl::JsonlReader;
 use crate::mimic::MimicReader;
+use crate::mimic_cxr::MimicCxrReader;
 use crate::options::ReadOptions;
 use crate::parquet_reader::ParquetReader;
+use crate::pmc_tar::{PmcTarReader, open_jats};
 use crate::pubmed::PubmedReader;
 use crate::redpajama::RedpajamaReader;
 use crate::reject::{Reject, RejectReason};
@@ -29,8 +30,12 @@ pub enum Format {
     PubmedXml,
     /// JATS full-text articles.
     Jats,
+    /// PMC bulk packages: JATS articles in a tar.
+    PmcTar,
     /// MIMIC notes as published on `PhysioNet` (CSV).
     MimicNotes,
+    /// MIMIC-CXR reports as published on `PhysioNet`: text files, alone or in a tar or zip.
+    MimicCxr,
     /// RedPajama JSON lines.
     Redpajama,
     /// JSON lines.
@@ -44,25 +49,44 @@ pub enum Format {
 }
 
 /// Formats that the recipe may name and that no reader reads yet.
-const NOT_YET: [&str; 4] = ["pmc-tar", "mimic-cxr", "pile", "s2orc"];
+const NOT_YET: [&str; 2] = ["pile", "s2orc"];
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 8] =
-        [Self::PubmedXml, Self::Jats, Self::MimicNotes, Self::Redpajama, Self::Jsonl, Self::Csv, Self::Parquet, Self::Text];
+    pub const ALL: [Self; 10] = [
+        Self::PubmedXml,
+        Self::Jats,
+        Self::PmcTar,
+        Self::MimicNotes,
+        Self::MimicCxr,
+        Self::Redpajama,
+        Self::Jsonl,
+        Self::Csv,
+        Self::Parquet,
+        Self::Text,
+    ];
 
     /// The name used in recipes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PubmedXml => "pubmed-xml",
             Self::Jats => "jats",
+            Self::PmcTar => "pmc-tar",
             Self::MimicNotes => "mimic-notes",
+            Self::MimicCxr => "mimic-cxr",
             Self::Redpajama => "redpajama",
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
             Self::Parquet => "parquet",
             Self::Text => "text",
         }
+    }
+
+    /// Whether an object of this name is best read in any order, as [`Input::Random`]: Parquet, and the zip of MIMIC-CXR. As a
+    /// stream it would be read into memory, and once [`Input::Decoded`] a zip cannot be read at all.
+    pub fn wants_random_access(self, object: &str) -> bool {
+        let is_zip = || object.rsplit('.').next().is_some_and(|ending| ending.eq_ignore_ascii_case("zip"));
+        self == Self::Parquet || (self == Self::MimicCxr && is_zip())
     }
 }
 
@@ -82,7 +106,9 @@ pub enum FormatError {
         name: String,
     },
     /// A name that means nothing.
-    #[error("format {name:?}: unknown: expected pubmed-xml, jats, mimic-notes, redpajama, jsonl, csv, parquet or text")]
+    #[error(
+        "format {name:?}: unknown: expected pubmed-xml, jats, pmc-tar, mimic-notes, mimic-cxr, redpajama, jsonl, csv, parquet or text"
+    )]
     Unknown {
         /// The name given.
         name: String,
@@ -172,7 +198,9 @@ impl SourceContext {
 }
 
 /// Limits on what a reader accepts. Exceeding one is a reject, never a panic or an allocation of the claimed size.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// As a table of a recipe, every key may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of one record, decompressed. Default 64 MiB.
     pub record_bytes: u64,
@@ -190,6 +218,12 @@ pub struct Limits {
     pub expansion_free_bytes: u64,
     /// Base-2 logarithm of the largest zstd window. Default 27 (128 MiB).
     pub zstd_window_log: u32,
+    /// Bytes of memory that an xz stream may need to be read, its dictionary above all. Default 128 MiB.
+    pub xz_memory_bytes: u64,
+    /// Bytes of the name of an archive's member. Default 4,096.
+    pub member_name_bytes: usize,
+    /// Bytes of an archive's extended header. Default 1 MiB.
+    pub member_header_bytes: usize,
 }
 
 impl Default for Limits {
@@ -203,6 +237,9 @@ impl Default for Limits {
             expansion_ratio: 250,
             expansion_free_bytes: 64 << 20,
             zstd_window_log: 27,
+            xz_memory_bytes: 128 << 20,
+            member_name_bytes: 4_096,
+            member_header_bytes: 1 << 20,
         }
     }
 }
@@ -249,8 +286,10 @@ pub trait Reader: Send {
 pub fn open(format: Format, context: SourceContext, input: Input, limits: &Limits) -> Result<Box<dyn Reader>, ReadError> {
     Ok(match format {
         Format::PubmedXml => Box::new(PubmedReader::open(context, input, limits)?),
-        Format::Jats => Box::new(JatsReader::open(context, input, limits)?),
+        Format::Jats => open_jats(context, input, limits)?,
+        Format::PmcTar => Box::new(PmcTarReader::open(context, input, limits)?),
         Format::MimicNotes => Box::new(MimicReader::open(context, input, limits)?),
+        Format::MimicCxr => Box::new(MimicCxrReader::open(context, input, limits)?),
         Format::Redpajama => Box::new(RedpajamaReader::open(context, input, limits)?),
         Format::Jsonl => Box::new(JsonlReader::open(context, input, limits)?),
         Format::Csv => Box::new(CsvReader::open(context, input, limits)?),
@@ -264,6 +303,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn limits_of_a_recipe() {
+        let given: Limits = serde_json::from_str(r#"{"depth": 9, "xz_memory_bytes": 1024}"#).unwrap();
+        assert_eq!(given, Limits { depth: 9, xz_memory_bytes: 1_024, ..Limits::default() });
+        let written = serde_json::to_string(&Limits::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Limits>(&written).unwrap(), Limits::default());
+        assert!(serde_json::from_str::<Limits>(r#"{"record_byte": 1}"#).is_err());
+    }
+
+    #[test]
     fn format_names() {
         for format in Format::ALL {
             assert_eq!(format.as_str().parse(), Ok(format));
@@ -272,6 +320,9 @@ mod tests {
             "pile".parse::<Format>().unwrap_err().to_string(),
             "format pile: not there yet; convert the source to jsonl or parquet"
         );
+        assert!(Format::MimicCxr.wants_random_access("files/mimic-cxr-reports.ZIP"));
+        assert!(!Format::MimicCxr.wants_random_access("mimic-cxr-reports.zip/files.tar.gz"));
+        assert!(!Format::PmcTar.wants_random_access("a.zip"));
         assert!(matches!("PubMed".parse::<Format>(), Err(FormatError::Unknown { name }) if name == "PubMed"));
     }
 }

@@ -6,7 +6,16 @@ use super::{context, items, read, rejects};
 use crate::input::Input;
 use crate::reader::{Format, Item, Limits, open};
 
-const FORMATS: [Format; 6] = [Format::Jsonl, Format::Redpajama, Format::Csv, Format::MimicNotes, Format::Text, Format::Parquet];
+const FORMATS: [Format; 8] = [
+    Format::Jsonl,
+    Format::Redpajama,
+    Format::Csv,
+    Format::MimicNotes,
+    Format::Text,
+    Format::PmcTar,
+    Format::MimicCxr,
+    Format::Parquet,
+];
 
 #[test]
 fn case_28_bombs_stop_at_the_expansion_limit() {
@@ -100,6 +109,18 @@ proptest! {
     fn case_32_the_pieces_of_the_input_do_not_matter(bytes in hostile_bytes(), piece in 1..9_usize) {
         for format in FORMATS {
             prop_assert_eq!(read_in_pieces(format, &bytes, piece), read(format, &bytes), "{}", format);
+        }
+    }
+
+    #[test]
+    fn blocks_decompressed_elsewhere_give_the_same_items(bytes in hostile_bytes(), packed in any::<bool>()) {
+        let stored = if packed { zstd::encode_all(bytes.as_slice(), 1).unwrap() } else { bytes };
+        // Parquet undoes its own compressions, and a zip is no stream.
+        for format in FORMATS.into_iter().filter(|&format| format != Format::Parquet).chain([Format::Jats, Format::PubmedXml]) {
+            let blocks = Input::from_bytes(stored.clone()).into_decoded(&Limits::default());
+            let mut reader = open(format, context("object"), Input::Decoded(blocks), &Limits::default()).unwrap();
+            let found: Vec<Item> = std::iter::from_fn(|| reader.next()).map(Result::unwrap).collect();
+            prop_assert_eq!(found, read(format, &stored), "{}", format);
         }
     }
 }
