@@ -64,6 +64,12 @@ impl Format {
             Self::Text => "text",
         }
     }
+
+    /// Whether the objects of a source are one sequence of updates, in which a later record of an id takes the place of the
+    /// earlier ones and notices take records back.
+    pub fn is_sequence(self) -> bool {
+        matches!(self, Self::PubmedXml)
+    }
 }
 
 impl fmt::Display for Format {
@@ -172,7 +178,8 @@ impl SourceContext {
 }
 
 /// Limits on what a reader accepts. Exceeding one is a reject, never a panic or an allocation of the claimed size.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of one record, decompressed. Default 64 MiB.
     pub record_bytes: u64,
@@ -268,6 +275,7 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.as_str().parse(), Ok(format));
         }
+        assert_eq!(Format::ALL.into_iter().filter(|format| format.is_sequence()).collect::<Vec<_>>(), [Format::PubmedXml]);
         assert_eq!(
             "pile".parse::<Format>().unwrap_err().to_string(),
             "format pile: not there yet; convert the source to jsonl or parquet"
