@@ -222,6 +222,7 @@ fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
         "cut_starts",
         "cut_ends",
         "id",
+        "native_id",
         "version",
         "characters",
         "words",
@@ -256,7 +257,7 @@ fn row_line(batch: &RecordBatch, row: usize) -> String {
     format!("  {}", cells.collect::<Vec<_>>().join("  "))
 }
 
-/// JSON lines of rejects, drops, leaks, metrics and predictions; anything else may hold text and is not shown.
+/// JSON lines of rejects, drops, withdrawals, leaks, metrics and predictions; anything else may hold text and is not shown.
 fn lines(name: &str, text: &str, view: &View) -> Result<String, Failure> {
     let members = [
         "source",

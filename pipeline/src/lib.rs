@@ -14,6 +14,7 @@ mod overlaps;
 mod page;
 mod plan;
 mod recipe;
+mod sequence;
 mod session;
 mod signatures;
 mod stage;

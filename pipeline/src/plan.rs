@@ -8,7 +8,7 @@ use crate::inputs::{self, InputError, InputObject};
 use crate::recipe::{Recipe, RecipeFile};
 
 /// Version of the layout of `plan.json` and of everything that a plan's digest must tell apart.
-pub const PLAN_FORMAT: u32 = 1;
+pub const PLAN_FORMAT: u32 = 2;
 /// Input bytes after which an ingest task is closed.
 pub(crate) const TASK_INPUT_BYTES: u64 = 64 << 20;
 /// Input objects after which an ingest task is closed.

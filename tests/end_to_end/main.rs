@@ -9,4 +9,5 @@ mod kill;
 mod project;
 mod published;
 mod real_sample;
+mod sequence;
 mod verification;

@@ -1,0 +1,106 @@
+//! Reading the objects of an ingest task: raw bytes to batches of items, in the order of the input.
+//!
+//! It cleans nothing and writes nothing.
+
+use std::io::BufReader;
+
+use mellama_sources::{Format, Input, Item, RangeRead, SourceContext};
+use mellama_storage::RangeReader;
+
+use super::{changed, read_failure};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::inputs::InputObject;
+use crate::plan::IngestTask;
+use crate::recipe::SourceRecipe;
+
+/// Items of a batch.
+const BATCH_ITEMS: usize = 512;
+/// Text bytes after which a batch is closed early.
+const BATCH_BYTES: usize = 16 << 20;
+/// Read buffer on an input object, in bytes.
+const READ_BUFFER_BYTES: usize = 1 << 20;
+
+/// Consecutive items of a task.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Each with the index of its object in the task.
+    pub(super) items: Vec<(u32, Item)>,
+    /// Input bytes of the objects that end in it.
+    pub(super) finished_bytes: u64,
+    text_bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, object: u32, item: Item) {
+        if let Item::Document(document) = &item {
+            self.text_bytes += document.text.len();
+        }
+        self.items.push((object, item));
+    }
+
+    fn is_full(&self) -> bool {
+        self.items.len() >= BATCH_ITEMS || self.text_bytes >= BATCH_BYTES
+    }
+}
+
+/// Reads all objects of a task and gives them away batch by batch.
+///
+/// # Errors
+/// Those of reading, and the first that `give` returns.
+pub(super) fn read(
+    context: &Context<'_>,
+    planned: &IngestTask,
+    give: &mut dyn FnMut(Batch) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let source = &context.corpus().source[planned.source];
+    let mut batch = Batch::default();
+    for (index, input) in planned.inputs.iter().enumerate() {
+        let mut reader = open(context, source, input)?;
+        while let Some(item) = reader.next() {
+            batch.push(index as u32, item.map_err(|e| read_failure(input, &e))?);
+            if batch.is_full() {
+                give(std::mem::take(&mut batch))?;
+            }
+        }
+        batch.finished_bytes += input.size_bytes;
+    }
+    give(batch)
+}
+
+fn open(context: &Context<'_>, source: &SourceRecipe, input: &InputObject) -> Result<Box<dyn mellama_sources::Reader>, Failure> {
+    let format = source.format.parse().map_err(|e| Failure::Policy(format!("{e}")))?;
+    let source_context = SourceContext {
+        name: source.name.clone(),
+        domain: source.domain,
+        sensitivity: source.resolved_sensitivity(),
+        licence: source.licence.clone(),
+        fields: source.fields.clone(),
+        read: source.read.clone(),
+        object: input.name.clone(),
+    };
+    let raw = raw_input(input, format)?;
+    mellama_sources::open(format, source_context, raw, &context.limits()).map_err(|e| read_failure(input, &e))
+}
+
+/// The bytes of an object as its reader takes them.
+fn raw_input(input: &InputObject, format: Format) -> Result<Input, Failure> {
+    let reader = input.open().map_err(|e| changed(input, &e))?;
+    Ok(match format {
+        Format::Parquet => Input::Random(Box::new(Ranges(reader))),
+        _ => Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, reader))),
+    })
+}
+
+/// Random access over a pinned input object.
+struct Ranges(RangeReader);
+
+impl RangeRead for Ranges {
+    fn len(&self) -> u64 {
+        self.0.size_bytes()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
+        self.0.read_at(offset, length).map_err(std::io::Error::other)
+    }
+}
