@@ -130,3 +130,6 @@ pub(crate) fn read_failure(input: &InputObject, error: &ReadError) -> Failure {
         _ => Failure::Storage(text),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    fn push(&mut self, object: u32, item: Item) {
+    pub(super) fn push(&mut self, object: u32, item: Item) {
         if let Item::Document(document) = &item {
             self.text_bytes += document.text.len();
         }
