@@ -7,6 +7,7 @@ mod card;
 mod context;
 mod documents;
 mod failure;
+mod file_list;
 mod files;
 mod inputs;
 mod observer;
