@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use globset::GlobBuilder;
+use mellama_sources::{Part, RangeRead};
 use mellama_storage::{ETag, Key, ObjectMeta, RangeReader, Store, StoreError, list_all};
 use serde::Serialize;
 
@@ -29,6 +30,9 @@ pub struct InputObject {
     pub size_bytes: u64,
     /// Version when planned.
     pub etag: String,
+    /// The part of it that is meant; absent: all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// What a list of patterns came to.
@@ -92,6 +96,11 @@ pub enum InputError {
 }
 
 impl InputObject {
+    /// Stored bytes that are read of it.
+    pub fn input_bytes(&self) -> u64 {
+        self.part.map_or(self.size_bytes, |part| part.stored_bytes)
+    }
+
     /// Opens the object for reading, pinned to the planned version.
     ///
     /// # Errors
@@ -103,12 +112,33 @@ impl InputObject {
         Ok(RangeReader::pinned(store, meta))
     }
 
+    /// As `open`, for reading in any order.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_random(&self) -> Result<Box<dyn RangeRead>, StoreError> {
+        Ok(Box::new(Ranges(self.open()?)))
+    }
+
     /// Reads the whole object, for small files such as a tokenizer or a benchmark.
     ///
     /// # Errors
     /// As `open`.
     pub fn read(&self) -> Result<Vec<u8>, StoreError> {
         input_store(&self.base)?.read(&Key::new(self.key.clone())?, None, Some(&ETag::new(self.etag.clone())))
+    }
+}
+
+/// Random access to a pinned input object.
+struct Ranges(RangeReader);
+
+impl RangeRead for Ranges {
+    fn len(&self) -> u64 {
+        self.0.size_bytes()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
+        self.0.read_at(offset, length).map_err(std::io::Error::other)
     }
 }
 
@@ -285,6 +315,7 @@ fn object(name: String, base: &Path, meta: &ObjectMeta) -> InputObject {
         key: meta.key.as_str().to_owned(),
         size_bytes: meta.size_bytes,
         etag: meta.etag.to_string(),
+        part: None,
     }
 }
 

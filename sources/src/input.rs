@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, BufRead, Cursor, Read};
 
 use crate::compression::{Decoder, RawBytes, StreamFault, is_compressed};
+use crate::part::Part;
 use crate::reader::Limits;
 use crate::reject::RejectReason;
 
@@ -24,6 +25,11 @@ pub trait RangeRead: Send + Sync {
     /// # Errors
     /// Those of the store; a range past the end is [`io::ErrorKind::UnexpectedEof`].
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+
+    /// The part that is to be read; `None`: all of it.
+    fn part(&self) -> Option<Part> {
+        None
+    }
 
     /// Whether the object has no bytes.
     fn is_empty(&self) -> bool {

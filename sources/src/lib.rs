@@ -28,6 +28,7 @@ mod pages;
 mod parquet_chunks;
 mod parquet_columns;
 pub mod parquet_reader;
+mod part;
 pub mod phi;
 mod prose;
 pub mod pubmed;
@@ -38,11 +39,13 @@ mod records;
 pub mod redpajama;
 pub mod reject;
 mod row;
+pub mod split;
 pub mod text;
 mod withdrawal;
 mod xml;
 #[cfg(test)]
 mod xml_tests;
+mod zstd_frames;
 
 pub use archive::{ArchiveError, DocumentReader, DocumentWriter};
 pub use clean::{Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict};
@@ -51,6 +54,7 @@ pub use conversation::{Conversation, ConversationItem, ConversationReader, Role,
 pub use document::{Document, Domain, Origin, Sensitivity, document_id, text_id};
 pub use input::{ByteStream, Input, RangeRead};
 pub use options::{Formulas, Markers, ReadOptions, Retracted, SubArticles, Tables};
+pub use part::Part;
 pub use phi::{PhiHit, PhiKind};
 pub use reader::{Fields, Format, FormatError, Item, Limits, ReadError, Reader, SourceContext, open};
 pub use reject::{Reject, RejectReason, write_rejects};

@@ -10,4 +10,5 @@ mod project;
 mod published;
 mod real_sample;
 mod sequence;
+mod splits;
 mod verification;

@@ -4,8 +4,7 @@
 
 use std::io::BufReader;
 
-use mellama_sources::{Format, Input, Item, RangeRead, SourceContext};
-use mellama_storage::RangeReader;
+use mellama_sources::{Format, Input, Item, SourceContext};
 
 use super::{changed, read_failure};
 use crate::context::Context;
@@ -63,7 +62,7 @@ pub(super) fn read(
                 give(std::mem::take(&mut batch))?;
             }
         }
-        batch.finished_bytes += input.size_bytes;
+        batch.finished_bytes += input.input_bytes();
     }
     give(batch)
 }
@@ -85,22 +84,10 @@ fn open(context: &Context<'_>, source: &SourceRecipe, input: &InputObject) -> Re
 
 /// The bytes of an object as its reader takes them.
 fn raw_input(input: &InputObject, format: Format) -> Result<Input, Failure> {
-    let reader = input.open().map_err(|e| changed(input, &e))?;
-    Ok(match format {
-        Format::Parquet => Input::Random(Box::new(Ranges(reader))),
-        _ => Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, reader))),
+    let failed = |e| changed(input, &e);
+    Ok(match (input.part, format) {
+        (Some(part), _) => Input::part(input.open_random().map_err(failed)?, part),
+        (None, Format::Parquet) => Input::Random(input.open_random().map_err(failed)?),
+        (None, _) => Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, input.open().map_err(failed)?))),
     })
-}
-
-/// Random access over a pinned input object.
-struct Ranges(RangeReader);
-
-impl RangeRead for Ranges {
-    fn len(&self) -> u64 {
-        self.0.size_bytes()
-    }
-
-    fn read_at(&self, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
-        self.0.read_at(offset, length).map_err(std::io::Error::other)
-    }
 }
