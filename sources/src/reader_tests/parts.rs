@@ -125,7 +125,7 @@ fn records() -> Vec<u8> {
             3 => text.extend(b"{broken\r\n"),
             5 => text.extend(b"\n"),
             _ => {
-                writeln!(text, "{{\"id\":\"{number}\",\"text\":\"some text {long}\",\"meta\":{{\"id\":\"{number}\"}}}}").unwrap()
+                writeln!(text, "{{\"id\":\"{number}\",\"text\":\"some text {long}\",\"meta\":{{\"id\":\"{number}\"}}}}").unwrap();
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Notices and retracted records through ingest and dedup, from items as a reader gives them.
+//! Notices and retracted records through ingest and dedup, from items as a reader gives them; reading ahead.
 
 use std::path::Path;
 
@@ -7,8 +7,9 @@ use mellama_storage::{TaskCommit, Workdir};
 use serde_json::{Value, json};
 
 use super::output::Output;
-use super::reading::Batch;
+use super::reading::{self, Batch};
 use crate::context::{Context, Resources};
+use crate::failure::{Failure, Signal};
 use crate::observer::Silent;
 use crate::plan::Plan;
 use crate::recipe::RecipeFile;
@@ -58,7 +59,9 @@ fn settle(folder: &Path, read: &str, items: Vec<(u32, Item)>) -> (Value, Value, 
     let context = Context::new(&file, &plan, &workdir, &resources, &Silent);
     let mut output = Output::begin(&context, &plan.ingest[0], 0).unwrap();
     let mut batch = Batch::default();
-    items.into_iter().for_each(|(object, item)| batch.push(object, item));
+    for (object, item) in items {
+        batch.push(object, item);
+    }
     output.take(batch).unwrap();
     let output = output.finish().unwrap();
     let commit = TaskCommit {
@@ -118,4 +121,73 @@ fn a_retracted_record_takes_its_versions_with_it_unless_they_are_kept() {
     assert_eq!(ingest["drops"], json!({}));
     assert_eq!(ingest["withdrawals"], json!({"retracted": 1}));
     assert_eq!(dedup["removed"], json!({"p": {"same-id": 1}}));
+}
+
+/// Reads a task of two files of JSON lines with so many threads; the second file may be gone by then.
+fn read_lines(threads: usize, is_gone: bool, give: &mut dyn FnMut(Batch) -> Result<(), Failure>) -> Result<(), Failure> {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        let line = |i: u32| format!("{{\"id\":\"{name}{i}\",\"text\":\"some text {i}\"}}\n");
+        let lines: String = (0..700).map(line).collect();
+        std::fs::write(folder.path().join(format!("{name}.jsonl")), lines).unwrap();
+    }
+    let recipe = "name = \"t\"\nworkdir = \"out\"\n[[corpus.source]]\nname = \"s\"\nformat = \"jsonl\"\n\
+                  inputs = [\"*.jsonl\"]\ndomain = \"general\"\n";
+    let file = RecipeFile::parse(&folder.path().join("r.toml"), recipe).unwrap();
+    let plan = Plan::resolve(&file).unwrap();
+    let workdir = Workdir::open(&folder.path().join("out").display().to_string()).unwrap();
+    let resources = Resources { threads, memory_bytes: 1 << 30, scratch: folder.path().to_owned() };
+    let context = Context::new(&file, &plan, &workdir, &resources, &Silent);
+    if is_gone {
+        std::fs::remove_file(folder.path().join("b.jsonl")).unwrap();
+    }
+    reading::read(&context, &plan.ingest[0], give)
+}
+
+/// Ids of all items, one list a batch.
+fn batches(threads: usize, is_gone: bool) -> (Vec<Vec<String>>, Option<Failure>) {
+    let mut batches = Vec::new();
+    let ended = read_lines(threads, is_gone, &mut |batch| {
+        let id = |(_, item): &(u32, Item)| match item {
+            Item::Document(document) => document.native_id.clone(),
+            other => panic!("{other:?}"),
+        };
+        batches.push(batch.items.iter().map(id).collect());
+        Ok(())
+    });
+    (batches, ended.err())
+}
+
+#[test]
+fn reading_ahead_gives_the_same_batches_in_the_same_order() {
+    let (expected, failure) = batches(1, false);
+    assert!(failure.is_none());
+    assert!(expected.len() > 4);
+    assert_eq!(expected.concat().len(), 1400);
+    for threads in [2, 7] {
+        assert_eq!(batches(threads, false).0, expected);
+    }
+}
+
+#[test]
+fn a_failure_of_reading_comes_after_what_was_read_before_it() {
+    let (expected, failure) = batches(1, true);
+    assert!(matches!(failure, Some(Failure::Input(_))), "{failure:?}");
+    assert!(!expected.is_empty());
+    let (found, failure) = batches(2, true);
+    assert!(matches!(failure, Some(Failure::Input(_))), "{failure:?}");
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_failure_or_a_stop_of_the_taker_ends_the_reading() {
+    for threads in [1, 2] {
+        let mut taken = 0;
+        let ended = read_lines(threads, false, &mut |_| {
+            taken += 1;
+            if taken == 2 { Err(Failure::Stopped(Signal::Terminate)) } else { Ok(()) }
+        });
+        assert!(matches!(ended, Err(Failure::Stopped(Signal::Terminate))), "{ended:?}");
+        assert_eq!(taken, 2);
+    }
 }
