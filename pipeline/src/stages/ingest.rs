@@ -37,7 +37,7 @@ pub(crate) struct IngestFacts {
     /// Rejected records by reason.
     pub rejects: BTreeMap<String, u64>,
     /// Notices that take records back, by reason.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub withdrawals: BTreeMap<String, u64>,
     /// Identifiers that the scan found, by kind.
     pub phi: BTreeMap<String, u64>,
