@@ -134,3 +134,73 @@ fn determinism_of_a_sequence_by_threads_and_tasks() {
     }
     assert_eq!(published(&project), expected, "task by task");
 }
+
+/// The list at the end of an update file.
+fn deletions(pmids: &[u64]) -> String {
+    let one = |pmid: &u64| format!("<PMID Version=\"1\">{pmid}</PMID>");
+    format!("<DeleteCitation>{}</DeleteCitation>\n", pmids.iter().map(one).collect::<String>())
+}
+
+/// A notice of retraction, itself a citation.
+fn notice(pmid: u64, retracts: u64) -> String {
+    let corrections = format!(
+        "</Article><CommentsCorrectionsList><CommentsCorrections RefType=\"RetractionOf\"><RefSource>J Inv. 1999</RefSource>\
+         <PMID Version=\"1\">{retracts}</PMID></CommentsCorrections></CommentsCorrectionsList>"
+    );
+    citation(pmid, 1, &text(pmid)).replace("</Article>", &corrections)
+}
+
+/// A citation that says of itself that it was retracted.
+fn retracted(pmid: u64) -> String {
+    let types = "</Abstract><PublicationTypeList><PublicationType UI=\"D016428\">Journal Article</PublicationType>\
+                 <PublicationType UI=\"D016441\">Retracted Publication</PublicationType></PublicationTypeList>";
+    citation(pmid, 1, &text(pmid + 100)).replace("</Abstract>", types)
+}
+
+fn plain(pmid: u64) -> String {
+    citation(pmid, 1, &text(pmid))
+}
+
+#[test]
+fn a_deletion_takes_what_stands_before_it() {
+    let baseline = vec![plain(1), plain(2), plain(3)];
+    let update = vec![plain(4), deletions(&[2, 4, 77])];
+    let project = project(&recipe("", ""), &[&baseline, &update]);
+    check(&project, &[(1, "deleted"), (3, "deleted")]);
+    assert_eq!(
+        project.json("manifests/ingest.json")["facts"]["sources"]["p"]["facts"]["withdrawals"]["deleted"].as_u64(),
+        Some(3)
+    );
+    let folder = Path::new(&project.workdir()).join("withdrawals/p");
+    let notices = std::fs::read_dir(folder).expect("there").next().expect("one file").expect("an entry").path();
+    let notices = std::fs::read_to_string(notices).expect("JSON lines");
+    assert_eq!(notices.lines().count(), 3);
+    assert!(notices.lines().all(|line| line.contains("\"object\":\"data/pubmed-1.xml\"") && line.contains("\"deleted\"")));
+}
+
+#[test]
+fn a_deleted_citation_that_comes_again_stands() {
+    let files = [vec![plain(1), plain(2)], vec![deletions(&[2])], vec![citation(2, 1, &text(22))], vec![plain(5)]];
+    let files: Vec<&[String]> = files.iter().map(Vec::as_slice).collect();
+    for more in ["", "[corpus.dedup]\n"] {
+        check(&project(&recipe("", more), &files), &[(1, "deleted")]);
+    }
+}
+
+#[test]
+fn a_retraction_reaches_older_and_later_records() {
+    // Rows: 1, 2, 3 and the notice 9 for 2; the retracted record of 1 is dropped; then 2 comes once more.
+    let files = [vec![plain(1), plain(2), plain(3)], vec![notice(9, 2), retracted(1)], vec![citation(2, 2, &text(22))]];
+    let files: Vec<&[String]> = files.iter().map(Vec::as_slice).collect();
+    let project = project(&recipe("", "[corpus.dedup]\n"), &files);
+    check(&project, &[(0, "retracted"), (1, "retracted"), (4, "retracted")]);
+    let facts = project.json("manifests/ingest.json")["facts"]["sources"]["p"]["facts"].clone();
+    assert_eq!(facts["drops"]["retracted"].as_u64(), Some(1));
+}
+
+#[test]
+fn retracted_articles_are_kept_where_the_recipe_says_so() {
+    let files = [vec![plain(1), plain(2), plain(3)], vec![notice(9, 2), retracted(1)]];
+    let project = project(&recipe("read = { retracted = \"keep\" }", ""), &[&files[0], &files[1]]);
+    check(&project, &[(0, "same-id")]);
+}
