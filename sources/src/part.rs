@@ -69,13 +69,8 @@ pub(crate) struct LinesOfPart {
 
 /// The lines of a part; the input itself where it is a whole object.
 pub(crate) fn lines_of(input: Input) -> Result<LinesOfPart, Input> {
-    let (object, part) = match input {
-        Input::Random(object) => match object.part() {
-            Some(part) => (object, part),
-            None => return Err(Input::Random(object)),
-        },
-        stream @ Input::Stream(_) => return Err(stream),
-    };
+    let Input::Random(object) = input else { return Err(input) };
+    let Some(part) = object.part() else { return Err(Input::Random(object)) };
     let whole_start = part.first == 0;
     let sentinel = !whole_start && part.frame.is_none();
     let start = part.frame.unwrap_or(part.first);
