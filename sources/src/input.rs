@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::compression::{RawBytes, StreamFault};
 use crate::decoded::{DecodedBlock, DecodedBlocks, Decompressor, Failure};
+use crate::part::Part;
 use crate::reader::Limits;
 
 /// Bytes of one ranged read when an object with random access is read as a stream.
@@ -25,6 +26,11 @@ pub trait RangeRead: Send + Sync {
     /// # Errors
     /// Those of the store; a range past the end is [`io::ErrorKind::UnexpectedEof`].
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+
+    /// The part that is to be read; `None`: all of it.
+    fn part(&self) -> Option<Part> {
+        None
+    }
 
     /// Whether the object has no bytes.
     fn is_empty(&self) -> bool {

@@ -66,6 +66,7 @@ pub enum Retracted {
 /// A source's `read` table. Every key may be left out; formats ignore what does not concern them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the recipe's table, independent of the others")]
 pub struct ReadOptions {
     /// Tables (JATS). Default `caption`.
     pub tables: Tables,

@@ -2,7 +2,7 @@
 //!
 //! Columns come from the recipe's `fields` (members of a struct with a dot); other top-level columns with a spelling go into
 //! the meta data, lists and binaries are left out. A damaged file is one reject where it breaks off, and the end: rows behind
-//! a damaged page cannot be trusted. Rows are decoded a few at a time.
+//! a damaged page cannot be trusted. Rows are decoded a few at a time. A part is the row groups that begin in it.
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,6 +34,8 @@ pub struct ParquetReader {
     state: State,
     /// Number of the next row.
     row: u64,
+    /// Row groups that begin at it or behind it are not read.
+    end: u64,
     /// Bytes given out, or refused for their size.
     expanded: u64,
 }
@@ -48,7 +50,9 @@ enum State {
 struct Table {
     file: SerializedFileReader<Chunks>,
     selected: Vec<(Use, Column)>,
+    /// The next row group, and the one behind the last that is read.
     group: usize,
+    groups: usize,
     /// Rows of the current row group that are still to come.
     rows_left: u64,
     cursors: Vec<Cursor>,
@@ -98,13 +102,20 @@ impl ParquetReader {
                 (Box::new(bytes) as Box<dyn RangeRead>, reason)
             }
         };
+        let part = object.part();
+        let (row, end) = part.map_or((0, u64::MAX), |part| (part.first, part.end));
         let empty = object.is_empty().then_some(RejectReason::EmptyObject);
         let chunks = Chunks::new(object);
-        let mut reader = Self { context, columns, limits: limits.clone(), chunks, state: State::Ended, row: 0, expanded: 0 };
+        let limits = limits.clone();
+        let mut reader = Self { context, columns, limits, chunks, state: State::Ended, row, end, expanded: 0 };
         reader.state = match refused.or(empty) {
             Some(reason) => State::Refused(reason),
             None => reader.open_table()?,
         };
+        if row > 0 && matches!(reader.state, State::Refused(_)) {
+            // What is wrong with the whole file is told by its first part.
+            reader.state = State::Ended;
+        }
         Ok(reader)
     }
 
@@ -112,7 +123,10 @@ impl ParquetReader {
         let chunks = self.chunks.clone();
         match guarded(|| SerializedFileReader::new(chunks)) {
             Ok(file) => Ok(match select(&file, &self.columns) {
-                Ok(selected) => State::Open(Box::new(Table { file, selected, group: 0, rows_left: 0, cursors: Vec::new() })),
+                Ok(selected) => {
+                    let (group, groups) = groups_between(&file, self.row, self.end);
+                    State::Open(Box::new(Table { file, selected, group, groups, rows_left: 0, cursors: Vec::new() }))
+                }
                 Err(reason) => State::Refused(reason),
             }),
             Err(stop) => self.reason_of(&stop).map(State::Refused),
@@ -208,7 +222,7 @@ impl Table {
     /// Goes to the next row.
     fn advance(&mut self) -> Result<(), Stop> {
         while self.rows_left == 0 {
-            if self.group >= self.file.num_row_groups() {
+            if self.group >= self.groups {
                 return Err(Stop::End);
             }
             let group = guarded(|| self.file.get_row_group(self.group))?;
@@ -222,6 +236,18 @@ impl Table {
         let cursors = &mut self.cursors;
         guarded(|| cursors.iter_mut().try_for_each(Cursor::advance))
     }
+}
+
+/// The row groups that begin at row `first` or behind it, and before row `end`.
+fn groups_between(file: &SerializedFileReader<Chunks>, first: u64, end: u64) -> (usize, usize) {
+    let mut row = 0_u64;
+    let starts = file.metadata().row_groups().iter().map(|group| {
+        let start = row;
+        row = row.saturating_add(u64::try_from(group.num_rows()).unwrap_or(0));
+        start
+    });
+    let starts: Vec<u64> = starts.collect();
+    (starts.partition_point(|start| *start < first), starts.partition_point(|start| *start < end))
 }
 
 /// Calls into the decoder; a panic there must not end the run.

@@ -88,6 +88,12 @@ impl Format {
         let is_zip = || object.rsplit('.').next().is_some_and(|ending| ending.eq_ignore_ascii_case("zip"));
         self == Self::Parquet || (self == Self::MimicCxr && is_zip())
     }
+
+    /// Whether the objects of a source are one sequence of updates, in which a later record of an id takes the place of the
+    /// earlier ones and notices take records back.
+    pub fn is_sequence(self) -> bool {
+        matches!(self, Self::PubmedXml)
+    }
 }
 
 impl fmt::Display for Format {
@@ -316,6 +322,7 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.as_str().parse(), Ok(format));
         }
+        assert_eq!(Format::ALL.into_iter().filter(|format| format.is_sequence()).collect::<Vec<_>>(), [Format::PubmedXml]);
         assert_eq!(
             "pile".parse::<Format>().unwrap_err().to_string(),
             "format pile: not there yet; convert the source to jsonl or parquet"

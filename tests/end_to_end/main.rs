@@ -9,4 +9,6 @@ mod kill;
 mod project;
 mod published;
 mod real_sample;
+mod sequence;
+mod splits;
 mod verification;

@@ -3,6 +3,7 @@
 mod hostile;
 mod json_lines;
 mod parquet_files;
+mod parts;
 mod real;
 mod tables;
 
