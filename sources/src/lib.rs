@@ -38,6 +38,7 @@ mod records;
 pub mod redpajama;
 pub mod reject;
 mod row;
+pub mod sections;
 pub mod text;
 mod withdrawal;
 mod xml;
@@ -45,7 +46,10 @@ mod xml;
 mod xml_tests;
 
 pub use archive::{ArchiveError, DocumentReader, DocumentWriter};
-pub use clean::{Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict};
+pub use clean::{
+    Change, Changes, Cleaned, Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiFindings, PhiPolicies,
+    PhiPolicy, Spaces, Verdict,
+};
 pub use compression::StreamFault;
 pub use conversation::{Conversation, ConversationItem, ConversationReader, Role, Turn, open_conversations};
 pub use document::{Document, Domain, Origin, Sensitivity, document_id, text_id};
@@ -54,4 +58,5 @@ pub use options::{Formulas, Markers, ReadOptions, Retracted, SubArticles, Tables
 pub use phi::{PhiHit, PhiKind};
 pub use reader::{Fields, Format, FormatError, Item, Limits, ReadError, Reader, SourceContext, open};
 pub use reject::{Reject, RejectReason, write_rejects};
+pub use sections::Section;
 pub use withdrawal::{Withdrawal, WithdrawalReason};

@@ -7,7 +7,8 @@ use std::io::{BufReader, Write};
 
 use mellama_dedup::{NormalForm, Sketch, Sketcher};
 use mellama_sources::{
-    Cleaner, Document, DocumentWriter, Domain, Input, Item, Limits, RangeRead, ReadError, Reject, SourceContext, Verdict,
+    Changes, Cleaned, Cleaner, Document, DocumentWriter, Domain, DropReason, Input, Item, Limits, PhiFindings, PhiHit, RangeRead,
+    ReadError, Reject, SourceContext, Verdict,
 };
 use mellama_storage::{Counts, ObjectEntry, PartWriter, RangeReader, StoreError, Tally, TaskCommit};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
@@ -29,6 +30,10 @@ const BATCH_DOCUMENTS: usize = 512;
 const BATCH_BYTES: usize = 32 << 20;
 /// Read buffer on an input object, in bytes.
 const READ_BUFFER_BYTES: usize = 1 << 20;
+/// Identifiers of one document's text, and of its title, whose places are written; all are counted.
+const PHI_PLACES: usize = 10_000;
+/// Formats of clinical notes, whose sections are found by their headings.
+const SECTIONED: [&str; 2] = ["mimic-notes", "mimic-cxr"];
 /// Reject places that a message shows.
 const PLACES_SHOWN: usize = 3;
 
@@ -41,9 +46,15 @@ pub(crate) struct IngestFacts {
     pub characters: u64,
     /// Dropped documents by the cleaning rule that dropped them.
     pub drops: BTreeMap<String, u64>,
+    /// Read documents that a cleaning rule changed, by rule; dropped ones too.
+    #[serde(default)]
+    pub changes: BTreeMap<String, u64>,
+    /// What cleaning removed from documents: `boilerplate-lines`, `repeated-paragraphs`.
+    #[serde(default)]
+    pub removed: BTreeMap<String, u64>,
     /// Rejected records by reason.
     pub rejects: BTreeMap<String, u64>,
-    /// Identifiers that the scan found, by kind.
+    /// Identifiers that the scan found, by kind, in dropped documents too.
     pub phi: BTreeMap<String, u64>,
     /// The first rejects: object, byte offset and reason.
     pub places: Vec<String>,
@@ -57,6 +68,21 @@ struct Drop<'a> {
     byte_offset: u64,
     rule: &'a str,
 }
+
+/// Identifiers of one document, one JSON line of `phi/SOURCE/…`: kinds and byte ranges, never text.
+#[derive(Serialize)]
+struct PhiLine<'a> {
+    id: &'a str,
+    object: &'a str,
+    byte_offset: u64,
+    policy: &'a str,
+    identifiers: u64,
+    title_hits: Vec<PhiPlace>,
+    text_hits: Vec<PhiPlace>,
+}
+
+/// Kind, first byte, byte behind it.
+type PhiPlace = (&'static str, usize, usize);
 
 /// Reads, cleans and sketches the objects of one task.
 pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, Failure> {
@@ -111,10 +137,29 @@ fn check_rejects(source: &SourceRecipe, counts: &Counts, facts: &IngestFacts) ->
 }
 
 impl IngestFacts {
+    /// Counts what cleaning did to one document, kept or not.
+    fn clean(&mut self, cleaned: &Cleaned) {
+        for change in cleaned.changes.iter() {
+            *self.changes.entry(change.to_string()).or_default() += 1;
+        }
+        let removed = [
+            ("boilerplate-lines", cleaned.changes.boilerplate_lines),
+            ("repeated-paragraphs", cleaned.changes.repeated_paragraphs),
+        ];
+        for (name, count) in removed.into_iter().filter(|removed| removed.1 > 0) {
+            *self.removed.entry(name.to_owned()).or_default() += count;
+        }
+        for hit in cleaned.phi.text.iter().chain(&cleaned.phi.title) {
+            *self.phi.entry(hit.kind.to_string()).or_default() += 1;
+        }
+    }
+
     fn add(&mut self, other: &IngestFacts) {
         self.source.clone_from(&other.source);
         self.characters += other.characters;
-        for (sums, new) in [(&mut self.drops, &other.drops), (&mut self.rejects, &other.rejects), (&mut self.phi, &other.phi)] {
+        let sums = [&mut self.drops, &mut self.changes, &mut self.removed, &mut self.rejects, &mut self.phi];
+        let news = [&other.drops, &other.changes, &other.removed, &other.rejects, &other.phi];
+        for (sums, new) in sums.into_iter().zip(news) {
             for (name, count) in new {
                 *sums.entry(name.clone()).or_default() += count;
             }
@@ -127,41 +172,40 @@ impl IngestFacts {
 /// A document after cleaning, with what was computed from its text.
 struct Prepared {
     document: Document,
-    verdict: Verdict,
+    cleaned: Cleaned,
     sketch: Option<Sketch>,
     hits: DocumentHits,
-    phi: BTreeMap<String, u64>,
 }
 
 /// What is computed from one document's text alone, on any thread.
 struct Preparer<'a> {
     context: &'a Context<'a>,
+    source: &'a SourceRecipe,
     cleaner: Cleaner,
     sketcher: Option<Sketcher>,
 }
 
 impl Preparer<'_> {
     fn prepare(&self, mut document: Document) -> Result<Prepared, Failure> {
-        let verdict = self.cleaner.clean(&mut document);
-        let phi = phi_kinds(&document);
-        if matches!(verdict, Verdict::Drop(_)) {
-            return Ok(Prepared { document, verdict, sketch: None, hits: DocumentHits::default(), phi });
+        if !self.source.read.selects(&document) {
+            let verdict = Verdict::Drop(DropReason::NotSelected);
+            let cleaned = Cleaned { verdict, changes: Changes::default(), phi: PhiFindings::default() };
+            return Ok(Prepared { document, cleaned, sketch: None, hits: DocumentHits::default() });
+        }
+        let cleaned = self.cleaner.clean(&mut document);
+        if matches!(cleaned.verdict, Verdict::Drop(_)) {
+            return Ok(Prepared { document, cleaned, sketch: None, hits: DocumentHits::default() });
+        }
+        if SECTIONED.contains(&self.source.format.as_str())
+            && let Some(sections) = mellama_sources::sections::summary(&document.text)
+        {
+            document.meta.insert("sections".to_owned(), sections);
         }
         let form = normal_form(document.domain);
         let sketch = self.sketcher.as_ref().map(|sketcher| sketcher.sketch(&document.text, form));
         let hits = crate::overlaps::hits(self.context, &document)?;
-        Ok(Prepared { document, verdict, sketch, hits, phi })
+        Ok(Prepared { document, cleaned, sketch, hits })
     }
-}
-
-/// Identifiers that the scan reported, by kind.
-fn phi_kinds(document: &Document) -> BTreeMap<String, u64> {
-    let mut kinds = BTreeMap::new();
-    for hit in document.meta.get("phi").map_or("", String::as_str).split_whitespace() {
-        let kind = hit.split(':').next().unwrap_or(hit);
-        *kinds.entry(kind.to_owned()).or_default() += 1;
-    }
-    kinds
 }
 
 struct Ingest<'a> {
@@ -177,6 +221,7 @@ struct Ingest<'a> {
     overlaps: Option<OverlapWriter>,
     rejects: Option<(PartWriter, u64)>,
     drops: Option<(PartWriter, u64)>,
+    phi: Option<(PartWriter, u64)>,
     counts: Counts,
     facts: IngestFacts,
 }
@@ -192,6 +237,7 @@ impl<'a> Ingest<'a> {
             task,
             preparer: Preparer {
                 context,
+                source,
                 cleaner: Cleaner::new(corpus.clean.as_ref()),
                 sketcher: sketcher.map_err(|e| Failure::Policy(format!("corpus.dedup: {e}")))?,
             },
@@ -203,6 +249,7 @@ impl<'a> Ingest<'a> {
             overlaps: None,
             rejects: None,
             drops: None,
+            phi: None,
             counts: Counts::default(),
             facts: IngestFacts { source: source.name.clone(), ..IngestFacts::default() },
         })
@@ -272,11 +319,10 @@ impl<'a> Ingest<'a> {
         let document = &prepared.document;
         let tally = Tally { documents: 1, bytes: document.text.len() as u64 };
         self.counts.read += tally;
-        for (kind, count) in &prepared.phi {
-            *self.facts.phi.entry(kind.clone()).or_default() += count;
-        }
-        if let Verdict::Drop(rule) = &prepared.verdict {
-            return self.drop(document, &rule.to_string(), tally);
+        self.facts.clean(&prepared.cleaned);
+        self.identifiers(prepared)?;
+        if let Verdict::Drop(rule) = prepared.cleaned.verdict {
+            return self.drop(document, rule, tally);
         }
         self.counts.written += tally;
         let characters = document.text.chars().count() as u64;
@@ -299,14 +345,36 @@ impl<'a> Ingest<'a> {
         Ok(())
     }
 
-    fn drop(&mut self, document: &Document, rule: &str, tally: Tally) -> Result<(), Failure> {
+    fn drop(&mut self, document: &Document, rule: DropReason, tally: Tally) -> Result<(), Failure> {
         self.counts.dropped += tally;
-        *self.facts.drops.entry(rule.into()).or_default() += 1;
+        *self.facts.drops.entry(rule.to_string()).or_default() += 1;
+        // What the recipe does not ask for is counted; a collection would list most of its records here.
+        if rule == DropReason::NotSelected {
+            return Ok(());
+        }
         let (object, byte_offset) = (document.origin.object.as_str(), document.origin.byte_offset);
-        let line = serde_json::to_string(&Drop { id: &document.id, object, byte_offset, rule }).expect("plain data");
-        let (part, lines) = open_lines(self.context, &mut self.drops)?;
-        *lines += 1;
-        writeln!(part, "{line}").map_err(|e| part_failure(&e))
+        let line = Drop { id: &document.id, object, byte_offset, rule: rule.as_str() };
+        write_line(self.context, &mut self.drops, &line)
+    }
+
+    fn identifiers(&mut self, prepared: &Prepared) -> Result<(), Failure> {
+        let (document, found) = (&prepared.document, &prepared.cleaned.phi);
+        if found.is_empty() {
+            return Ok(());
+        }
+        let places = |hits: &[PhiHit]| -> Vec<PhiPlace> {
+            hits.iter().take(PHI_PLACES).map(|hit| (hit.kind.as_str(), hit.range.start, hit.range.end)).collect()
+        };
+        let line = PhiLine {
+            id: &document.id,
+            object: &document.origin.object,
+            byte_offset: document.origin.byte_offset,
+            policy: found.policy.as_str(),
+            identifiers: (found.text.len() + found.title.len()) as u64,
+            title_hits: places(&found.title),
+            text_hits: places(&found.text),
+        };
+        write_line(self.context, &mut self.phi, &line)
     }
 
     fn finish(mut self) -> Result<TaskOutput, Failure> {
@@ -322,6 +390,9 @@ impl<'a> Ingest<'a> {
         }
         if let Some((part, lines)) = self.drops {
             objects.push(part.finish(&format!("drops/{name}"), &stem, "jsonl", lines)?);
+        }
+        if let Some((part, lines)) = self.phi {
+            objects.push(part.finish(&format!("phi/{name}"), &stem, "jsonl", lines)?);
         }
         if let Some(signatures) = self.signatures {
             objects.push(signatures.publish(self.context.workdir, &format!("signatures/{name}"), &stem)?);
@@ -364,6 +435,13 @@ fn open_lines<'p>(
     }
     let (part, lines) = slot.as_mut().expect("opened above");
     Ok((part, lines))
+}
+
+fn write_line(context: &Context<'_>, slot: &mut Option<(PartWriter, u64)>, line: &impl Serialize) -> Result<(), Failure> {
+    let line = serde_json::to_string(line).expect("plain data");
+    let (part, lines) = open_lines(context, slot)?;
+    *lines += 1;
+    writeln!(part, "{line}").map_err(|e| part_failure(&e))
 }
 
 fn part_failure(error: &std::io::Error) -> Failure {

@@ -138,7 +138,7 @@ fn clinical_notes_survive_the_default_rules_and_the_language_filter() {
     let rules = Cleaning { languages: vec!["en".into()], min_words: 1, ..Cleaning::default() };
     let dropped: Vec<_> = all
         .iter()
-        .map(|note| Cleaner::new(Some(&rules)).clean(&mut note.clone()))
+        .map(|note| Cleaner::new(Some(&rules)).clean(&mut note.clone()).verdict)
         .filter(|verdict| *verdict != Verdict::Keep)
         .collect();
     assert!(dropped.is_empty(), "{dropped:?}");
