@@ -16,9 +16,11 @@ use crate::jsonl::JsonlReader;
 use crate::mimic::MimicReader;
 use crate::options::ReadOptions;
 use crate::parquet_reader::ParquetReader;
+use crate::pile::PileReader;
 use crate::pubmed::PubmedReader;
 use crate::redpajama::RedpajamaReader;
 use crate::reject::{Reject, RejectReason};
+use crate::s2orc::S2orcReader;
 use crate::text::TextReader;
 use crate::withdrawal::Withdrawal;
 
@@ -33,6 +35,10 @@ pub enum Format {
     MimicNotes,
     /// RedPajama JSON lines.
     Redpajama,
+    /// The Pile's JSON lines.
+    Pile,
+    /// S2ORC and its relatives: JSON lines of parsed papers.
+    S2orc,
     /// JSON lines.
     Jsonl,
     /// CSV with a header.
@@ -44,12 +50,22 @@ pub enum Format {
 }
 
 /// Formats that the recipe may name and that no reader reads yet.
-const NOT_YET: [&str; 4] = ["pmc-tar", "mimic-cxr", "pile", "s2orc"];
+const NOT_YET: [&str; 2] = ["pmc-tar", "mimic-cxr"];
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 8] =
-        [Self::PubmedXml, Self::Jats, Self::MimicNotes, Self::Redpajama, Self::Jsonl, Self::Csv, Self::Parquet, Self::Text];
+    pub const ALL: [Self; 10] = [
+        Self::PubmedXml,
+        Self::Jats,
+        Self::MimicNotes,
+        Self::Redpajama,
+        Self::Pile,
+        Self::S2orc,
+        Self::Jsonl,
+        Self::Csv,
+        Self::Parquet,
+        Self::Text,
+    ];
 
     /// The name used in recipes.
     pub fn as_str(self) -> &'static str {
@@ -58,6 +74,8 @@ impl Format {
             Self::Jats => "jats",
             Self::MimicNotes => "mimic-notes",
             Self::Redpajama => "redpajama",
+            Self::Pile => "pile",
+            Self::S2orc => "s2orc",
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
             Self::Parquet => "parquet",
@@ -82,7 +100,9 @@ pub enum FormatError {
         name: String,
     },
     /// A name that means nothing.
-    #[error("format {name:?}: unknown: expected pubmed-xml, jats, mimic-notes, redpajama, jsonl, csv, parquet or text")]
+    #[error(
+        "format {name:?}: unknown: expected pubmed-xml, jats, mimic-notes, redpajama, pile, s2orc, jsonl, csv, parquet or text"
+    )]
     Unknown {
         /// The name given.
         name: String,
@@ -252,6 +272,8 @@ pub fn open(format: Format, context: SourceContext, input: Input, limits: &Limit
         Format::Jats => Box::new(JatsReader::open(context, input, limits)?),
         Format::MimicNotes => Box::new(MimicReader::open(context, input, limits)?),
         Format::Redpajama => Box::new(RedpajamaReader::open(context, input, limits)?),
+        Format::Pile => Box::new(PileReader::open(context, input, limits)?),
+        Format::S2orc => Box::new(S2orcReader::open(context, input, limits)?),
         Format::Jsonl => Box::new(JsonlReader::open(context, input, limits)?),
         Format::Csv => Box::new(CsvReader::open(context, input, limits)?),
         Format::Parquet => Box::new(ParquetReader::open(context, input, limits)?),
@@ -269,8 +291,8 @@ mod tests {
             assert_eq!(format.as_str().parse(), Ok(format));
         }
         assert_eq!(
-            "pile".parse::<Format>().unwrap_err().to_string(),
-            "format pile: not there yet; convert the source to jsonl or parquet"
+            "pmc-tar".parse::<Format>().unwrap_err().to_string(),
+            "format pmc-tar: not there yet; convert the source to jsonl or parquet"
         );
         assert!(matches!("PubMed".parse::<Format>(), Err(FormatError::Unknown { name }) if name == "PubMed"));
     }
