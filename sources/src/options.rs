@@ -68,6 +68,7 @@ pub enum Retracted {
 /// A source's `read` table. Every key may be left out; formats ignore what does not concern them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the recipe that a person turns on or off by its name")]
 pub struct ReadOptions {
     /// Tables (JATS). Default `caption`.
     pub tables: Tables,

@@ -1,4 +1,4 @@
-//! RedPajama JSON lines: the 1T layout `{"text", "meta"}`, `meta` an object or a string that holds one, SlimPajama's of the same
+//! RedPajama JSON lines: the 1T layout `{"text", "meta"}`, `meta` an object or a string that holds one, `SlimPajama`'s of the same
 //! form, and the V2 layout `{"raw_content", "url", "digest" or "doc_id", …}`, with or without a string of quality signals.
 //!
 //! The native id is what the part of the corpus itself calls its records by:

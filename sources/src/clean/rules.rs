@@ -38,6 +38,7 @@ pub enum Spaces {
 /// The `[corpus.clean]` table. Every key may be left out. Means and shares are only looked at in texts of ten words or more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the recipe that a person turns on or off by its name")]
 pub struct Cleaning {
     /// ISO 639-1 codes to keep. Default: empty, which keeps all. A text whose language cannot be told is always kept.
     pub languages: Vec<String>,

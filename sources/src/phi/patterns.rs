@@ -482,7 +482,7 @@ fn alone(found: &Found<'_>, value: &Range<usize>) -> bool {
 
 /// A number that is no part of another one.
 fn is_house(found: &Found<'_>, value: &Range<usize>) -> bool {
-    let before = found.text[..value.start].as_bytes();
+    let before = &found.text.as_bytes()[..value.start];
     !before.last().is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b',' | b'/' | b'-' | b'%'))
 }
 
