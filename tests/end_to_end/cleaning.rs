@@ -46,6 +46,12 @@ fn sets_that_are_not_taken_are_dropped_and_not_listed() {
     assert_eq!(counts(&source), [3, 1, 2, 0]);
     assert_eq!(source["facts"]["drops"], json!({"not-selected": 2}));
     assert_eq!(object_lines(&project, "drops"), Vec::<String>::new());
+    let other = Project::with_recipe(&recipe("jsonl", "read = { sets = [\"FreeLaw\"] }\n")).run(&[]);
+    assert!(
+        other.code == 2 && other.stderr.contains("corpus.source.read.sets: source \"s\": jsonl has no sets"),
+        "{}",
+        other.stderr
+    );
 }
 
 #[test]
