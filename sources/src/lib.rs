@@ -35,6 +35,7 @@ mod parquet_columns;
 pub mod parquet_reader;
 mod part;
 pub mod phi;
+pub mod pile;
 pub mod pmc_tar;
 mod prose;
 pub mod pubmed;
@@ -45,6 +46,8 @@ mod records;
 pub mod redpajama;
 pub mod reject;
 mod row;
+pub mod s2orc;
+pub mod sections;
 pub mod split;
 mod tar;
 mod tar_header;
@@ -58,7 +61,10 @@ mod zip_directory;
 mod zstd_frames;
 
 pub use archive::{ArchiveError, DocumentReader, DocumentWriter};
-pub use clean::{Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiPolicy, Verdict};
+pub use clean::{
+    Change, Changes, Cleaned, Cleaner, Cleaning, CleaningError, Deidentification, DropReason, PhiFindings, PhiPolicies,
+    PhiPolicy, Spaces, Verdict,
+};
 pub use compression::StreamFault;
 pub use conversation::{Conversation, ConversationItem, ConversationReader, Role, Turn, open_conversations};
 pub use decoded::{DecodedBlock, DecodedBlocks};
@@ -69,4 +75,5 @@ pub use part::Part;
 pub use phi::{PhiHit, PhiKind};
 pub use reader::{Fields, Format, FormatError, Item, Limits, ReadError, Reader, SourceContext, open};
 pub use reject::{Reject, RejectReason, write_rejects};
+pub use sections::Section;
 pub use withdrawal::{Withdrawal, WithdrawalReason};

@@ -16,10 +16,12 @@ use crate::mimic::MimicReader;
 use crate::mimic_cxr::MimicCxrReader;
 use crate::options::ReadOptions;
 use crate::parquet_reader::ParquetReader;
+use crate::pile::PileReader;
 use crate::pmc_tar::{PmcTarReader, open_jats};
 use crate::pubmed::PubmedReader;
 use crate::redpajama::RedpajamaReader;
 use crate::reject::{Reject, RejectReason};
+use crate::s2orc::S2orcReader;
 use crate::text::TextReader;
 use crate::withdrawal::Withdrawal;
 
@@ -38,6 +40,10 @@ pub enum Format {
     MimicCxr,
     /// RedPajama JSON lines.
     Redpajama,
+    /// The Pile's JSON lines.
+    Pile,
+    /// S2ORC and its relatives: JSON lines of parsed papers.
+    S2orc,
     /// JSON lines.
     Jsonl,
     /// CSV with a header.
@@ -48,18 +54,17 @@ pub enum Format {
     Text,
 }
 
-/// Formats that the recipe may name and that no reader reads yet.
-const NOT_YET: [&str; 2] = ["pile", "s2orc"];
-
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::PubmedXml,
         Self::Jats,
         Self::PmcTar,
         Self::MimicNotes,
         Self::MimicCxr,
         Self::Redpajama,
+        Self::Pile,
+        Self::S2orc,
         Self::Jsonl,
         Self::Csv,
         Self::Parquet,
@@ -75,6 +80,8 @@ impl Format {
             Self::MimicNotes => "mimic-notes",
             Self::MimicCxr => "mimic-cxr",
             Self::Redpajama => "redpajama",
+            Self::Pile => "pile",
+            Self::S2orc => "s2orc",
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
             Self::Parquet => "parquet",
@@ -105,15 +112,10 @@ impl fmt::Display for Format {
 /// A format name that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// A format that is planned.
-    #[error("format {name}: not there yet; convert the source to jsonl or parquet")]
-    NotThereYet {
-        /// The name given.
-        name: String,
-    },
     /// A name that means nothing.
     #[error(
-        "format {name:?}: unknown: expected pubmed-xml, jats, pmc-tar, mimic-notes, mimic-cxr, redpajama, jsonl, csv, parquet or text"
+        "format {name:?}: unknown: expected pubmed-xml, jats, pmc-tar, mimic-notes, mimic-cxr, redpajama, pile, s2orc, jsonl, csv, \
+         parquet or text"
     )]
     Unknown {
         /// The name given.
@@ -128,11 +130,7 @@ impl FromStr for Format {
         if let Some(format) = Self::ALL.into_iter().find(|format| format.as_str() == name) {
             return Ok(format);
         }
-        let name = name.to_string();
-        if NOT_YET.contains(&name.as_str()) {
-            return Err(FormatError::NotThereYet { name });
-        }
-        Err(FormatError::Unknown { name })
+        Err(FormatError::Unknown { name: name.to_owned() })
     }
 }
 
@@ -297,6 +295,8 @@ pub fn open(format: Format, context: SourceContext, input: Input, limits: &Limit
         Format::MimicNotes => Box::new(MimicReader::open(context, input, limits)?),
         Format::MimicCxr => Box::new(MimicCxrReader::open(context, input, limits)?),
         Format::Redpajama => Box::new(RedpajamaReader::open(context, input, limits)?),
+        Format::Pile => Box::new(PileReader::open(context, input, limits)?),
+        Format::S2orc => Box::new(S2orcReader::open(context, input, limits)?),
         Format::Jsonl => Box::new(JsonlReader::open(context, input, limits)?),
         Format::Csv => Box::new(CsvReader::open(context, input, limits)?),
         Format::Parquet => Box::new(ParquetReader::open(context, input, limits)?),
@@ -323,13 +323,11 @@ mod tests {
             assert_eq!(format.as_str().parse(), Ok(format));
         }
         assert_eq!(Format::ALL.into_iter().filter(|format| format.is_sequence()).collect::<Vec<_>>(), [Format::PubmedXml]);
-        assert_eq!(
-            "pile".parse::<Format>().unwrap_err().to_string(),
-            "format pile: not there yet; convert the source to jsonl or parquet"
-        );
         assert!(Format::MimicCxr.wants_random_access("files/mimic-cxr-reports.ZIP"));
         assert!(!Format::MimicCxr.wants_random_access("mimic-cxr-reports.zip/files.tar.gz"));
         assert!(!Format::PmcTar.wants_random_access("a.zip"));
-        assert!(matches!("PubMed".parse::<Format>(), Err(FormatError::Unknown { name }) if name == "PubMed"));
+        let unknown = "PubMed".parse::<Format>().unwrap_err().to_string();
+        assert!(unknown.starts_with("format \"PubMed\": unknown: expected "), "{unknown}");
+        assert!(Format::ALL.iter().all(|format| unknown.contains(format.as_str())), "{unknown}");
     }
 }

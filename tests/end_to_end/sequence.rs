@@ -27,7 +27,7 @@ fn citation(pmid: u64, version: u32, text: &str) -> String {
 
 /// An abstract that no other number has a near copy of.
 fn text(number: u64) -> String {
-    (0..40).map(|i| format!("w{}", (number * 131 + i * 17) % 9973)).collect::<Vec<_>>().join(" ")
+    (0..40).map(|i| format!("word{}", (number * 131 + i * 17) % 9973)).collect::<Vec<_>>().join(" ")
 }
 
 fn file(records: &[String]) -> Vec<u8> {

@@ -101,8 +101,15 @@ pub(super) fn rejects(report: &Report<'_>) -> Markup {
     let Some(ingest) = manifest(report, Stage::Ingest) else { return html! {} };
     let mut rows: Vec<(String, &str, String, u64)> = Vec::new();
     for (name, _, _) in &report.sources {
-        for (kind, key) in [("rejected", "rejects"), ("dropped", "drops"), ("notice", "withdrawals"), ("identifier found", "phi")]
-        {
+        let kinds = [
+            ("rejected", "rejects"),
+            ("dropped", "drops"),
+            ("notice", "withdrawals"),
+            ("changed", "changes"),
+            ("removed inside", "removed"),
+            ("identifier found", "phi"),
+        ];
+        for (kind, key) in kinds {
             for (reason, n) in ingest.facts["sources"][name]["facts"][key].as_object().into_iter().flatten() {
                 rows.push((name.clone(), kind, reason.clone(), n.as_u64().unwrap_or(0)));
             }
@@ -112,12 +119,12 @@ pub(super) fn rejects(report: &Report<'_>) -> Markup {
         return html! {};
     }
     html! {
-        h2 { "Rejects, drops, notices and identifiers, by reason" }
+        h2 { "Rejects, drops, notices, changes and identifiers, by reason" }
         div.scroll { table {
             thead { tr { th { "source" } th { "what" } th { "reason" } th { "count" } } }
             tbody { @for (source, kind, reason, n) in &rows { tr { td { (source) } td { (kind) } td { (reason) } td { (count(*n)) } } } }
         } }
-        p.soft { "Places (object and byte offset) are in rejects/, drops/ and withdrawals/; texts are not." }
+        p.soft { "Places (object and byte offset) are in rejects/, drops/, phi/ and withdrawals/; texts are not. Changes count documents by rule, dropped ones too." }
     }
 }
 

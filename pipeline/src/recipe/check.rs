@@ -165,6 +165,10 @@ impl Checker {
         if let Err(error) = format {
             return self.that(false, "corpus.source.format", || format!("source \"{}\": {error}", source.name));
         }
+        let has_sets = ["pile", "redpajama"].contains(&source.format.as_str());
+        self.that(has_sets || source.read.sets.is_empty(), "corpus.source.read.sets", || {
+            format!("source \"{}\": {} has no sets; leave the key out, or use pile or redpajama", source.name, source.format)
+        })?;
         let key = "corpus.source.inputs";
         self.that(!source.inputs.is_empty(), key, || format!("source \"{}\" has no input", source.name))?;
         self.that(source.max_epochs >= 1, "corpus.source.max_epochs", || format!("0 in source \"{}\"", source.name))?;

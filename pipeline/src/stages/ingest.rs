@@ -9,7 +9,7 @@ mod reading;
 use std::collections::BTreeMap;
 
 use mellama_dedup::NormalForm;
-use mellama_sources::{Domain, ReadError};
+use mellama_sources::{Cleaned, Domain, ReadError};
 use mellama_storage::{Counts, StoreError, TaskCommit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,12 +34,18 @@ pub(crate) struct IngestFacts {
     pub characters: u64,
     /// Dropped documents by the cleaning rule that dropped them.
     pub drops: BTreeMap<String, u64>,
+    /// Read documents that a cleaning rule changed, by rule; dropped ones too.
+    #[serde(default)]
+    pub changes: BTreeMap<String, u64>,
+    /// What cleaning removed from documents: `boilerplate-lines`, `repeated-paragraphs`.
+    #[serde(default)]
+    pub removed: BTreeMap<String, u64>,
     /// Rejected records by reason.
     pub rejects: BTreeMap<String, u64>,
     /// Notices that take records back, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub withdrawals: BTreeMap<String, u64>,
-    /// Identifiers that the scan found, by kind.
+    /// Identifiers that the scan found, by kind, in dropped documents too.
     pub phi: BTreeMap<String, u64>,
     /// The first rejects: object, byte offset and reason.
     pub places: Vec<String>,
@@ -95,11 +101,30 @@ fn check_rejects(source: &SourceRecipe, counts: &Counts, facts: &IngestFacts) ->
 }
 
 impl IngestFacts {
+    /// Counts what cleaning did to one document, kept or not.
+    fn clean(&mut self, cleaned: &Cleaned) {
+        for change in cleaned.changes.iter() {
+            *self.changes.entry(change.to_string()).or_default() += 1;
+        }
+        let removed = [
+            ("boilerplate-lines", cleaned.changes.boilerplate_lines),
+            ("repeated-paragraphs", cleaned.changes.repeated_paragraphs),
+        ];
+        for (name, count) in removed.into_iter().filter(|removed| removed.1 > 0) {
+            *self.removed.entry(name.to_owned()).or_default() += count;
+        }
+        for hit in cleaned.phi.text.iter().chain(&cleaned.phi.title) {
+            *self.phi.entry(hit.kind.to_string()).or_default() += 1;
+        }
+    }
+
     fn add(&mut self, other: &IngestFacts) {
         self.source.clone_from(&other.source);
         self.characters += other.characters;
-        let sums = [&mut self.drops, &mut self.rejects, &mut self.withdrawals, &mut self.phi];
-        for (sums, new) in sums.into_iter().zip([&other.drops, &other.rejects, &other.withdrawals, &other.phi]) {
+        let (changes, removed) = (&mut self.changes, &mut self.removed);
+        let sums = [&mut self.drops, changes, removed, &mut self.rejects, &mut self.withdrawals, &mut self.phi];
+        let news = [&other.drops, &other.changes, &other.removed, &other.rejects, &other.withdrawals, &other.phi];
+        for (sums, new) in sums.into_iter().zip(news) {
             for (name, count) in new {
                 *sums.entry(name.clone()).or_default() += count;
             }

@@ -6,9 +6,11 @@ use super::{context, items, read, rejects};
 use crate::input::Input;
 use crate::reader::{Format, Item, Limits, open};
 
-const FORMATS: [Format; 8] = [
+const FORMATS: [Format; 10] = [
     Format::Jsonl,
     Format::Redpajama,
+    Format::Pile,
+    Format::S2orc,
     Format::Csv,
     Format::MimicNotes,
     Format::Text,
@@ -21,7 +23,7 @@ const FORMATS: [Format; 8] = [
 fn case_28_bombs_stop_at_the_expansion_limit() {
     let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(b'x'), 64 << 20), 1).unwrap();
     let limits = Limits { expansion_free_bytes: 1 << 20, record_bytes: 1 << 20, ..Limits::default() };
-    for format in [Format::Jsonl, Format::Redpajama, Format::Csv, Format::MimicNotes] {
+    for format in [Format::Jsonl, Format::Redpajama, Format::Pile, Format::S2orc, Format::Csv, Format::MimicNotes] {
         let found = items(format, context("o"), bomb.clone(), &limits);
         assert_eq!(rejects(&found).len(), found.len(), "{format}");
         assert!(found.len() <= 2, "{format}");
@@ -30,7 +32,11 @@ fn case_28_bombs_stop_at_the_expansion_limit() {
 
 #[test]
 fn case_41_no_text_reaches_a_reject() {
-    let broken: [(Format, &[u8]); 14] = [
+    let broken: [(Format, &[u8]); 18] = [
+        (Format::Pile, b"{\"text\": \"CANARY\", \"meta\": \"CANARY\"}"),
+        (Format::S2orc, b"{\"CANARY\": \"CANARY\"}"),
+        (Format::S2orc, b"{\"paper_id\": \"CANARY\\u0001\", \"body_text\": [{\"text\": \"CANARY\"}]}"),
+        (Format::S2orc, b"{\"corpusid\": 1, \"content\": {\"text\": \"CANARY\", \"annotations\": {\"title\": \"CANARY\"}}}"),
         (Format::Jsonl, b"{\"CANARY\": \"CANARY\"}"),
         (Format::Jsonl, b"CANARY"),
         (Format::Jsonl, b"{\"text\": CANARY}"),

@@ -4,12 +4,12 @@
 
 use std::io::Write;
 
-use mellama_sources::{Document, DocumentWriter, Item, Reject, Withdrawal, WithdrawalReason};
+use mellama_sources::{Document, DocumentWriter, DropReason, Item, PhiHit, Reject, Verdict, Withdrawal, WithdrawalReason};
 use mellama_storage::{Counts, ObjectEntry, PartWriter, Tally};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 use serde::Serialize;
 
-use super::prepare::{Prepared, Preparer, RETRACTED};
+use super::prepare::{Prepared, Preparer};
 use super::reading::Batch;
 use super::{IngestFacts, PLACES_SHOWN};
 use crate::context::Context;
@@ -21,6 +21,9 @@ use crate::sequence::{Event, SequenceWriter, Step};
 use crate::signatures::SignatureWriter;
 use crate::stage::TaskOutput;
 
+/// Identifiers of one document's text, and of its title, whose places are written; all are counted.
+const PHI_PLACES: usize = 10_000;
+
 /// A dropped document, one JSON line of `drops/SOURCE/…`.
 #[derive(Serialize)]
 struct Drop<'a> {
@@ -29,6 +32,21 @@ struct Drop<'a> {
     byte_offset: u64,
     rule: &'a str,
 }
+
+/// Identifiers of one document, one JSON line of `phi/SOURCE/…`: kinds and byte ranges, never text.
+#[derive(Serialize)]
+struct PhiLine<'a> {
+    id: &'a str,
+    object: &'a str,
+    byte_offset: u64,
+    policy: &'a str,
+    identifiers: u64,
+    title_hits: Vec<PhiPlace>,
+    text_hits: Vec<PhiPlace>,
+}
+
+/// Kind, first byte, byte behind it.
+type PhiPlace = (&'static str, usize, usize);
 
 /// A notice, one JSON line of `withdrawals/SOURCE/…`.
 #[derive(Serialize)]
@@ -65,6 +83,7 @@ pub(super) struct Output<'a> {
     sequence: Option<SequenceWriter>,
     rejects: Lines,
     drops: Lines,
+    phi: Lines,
     withdrawals: Lines,
     counts: Counts,
     facts: IngestFacts,
@@ -86,6 +105,7 @@ impl<'a> Output<'a> {
             sequence: source.is_sequence().then(SequenceWriter::default),
             rejects: Lines::default(),
             drops: Lines::default(),
+            phi: Lines::default(),
             withdrawals: Lines::default(),
             counts: Counts::default(),
             facts: IngestFacts { source: source.name.clone(), ..IngestFacts::default() },
@@ -146,10 +166,9 @@ impl<'a> Output<'a> {
         let document = &prepared.document;
         let tally = Tally { documents: 1, bytes: document.text.len() as u64 };
         self.counts.read += tally;
-        for (kind, count) in &prepared.phi {
-            *self.facts.phi.entry(kind.clone()).or_default() += count;
-        }
-        if let Some(rule) = &prepared.dropped {
+        self.facts.clean(&prepared.cleaned);
+        self.identifiers(prepared)?;
+        if let Verdict::Drop(rule) = prepared.cleaned.verdict {
             self.counts.dropped += tally;
             return self.drop(object, document, rule);
         }
@@ -173,17 +192,40 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    fn drop(&mut self, object: u32, document: &Document, rule: &str) -> Result<(), Failure> {
-        *self.facts.drops.entry(rule.into()).or_default() += 1;
+    fn drop(&mut self, object: u32, document: &Document, rule: DropReason) -> Result<(), Failure> {
+        *self.facts.drops.entry(rule.to_string()).or_default() += 1;
         let (name, byte_offset) = (document.origin.object.as_str(), document.origin.byte_offset);
-        self.drops.write(self.context, &Drop { id: &document.id, object: name, byte_offset, rule })?;
-        if rule == RETRACTED && self.sequence.is_some() {
+        // What the recipe does not ask for is counted; a collection would list most of its records here.
+        if rule != DropReason::NotSelected {
+            self.drops.write(self.context, &Drop { id: &document.id, object: name, byte_offset, rule: rule.as_str() })?;
+        }
+        if rule == DropReason::Retracted && self.sequence.is_some() {
             // The record says so of itself: that reaches its older versions too.
             let native_id = document.native_id.clone();
             return self.withdrawal(object, &Withdrawal { native_id, byte_offset, reason: WithdrawalReason::Retracted });
         }
         self.step(Event::Dropped, object, document, None);
         Ok(())
+    }
+
+    fn identifiers(&mut self, prepared: &Prepared) -> Result<(), Failure> {
+        let (document, found) = (&prepared.document, &prepared.cleaned.phi);
+        if found.is_empty() {
+            return Ok(());
+        }
+        let places = |hits: &[PhiHit]| -> Vec<PhiPlace> {
+            hits.iter().take(PHI_PLACES).map(|hit| (hit.kind.as_str(), hit.range.start, hit.range.end)).collect()
+        };
+        let line = PhiLine {
+            id: &document.id,
+            object: &document.origin.object,
+            byte_offset: document.origin.byte_offset,
+            policy: found.policy.as_str(),
+            identifiers: (found.text.len() + found.title.len()) as u64,
+            title_hits: places(&found.title),
+            text_hits: places(&found.text),
+        };
+        self.phi.write(self.context, &line)
     }
 
     fn step(&mut self, event: Event, object: u32, record: &Document, document: Option<(u32, u64)>) {
@@ -200,7 +242,8 @@ impl<'a> Output<'a> {
             let (part, rows) = writer.finish().map_err(|e| Failure::Storage(e.to_string()))?;
             objects.push(part.finish(&format!("documents/{name}"), &stem, "parquet", rows)?);
         }
-        for (folder, lines) in [("rejects", self.rejects), ("drops", self.drops), ("withdrawals", self.withdrawals)] {
+        let lines = [("rejects", self.rejects), ("drops", self.drops), ("phi", self.phi), ("withdrawals", self.withdrawals)];
+        for (folder, lines) in lines {
             if let Some((part, lines)) = lines.0 {
                 objects.push(part.finish(&format!("{folder}/{name}"), &stem, "jsonl", lines)?);
             }

@@ -1,45 +1,43 @@
 //! What is computed from one document's text alone: cleaning, sketch, benchmark hits. On any thread, in any order.
 
-use std::collections::BTreeMap;
-
 use mellama_dedup::{Sketch, Sketcher};
-use mellama_sources::{Cleaner, Document, Retracted, Verdict};
+use mellama_sources::{Changes, Cleaned, Cleaner, Document, DropReason, PhiFindings, Retracted, Verdict};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::overlaps::{self, DocumentHits};
 use crate::recipe::SourceRecipe;
 
-/// The rule that drops what its journal took back.
-pub(super) const RETRACTED: &str = "retracted";
+/// Formats of clinical notes, whose sections are found by their headings.
+const SECTIONED: [&str; 2] = ["mimic-notes", "mimic-cxr"];
+/// The key of the meta data that says whether its journal took a record back.
+const RETRACTED: &str = "retracted";
 
 /// A document after cleaning, with what was computed from its text.
 pub(super) struct Prepared {
     pub(super) document: Document,
-    /// The rule that drops it.
-    pub(super) dropped: Option<String>,
+    pub(super) cleaned: Cleaned,
     pub(super) sketch: Option<Sketch>,
     pub(super) hits: DocumentHits,
-    pub(super) phi: BTreeMap<String, u64>,
 }
 
 /// The settings of one task.
 pub(super) struct Preparer<'a> {
     context: &'a Context<'a>,
+    source: &'a SourceRecipe,
     cleaner: Cleaner,
     sketcher: Option<Sketcher>,
-    drop_retracted: bool,
 }
 
 impl<'a> Preparer<'a> {
-    pub(super) fn new(context: &'a Context<'a>, source: &SourceRecipe) -> Result<Preparer<'a>, Failure> {
+    pub(super) fn new(context: &'a Context<'a>, source: &'a SourceRecipe) -> Result<Preparer<'a>, Failure> {
         let corpus = context.corpus();
         let sketcher = corpus.dedup.as_ref().map(|dedup| Sketcher::new(crate::stages::dedup::spec(dedup))).transpose();
         Ok(Preparer {
             context,
+            source,
             cleaner: Cleaner::new(corpus.clean.as_ref()),
             sketcher: sketcher.map_err(|e| Failure::Policy(format!("corpus.dedup: {e}")))?,
-            drop_retracted: source.read.retracted == Retracted::Drop,
         })
     }
 
@@ -49,33 +47,38 @@ impl<'a> Preparer<'a> {
     }
 
     pub(super) fn prepare(&self, mut document: Document) -> Result<Prepared, Failure> {
-        if self.drop_retracted && document.meta.get(RETRACTED).is_some_and(|value| value == "true") {
-            return Ok(Prepared::dropped(document, RETRACTED.to_owned(), BTreeMap::new()));
+        if let Some(reason) = self.unread(&document) {
+            let cleaned = Cleaned { verdict: Verdict::Drop(reason), changes: Changes::default(), phi: PhiFindings::default() };
+            return Ok(Prepared::dropped(document, cleaned));
         }
-        let verdict = self.cleaner.clean(&mut document);
-        let phi = phi_kinds(&document);
-        if let Verdict::Drop(rule) = verdict {
-            return Ok(Prepared::dropped(document, rule.to_string(), phi));
+        let cleaned = self.cleaner.clean(&mut document);
+        if matches!(cleaned.verdict, Verdict::Drop(_)) {
+            return Ok(Prepared::dropped(document, cleaned));
+        }
+        if SECTIONED.contains(&self.source.format.as_str())
+            && let Some(sections) = mellama_sources::sections::summary(&document.text)
+        {
+            document.meta.insert("sections".to_owned(), sections);
         }
         let form = super::normal_form(document.domain);
         let sketch = self.sketcher.as_ref().map(|sketcher| sketcher.sketch(&document.text, form));
         let hits = overlaps::hits(self.context, &document)?;
-        Ok(Prepared { document, dropped: None, sketch, hits, phi })
+        Ok(Prepared { document, cleaned, sketch, hits })
+    }
+
+    /// Why a document is dropped whatever its text is.
+    fn unread(&self, document: &Document) -> Option<DropReason> {
+        let read = &self.source.read;
+        let is_retracted = || document.meta.get(RETRACTED).is_some_and(|value| value == "true");
+        if !read.selects(document) {
+            return Some(DropReason::NotSelected);
+        }
+        (read.retracted == Retracted::Drop && is_retracted()).then_some(DropReason::Retracted)
     }
 }
 
 impl Prepared {
-    fn dropped(document: Document, rule: String, phi: BTreeMap<String, u64>) -> Prepared {
-        Prepared { document, dropped: Some(rule), sketch: None, hits: DocumentHits::default(), phi }
+    fn dropped(document: Document, cleaned: Cleaned) -> Prepared {
+        Prepared { document, cleaned, sketch: None, hits: DocumentHits::default() }
     }
-}
-
-/// Identifiers that the scan reported, by kind.
-fn phi_kinds(document: &Document) -> BTreeMap<String, u64> {
-    let mut kinds = BTreeMap::new();
-    for hit in document.meta.get("phi").map_or("", String::as_str).split_whitespace() {
-        let kind = hit.split(':').next().unwrap_or(hit);
-        *kinds.entry(kind.to_owned()).or_default() += 1;
-    }
-    kinds
 }
