@@ -21,7 +21,7 @@ pub enum Tables {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Formulas {
-    /// `MathML` and TeX are left out.
+    /// Left out with everything in them: `inline-formula`, `disp-formula`, `MathML`, TeX.
     Drop,
     /// `MathML` as readable text; where there is only TeX, nothing.
     #[default]
@@ -73,7 +73,7 @@ pub struct ReadOptions {
     pub formulas: Formulas,
     /// Markers of references to the literature (JATS). Default `keep`.
     pub citations: Markers,
-    /// Markers of references to figures, tables, sections (JATS). Default `keep`.
+    /// All other markers: of references to figures, tables, sections, notes (JATS). Default `keep`.
     pub cross_references: Markers,
     /// Footnotes, behind the paragraph that they belong to or at the end (JATS). Default false.
     pub footnotes: bool,
@@ -85,6 +85,6 @@ pub struct ReadOptions {
     pub references: bool,
     /// Answers, reviews and translations (JATS). Default `drop`.
     pub sub_articles: SubArticles,
-    /// Retracted articles (PubMed). Default `drop`.
+    /// Retracted articles (PubMed, JATS). Default `drop`.
     pub retracted: Retracted,
 }
