@@ -18,9 +18,6 @@ pub struct Entry {
     pub source: u32,
     /// Version of the record; of several entries with one id the highest is kept.
     pub version: u32,
-    /// Place in the sequence of updates of a source whose later records replace earlier ones of the same id and version; 0
-    /// in every other source, where records of one id and version are told apart by their texts alone.
-    pub updated: u64,
     /// Rank of the source: the smaller is preferred.
     pub rank: u32,
     /// Length of the text in Unicode scalars.
@@ -89,7 +86,7 @@ impl TextError {
 /// Why a document was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Rule {
-    /// Another entry has the same id and a newer version, or the same version and a later update.
+    /// Another entry has the same id and a newer version.
     #[serde(rename = "same-id")]
     SameId,
     /// The kept document has the same text up to normalization and whitespace.

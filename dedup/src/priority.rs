@@ -22,7 +22,7 @@ pub(crate) fn by_priority(entries: &[Entry]) -> Vec<u32> {
     order
 }
 
-/// Of the entries with one id all but the newest: an older version, an earlier update, or a copy of the same text (`exact`:
+/// Of the entries with one id all but the newest: an older version, or a copy of the same text (`exact`:
 /// two records without an id of their own have one id when their texts are one). Records of one id and version with other
 /// texts are both kept: nothing proves that either stands for the other.
 pub(crate) fn same_ids(entries: &[Entry]) -> Vec<Removal> {
@@ -35,7 +35,7 @@ pub(crate) fn same_ids(entries: &[Entry]) -> Vec<Removal> {
         if dropped.sketch.exact == kept.sketch.exact {
             removal.rule = Rule::Exact;
         }
-        removal.rule == Rule::Exact || (dropped.version, dropped.updated) < (kept.version, kept.updated)
+        removal.rule == Rule::Exact || dropped.version < kept.version
     });
     found
 }
@@ -55,7 +55,7 @@ pub(crate) fn exact_copies(entries: &[Entry], order: &[u32]) -> Vec<Removal> {
 
 fn by_id(entries: &[Entry], a: u32, b: u32) -> Ordering {
     let (x, y) = (&entries[a as usize], &entries[b as usize]);
-    x.id.as_bytes().cmp(y.id.as_bytes()).then(y.version.cmp(&x.version)).then(y.updated.cmp(&x.updated)).then(a.cmp(&b))
+    x.id.as_bytes().cmp(y.id.as_bytes()).then(y.version.cmp(&x.version)).then(a.cmp(&b))
 }
 
 /// Keeps the first of each group.
@@ -91,7 +91,6 @@ mod tests {
                 rank,
                 characters,
                 form: NormalForm::Plain,
-                updated: 0,
                 exact_only: false,
                 sketch: Sketch { exact: [exact; 16], words: 0, bands: Vec::new() },
             })

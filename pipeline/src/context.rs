@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use mellama_dedup::BenchmarkIndex;
 use mellama_shards::Tokenizer;
+use mellama_sources::Limits;
 use mellama_storage::{StageManifest, Workdir};
 
 use crate::failure::Failure;
@@ -62,6 +63,11 @@ impl<'a> Context<'a> {
     /// The corpus part; stages of the corpus run only where there is one.
     pub(crate) fn corpus(&self) -> &'a CorpusRecipe {
         self.file.recipe.corpus.as_ref().expect("corpus stages run only with [corpus]")
+    }
+
+    /// What readers accept: `[corpus.limits]`, or the defaults.
+    pub(crate) fn limits(&self) -> Limits {
+        self.file.recipe.corpus.as_ref().and_then(|corpus| corpus.limits.clone()).unwrap_or_default()
     }
 
     /// Name of a corpus source by its index.

@@ -326,7 +326,7 @@ impl Forecast {
             lines.push(format!("{:<14} {:>8} tasks  {state}", stage.stage, number(stage.tasks)));
         }
         lines.push(format!(
-            "\nmemory: {} MiB a worker; requests to read the inputs: {}; a task reads at most {} MiB of input, or one object",
+            "\nmemory: {} MiB a worker; requests to read the inputs: {}; a task reads at most {} MiB of input, or one object that cannot be cut",
             self.memory_bytes_per_worker >> 20,
             number(self.input_requests),
             TASK_INPUT_BYTES >> 20

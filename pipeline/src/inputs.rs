@@ -1,4 +1,4 @@
-//! Input patterns of a recipe to a frozen, sorted list of objects: paths, folders and globs.
+//! Input patterns of a recipe to a frozen, sorted list of objects: paths, folders, globs and file lists.
 //!
 //! It lists; it does not read. Objects are read later through the same store, pinned to the version listed here.
 
@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use globset::GlobBuilder;
+use mellama_sources::{Part, RangeRead};
 use mellama_storage::{ETag, Key, ObjectMeta, RangeReader, Store, StoreError, list_all};
 use serde::Serialize;
 
+use crate::file_list;
 use crate::recipe::{RecipeError, RecipeFile};
 
 /// One input object, frozen at planning time.
@@ -28,6 +30,9 @@ pub struct InputObject {
     pub size_bytes: u64,
     /// Version when planned.
     pub etag: String,
+    /// The part of it that is meant; absent: all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 /// What a list of patterns came to.
@@ -35,7 +40,7 @@ pub struct InputObject {
 pub(crate) struct Resolved {
     /// Sorted by name, each object once.
     pub objects: Vec<InputObject>,
-    /// Patterns without a match.
+    /// Patterns without a match, and what was passed over in folders.
     pub warnings: Vec<String>,
 }
 
@@ -75,12 +80,27 @@ pub enum InputError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file list that cannot be used, or a line of one.
+    #[error("{list}: {}{problem}", place(*.line))]
+    List {
+        /// The list as the recipe writes it.
+        list: String,
+        /// From 1; 0 for the list as a whole.
+        line: usize,
+        /// What is wrong and what to do.
+        problem: String,
+    },
     /// The store failed, or the object is not the one that was planned.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl InputObject {
+    /// Stored bytes that are read of it.
+    pub fn input_bytes(&self) -> u64 {
+        self.part.map_or(self.size_bytes, |part| part.stored_bytes)
+    }
+
     /// Opens the object for reading, pinned to the planned version.
     ///
     /// # Errors
@@ -92,12 +112,33 @@ impl InputObject {
         Ok(RangeReader::pinned(store, meta))
     }
 
+    /// As `open`, for reading in any order.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_random(&self) -> Result<Box<dyn RangeRead>, StoreError> {
+        Ok(Box::new(Ranges(self.open()?)))
+    }
+
     /// Reads the whole object, for small files such as a tokenizer or a benchmark.
     ///
     /// # Errors
     /// As `open`.
     pub fn read(&self) -> Result<Vec<u8>, StoreError> {
         input_store(&self.base)?.read(&Key::new(self.key.clone())?, None, Some(&ETag::new(self.etag.clone())))
+    }
+}
+
+/// Random access to a pinned input object.
+struct Ranges(RangeReader);
+
+impl RangeRead for Ranges {
+    fn len(&self) -> u64 {
+        self.0.size_bytes()
+    }
+
+    fn read_at(&self, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
+        self.0.read_at(offset, length).map_err(std::io::Error::other)
     }
 }
 
@@ -108,12 +149,17 @@ impl InputObject {
 pub(crate) fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> Result<Resolved, InputError> {
     let mut found: BTreeMap<PathBuf, InputObject> = BTreeMap::new();
     let mut warnings = Vec::new();
-    for pattern in patterns {
-        let objects = resolve_one(file, pattern)?;
-        if objects.is_empty() {
-            warnings.push(format!("{}: {subject}: {pattern} matches nothing", file.path.display()));
+    for Listed { shown, found: objects } in listed(file, patterns)? {
+        let warn = |what: String| format!("{}: {subject}: {shown}{what}", file.path.display());
+        if objects.objects.is_empty() {
+            warnings.push(warn(" matches nothing".into()));
         }
-        for object in objects {
+        if let Some(first) = &objects.first_companion {
+            let count = objects.companions;
+            warnings
+                .push(warn(format!(": {count} files that are no data were passed over, first {first}; a glob takes them too")));
+        }
+        for object in objects.objects {
             // One file is one input, however many patterns and spellings lead to it; what the run itself writes is none.
             let place = object.base.join(&object.key);
             let place = place.canonicalize().unwrap_or(place);
@@ -140,14 +186,65 @@ pub(crate) fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> 
 /// # Errors
 /// `InputError::Missing` when it is absent or a folder.
 pub(crate) fn resolve_file(file: &RecipeFile, path: &str) -> Result<InputObject, InputError> {
-    let mut objects = literal(file, path)?;
+    let mut objects = literal(file, path)?.objects;
     if objects.len() != 1 || file.resolve(path)?.is_dir() {
         return Err(missing(file, path)?);
     }
     Ok(objects.remove(0))
 }
 
-fn resolve_one(file: &RecipeFile, pattern: &str) -> Result<Vec<InputObject>, InputError> {
+/// What one pattern came to.
+#[derive(Debug, Default)]
+struct Found {
+    objects: Vec<InputObject>,
+    /// Files of a folder that are no data, and the first of them.
+    companions: u64,
+    first_companion: Option<String>,
+}
+
+/// A pattern as messages show it, with what it came to.
+struct Listed {
+    shown: String,
+    found: Found,
+}
+
+/// Every pattern of the recipe, those of file lists in the place of their list.
+fn listed(file: &RecipeFile, patterns: &[String]) -> Result<Vec<Listed>, InputError> {
+    let mut all = Vec::new();
+    for pattern in patterns {
+        let Some(list) = file_list::of(pattern) else {
+            all.push(Listed { shown: pattern.clone(), found: resolve_one(file, pattern)? });
+            continue;
+        };
+        for entry in file_list::read(file, list)? {
+            let found = resolve_one(file, &entry.pattern).map_err(|error| match error {
+                InputError::Missing { looked_at, .. } => InputError::List {
+                    list: list.to_owned(),
+                    line: entry.line,
+                    problem: format!("no such file or folder (looked at {looked_at}); correct the line"),
+                },
+                other => other,
+            })?;
+            all.push(Listed { shown: format!("{pattern} line {}", entry.line), found });
+        }
+    }
+    Ok(all)
+}
+
+/// Where in a list.
+fn place(line: usize) -> String {
+    if line == 0 { String::new() } else { format!("line {line}: ") }
+}
+
+/// Whether a file of a folder comes with the data and is none: checksums, licences, descriptions, what is hidden.
+fn is_companion(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or(key);
+    let ends = [".md5", ".sha256"].iter().any(|end| name.ends_with(end));
+    let begins = ["README", "LICENSE"].iter().any(|begin| name.starts_with(begin));
+    ends || begins || ["SHA256SUMS.txt", "index.html"].contains(&name) || key.split('/').any(|part| part.starts_with('.'))
+}
+
+fn resolve_one(file: &RecipeFile, pattern: &str) -> Result<Found, InputError> {
     let is_glob = |segment: &str| segment.contains(['*', '?', '[']);
     if file.expand(pattern)?.starts_with("s3://") {
         mellama_storage::open_store(&file.expand(pattern)?)?;
@@ -171,15 +268,22 @@ fn resolve_one(file: &RecipeFile, pattern: &str) -> Result<Vec<InputObject>, Inp
     let matcher = glob.compile_matcher();
     let base = file.resolve(&folder)?;
     if !base.is_dir() {
-        return Ok(Vec::new());
+        return Ok(Found::default());
     }
-    tree(&base, &portable(&folder), |key| matcher.is_match(key))
+    // Nothing that does not begin as the pattern does is listed.
+    let prefix = tail.split(['*', '?', '[', '{', '\\']).next().unwrap_or_default();
+    let objects = tree(&base, &portable(&folder), prefix, |key| matcher.is_match(key))?;
+    Ok(Found { objects, ..Found::default() })
 }
 
-fn literal(file: &RecipeFile, pattern: &str) -> Result<Vec<InputObject>, InputError> {
+fn literal(file: &RecipeFile, pattern: &str) -> Result<Found, InputError> {
     let path = file.resolve(pattern)?;
     if path.is_dir() {
-        return tree(&path, &portable(pattern), |_| true);
+        let mut found = Found { objects: tree(&path, &portable(pattern), "", |_| true)?, ..Found::default() };
+        let companions: Vec<InputObject> = found.objects.extract_if(.., |object| is_companion(&object.key)).collect();
+        found.companions = companions.len() as u64;
+        found.first_companion = companions.into_iter().next().map(|object| object.key);
+        return Ok(found);
     }
     let real = path.canonicalize().ok().filter(|real| real.is_file());
     let Some(real) = real else { return Err(missing(file, pattern)?) };
@@ -187,13 +291,13 @@ fn literal(file: &RecipeFile, pattern: &str) -> Result<Vec<InputObject>, InputEr
         return Err(missing(file, pattern)?);
     };
     let meta = input_store(base)?.head(&Key::new(name)?)?;
-    Ok(vec![object(portable(pattern), base, &meta)])
+    Ok(Found { objects: vec![object(portable(pattern), base, &meta)], ..Found::default() })
 }
 
-fn tree(base: &Path, shown: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<InputObject>, InputError> {
+fn tree(base: &Path, shown: &str, prefix: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<InputObject>, InputError> {
     let store = input_store(base)?;
     let mut objects = Vec::new();
-    for meta in list_all(&*store, "") {
+    for meta in list_all(&*store, prefix) {
         let meta = meta?;
         if wanted(meta.key.as_str()) {
             let shown = shown.trim_end_matches('/');
@@ -211,6 +315,7 @@ fn object(name: String, base: &Path, meta: &ObjectMeta) -> InputObject {
         key: meta.key.as_str().to_owned(),
         size_bytes: meta.size_bytes,
         etag: meta.etag.to_string(),
+        part: None,
     }
 }
 
@@ -235,18 +340,38 @@ fn portable(folder: &str) -> String {
 mod tests {
     use super::*;
 
+    const COMPANIONS: [&str; 8] = [
+        "mixed/5.xml",
+        "mixed/5.xml.md5",
+        "mixed/5.xml.sha256",
+        "mixed/.cache/x.xml",
+        "mixed/README.txt",
+        "mixed/LICENSE",
+        "mixed/SHA256SUMS.txt",
+        "mixed/sub/index.html",
+    ];
+
     fn names(patterns: &[&str]) -> Result<Vec<String>, String> {
+        resolved(patterns).map(|resolved| resolved.objects.into_iter().map(|o| o.name).collect())
+    }
+
+    fn resolved(patterns: &[&str]) -> Result<Resolved, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for name in ["a/1.xml", "a/2.xml.gz", "a/deep/er/3.xml", "b/4.xml"] {
-            let path = folder.path().join("data").join(name);
+        for name in COMPANIONS.into_iter().chain(["data/a/1.xml", "data/a/2.xml.gz", "data/a/deep/er/3.xml", "data/b/4.xml"]) {
+            let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().expect("has a parent")).expect("created");
             std::fs::write(path, b"x").expect("written");
+        }
+        for (name, text) in
+            [("lists/all.txt", "# all\r\n../data/a/*.xml\r\n\n../data/b\n"), ("lists/bad.txt", "\n../data/b/5.xml\n")]
+        {
+            std::fs::create_dir_all(folder.path().join("lists")).expect("created");
+            std::fs::write(folder.path().join(name), text).expect("written");
         }
         let text = "name = \"t\"\nworkdir = \"out\"\n";
         let file = RecipeFile::parse(&folder.path().join("r.toml"), text).expect("valid");
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
-        let resolved = resolve(&file, "source \"t\"", &patterns).map_err(|e| e.to_string())?;
-        Ok(resolved.objects.into_iter().map(|o| o.name).collect())
+        resolve(&file, "source \"t\"", &patterns).map_err(|e| e.to_string())
     }
 
     fn check(patterns: &[&str], expected: &[&str]) {
@@ -261,6 +386,26 @@ mod tests {
         check(&["data/b/4.xml"], &["data/b/4.xml"]);
         check(&["data/a"], &["data/a/1.xml", "data/a/2.xml.gz", "data/a/deep/er/3.xml"]);
         check(&["data/b/*", "data/b/4.xml", "data/none/*"], &["data/b/4.xml"]);
+    }
+
+    #[test]
+    fn lists_are_taken_line_by_line() {
+        check(&["@lists/all.txt"], &["lists/../data/a/1.xml", "lists/../data/b/4.xml"]);
+        check(&["@lists/all.txt", "data/b/*.xml"], &["data/b/4.xml", "lists/../data/a/1.xml"]);
+        let message = names(&["@lists/bad.txt"]).expect_err("a line is missing");
+        assert!(message.starts_with("lists/bad.txt: line 2: no such file or folder"), "{message}");
+        let message = names(&["@lists/none.txt"]).expect_err("the list is missing");
+        assert!(message.contains("@lists/none.txt: no such file or folder"), "{message}");
+    }
+
+    #[test]
+    fn companions_are_passed_over_in_folders_and_taken_by_globs() {
+        let found = resolved(&["mixed"]).expect("something matches");
+        assert_eq!(found.objects.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["mixed/5.xml"]);
+        let warning = &found.warnings[0];
+        assert!(warning.contains("mixed: 7 files that are no data were passed over, first .cache/x.xml"), "{warning}");
+        check(&["mixed/5.xml*"], &["mixed/5.xml", "mixed/5.xml.md5", "mixed/5.xml.sha256"]);
+        check(&["mixed/README.txt"], &["mixed/README.txt"]);
     }
 
     #[test]

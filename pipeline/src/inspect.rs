@@ -222,6 +222,9 @@ fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
         "cut_starts",
         "cut_ends",
         "id",
+        "native_id",
+        "byte_offset",
+        "event",
         "version",
         "characters",
         "words",
@@ -256,7 +259,7 @@ fn row_line(batch: &RecordBatch, row: usize) -> String {
     format!("  {}", cells.collect::<Vec<_>>().join("  "))
 }
 
-/// JSON lines of rejects, drops, leaks, metrics and predictions; anything else may hold text and is not shown.
+/// JSON lines of rejects, drops, withdrawals, leaks, metrics and predictions; anything else may hold text and is not shown.
 fn lines(name: &str, text: &str, view: &View) -> Result<String, Failure> {
     let members = [
         "source",
@@ -265,7 +268,12 @@ fn lines(name: &str, text: &str, view: &View) -> Result<String, Failure> {
         "bytes",
         "reason",
         "id",
+        "native_id",
         "rule",
+        "policy",
+        "identifiers",
+        "title_hits",
+        "text_hits",
         "items",
         "step",
         "heldout",

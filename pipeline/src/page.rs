@@ -66,6 +66,7 @@ pub(crate) fn render(report: &Report<'_>) -> String {
                 (sections::tiles(report))
                 (sections::funnel(report))
                 (sections::rejects(report))
+                (sections::sequence(report))
                 (sections::duplicates(report))
                 (sections::contamination(report))
                 (sections::mixture(report))

@@ -1,20 +1,25 @@
 //! What a recipe resolves to: the frozen inputs, cut into ingest tasks, and the digest that names the run.
 //!
-//! Planning lists inputs and reads nothing of them; it never writes.
+//! Planning lists inputs and reads nothing of them, but for the sizes of row groups and frames in those that are big enough to be
+//! cut; it never writes.
 
+use mellama_sources::{Format, Part};
+use mellama_storage::StoreError;
 use serde::Serialize;
 
 use crate::inputs::{self, InputError, InputObject};
-use crate::recipe::{Recipe, RecipeFile};
+use crate::recipe::{Recipe, RecipeFile, SourceRecipe};
 
 /// Version of the layout of `plan.json` and of everything that a plan's digest must tell apart.
-pub const PLAN_FORMAT: u32 = 1;
+pub const PLAN_FORMAT: u32 = 2;
 /// Input bytes after which an ingest task is closed.
 pub(crate) const TASK_INPUT_BYTES: u64 = 64 << 20;
+/// Bytes of an object above which it is cut into parts of about `TASK_INPUT_BYTES`, where its format allows that.
+const SPLIT_OVER_BYTES: u64 = 256 << 20;
 /// Input objects after which an ingest task is closed.
 pub(crate) const TASK_INPUT_OBJECTS: usize = 4096;
 
-/// One task of `ingest`: some objects of one source.
+/// One task of `ingest`: some objects of one source, or a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IngestTask {
     /// Index of the source in the recipe.
@@ -112,7 +117,7 @@ impl Plan {
         for (index, source) in corpus.source.iter().enumerate() {
             let resolved = inputs::resolve(file, &format!("source \"{}\"", source.name), &source.inputs)?;
             self.warnings.extend(resolved.warnings);
-            self.ingest.extend(cut(index, resolved.objects));
+            self.ingest.extend(cut(index, split(source, resolved.objects)?));
         }
         if let Some(decontaminate) = &corpus.decontaminate {
             let resolved = inputs::resolve(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks)?;
@@ -145,18 +150,37 @@ impl Plan {
     }
 }
 
+/// Big objects in parts, where their format can be read so.
+fn split(source: &SourceRecipe, objects: Vec<InputObject>) -> Result<Vec<InputObject>, InputError> {
+    let Ok(format) = source.format.parse::<Format>() else { return Ok(objects) };
+    let mut all = Vec::with_capacity(objects.len());
+    for object in objects {
+        let parts = if object.size_bytes > SPLIT_OVER_BYTES { parts(format, &object)? } else { Vec::new() };
+        match parts.as_slice() {
+            [] => all.push(object),
+            parts => all.extend(parts.iter().map(|part| InputObject { part: Some(*part), ..object.clone() })),
+        }
+    }
+    Ok(all)
+}
+
+fn parts(format: Format, object: &InputObject) -> Result<Vec<Part>, InputError> {
+    mellama_sources::split::split(format, object.open_random()?, TASK_INPUT_BYTES)
+        .map_err(|e| InputError::Store(StoreError::from_io(object.name.clone(), "reading", e)))
+}
+
 /// Consecutive objects, closed at `TASK_INPUT_BYTES` or `TASK_INPUT_OBJECTS`.
 fn cut(source: usize, objects: Vec<InputObject>) -> Vec<IngestTask> {
     let mut tasks: Vec<IngestTask> = Vec::new();
     let mut bytes = 0;
     for object in objects {
         let full =
-            tasks.last().is_none_or(|t| bytes + object.size_bytes > TASK_INPUT_BYTES || t.inputs.len() >= TASK_INPUT_OBJECTS);
+            tasks.last().is_none_or(|t| bytes + object.input_bytes() > TASK_INPUT_BYTES || t.inputs.len() >= TASK_INPUT_OBJECTS);
         if full {
             tasks.push(IngestTask { source, inputs: Vec::new() });
             bytes = 0;
         }
-        bytes += object.size_bytes;
+        bytes += object.input_bytes();
         tasks.last_mut().expect("one was just pushed").inputs.push(object);
     }
     tasks
@@ -173,6 +197,7 @@ mod tests {
             key: format!("{i:03}"),
             size_bytes: *size,
             etag: String::new(),
+            part: None,
         };
         let tasks = cut(0, sizes.iter().enumerate().map(object).collect());
         assert_eq!(tasks.iter().map(|t| t.inputs.len()).collect::<Vec<_>>(), expected, "{sizes:?}");

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::inputs::InputObject;
 use crate::observer::Unit;
 use crate::stage::Stage;
 use crate::training;
@@ -210,7 +211,7 @@ fn begin(context: &Context<'_>, stage: Stage, tasks: u64, pending: &[u64]) {
     let (total, unit) = match stage {
         Stage::Ingest => {
             let inputs = pending.iter().flat_map(|task| &context.plan.ingest[*task as usize].inputs);
-            (inputs.map(|input| input.size_bytes).sum(), Unit::Bytes)
+            (inputs.map(InputObject::input_bytes).sum(), Unit::Bytes)
         }
         Stage::Cpt | Stage::Instruct => (0, Unit::Steps),
         Stage::Evaluate => (0, Unit::Items),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, SourceRecipe};
 use crate::stages;
 
 /// A step of a run, in the order of the recipe's contract.
@@ -16,7 +16,7 @@ use crate::stages;
 pub enum Stage {
     /// Raw objects to documents, rejects and signatures.
     Ingest,
-    /// Duplicates and benchmark leaks to decisions.
+    /// Withdrawn records, duplicates and benchmark leaks to decisions.
     Dedup,
     /// Kept documents to token runs.
     Tokenize,
@@ -93,7 +93,9 @@ impl Stage {
         let has_instruct = recipe.instruct.as_ref().is_some_and(|i| !i.source.is_empty());
         match self {
             Stage::Ingest => corpus.is_some_and(|c| !c.source.is_empty()),
-            Stage::Dedup => corpus.is_some_and(|c| c.dedup.is_some() || c.decontaminate.is_some()),
+            Stage::Dedup => corpus.is_some_and(|c| {
+                c.dedup.is_some() || c.decontaminate.is_some() || c.source.iter().any(SourceRecipe::is_sequence)
+            }),
             Stage::Tokenize => corpus.is_some_and(|c| c.tokenizer.is_some() && !c.source.is_empty()),
             Stage::Mix => corpus.is_some_and(|c| c.mixture.is_some() || c.pack.is_some()),
             Stage::Pack | Stage::Publish => corpus.is_some_and(|c| c.pack.is_some()),

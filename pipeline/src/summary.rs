@@ -1,6 +1,9 @@
 //! The closing summary of a run: what came of it, where it lies, what to do next.
 
+use std::collections::BTreeMap;
+
 use mellama_storage::Counts;
+use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::runner::StageResult;
@@ -45,6 +48,9 @@ pub fn stage_text(session: &Session, result: &StageResult) -> Result<String, Fai
 fn detail(session: &Session, stage: &str) -> Result<Vec<String>, Failure> {
     let Some(manifest) = session.workdir.read_manifest(&session.plan.id, stage)? else { return Ok(Vec::new()) };
     let mut lines = Vec::new();
+    if stage == Stage::Dedup.name() {
+        lines.extend(removals(&manifest.facts["removed"]));
+    }
     if stage == Stage::Mix.name()
         && let Ok(facts) = serde_json::from_value::<MixFacts>(manifest.facts.clone())
     {
@@ -62,6 +68,16 @@ fn detail(session: &Session, stage: &str) -> Result<Vec<String>, Failure> {
         lines.extend(crate::stages::evaluate::lines(&manifest.facts));
     }
     Ok(lines)
+}
+
+/// Removed documents by reason, over all sources.
+fn removals(removed: &Value) -> Option<String> {
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for (reason, count) in removed.as_object()?.values().filter_map(Value::as_object).flatten() {
+        *reasons.entry(reason).or_default() += count.as_u64().unwrap_or(0);
+    }
+    let reasons: Vec<String> = reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    (!reasons.is_empty()).then(|| format!("removed: {}", reasons.join(", ")))
 }
 
 /// Where things are and what to type next.

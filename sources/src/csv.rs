@@ -4,6 +4,7 @@
 //! reject with its offset, and the file goes on. A file whose header lacks a column that the recipe names, or the text, is one
 //! reject. It does not guess types, and headers are compared as written, then without regard to case.
 
+use crate::compression::without_compression;
 use crate::csv_records::{CsvRecords, Entry};
 use crate::input::Input;
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
@@ -83,8 +84,7 @@ fn row_of(table: &CsvTable, columns: &Columns) -> Row {
 /// Tab for `.tsv` and `.tab` (compressed too), else told from the header.
 fn delimiter_of(object: &str) -> Option<u8> {
     let name = object.to_ascii_lowercase();
-    let name = [".gz", ".gzip", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    matches!(name.rsplit('.').next(), Some("tsv" | "tab")).then_some(b'\t')
+    matches!(without_compression(&name).rsplit('.').next(), Some("tsv" | "tab")).then_some(b'\t')
 }
 
 /// What asking for the header gave.
@@ -174,26 +174,39 @@ impl CsvTable {
 
     /// The item that `convert` makes of the next record with as many fields as the header.
     pub(crate) fn next_with(&mut self, convert: impl Fn(&Self, u64, u64) -> Item) -> Option<Result<Item, ReadError>> {
-        if self.ended {
-            return None;
+        self.next_where(|table, offset, bytes| Some(convert(table, offset, bytes)))
+    }
+
+    /// The next reject: every record is checked, and good ones are passed over.
+    pub(crate) fn next_reject(&mut self) -> Option<Result<Item, ReadError>> {
+        self.next_where(|_, _, _| None)
+    }
+
+    /// The next item that `convert` makes; records of which it makes none are passed over.
+    fn next_where(&mut self, convert: impl Fn(&Self, u64, u64) -> Option<Item>) -> Option<Result<Item, ReadError>> {
+        while !self.ended {
+            let (offset, bytes, reason) = match self.read_entry() {
+                Err(error) => return Some(Err(error)),
+                Ok(Entry::End) => {
+                    self.ended = true;
+                    return None;
+                }
+                Ok(Entry::Fault { offset, bytes, reason }) => {
+                    self.ended = true;
+                    (offset, bytes, reason)
+                }
+                Ok(Entry::Bad { offset, bytes, reason }) => (offset, bytes, reason),
+                Ok(Entry::Record { offset, bytes }) => match self.bad_record() {
+                    Some(reason) => (offset, bytes, reason),
+                    None => match convert(self, offset, bytes) {
+                        Some(item) => return Some(Ok(item)),
+                        None => continue,
+                    },
+                },
+            };
+            return Some(Ok(Item::Reject(self.context.reject(offset, bytes, reason))));
         }
-        let (offset, bytes, reason) = match self.read_entry() {
-            Err(error) => return Some(Err(error)),
-            Ok(Entry::End) => {
-                self.ended = true;
-                return None;
-            }
-            Ok(Entry::Fault { offset, bytes, reason }) => {
-                self.ended = true;
-                (offset, bytes, reason)
-            }
-            Ok(Entry::Bad { offset, bytes, reason }) => (offset, bytes, reason),
-            Ok(Entry::Record { offset, bytes }) => match self.bad_record() {
-                None => return Some(Ok(convert(self, offset, bytes))),
-                Some(reason) => (offset, bytes, reason),
-            },
-        };
-        Some(Ok(Item::Reject(self.context.reject(offset, bytes, reason))))
+        None
     }
 
     fn bad_record(&self) -> Option<RejectReason> {

@@ -1,12 +1,14 @@
 //! Lines of a decompressed stream with their offsets, under a limit on their length.
 //!
 //! Line ends are LF or CRLF; a last line without one counts; a byte order mark before the first line is skipped. Contents are
-//! bytes: whoever reads them decides about UTF-8. A line over the limit is skipped without being held.
+//! bytes: whoever reads them decides about UTF-8. A line over the limit is skipped without being held. Of a part of an object
+//! ([`crate::part`]) it gives the lines of that part, with their offsets in the whole.
 
 use std::io::{self, BufRead};
 
 use crate::compression::StreamFault;
 use crate::input::{ByteStream, Input};
+use crate::part;
 use crate::reader::Limits;
 use crate::reject::RejectReason;
 
@@ -31,16 +33,31 @@ pub(crate) struct Lines {
     content: Vec<u8>,
     limit: u64,
     ended: bool,
+    /// Offset of the stream's first byte in the object.
+    base: u64,
+    /// Lines that begin behind it belong to the next part.
+    end: u64,
+    /// The line that the stream begins in belongs to the part before.
+    skips_first: bool,
 }
 
 impl Lines {
     pub(crate) fn new(input: Input, limits: &Limits) -> Self {
-        Self::of_stream(ByteStream::new(input, limits), limits)
+        match part::lines_of(input) {
+            Err(whole) => Self::of_stream(ByteStream::new(whole, limits), limits),
+            Ok(part) => Self {
+                base: part.base,
+                end: part.end,
+                skips_first: part.skips_first,
+                ..Self::of_stream(ByteStream::new(part.input, limits), limits)
+            },
+        }
     }
 
     /// Lines of a stream of which nothing was taken yet.
     pub(crate) fn of_stream(stream: ByteStream, limits: &Limits) -> Self {
-        Self { stream, content: Vec::new(), limit: limits.record_bytes, ended: false }
+        let limit = limits.record_bytes;
+        Self { stream, content: Vec::new(), limit, ended: false, base: 0, end: u64::MAX, skips_first: false }
     }
 
     /// The line of the last [`Line::Content`], without its end.
@@ -50,7 +67,7 @@ impl Lines {
 
     /// Where the next line begins.
     pub(crate) fn offset(&self) -> u64 {
-        self.stream.offset()
+        self.base + self.stream.offset()
     }
 
     /// The next line.
@@ -59,7 +76,17 @@ impl Lines {
             return Ok(Line::End);
         }
         self.content.clear();
-        let mut offset = self.stream.offset();
+        if std::mem::take(&mut self.skips_first) {
+            let offset = self.offset();
+            if let Err(error) = self.skip_line() {
+                return self.fault(error, offset, 0);
+            }
+        }
+        let mut offset = self.offset();
+        if offset > self.end {
+            self.ended = true;
+            return Ok(Line::End);
+        }
         let (mut bytes, mut over) = (0_u64, false);
         loop {
             let block = match self.stream.fill_buf() {
@@ -104,6 +131,19 @@ impl Lines {
             return Ok(Line::OverLimit { offset, bytes });
         }
         Ok(Line::Content { offset, bytes })
+    }
+
+    /// Goes to the byte behind the next line end, or to the end, without holding what lies between.
+    fn skip_line(&mut self) -> io::Result<()> {
+        loop {
+            let block = self.stream.fill_buf()?;
+            let end = memchr::memchr(b'\n', block);
+            let take = end.map_or(block.len(), |end| end + 1);
+            self.stream.consume(take);
+            if end.is_some() || take == 0 {
+                return Ok(());
+            }
+        }
     }
 
     fn trim_end(&mut self) {

@@ -2,6 +2,10 @@
 //!
 //! The release is told from the header, in any order and case of its columns. Patient, stay, kind and times go into the meta
 //! data; the year stays empty, because dates are shifted. Text is taken verbatim, marks of de-identification included.
+//!
+//! `discharge_detail.csv` and `radiology_detail.csv` hold fields of notes (an author, a code of an examination), many rows a
+//! note and no text of one. They are not joined to the notes, which would need all of one file in memory: their rows are
+//! checked, malformed ones are rejects as everywhere, and good ones give nothing, so that a pattern may name the whole folder.
 
 use crate::csv::{CsvTable, HeaderState};
 use crate::input::Input;
@@ -34,11 +38,21 @@ const MIMIC_4: Release = Release {
     error: None,
 };
 
+/// Columns of the `_detail` files of MIMIC-IV-Note.
+const DETAIL: [&str; 5] = ["note_id", "subject_id", "field_name", "field_value", "field_ordinal"];
+
+/// What the header says that a table holds.
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    Notes(&'static Release),
+    Details,
+}
+
 /// Reads MIMIC notes.
 #[derive(Debug)]
 pub struct MimicReader {
     table: CsvTable,
-    release: Option<&'static Release>,
+    content: Option<Content>,
 }
 
 impl MimicReader {
@@ -47,12 +61,13 @@ impl MimicReader {
     /// # Errors
     /// [`ReadError`] when the first bytes cannot be had.
     pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
-        Ok(Self { table: CsvTable::open(context, input, Some(b','), limits)?, release: None })
+        Ok(Self { table: CsvTable::open(context, input, Some(b','), limits)?, content: None })
     }
 
-    fn find_release(&self) -> Option<&'static Release> {
+    fn find_content(&self) -> Option<Content> {
         let has = |name: &&str| self.table.index(name).is_some();
-        [&MIMIC_3, &MIMIC_4].into_iter().find(|release| release.needed.iter().chain([&TEXT]).all(has))
+        let release = [&MIMIC_3, &MIMIC_4].into_iter().find(|release| release.needed.iter().chain([&TEXT]).all(has));
+        release.map(Content::Notes).or_else(|| DETAIL.iter().all(has).then_some(Content::Details))
     }
 }
 
@@ -64,12 +79,16 @@ impl Reader for MimicReader {
             Ok(HeaderState::Bad(item)) => return Some(Ok(*item)),
             Err(error) => return Some(Err(error)),
         }
-        if self.release.is_none() {
-            self.release = self.find_release();
+        if self.content.is_none() {
+            self.content = self.find_content();
         }
-        let Some(release) = self.release else {
-            let expected = "the columns of NOTEEVENTS (row_id, …, text) or of MIMIC-IV-Note (note_id, …, text)";
-            return Some(Ok(self.table.refuse(RejectReason::UnknownLayout { expected: expected.to_owned() })));
+        let release = match self.content {
+            Some(Content::Notes(release)) => release,
+            Some(Content::Details) => return self.table.next_reject(),
+            None => {
+                let expected = "the columns of NOTEEVENTS (row_id, …, text) or of MIMIC-IV-Note (note_id, …, text)";
+                return Some(Ok(self.table.refuse(RejectReason::UnknownLayout { expected: expected.to_owned() })));
+            }
         };
         self.table.next_with(|table, offset, bytes| {
             if is_marked(table, release) {

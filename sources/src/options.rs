@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::document::Document;
+
 /// Tables of an article.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,6 +68,7 @@ pub enum Retracted {
 /// A source's `read` table. Every key may be left out; formats ignore what does not concern them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the recipe's table, independent of the others")]
 pub struct ReadOptions {
     /// Tables (JATS). Default `caption`.
     pub tables: Tables,
@@ -87,4 +90,18 @@ pub struct ReadOptions {
     pub sub_articles: SubArticles,
     /// Retracted articles (PubMed, JATS). Default `drop`.
     pub retracted: Retracted,
+    /// Names of the sets to take of a collection (`pile`, `redpajama`), as its records write them in `pile_set_name` or
+    /// `redpajama_set_name`. Default: empty, which takes all. Records of other sets, and of none, are dropped as `not-selected`.
+    pub sets: Vec<String>,
+}
+
+/// Keys of the meta data that name the set of a record.
+const SET_KEYS: [&str; 2] = ["pile_set_name", "redpajama_set_name"];
+
+impl ReadOptions {
+    /// Whether a document belongs to the sets to take.
+    pub fn selects(&self, document: &Document) -> bool {
+        let set = || SET_KEYS.iter().find_map(|key| document.meta.get(*key));
+        self.sets.is_empty() || set().is_some_and(|set| self.sets.contains(set))
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Columns come from the recipe's `fields` (members of a struct with a dot); other top-level columns with a spelling go into
 //! the meta data, lists and binaries are left out. A damaged file is one reject where it breaks off, and the end: rows behind
-//! a damaged page cannot be trusted. Rows are decoded a few at a time.
+//! a damaged page cannot be trusted. Rows are decoded a few at a time. A part is the row groups that begin in it.
 
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
+use crate::compression::StreamFault;
 use crate::input::{Input, RangeRead};
 use crate::parquet_chunks::Chunks;
 use crate::parquet_columns::{Column, Cursor};
@@ -18,7 +19,7 @@ use crate::reject::RejectReason;
 use crate::row::{Cell, Columns, Meta, Row};
 
 /// Largest object read into memory where only a stream of it is given, in bytes.
-const MAX_STREAMED_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_STREAMED_BYTES: u64 = 256 << 20;
 /// What a row counts for against the limits on expansion even if it is empty, in bytes.
 const ROW_BYTES: u64 = 16;
 /// Most columns read for the meta data.
@@ -33,6 +34,8 @@ pub struct ParquetReader {
     state: State,
     /// Number of the next row.
     row: u64,
+    /// Row groups that begin at it or behind it are not read.
+    end: u64,
     /// Bytes given out, or refused for their size.
     expanded: u64,
 }
@@ -47,7 +50,9 @@ enum State {
 struct Table {
     file: SerializedFileReader<Chunks>,
     selected: Vec<(Use, Column)>,
+    /// The next row group, and the one behind the last that is read.
     group: usize,
+    groups: usize,
     /// Rows of the current row group that are still to come.
     rows_left: u64,
     cursors: Vec<Cursor>,
@@ -81,22 +86,36 @@ impl ParquetReader {
         let columns = Columns::of(&context.fields);
         let (object, refused) = match input {
             Input::Random(object) => (object, None),
-            Input::Stream(stream) => {
+            other => {
+                let stream = other.into_stream();
                 let mut bytes = Vec::new();
-                let read = stream.take(MAX_STREAMED_BYTES + 1).read_to_end(&mut bytes);
-                read.map_err(|error| context.read_error(0, error))?;
-                let over = bytes.len() as u64 > MAX_STREAMED_BYTES;
-                let reason = over.then(|| RejectReason::over_limit("streamed_bytes", MAX_STREAMED_BYTES));
+                let reason = match stream.take(MAX_STREAMED_BYTES + 1).read_to_end(&mut bytes) {
+                    Ok(length) if length as u64 > MAX_STREAMED_BYTES => {
+                        Some(RejectReason::over_limit("streamed_bytes", MAX_STREAMED_BYTES))
+                    }
+                    Ok(_) => None,
+                    Err(error) => match StreamFault::of(&error) {
+                        Some(StreamFault(reason)) => Some(reason.clone()),
+                        None => return Err(context.read_error(0, error)),
+                    },
+                };
                 (Box::new(bytes) as Box<dyn RangeRead>, reason)
             }
         };
+        let part = object.part();
+        let (row, end) = part.map_or((0, u64::MAX), |part| (part.first, part.end));
         let empty = object.is_empty().then_some(RejectReason::EmptyObject);
         let chunks = Chunks::new(object);
-        let mut reader = Self { context, columns, limits: limits.clone(), chunks, state: State::Ended, row: 0, expanded: 0 };
+        let limits = limits.clone();
+        let mut reader = Self { context, columns, limits, chunks, state: State::Ended, row, end, expanded: 0 };
         reader.state = match refused.or(empty) {
             Some(reason) => State::Refused(reason),
             None => reader.open_table()?,
         };
+        if row > 0 && matches!(reader.state, State::Refused(_)) {
+            // What is wrong with the whole file is told by its first part.
+            reader.state = State::Ended;
+        }
         Ok(reader)
     }
 
@@ -104,7 +123,10 @@ impl ParquetReader {
         let chunks = self.chunks.clone();
         match guarded(|| SerializedFileReader::new(chunks)) {
             Ok(file) => Ok(match select(&file, &self.columns) {
-                Ok(selected) => State::Open(Box::new(Table { file, selected, group: 0, rows_left: 0, cursors: Vec::new() })),
+                Ok(selected) => {
+                    let (group, groups) = groups_between(&file, self.row, self.end);
+                    State::Open(Box::new(Table { file, selected, group, groups, rows_left: 0, cursors: Vec::new() }))
+                }
                 Err(reason) => State::Refused(reason),
             }),
             Err(stop) => self.reason_of(&stop).map(State::Refused),
@@ -200,7 +222,7 @@ impl Table {
     /// Goes to the next row.
     fn advance(&mut self) -> Result<(), Stop> {
         while self.rows_left == 0 {
-            if self.group >= self.file.num_row_groups() {
+            if self.group >= self.groups {
                 return Err(Stop::End);
             }
             let group = guarded(|| self.file.get_row_group(self.group))?;
@@ -214,6 +236,18 @@ impl Table {
         let cursors = &mut self.cursors;
         guarded(|| cursors.iter_mut().try_for_each(Cursor::advance))
     }
+}
+
+/// The row groups that begin at row `first` or behind it, and before row `end`.
+fn groups_between(file: &SerializedFileReader<Chunks>, first: u64, end: u64) -> (usize, usize) {
+    let mut row = 0_u64;
+    let starts = file.metadata().row_groups().iter().map(|group| {
+        let start = row;
+        row = row.saturating_add(u64::try_from(group.num_rows()).unwrap_or(0));
+        start
+    });
+    let starts: Vec<u64> = starts.collect();
+    (starts.partition_point(|start| *start < first), starts.partition_point(|start| *start < end))
 }
 
 /// Calls into the decoder; a panic there must not end the run.

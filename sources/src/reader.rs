@@ -11,14 +11,17 @@ use serde::{Deserialize, Serialize};
 use crate::csv::CsvReader;
 use crate::document::{Document, Domain, Origin, Sensitivity, document_id};
 use crate::input::Input;
-use crate::jats::JatsReader;
 use crate::jsonl::JsonlReader;
 use crate::mimic::MimicReader;
+use crate::mimic_cxr::MimicCxrReader;
 use crate::options::ReadOptions;
 use crate::parquet_reader::ParquetReader;
+use crate::pile::PileReader;
+use crate::pmc_tar::{PmcTarReader, open_jats};
 use crate::pubmed::PubmedReader;
 use crate::redpajama::RedpajamaReader;
 use crate::reject::{Reject, RejectReason};
+use crate::s2orc::S2orcReader;
 use crate::text::TextReader;
 use crate::withdrawal::Withdrawal;
 
@@ -29,10 +32,18 @@ pub enum Format {
     PubmedXml,
     /// JATS full-text articles.
     Jats,
+    /// PMC bulk packages: JATS articles in a tar.
+    PmcTar,
     /// MIMIC notes as published on `PhysioNet` (CSV).
     MimicNotes,
+    /// MIMIC-CXR reports as published on `PhysioNet`: text files, alone or in a tar or zip.
+    MimicCxr,
     /// RedPajama JSON lines.
     Redpajama,
+    /// The Pile's JSON lines.
+    Pile,
+    /// S2ORC and its relatives: JSON lines of parsed papers.
+    S2orc,
     /// JSON lines.
     Jsonl,
     /// CSV with a header.
@@ -43,26 +54,52 @@ pub enum Format {
     Text,
 }
 
-/// Formats that the recipe may name and that no reader reads yet.
-const NOT_YET: [&str; 4] = ["pmc-tar", "mimic-cxr", "pile", "s2orc"];
-
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 8] =
-        [Self::PubmedXml, Self::Jats, Self::MimicNotes, Self::Redpajama, Self::Jsonl, Self::Csv, Self::Parquet, Self::Text];
+    pub const ALL: [Self; 12] = [
+        Self::PubmedXml,
+        Self::Jats,
+        Self::PmcTar,
+        Self::MimicNotes,
+        Self::MimicCxr,
+        Self::Redpajama,
+        Self::Pile,
+        Self::S2orc,
+        Self::Jsonl,
+        Self::Csv,
+        Self::Parquet,
+        Self::Text,
+    ];
 
     /// The name used in recipes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PubmedXml => "pubmed-xml",
             Self::Jats => "jats",
+            Self::PmcTar => "pmc-tar",
             Self::MimicNotes => "mimic-notes",
+            Self::MimicCxr => "mimic-cxr",
             Self::Redpajama => "redpajama",
+            Self::Pile => "pile",
+            Self::S2orc => "s2orc",
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
             Self::Parquet => "parquet",
             Self::Text => "text",
         }
+    }
+
+    /// Whether an object of this name is best read in any order, as [`Input::Random`]: Parquet, and the zip of MIMIC-CXR. As a
+    /// stream it would be read into memory, and once [`Input::Decoded`] a zip cannot be read at all.
+    pub fn wants_random_access(self, object: &str) -> bool {
+        let is_zip = || object.rsplit('.').next().is_some_and(|ending| ending.eq_ignore_ascii_case("zip"));
+        self == Self::Parquet || (self == Self::MimicCxr && is_zip())
+    }
+
+    /// Whether the objects of a source are one sequence of updates, in which a later record of an id takes the place of the
+    /// earlier ones and notices take records back.
+    pub fn is_sequence(self) -> bool {
+        matches!(self, Self::PubmedXml)
     }
 }
 
@@ -75,14 +112,11 @@ impl fmt::Display for Format {
 /// A format name that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// A format that is planned.
-    #[error("format {name}: not there yet; convert the source to jsonl or parquet")]
-    NotThereYet {
-        /// The name given.
-        name: String,
-    },
     /// A name that means nothing.
-    #[error("format {name:?}: unknown: expected pubmed-xml, jats, mimic-notes, redpajama, jsonl, csv, parquet or text")]
+    #[error(
+        "format {name:?}: unknown: expected pubmed-xml, jats, pmc-tar, mimic-notes, mimic-cxr, redpajama, pile, s2orc, jsonl, csv, \
+         parquet or text"
+    )]
     Unknown {
         /// The name given.
         name: String,
@@ -96,11 +130,7 @@ impl FromStr for Format {
         if let Some(format) = Self::ALL.into_iter().find(|format| format.as_str() == name) {
             return Ok(format);
         }
-        let name = name.to_string();
-        if NOT_YET.contains(&name.as_str()) {
-            return Err(FormatError::NotThereYet { name });
-        }
-        Err(FormatError::Unknown { name })
+        Err(FormatError::Unknown { name: name.to_owned() })
     }
 }
 
@@ -172,7 +202,9 @@ impl SourceContext {
 }
 
 /// Limits on what a reader accepts. Exceeding one is a reject, never a panic or an allocation of the claimed size.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// As a table of a recipe, every key may be left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of one record, decompressed. Default 64 MiB.
     pub record_bytes: u64,
@@ -190,6 +222,12 @@ pub struct Limits {
     pub expansion_free_bytes: u64,
     /// Base-2 logarithm of the largest zstd window. Default 27 (128 MiB).
     pub zstd_window_log: u32,
+    /// Bytes of memory that an xz stream may need to be read, its dictionary above all. Default 128 MiB.
+    pub xz_memory_bytes: u64,
+    /// Bytes of the name of an archive's member. Default 4,096.
+    pub member_name_bytes: usize,
+    /// Bytes of an archive's extended header. Default 1 MiB.
+    pub member_header_bytes: usize,
 }
 
 impl Default for Limits {
@@ -203,6 +241,9 @@ impl Default for Limits {
             expansion_ratio: 250,
             expansion_free_bytes: 64 << 20,
             zstd_window_log: 27,
+            xz_memory_bytes: 128 << 20,
+            member_name_bytes: 4_096,
+            member_header_bytes: 1 << 20,
         }
     }
 }
@@ -249,9 +290,13 @@ pub trait Reader: Send {
 pub fn open(format: Format, context: SourceContext, input: Input, limits: &Limits) -> Result<Box<dyn Reader>, ReadError> {
     Ok(match format {
         Format::PubmedXml => Box::new(PubmedReader::open(context, input, limits)?),
-        Format::Jats => Box::new(JatsReader::open(context, input, limits)?),
+        Format::Jats => open_jats(context, input, limits)?,
+        Format::PmcTar => Box::new(PmcTarReader::open(context, input, limits)?),
         Format::MimicNotes => Box::new(MimicReader::open(context, input, limits)?),
+        Format::MimicCxr => Box::new(MimicCxrReader::open(context, input, limits)?),
         Format::Redpajama => Box::new(RedpajamaReader::open(context, input, limits)?),
+        Format::Pile => Box::new(PileReader::open(context, input, limits)?),
+        Format::S2orc => Box::new(S2orcReader::open(context, input, limits)?),
         Format::Jsonl => Box::new(JsonlReader::open(context, input, limits)?),
         Format::Csv => Box::new(CsvReader::open(context, input, limits)?),
         Format::Parquet => Box::new(ParquetReader::open(context, input, limits)?),
@@ -264,14 +309,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn limits_of_a_recipe() {
+        let given: Limits = serde_json::from_str(r#"{"depth": 9, "xz_memory_bytes": 1024}"#).unwrap();
+        assert_eq!(given, Limits { depth: 9, xz_memory_bytes: 1_024, ..Limits::default() });
+        let written = serde_json::to_string(&Limits::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Limits>(&written).unwrap(), Limits::default());
+        assert!(serde_json::from_str::<Limits>(r#"{"record_byte": 1}"#).is_err());
+    }
+
+    #[test]
     fn format_names() {
         for format in Format::ALL {
             assert_eq!(format.as_str().parse(), Ok(format));
         }
-        assert_eq!(
-            "pile".parse::<Format>().unwrap_err().to_string(),
-            "format pile: not there yet; convert the source to jsonl or parquet"
-        );
-        assert!(matches!("PubMed".parse::<Format>(), Err(FormatError::Unknown { name }) if name == "PubMed"));
+        assert_eq!(Format::ALL.into_iter().filter(|format| format.is_sequence()).collect::<Vec<_>>(), [Format::PubmedXml]);
+        assert!(Format::MimicCxr.wants_random_access("files/mimic-cxr-reports.ZIP"));
+        assert!(!Format::MimicCxr.wants_random_access("mimic-cxr-reports.zip/files.tar.gz"));
+        assert!(!Format::PmcTar.wants_random_access("a.zip"));
+        let unknown = "PubMed".parse::<Format>().unwrap_err().to_string();
+        assert!(unknown.starts_with("format \"PubMed\": unknown: expected "), "{unknown}");
+        assert!(Format::ALL.iter().all(|format| unknown.contains(format.as_str())), "{unknown}");
     }
 }

@@ -20,24 +20,24 @@ pub enum RejectReason {
     EmptyRecord,
     /// The compressed stream ends before its end mark.
     TruncatedStream {
-        /// `gzip` or `zstd`.
+        /// `gzip`, `bzip2`, `xz` or `zstd`.
         compression: String,
     },
     /// The compressed stream does not decode (bad block, wrong checksum).
     CorruptStream {
-        /// `gzip` or `zstd`.
+        /// `gzip`, `bzip2`, `xz` or `zstd`.
         compression: String,
     },
     /// Bytes after the last member of a compressed stream that are no further member.
     TrailingGarbage {
-        /// `gzip` or `zstd`.
+        /// `gzip`, `bzip2`, `xz` or `zstd`.
         compression: String,
     },
     /// A compressed stream inside a compressed stream.
     NestedCompression,
     /// A compression that is not read.
     UnsupportedCompression {
-        /// Its common name, as `xz`.
+        /// Its common name, as `lz4`.
         compression: String,
     },
     /// A limit was exceeded.
@@ -108,6 +108,18 @@ pub enum RejectReason {
         /// What is wrong, without data.
         what: String,
     },
+    /// An object that is no tar.
+    NotTar,
+    /// An archive whose structure is damaged, or a member of it.
+    MalformedArchive {
+        /// What is wrong, without data.
+        what: String,
+    },
+    /// An entry of an archive that is never read: a link, a device, a path that leads out of it.
+    UnsafeMember {
+        /// What is wrong, without its name.
+        what: String,
+    },
     /// A note that its own source marks as written in error.
     MarkedErroneous,
     /// A conversation that cannot be trained on.
@@ -148,6 +160,9 @@ impl RejectReason {
             Self::InvalidValue { .. } => "invalid-value",
             Self::MalformedCsv { .. } => "malformed-csv",
             Self::MalformedParquet { .. } => "malformed-parquet",
+            Self::NotTar => "not-tar",
+            Self::MalformedArchive { .. } => "malformed-archive",
+            Self::UnsafeMember { .. } => "unsafe-member",
             Self::MarkedErroneous => "marked-erroneous",
             Self::MalformedConversation { .. } => "malformed-conversation",
             Self::UnknownLayout { .. } => "unknown-layout",
@@ -163,6 +178,7 @@ impl RejectReason {
             | Self::InvalidUtf8
             | Self::NotXml
             | Self::TruncatedRecord
+            | Self::NotTar
             | Self::MarkedErroneous => String::new(),
             Self::TruncatedStream { compression: name }
             | Self::CorruptStream { compression: name }
@@ -174,6 +190,8 @@ impl RejectReason {
             | Self::MalformedJson { what: name }
             | Self::MalformedCsv { what: name }
             | Self::MalformedParquet { what: name }
+            | Self::MalformedArchive { what: name }
+            | Self::UnsafeMember { what: name }
             | Self::MalformedConversation { what: name } => name.clone(),
             Self::OverLimit { limit, value } => format!("{limit} = {value}"),
             Self::NotPubmed { root } | Self::NotJats { root } => format!("root element {root}"),

@@ -190,6 +190,11 @@ impl Meta {
             self.0.entry(name.to_lowercase()).or_insert_with(|| value.to_owned());
         }
     }
+
+    /// The entries of a document.
+    pub(crate) fn into_entries(self) -> BTreeMap<String, String> {
+        self.0
+    }
 }
 
 #[cfg(test)]

@@ -270,6 +270,27 @@ fn one_empty_glob_beside_a_good_one_is_a_warning() {
 }
 
 #[test]
+fn file_lists_name_what_they_miss_and_tell_nothing_of_the_machine() {
+    let files = |list: &str| vec![("data/a.jsonl", json_lines(0, 7)), ("lists/all.txt", list.as_bytes().to_vec())];
+    let recipe = recipe("jsonl", &["@lists/all.txt"], "");
+    let said = ["lists/all.txt: line 3: no such file or folder", "correct the line"];
+    check(&recipe, &files("# two\n../data/a.jsonl\n../data/b.jsonl\n"), 2, &said);
+    let said = ["warning: ", "@lists/all.txt line 2 matches nothing"];
+    let project = check(&recipe, &files("../data/a.jsonl\n../data/none/*.jsonl\n"), 0, &said);
+    check_counts(&project, 7, 7, 0);
+    let name = &project.json("plan.json")["plan"]["ingest"][0]["inputs"][0]["name"];
+    assert_eq!(name.as_str(), Some("lists/../data/a.jsonl"));
+}
+
+#[test]
+fn what_lies_beside_the_data_in_a_folder_is_passed_over_and_counted() {
+    let beside = ["data/README.txt", "data/a.jsonl.md5", "data/.hidden"].map(|name| (name, b"no data".to_vec()));
+    let files: Vec<(&str, Vec<u8>)> = beside.into_iter().chain([("data/a.jsonl", json_lines(0, 7))]).collect();
+    let said = ["warning: ", "source \"s\": data: 3 files that are no data were passed over, first .hidden"];
+    check_counts(&check(&recipe("jsonl", &["data"], ""), &files, 0, &said), 7, 7, 0);
+}
+
+#[test]
 fn case_29_a_truncated_gzip_keeps_what_came_before_the_cut() {
     let cut = |good: u64| {
         let before = json_lines(500, good);

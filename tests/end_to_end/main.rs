@@ -1,6 +1,7 @@
 //! End-to-end tests: a recipe in, the program run as a child process, manifests and exit codes checked. One binary.
 
 mod bad_input;
+mod cleaning;
 mod commands;
 mod counts;
 mod determinism;
@@ -9,4 +10,6 @@ mod kill;
 mod project;
 mod published;
 mod real_sample;
+mod sequence;
+mod splits;
 mod verification;

@@ -146,7 +146,6 @@ fn removals(documents: &[Document]) -> Vec<(Rule, String, u32, String)> {
             id: document.id.clone(),
             source,
             version: document.version,
-            updated: 0,
             rank: source,
             characters: document.text.chars().count() as u64,
             form,

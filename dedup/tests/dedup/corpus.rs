@@ -57,7 +57,6 @@ pub(crate) fn entries(texts: &[Sample], spec: SketchSpec) -> Vec<Entry> {
         rank: text.rank,
         characters: text.text.chars().count() as u64,
         form: text.form,
-        updated: 0,
         exact_only: text.exact_only,
         sketch: sketcher.sketch(&text.text, text.form),
     };

@@ -79,7 +79,7 @@ pub(super) fn funnel(report: &Report<'_>) -> Markup {
     html! {
         h2 { "Where every record went" }
         div.scroll { table {
-            thead { tr { th { "source" } th { "domain" } th { "sensitivity" } th { "read" } th { "rejected" } th { "dropped by rules" } th { "duplicates and leaks" } th { "kept" } th { "tokens" } th { "held out" } th { "" } } }
+            thead { tr { th { "source" } th { "domain" } th { "sensitivity" } th { "read" } th { "rejected" } th { "dropped by rules" } th { "withdrawn, duplicates, leaks" } th { "kept" } th { "tokens" } th { "held out" } th { "" } } }
             tbody { @for (name, domain, sensitivity) in &report.sources {
                 @let counts: Counts = serde_json::from_value(ingest.facts["sources"][name]["counts"].clone()).unwrap_or_default();
                 @let gone: u64 = removed[name].as_object().map_or(0, |reasons| reasons.iter().filter(|(r, _)| *r != "contaminated-cut").filter_map(|(_, n)| n.as_u64()).sum());
@@ -93,7 +93,7 @@ pub(super) fn funnel(report: &Report<'_>) -> Markup {
                 }
             } }
         } }
-        p.soft { "Bar: kept, then removed as duplicate or leak, as shares of the records read. Every stage balances: read = written + dropped + rejected." }
+        p.soft { "Bar: kept, then removed as withdrawn, duplicate or leak, as shares of the records read. Every stage balances: read = written + dropped + rejected." }
     }
 }
 
@@ -101,7 +101,15 @@ pub(super) fn rejects(report: &Report<'_>) -> Markup {
     let Some(ingest) = manifest(report, Stage::Ingest) else { return html! {} };
     let mut rows: Vec<(String, &str, String, u64)> = Vec::new();
     for (name, _, _) in &report.sources {
-        for (kind, key) in [("rejected", "rejects"), ("dropped", "drops"), ("identifier found", "phi")] {
+        let kinds = [
+            ("rejected", "rejects"),
+            ("dropped", "drops"),
+            ("notice", "withdrawals"),
+            ("changed", "changes"),
+            ("removed inside", "removed"),
+            ("identifier found", "phi"),
+        ];
+        for (kind, key) in kinds {
             for (reason, n) in ingest.facts["sources"][name]["facts"][key].as_object().into_iter().flatten() {
                 rows.push((name.clone(), kind, reason.clone(), n.as_u64().unwrap_or(0)));
             }
@@ -111,12 +119,32 @@ pub(super) fn rejects(report: &Report<'_>) -> Markup {
         return html! {};
     }
     html! {
-        h2 { "Rejects, drops and identifiers, by reason" }
+        h2 { "Rejects, drops, notices, changes and identifiers, by reason" }
         div.scroll { table {
             thead { tr { th { "source" } th { "what" } th { "reason" } th { "count" } } }
             tbody { @for (source, kind, reason, n) in &rows { tr { td { (source) } td { (kind) } td { (reason) } td { (count(*n)) } } } }
         } }
-        p.soft { "Places (object and byte offset) are in rejects/ and drops/; texts are not." }
+        p.soft { "Places (object and byte offset) are in rejects/, drops/, phi/ and withdrawals/; texts are not. Changes count documents by rule, dropped ones too." }
+    }
+}
+
+/// Sources whose records replace each other: what was revised, deleted and retracted.
+pub(super) fn sequence(report: &Report<'_>) -> Markup {
+    let facts = manifest(report, Stage::Dedup).map(|m| &m.facts["sequence"]);
+    let Some(sources) = facts.and_then(Value::as_object) else { return html! {} };
+    html! {
+        h2 { "Revisions, deletions and retractions" }
+        div.scroll { table {
+            thead { tr { th { "source" } th { "records" } th { "notices of deletion" } th { "of retraction" } th { "replaced" } th { "deleted" } th { "retracted" } th { "replaced by a dropped record" } } }
+            tbody { @for (source, facts) in sources {
+                @let removed = |reason: &str| number(&Value::from(facts["removed"][reason].as_u64().unwrap_or(0)));
+                tr {
+                    td { (source) } td { (number(&facts["records"])) } td { (number(&facts["notices"]["deleted"])) } td { (number(&facts["notices"]["retracted"])) }
+                    td { (removed("same-id")) } td { (removed("deleted")) } td { (removed("retracted")) } td { (removed("superseded")) }
+                }
+            } }
+        } }
+        p.soft { "Documents removed, but for records and notices. A retracted record itself is among the drops of its source." }
     }
 }
 

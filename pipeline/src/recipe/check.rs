@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use mellama_shards::template::Template;
+use mellama_sources::Limits;
 use mellama_train::trainer::TrainSpec;
 
 use super::parse::{RecipeError, RecipeFile};
@@ -12,6 +13,9 @@ use super::sections::{CorpusRecipe, InstructRecipe, MixtureRecipe, ModelRecipe, 
 const MAX_SEQUENCE_LENGTH: u32 = 1 << 20;
 /// Most sources of one recipe: their index is stored in two bytes.
 const MAX_SOURCES: usize = 4096;
+
+/// Window logarithms that zstd knows.
+const ZSTD_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=31;
 
 /// Checks a parsed recipe.
 ///
@@ -112,7 +116,32 @@ impl Checker {
         if let Some(clean) = &corpus.clean {
             clean.check().or_else(|e| self.that(false, "corpus.clean", || e.to_string()))?;
         }
+        corpus.limits.iter().try_for_each(|limits| self.limits(limits))?;
         self.packing(corpus)
+    }
+
+    fn limits(&self, limits: &Limits) -> Result<(), RecipeError> {
+        let known = [
+            ("record_bytes", limits.record_bytes),
+            ("depth", limits.depth as u64),
+            ("elements", limits.elements as u64),
+            ("attributes", limits.attributes as u64),
+            ("object_bytes", limits.object_bytes),
+            ("expansion_ratio", limits.expansion_ratio),
+            ("expansion_free_bytes", limits.expansion_free_bytes),
+            ("xz_memory_bytes", limits.xz_memory_bytes),
+            ("member_name_bytes", limits.member_name_bytes as u64),
+            ("member_header_bytes", limits.member_header_bytes as u64),
+        ];
+        for (key, value) in known {
+            self.that(value > 0, &format!("corpus.limits.{key}"), || {
+                "0: expected at least 1; leave it out for the default".into()
+            })?;
+        }
+        let (log, known) = (limits.zstd_window_log, ZSTD_WINDOW_LOGS);
+        self.that(known.contains(&log), "corpus.limits.zstd_window_log", || {
+            format!("{log}: expected {} to {}", known.start(), known.end())
+        })
     }
 
     fn packing(&self, corpus: &CorpusRecipe) -> Result<(), RecipeError> {
@@ -136,6 +165,10 @@ impl Checker {
         if let Err(error) = format {
             return self.that(false, "corpus.source.format", || format!("source \"{}\": {error}", source.name));
         }
+        let has_sets = ["pile", "redpajama"].contains(&source.format.as_str());
+        self.that(has_sets || source.read.sets.is_empty(), "corpus.source.read.sets", || {
+            format!("source \"{}\": {} has no sets; leave the key out, or use pile or redpajama", source.name, source.format)
+        })?;
         let key = "corpus.source.inputs";
         self.that(!source.inputs.is_empty(), key, || format!("source \"{}\" has no input", source.name))?;
         self.that(source.max_epochs >= 1, "corpus.source.max_epochs", || format!("0 in source \"{}\"", source.name))?;

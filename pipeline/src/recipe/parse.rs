@@ -181,6 +181,23 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_checked() {
+        let recipe = |limits: &str| {
+            format!(
+                "name = \"a\"\nworkdir = \"out\"\n[[corpus.source]]\nname = \"s\"\nformat = \"jsonl\"\ninputs = [\"x\"]\n\
+                 domain = \"general\"\n[corpus.limits]\n{limits}\n"
+            )
+        };
+        check(&recipe("depth = 0"), "corpus.limits.depth: 0: expected at least 1");
+        check(&recipe("zstd_window_log = 32"), "corpus.limits.zstd_window_log: 32: expected 10 to 31");
+        check(&recipe("record_byte = 1"), "unknown key \"record_byte\"; did you mean \"record_bytes\"?");
+        let file = RecipeFile::parse(Path::new("r.toml"), &recipe("record_bytes = 7")).expect("valid");
+        let limits = file.recipe.corpus.expect("it has a corpus").limits.expect("it has limits");
+        let expected = mellama_sources::Limits { record_bytes: 7, ..mellama_sources::Limits::default() };
+        assert_eq!(limits, expected);
+    }
+
+    #[test]
     fn wrong_types_and_broken_toml_name_the_place() {
         check("name = 3\nworkdir = \"out\"\n", "r.toml:1:8:");
         check("name = \"a\nworkdir = \"out\"\n", "r.toml:1:");

@@ -1,7 +1,7 @@
 //! The tables of a recipe with their keys and defaults. Types only; checks across keys are in `check.rs`.
 
 use mellama_evaluation::EvaluateSpec;
-use mellama_sources::{Cleaning, Domain, Fields, ReadOptions, Sensitivity};
+use mellama_sources::{Cleaning, Domain, Fields, Format, Limits, ReadOptions, Sensitivity};
 use mellama_train::LoraSpec;
 use mellama_train::trainer::TrainSpec;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,8 @@ pub struct CorpusRecipe {
     pub mixture: Option<MixtureRecipe>,
     /// `[corpus.pack]`.
     pub pack: Option<PackRecipe>,
+    /// `[corpus.limits]`: what readers accept; absent: the defaults.
+    pub limits: Option<Limits>,
 }
 
 /// One `[[corpus.source]]`.
@@ -311,6 +313,11 @@ impl SourceRecipe {
     pub fn resolved_sensitivity(&self) -> Sensitivity {
         let default = if self.format.starts_with("mimic-") { Sensitivity::Dua } else { Sensitivity::Open };
         self.sensitivity.unwrap_or(default)
+    }
+
+    /// Whether later records of the source take the place of earlier ones ([`Format::is_sequence`]).
+    pub fn is_sequence(&self) -> bool {
+        self.format.parse::<Format>().is_ok_and(Format::is_sequence)
     }
 }
 

@@ -1,6 +1,7 @@
-//! `dedup`: which documents go, and why. Duplicates and benchmark leaks of the whole corpus, decided once.
+//! `dedup`: which documents go, and why. Replaced and withdrawn records, duplicates and benchmark leaks of the whole corpus,
+//! decided once.
 //!
-//! One task. It reads sketches and hits, and the text of proposed pairs only; documents stay as ingest wrote them.
+//! One task. It reads sequences, sketches and hits, and the text of proposed pairs only; documents stay as ingest wrote them.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use crate::documents::{self, Place, StoredTexts};
 use crate::failure::{Failure, chain};
 use crate::overlaps::{self, Leak};
 use crate::recipe::DedupRecipe;
+use crate::sequence::{self, Fate, Gone};
 use crate::signatures;
 use crate::stage::{Stage, TaskOutput};
 use crate::stages::ingest::normal_form;
@@ -43,21 +45,42 @@ struct Out {
     cuts: Vec<(u64, u64)>,
 }
 
-/// Decides duplicates, then leaks among what is left.
+/// A document with another in its place: one row of `decisions/`.
+struct Decision {
+    place: Place,
+    dropped_id: String,
+    kept_id: String,
+    rule: &'static str,
+    similarity: f64,
+}
+
+/// Decides which records stand, then duplicates among them, then leaks among what is left.
 pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let commits = context.commits(Stage::Ingest)?;
     let mut out: BTreeMap<Place, Out> = BTreeMap::new();
     let mut objects = Vec::new();
     let mut facts = serde_json::Map::new();
+    let settled = sequence::settle(context, &commits)?;
+    for gone in &settled.gone {
+        out.insert(gone.place, Out { reason: gone.fate.as_str(), bytes: gone.bytes, cuts: Vec::new() });
+    }
+    let mut found = None;
     if let Some(recipe) = &context.corpus().dedup {
-        let corpus = load(context, &commits)?;
+        let corpus = load(context, &commits, |place| out.contains_key(&place))?;
         let outcome = duplicates(context, recipe, &commits, &corpus)?;
         for removal in &outcome.removals {
             let bytes = corpus.bytes[removal.dropped];
             out.insert(corpus.places[removal.dropped], Out { reason: removal.rule.as_str(), bytes, cuts: Vec::new() });
         }
-        objects.push(decisions(context.workdir, &corpus, &outcome)?);
         facts.insert("duplicates".into(), summary(recipe, &outcome));
+        found = Some((corpus, outcome));
+    }
+    if found.is_some() || !settled.facts.is_null() {
+        objects.push(decisions(context.workdir, &settled.gone, found.as_ref())?);
+    }
+    drop(found);
+    if !settled.facts.is_null() {
+        facts.insert("sequence".into(), settled.facts);
     }
     if let Some(recipe) = &context.corpus().decontaminate {
         let leaks = overlaps::leaks(context, &commits, recipe, |place| out.contains_key(&place))?;
@@ -105,21 +128,24 @@ struct Sketches {
     bytes: Vec<u64>,
 }
 
-fn load(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Sketches, Failure> {
+/// All but those for which `gone` holds: what does not stand takes no part, neither as a duplicate nor as a keeper.
+fn load(context: &Context<'_>, commits: &[TaskCommit], gone: impl Fn(Place) -> bool) -> Result<Sketches, Failure> {
     let mut corpus = Sketches { entries: Vec::new(), places: Vec::new(), bytes: Vec::new() };
     for commit in commits {
         let index = context.plan.ingest[commit.task as usize].source;
         let source = &context.corpus().source[index];
         for entry in commit.objects.iter().filter(|entry| entry.key.starts_with("signatures/")) {
             for (row, signature) in signatures::read(context.workdir, entry)?.into_iter().enumerate() {
-                corpus.places.push(Place { task: commit.task as u32, row: row as u32 });
+                let place = Place { task: commit.task as u32, row: row as u32 };
+                if gone(place) {
+                    continue;
+                }
+                corpus.places.push(place);
                 corpus.bytes.push(signature.bytes);
                 corpus.entries.push(Entry {
                     id: signature.id,
                     source: index as u32,
                     version: signature.version,
-                    // PubMed's update files repeat a citation under its old version number: the last one is valid.
-                    updated: if source.format == "pubmed-xml" { corpus.entries.len() as u64 } else { 0 },
                     rank: index as u32,
                     characters: signature.characters,
                     form: normal_form(source.domain),
@@ -158,15 +184,37 @@ fn duplicates(
     })
 }
 
-fn decisions(workdir: &Workdir, corpus: &Sketches, outcome: &Outcome) -> Result<ObjectEntry, Failure> {
-    let id = |index: usize| corpus.entries[index].id.as_str();
-    let removals = &outcome.removals;
+/// Who stands in whose place, by the place of what was removed.
+fn decisions(workdir: &Workdir, gone: &[Gone], found: Option<&(Sketches, Outcome)>) -> Result<ObjectEntry, Failure> {
+    let mut rows: Vec<Decision> = Vec::new();
+    for gone in gone {
+        let Fate::Replaced(by) = gone.fate else { continue };
+        // Where the newer record is itself a copy of another document, that one stands in the end.
+        let survivor = found.and_then(|(corpus, outcome)| {
+            let index = corpus.places.binary_search(&by).ok()?;
+            Some(corpus.entries[outcome.survivor(index)].id.clone())
+        });
+        let kept_id = survivor.unwrap_or_else(|| gone.id.clone());
+        let (place, rule) = (gone.place, gone.fate.as_str());
+        rows.push(Decision { place, dropped_id: gone.id.clone(), kept_id, rule, similarity: 1.0 });
+    }
+    if let Some((corpus, outcome)) = found {
+        let id = |index: usize| corpus.entries[index].id.clone();
+        rows.extend(outcome.removals.iter().map(|removal| Decision {
+            place: corpus.places[removal.dropped],
+            dropped_id: id(removal.dropped),
+            kept_id: id(outcome.survivor(removal.dropped)),
+            rule: removal.rule.as_str(),
+            similarity: removal.similarity,
+        }));
+    }
+    rows.sort_unstable_by_key(|row| row.place);
     let batch = tables::batch(vec![
-        ("dropped_id", tables::strings(removals.iter().map(|r| id(r.dropped)))),
-        ("kept_id", tables::strings(removals.iter().map(|r| id(outcome.survivor(r.dropped))))),
-        ("rule", tables::strings(removals.iter().map(|r| r.rule.as_str()))),
-        ("similarity", tables::f64s(removals.iter().map(|r| r.similarity))),
-        ("spec_version", tables::u32s(removals.iter().map(|_| mellama_dedup::SPEC_VERSION))),
+        ("dropped_id", tables::strings(rows.iter().map(|row| &row.dropped_id))),
+        ("kept_id", tables::strings(rows.iter().map(|row| &row.kept_id))),
+        ("rule", tables::strings(rows.iter().map(|row| row.rule))),
+        ("similarity", tables::f64s(rows.iter().map(|row| row.similarity))),
+        ("spec_version", tables::u32s(rows.iter().map(|_| mellama_dedup::SPEC_VERSION))),
     ]);
     tables::publish(workdir, "decisions", "duplicates", &batch)
 }

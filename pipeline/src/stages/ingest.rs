@@ -2,33 +2,26 @@
 //!
 //! A task is some objects of one source. Text is read, cleaned and sketched once; nothing is compared between documents.
 
-use std::collections::BTreeMap;
-use std::io::{BufReader, Write};
+mod output;
+mod prepare;
+mod reading;
 
-use mellama_dedup::{NormalForm, Sketch, Sketcher};
-use mellama_sources::{
-    Cleaner, Document, DocumentWriter, Domain, Input, Item, Limits, RangeRead, ReadError, Reject, SourceContext, Verdict,
-};
-use mellama_storage::{Counts, ObjectEntry, PartWriter, RangeReader, StoreError, Tally, TaskCommit};
-use rayon::prelude::{IntoParallelIterator, ParallelIterator};
+use std::collections::BTreeMap;
+
+use mellama_dedup::NormalForm;
+use mellama_sources::{Cleaned, Domain, ReadError};
+use mellama_storage::{Counts, StoreError, TaskCommit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::inputs::InputObject;
-use crate::overlaps::{DocumentHits, OverlapWriter};
-use crate::plan::IngestTask;
 use crate::recipe::SourceRecipe;
-use crate::signatures::SignatureWriter;
 use crate::stage::TaskOutput;
 
-/// Documents that are cleaned and sketched together.
-const BATCH_DOCUMENTS: usize = 512;
-/// Text bytes after which a batch is closed early.
-const BATCH_BYTES: usize = 32 << 20;
-/// Read buffer on an input object, in bytes.
-const READ_BUFFER_BYTES: usize = 1 << 20;
+use output::Output;
+
 /// Reject places that a message shows.
 const PLACES_SHOWN: usize = 3;
 
@@ -41,32 +34,29 @@ pub(crate) struct IngestFacts {
     pub characters: u64,
     /// Dropped documents by the cleaning rule that dropped them.
     pub drops: BTreeMap<String, u64>,
+    /// Read documents that a cleaning rule changed, by rule; dropped ones too.
+    #[serde(default)]
+    pub changes: BTreeMap<String, u64>,
+    /// What cleaning removed from documents: `boilerplate-lines`, `repeated-paragraphs`.
+    #[serde(default)]
+    pub removed: BTreeMap<String, u64>,
     /// Rejected records by reason.
     pub rejects: BTreeMap<String, u64>,
-    /// Identifiers that the scan found, by kind.
+    /// Notices that take records back, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub withdrawals: BTreeMap<String, u64>,
+    /// Identifiers that the scan found, by kind, in dropped documents too.
     pub phi: BTreeMap<String, u64>,
     /// The first rejects: object, byte offset and reason.
     pub places: Vec<String>,
 }
 
-/// A dropped document, one JSON line of `drops/SOURCE/…`.
-#[derive(Serialize)]
-struct Drop<'a> {
-    id: &'a str,
-    object: &'a str,
-    byte_offset: u64,
-    rule: &'a str,
-}
-
 /// Reads, cleans and sketches the objects of one task.
 pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, Failure> {
     let planned = &context.plan.ingest[task as usize];
-    let mut ingest = Ingest::begin(context, planned, task)?;
-    for input in &planned.inputs {
-        ingest.object(input)?;
-        context.observer.advance(input.size_bytes);
-    }
-    ingest.finish()
+    let mut output = Output::begin(context, planned, task)?;
+    reading::read(context, planned, &mut |batch| output.take(batch))?;
+    output.finish()
 }
 
 /// Facts of the whole stage by source; refuses sources with more rejects than their budget.
@@ -111,10 +101,30 @@ fn check_rejects(source: &SourceRecipe, counts: &Counts, facts: &IngestFacts) ->
 }
 
 impl IngestFacts {
+    /// Counts what cleaning did to one document, kept or not.
+    fn clean(&mut self, cleaned: &Cleaned) {
+        for change in cleaned.changes.iter() {
+            *self.changes.entry(change.to_string()).or_default() += 1;
+        }
+        let removed = [
+            ("boilerplate-lines", cleaned.changes.boilerplate_lines),
+            ("repeated-paragraphs", cleaned.changes.repeated_paragraphs),
+        ];
+        for (name, count) in removed.into_iter().filter(|removed| removed.1 > 0) {
+            *self.removed.entry(name.to_owned()).or_default() += count;
+        }
+        for hit in cleaned.phi.text.iter().chain(&cleaned.phi.title) {
+            *self.phi.entry(hit.kind.to_string()).or_default() += 1;
+        }
+    }
+
     fn add(&mut self, other: &IngestFacts) {
         self.source.clone_from(&other.source);
         self.characters += other.characters;
-        for (sums, new) in [(&mut self.drops, &other.drops), (&mut self.rejects, &other.rejects), (&mut self.phi, &other.phi)] {
+        let (changes, removed) = (&mut self.changes, &mut self.removed);
+        let sums = [&mut self.drops, changes, removed, &mut self.rejects, &mut self.withdrawals, &mut self.phi];
+        let news = [&other.drops, &other.changes, &other.removed, &other.rejects, &other.withdrawals, &other.phi];
+        for (sums, new) in sums.into_iter().zip(news) {
             for (name, count) in new {
                 *sums.entry(name.clone()).or_default() += count;
             }
@@ -124,250 +134,12 @@ impl IngestFacts {
     }
 }
 
-/// A document after cleaning, with what was computed from its text.
-struct Prepared {
-    document: Document,
-    verdict: Verdict,
-    sketch: Option<Sketch>,
-    hits: DocumentHits,
-    phi: BTreeMap<String, u64>,
-}
-
-/// What is computed from one document's text alone, on any thread.
-struct Preparer<'a> {
-    context: &'a Context<'a>,
-    cleaner: Cleaner,
-    sketcher: Option<Sketcher>,
-}
-
-impl Preparer<'_> {
-    fn prepare(&self, mut document: Document) -> Result<Prepared, Failure> {
-        let verdict = self.cleaner.clean(&mut document);
-        let phi = phi_kinds(&document);
-        if matches!(verdict, Verdict::Drop(_)) {
-            return Ok(Prepared { document, verdict, sketch: None, hits: DocumentHits::default(), phi });
-        }
-        let form = normal_form(document.domain);
-        let sketch = self.sketcher.as_ref().map(|sketcher| sketcher.sketch(&document.text, form));
-        let hits = crate::overlaps::hits(self.context, &document)?;
-        Ok(Prepared { document, verdict, sketch, hits, phi })
-    }
-}
-
-/// Identifiers that the scan reported, by kind.
-fn phi_kinds(document: &Document) -> BTreeMap<String, u64> {
-    let mut kinds = BTreeMap::new();
-    for hit in document.meta.get("phi").map_or("", String::as_str).split_whitespace() {
-        let kind = hit.split(':').next().unwrap_or(hit);
-        *kinds.entry(kind.to_owned()).or_default() += 1;
-    }
-    kinds
-}
-
-struct Ingest<'a> {
-    context: &'a Context<'a>,
-    source: &'a SourceRecipe,
-    task: u64,
-    preparer: Preparer<'a>,
-    batch: Vec<Document>,
-    batch_bytes: usize,
-    rows: u64,
-    documents: Option<DocumentWriter<PartWriter>>,
-    signatures: Option<SignatureWriter>,
-    overlaps: Option<OverlapWriter>,
-    rejects: Option<(PartWriter, u64)>,
-    drops: Option<(PartWriter, u64)>,
-    counts: Counts,
-    facts: IngestFacts,
-}
-
-impl<'a> Ingest<'a> {
-    fn begin(context: &'a Context<'a>, planned: &IngestTask, task: u64) -> Result<Ingest<'a>, Failure> {
-        let corpus = context.corpus();
-        let source = &corpus.source[planned.source];
-        let sketcher = corpus.dedup.as_ref().map(|dedup| Sketcher::new(crate::stages::dedup::spec(dedup))).transpose();
-        Ok(Ingest {
-            context,
-            source,
-            task,
-            preparer: Preparer {
-                context,
-                cleaner: Cleaner::new(corpus.clean.as_ref()),
-                sketcher: sketcher.map_err(|e| Failure::Policy(format!("corpus.dedup: {e}")))?,
-            },
-            batch: Vec::new(),
-            batch_bytes: 0,
-            rows: 0,
-            documents: None,
-            signatures: None,
-            overlaps: None,
-            rejects: None,
-            drops: None,
-            counts: Counts::default(),
-            facts: IngestFacts { source: source.name.clone(), ..IngestFacts::default() },
-        })
-    }
-
-    fn object(&mut self, input: &InputObject) -> Result<(), Failure> {
-        let reader = input.open().map_err(|e| changed(input, &e))?;
-        let format = self.source.format.parse().map_err(|e| Failure::Policy(format!("{e}")))?;
-        let raw = match format {
-            mellama_sources::Format::Parquet => Input::Random(Box::new(Ranges(reader))),
-            _ => Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, reader))),
-        };
-        let source_context = SourceContext {
-            name: self.source.name.clone(),
-            domain: self.source.domain,
-            sensitivity: self.source.resolved_sensitivity(),
-            licence: self.source.licence.clone(),
-            fields: self.source.fields.clone(),
-            read: self.source.read.clone(),
-            object: input.name.clone(),
-        };
-        let mut reader =
-            mellama_sources::open(format, source_context, raw, &Limits::default()).map_err(|e| read_failure(input, &e))?;
-        while let Some(item) = reader.next() {
-            match item.map_err(|e| read_failure(input, &e))? {
-                Item::Document(document) => self.document(document)?,
-                Item::Reject(reject) => self.reject(&reject)?,
-                Item::Withdrawal(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn document(&mut self, document: Document) -> Result<(), Failure> {
-        self.batch_bytes += document.text.len();
-        self.batch.push(document);
-        if self.batch.len() >= BATCH_DOCUMENTS || self.batch_bytes >= BATCH_BYTES {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn reject(&mut self, reject: &Reject) -> Result<(), Failure> {
-        let tally = Tally { documents: 1, bytes: reject.bytes };
-        self.counts.read += tally;
-        self.counts.rejected += tally;
-        *self.facts.rejects.entry(reject.reason.code().into()).or_default() += 1;
-        if self.facts.places.len() < PLACES_SHOWN {
-            self.facts.places.push(format!("{} at byte {}: {}", reject.object, reject.byte_offset, reject.reason));
-        }
-        let (part, lines) = open_lines(self.context, &mut self.rejects)?;
-        *lines += 1;
-        mellama_sources::write_rejects(part, reject).map_err(|e| part_failure(&e))
-    }
-
-    /// Cleans and sketches a batch over all threads, then writes it in order.
-    fn flush(&mut self) -> Result<(), Failure> {
-        self.context.check_stop()?;
-        let batch = std::mem::take(&mut self.batch);
-        self.batch_bytes = 0;
-        let preparer = &self.preparer;
-        let prepared: Result<Vec<Prepared>, Failure> = batch.into_par_iter().map(|d| preparer.prepare(d)).collect();
-        prepared?.iter().try_for_each(|document| self.write(document))
-    }
-
-    fn write(&mut self, prepared: &Prepared) -> Result<(), Failure> {
-        let document = &prepared.document;
-        let tally = Tally { documents: 1, bytes: document.text.len() as u64 };
-        self.counts.read += tally;
-        for (kind, count) in &prepared.phi {
-            *self.facts.phi.entry(kind.clone()).or_default() += count;
-        }
-        if let Verdict::Drop(rule) = &prepared.verdict {
-            return self.drop(document, &rule.to_string(), tally);
-        }
-        self.counts.written += tally;
-        let characters = document.text.chars().count() as u64;
-        self.facts.characters += characters;
-        if self.documents.is_none() {
-            let part = self.context.workdir.part()?;
-            self.documents = Some(DocumentWriter::new(part).map_err(|e| Failure::Storage(e.to_string()))?);
-        }
-        let writer = self.documents.as_mut().expect("opened above");
-        writer.push(document).map_err(|e| Failure::Storage(e.to_string()))?;
-        if let Some(sketch) = &prepared.sketch {
-            let bands = self.preparer.sketcher.as_ref().map_or(0, |s| s.spec().bands);
-            let signatures = self.signatures.get_or_insert_with(|| SignatureWriter::new(bands));
-            signatures.push(&document.id, document.version, &document.text, sketch);
-        }
-        if !prepared.hits.is_empty() {
-            self.overlaps.get_or_insert_with(OverlapWriter::default).push(self.rows, document, &prepared.hits);
-        }
-        self.rows += 1;
-        Ok(())
-    }
-
-    fn drop(&mut self, document: &Document, rule: &str, tally: Tally) -> Result<(), Failure> {
-        self.counts.dropped += tally;
-        *self.facts.drops.entry(rule.into()).or_default() += 1;
-        let (object, byte_offset) = (document.origin.object.as_str(), document.origin.byte_offset);
-        let line = serde_json::to_string(&Drop { id: &document.id, object, byte_offset, rule }).expect("plain data");
-        let (part, lines) = open_lines(self.context, &mut self.drops)?;
-        *lines += 1;
-        writeln!(part, "{line}").map_err(|e| part_failure(&e))
-    }
-
-    fn finish(mut self) -> Result<TaskOutput, Failure> {
-        self.flush()?;
-        let (name, stem) = (&self.source.name, format!("{:05}", self.task));
-        let mut objects: Vec<ObjectEntry> = Vec::new();
-        if let Some(writer) = self.documents {
-            let (part, rows) = writer.finish().map_err(|e| Failure::Storage(e.to_string()))?;
-            objects.push(part.finish(&format!("documents/{name}"), &stem, "parquet", rows)?);
-        }
-        if let Some((part, lines)) = self.rejects {
-            objects.push(part.finish(&format!("rejects/{name}"), &stem, "jsonl", lines)?);
-        }
-        if let Some((part, lines)) = self.drops {
-            objects.push(part.finish(&format!("drops/{name}"), &stem, "jsonl", lines)?);
-        }
-        if let Some(signatures) = self.signatures {
-            objects.push(signatures.publish(self.context.workdir, &format!("signatures/{name}"), &stem)?);
-        }
-        if let Some(overlaps) = self.overlaps {
-            objects.push(overlaps.publish(self.context.workdir, &format!("overlaps/{name}"), &stem)?);
-        }
-        let facts = serde_json::to_value(&self.facts).expect("plain data");
-        Ok(TaskOutput { objects, counts: self.counts, facts })
-    }
-}
-
 /// The normal form that a domain's text is compared in.
 pub(crate) fn normal_form(domain: Domain) -> NormalForm {
     match domain {
         Domain::Clinical => NormalForm::Clinical,
         Domain::Biomedical | Domain::General => NormalForm::Plain,
     }
-}
-
-/// Random access for the Parquet reader over a pinned input object.
-struct Ranges(RangeReader);
-
-impl RangeRead for Ranges {
-    fn len(&self) -> u64 {
-        self.0.size_bytes()
-    }
-
-    fn read_at(&self, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
-        self.0.read_at(offset, length).map_err(std::io::Error::other)
-    }
-}
-
-fn open_lines<'p>(
-    context: &Context<'_>,
-    slot: &'p mut Option<(PartWriter, u64)>,
-) -> Result<(&'p mut PartWriter, &'p mut u64), Failure> {
-    if slot.is_none() {
-        *slot = Some((context.workdir.part()?, 0));
-    }
-    let (part, lines) = slot.as_mut().expect("opened above");
-    Ok((part, lines))
-}
-
-fn part_failure(error: &std::io::Error) -> Failure {
-    Failure::Storage(format!("writing a part: {error}; check the space and the rights of the work folder"))
 }
 
 pub(crate) fn changed(input: &InputObject, error: &StoreError) -> Failure {
@@ -383,3 +155,6 @@ pub(crate) fn read_failure(input: &InputObject, error: &ReadError) -> Failure {
         _ => Failure::Storage(text),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,9 +101,10 @@ fn read_source(
     let mut read = SourceRead { conversations: Vec::new(), counts: Counts::default(), rejects: None };
     let mut rejects: Option<PartWriter> = None;
     let mut places = Vec::new();
+    let limits = context.limits();
     for input in &context.plan.instruct[index] {
         context.check_stop()?;
-        let mut reader = open(source, input)?;
+        let mut reader = open(source, input, &limits)?;
         while let Some(item) = reader.next() {
             match item.map_err(|e| ingest::read_failure(input, &e))? {
                 ConversationItem::Conversation(conversation) => {
@@ -145,7 +146,11 @@ fn read_source(
     Ok(read)
 }
 
-fn open(source: &InstructSource, input: &InputObject) -> Result<Box<dyn mellama_sources::ConversationReader>, Failure> {
+fn open(
+    source: &InstructSource,
+    input: &InputObject,
+    limits: &Limits,
+) -> Result<Box<dyn mellama_sources::ConversationReader>, Failure> {
     let reader = input.open().map_err(|e| ingest::changed(input, &e))?;
     let context = SourceContext {
         name: source.name.clone(),
@@ -157,7 +162,7 @@ fn open(source: &InstructSource, input: &InputObject) -> Result<Box<dyn mellama_
         object: input.name.clone(),
     };
     let raw = Input::Stream(Box::new(BufReader::new(reader)));
-    mellama_sources::open_conversations(context, raw, &Limits::default()).map_err(|e| ingest::read_failure(input, &e))
+    mellama_sources::open_conversations(context, raw, limits).map_err(|e| ingest::read_failure(input, &e))
 }
 
 /// Encodes conversations over all threads; those longer than a sequence are dropped and counted.

@@ -1,8 +1,14 @@
 //! Cleaning: what is changed in a document's text, and which documents are dropped for which reason.
 //!
-//! Without the recipe's `[corpus.clean]` table only NFC is applied and nothing is dropped. Cleaning again changes nothing:
-//! `clean(clean(x)) = clean(x)`. Rules see one document at a time; duplicates are another stage's work.
+//! Without the recipe's `[corpus.clean]` table only NFC is applied, and nothing is dropped but documents of `phi` sources that
+//! hold identifiers. Cleaning again changes nothing: `clean(clean(x)) = clean(x)`. Rules see one document at a time;
+//! duplicates are another stage's work.
 
+mod boilerplate;
+mod changes;
+mod identifiers;
+mod mojibake;
+mod paragraphs;
 mod quality;
 mod rules;
 mod text;
@@ -11,14 +17,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use rules::{Cleaning, CleaningError, Deidentification, PhiPolicy};
+pub use changes::{Change, Changes};
+pub use identifiers::{PhiFindings, PhiPolicies, PhiPolicy};
+pub use rules::{Cleaning, CleaningError, Deidentification, Spaces};
 
 use crate::document::Document;
-use crate::phi::{self, PhiHit};
 use quality::Measures;
-
-/// Most hits whose place is written into a document's meta data; all are counted.
-const REPORTED_HITS: usize = 64;
 
 /// Means and shares are taken of texts with at least this many words: "Noncontributory." is a good section of a note.
 const MIN_MEASURED_WORDS: u64 = 10;
@@ -30,6 +34,17 @@ pub enum Verdict {
     Keep,
     /// It goes; its text may be half cleaned and is not to be used.
     Drop(DropReason),
+}
+
+/// What cleaning did to a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Whether it stays.
+    pub verdict: Verdict,
+    /// The rules that changed it.
+    pub changes: Changes,
+    /// Identifiers that were found in it.
+    pub phi: PhiFindings,
 }
 
 /// The rule that removed a document.
@@ -52,15 +67,21 @@ pub enum DropReason {
     RepeatedLines,
     /// Share of words in repeated n-grams above `max_repeated_ngram_share`.
     RepeatedNgrams,
+    /// Share of digits above `max_digit_share`.
+    ManyDigits,
     /// Written in a language that `languages` does not list.
     Language,
-    /// Holds an identifier, with `phi = "drop"`; or one that masking could not hide, with `phi = "mask"`.
+    /// Holds an identifier, with `phi = "reject"`; or one that masking could not hide, with `phi = "mask"`.
     Phi,
+    /// Belongs to a set that the source's `read.sets` does not list. No finding, so its place is not recorded.
+    NotSelected,
+    /// Retracted by its journal, with `read.retracted = "drop"`.
+    Retracted,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::TooFewCharacters,
         Self::TooFewWords,
         Self::TooManyWords,
@@ -69,8 +90,11 @@ impl DropReason {
         Self::ManySymbols,
         Self::RepeatedLines,
         Self::RepeatedNgrams,
+        Self::ManyDigits,
         Self::Language,
         Self::Phi,
+        Self::NotSelected,
+        Self::Retracted,
     ];
 
     /// Kebab-case code, the name of its counter.
@@ -84,8 +108,11 @@ impl DropReason {
             Self::ManySymbols => "many-symbols",
             Self::RepeatedLines => "repeated-lines",
             Self::RepeatedNgrams => "repeated-ngrams",
+            Self::ManyDigits => "many-digits",
             Self::Language => "language",
             Self::Phi => "phi",
+            Self::NotSelected => "not-selected",
+            Self::Retracted => "retracted",
         }
     }
 }
@@ -112,63 +139,28 @@ impl Cleaner {
     ///
     /// With `phi = "report"`, kinds and byte ranges in the cleaned text go into the meta data as `phi`
     /// (`kind:start-end`, separated by spaces, at most 64) and their number as `phi_hits`.
-    pub fn clean(&self, document: &mut Document) -> Verdict {
-        let Some(cleaning) = &self.cleaning else {
-            text::compose(&mut document.text);
-            document.title.iter_mut().for_each(text::compose);
-            return Verdict::Keep;
+    pub fn clean(&self, document: &mut Document) -> Cleaned {
+        let mut changes = Changes::default();
+        match &self.cleaning {
+            None => {
+                changes.note(Change::NormalForm, text::compose(&mut document.text));
+                changes.note(Change::NormalForm, document.title.as_mut().is_some_and(text::compose));
+            }
+            Some(cleaning) => {
+                text::rewrite(&mut document.text, cleaning, &mut changes);
+                if let Some(title) = &mut document.title {
+                    text::rewrite_title(title, cleaning, &mut changes);
+                }
+            }
+        }
+        let (phi, kept) = identifiers::apply(document, self.cleaning.as_ref(), &mut changes);
+        let verdict = match &self.cleaning {
+            _ if !kept => Verdict::Drop(DropReason::Phi),
+            None => Verdict::Keep,
+            Some(cleaning) => judge(&document.text, cleaning),
         };
-        text::rewrite(&mut document.text, cleaning);
-        if let Some(title) = &mut document.title {
-            text::rewrite(title, cleaning);
-        }
-        match apply_phi(document, cleaning.phi) {
-            Verdict::Keep => judge(&document.text, cleaning),
-            dropped @ Verdict::Drop(_) => dropped,
-        }
+        Cleaned { verdict, changes, phi }
     }
-}
-
-fn apply_phi(document: &mut Document, policy: PhiPolicy) -> Verdict {
-    match policy {
-        PhiPolicy::Off => Verdict::Keep,
-        PhiPolicy::Report => {
-            report(document, &phi::scan(&document.text));
-            Verdict::Keep
-        }
-        PhiPolicy::Drop => {
-            let title_hit = document.title.as_deref().is_some_and(|title| !phi::scan(title).is_empty());
-            if title_hit || !phi::scan(&document.text).is_empty() {
-                return Verdict::Drop(DropReason::Phi);
-            }
-            Verdict::Keep
-        }
-        PhiPolicy::Mask => {
-            let Some(text) = phi::mask(&document.text) else {
-                return Verdict::Drop(DropReason::Phi);
-            };
-            document.text = text;
-            if let Some(title) = &mut document.title {
-                let Some(masked) = phi::mask(title) else {
-                    return Verdict::Drop(DropReason::Phi);
-                };
-                *title = masked;
-            }
-            Verdict::Keep
-        }
-    }
-}
-
-fn report(document: &mut Document, hits: &[PhiHit]) {
-    document.meta.remove("phi");
-    document.meta.remove("phi_hits");
-    if hits.is_empty() {
-        return;
-    }
-    let places: Vec<String> =
-        hits.iter().take(REPORTED_HITS).map(|hit| format!("{}:{}-{}", hit.kind, hit.range.start, hit.range.end)).collect();
-    document.meta.insert("phi".to_owned(), places.join(" "));
-    document.meta.insert("phi_hits".to_owned(), hits.len().to_string());
 }
 
 /// The first rule broken, in the order of [`DropReason::ALL`].
@@ -208,6 +200,8 @@ fn wrong_kind(text: &str, measures: &Measures, cleaning: &Cleaning) -> Option<Dr
         Some(DropReason::RepeatedLines)
     } else if cleaning.max_repeated_ngram_share < 1.0 && quality::repeated_ngram_share(text) > cleaning.max_repeated_ngram_share {
         Some(DropReason::RepeatedNgrams)
+    } else if measures.digit_share() > cleaning.max_digit_share {
+        Some(DropReason::ManyDigits)
     } else {
         None
     }

@@ -23,6 +23,7 @@ pub(super) struct Measures {
     alphabetic_words: u64,
     visible: u64,
     symbols: u64,
+    digits: u64,
 }
 
 impl Measures {
@@ -35,6 +36,7 @@ impl Measures {
     }
 
     fn add_word(&mut self, word: &str) {
+        self.digits += word.bytes().filter(u8::is_ascii_digit).count() as u64;
         if word.is_ascii() {
             let letters = word.bytes().filter(u8::is_ascii_alphanumeric).count();
             let marks = word.bytes().filter(|b| *b == b'_').count();
@@ -75,6 +77,11 @@ impl Measures {
     /// Symbols among visible characters; 0 without any.
     pub(super) fn symbol_share(&self) -> f64 {
         share(self.symbols, self.visible)
+    }
+
+    /// Digits 0 to 9 among visible characters; 0 without any.
+    pub(super) fn digit_share(&self) -> f64 {
+        share(self.digits, self.visible)
     }
 }
 
@@ -139,6 +146,7 @@ mod tests {
         near(measures.alphabetic_share(), 5.0 / 6.0);
         near(measures.word_length_mean(), 16.0 / 6.0);
         near(measures.symbol_share(), 2.0 / 16.0);
+        near(measures.digit_share(), 5.0 / 16.0);
     }
 
     #[test]

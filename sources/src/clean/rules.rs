@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::identifiers::PhiPolicies;
 use crate::language;
 
 /// What happens to the marks that de-identification left in a text.
@@ -20,24 +21,24 @@ pub enum Deidentification {
     Placeholder,
 }
 
-/// What happens to identifiers that [`crate::phi::scan`] finds.
+/// What happens to white space inside lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PhiPolicy {
-    /// Nothing is scanned.
-    #[default]
+pub enum Spaces {
+    /// Nothing.
     Off,
-    /// Kinds and places go into the document's meta data.
-    Report,
-    /// A document with a hit is dropped.
-    Drop,
-    /// Hits are replaced by masks.
-    Mask,
+    /// White space at the end of a line goes. Columns of a table that are set with spaces or tabs stay in line.
+    #[default]
+    Ends,
+    /// Besides, white space at the start goes, and runs of spaces, tabs, no-break and other Unicode spaces become one space.
+    /// That takes the columns out of tables: for running text only.
+    All,
 }
 
 /// The `[corpus.clean]` table. Every key may be left out. Means and shares are only looked at in texts of ten words or more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the recipe that a person turns on or off by its name")]
 pub struct Cleaning {
     /// ISO 639-1 codes to keep. Default: empty, which keeps all. A text whose language cannot be told is always kept.
     pub languages: Vec<String>,
@@ -57,18 +58,32 @@ pub struct Cleaning {
     pub max_repeated_line_share: f64,
     /// Largest share of words in repeated ten-word sequences, 0 to 1; 1 turns it off. Default 0.5 (Gopher: 0.1).
     pub max_repeated_ngram_share: f64,
+    /// Largest share of digits among the characters, spaces aside, 0 to 1; 1 turns it off. Default 0.7, above laboratory
+    /// tables and vital signs with their names (0.6 and less): only columns of bare numbers go.
+    pub max_digit_share: f64,
+    /// Repairs UTF-8 that was read as Windows-1252 or Latin-1, where a whole run decodes to expected characters. Default true.
+    pub fix_mojibake: bool,
     /// Removes control characters but tab and newline, byte order marks, zero-width spaces, soft hyphens and characters that
     /// turn the direction of writing. Default true.
     pub strip_control: bool,
     /// Writes every line end (CRLF, CR, form feed, vertical tab, next line, line and paragraph separator) as one newline.
     /// Default true.
     pub normalize_newlines: bool,
+    /// White space inside lines. Default `ends`.
+    pub normalize_spaces: Spaces,
+    /// Removes lines that are a copyright notice, a licence, a publisher's tail or furniture of a web page, and nothing else.
+    /// Default true.
+    pub drop_boilerplate: bool,
+    /// Removes later copies of a paragraph of prose; tables, forms and short lines may repeat. Default true.
+    pub drop_repeated_paragraphs: bool,
+    /// Least characters of a paragraph that `drop_repeated_paragraphs` looks at, at least 1. Default 100.
+    pub min_repeated_paragraph_characters: u64,
     /// Writes several blank lines as one, and removes those at the start and white space at the end. Default true.
     pub collapse_blank_lines: bool,
     /// Marks of de-identification. Default `keep`.
     pub deidentification: Deidentification,
-    /// Identifiers. Default `off`.
-    pub phi: PhiPolicy,
+    /// Identifiers: one policy for every source, or a table by sensitivity. Default `open` off, `dua` report, `phi` reject.
+    pub phi: PhiPolicies,
 }
 
 impl Default for Cleaning {
@@ -83,11 +98,17 @@ impl Default for Cleaning {
             max_symbol_share: 0.5,
             max_repeated_line_share: 0.5,
             max_repeated_ngram_share: 0.5,
+            max_digit_share: 0.7,
+            fix_mojibake: true,
             strip_control: true,
             normalize_newlines: true,
+            normalize_spaces: Spaces::Ends,
+            drop_boilerplate: true,
+            drop_repeated_paragraphs: true,
+            min_repeated_paragraph_characters: 100,
             collapse_blank_lines: true,
             deidentification: Deidentification::Keep,
-            phi: PhiPolicy::Off,
+            phi: PhiPolicies::default(),
         }
     }
 }
@@ -117,6 +138,9 @@ pub enum CleaningError {
         /// `max_words`.
         max: u64,
     },
+    /// Every paragraph, the empty one too, would be one that repeats.
+    #[error("corpus.clean.min_repeated_paragraph_characters: 0: expected at least 1")]
+    ParagraphLength,
     /// A language that is not detected.
     #[error("corpus.clean.languages: {code:?}: not a detected language; expected of {}", language::LANGUAGES.join(" "))]
     Language {
@@ -145,10 +169,14 @@ impl Cleaning {
             ("max_symbol_share", self.max_symbol_share),
             ("max_repeated_line_share", self.max_repeated_line_share),
             ("max_repeated_ngram_share", self.max_repeated_ngram_share),
+            ("max_digit_share", self.max_digit_share),
         ] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(CleaningError::Share { key, value });
             }
+        }
+        if self.min_repeated_paragraph_characters == 0 {
+            return Err(CleaningError::ParagraphLength);
         }
         Ok(())
     }

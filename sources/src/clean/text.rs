@@ -1,27 +1,98 @@
-//! The changes: line ends, control characters, NFC, marks of de-identification, blank lines, in this order.
+//! The changes: mojibake, line ends, control characters, NFC, spaces, marks of de-identification, boilerplate, repeated
+//! paragraphs, blank lines, in this order.
 //!
-//! The order makes them idempotent: characters are removed before composition, which may join what they kept apart, and
-//! composition comes before everything that looks for shapes. Each step is linear in the text.
+//! The order makes them idempotent: what changes characters runs until nothing more changes, and before everything that looks
+//! for shapes; what removes lines comes after everything that makes lines equal. Each step is linear in the text.
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use super::rules::{Cleaning, Deidentification};
+use super::changes::{Change, Changes};
+use super::rules::{Cleaning, Deidentification, Spaces};
+use super::{boilerplate, mojibake, paragraphs};
 
 /// Longest `[** … **]` in bytes between its borders; longer ones are two stray borders.
 const MARK_BYTES: usize = 300;
+/// Rounds of repair and normalization. A repair at least halves a run, and a record of 64 MiB can be halved 26 times.
+const CHARACTER_ROUNDS: usize = 32;
+/// Rounds of marks and lines.
+const LINE_ROUNDS: usize = 8;
 const OPEN: &str = "[**";
 const CLOSE: &str = "**]";
 
 /// Applies every change of the table to one text.
-pub(super) fn rewrite(text: &mut String, cleaning: &Cleaning) {
-    if cleaning.normalize_newlines && text.contains(is_line_end) {
-        *text = normalize_newlines(text);
+pub(super) fn rewrite(text: &mut String, cleaning: &Cleaning, changes: &mut Changes) {
+    rewrite_characters(text, cleaning, changes);
+    rewrite_lines(text, cleaning, changes, remove_lines);
+}
+
+/// Applies the changes that concern a title too: those of characters, spaces, marks and blank lines.
+pub(super) fn rewrite_title(title: &mut String, cleaning: &Cleaning, changes: &mut Changes) {
+    rewrite_characters(title, cleaning, changes);
+    rewrite_lines(title, cleaning, changes, remove_blank_lines);
+}
+
+fn rewrite_characters(text: &mut String, cleaning: &Cleaning, changes: &mut Changes) {
+    changes.note(Change::Mojibake, cleaning.fix_mojibake && mojibake::repair(text));
+    normalize(text, cleaning, changes);
+    // What normalization removed may have stood between two halves of one damaged character.
+    for _ in 0..CHARACTER_ROUNDS {
+        if !(cleaning.fix_mojibake && mojibake::repair(text)) {
+            break;
+        }
+        changes.note(Change::Mojibake, true);
+        normalize(text, cleaning, changes);
     }
-    if cleaning.strip_control && text.contains(is_stripped) {
-        text.retain(|c| !is_stripped(c));
+}
+
+/// Marks and lines in turn: a line that goes may have stood inside a mark that was too long to be one. A text that does not
+/// settle keeps its lines, the second time as the first.
+fn rewrite_lines(
+    text: &mut String,
+    cleaning: &Cleaning,
+    changes: &mut Changes,
+    remove: fn(&mut String, &Cleaning, &mut Changes) -> bool,
+) {
+    if cleaning.deidentification == Deidentification::Keep {
+        remove(text, cleaning, changes);
+        return;
     }
-    compose(text);
-    match cleaning.deidentification {
+    changes.note(Change::Deidentification, rewrite_marks(text, cleaning.deidentification));
+    let before = (text.clone(), *changes);
+    for _ in 0..LINE_ROUNDS {
+        if !remove(text, cleaning, changes) {
+            return;
+        }
+        if !rewrite_marks(text, cleaning.deidentification) {
+            return;
+        }
+        changes.note(Change::Deidentification, true);
+    }
+    (*text, *changes) = before;
+}
+
+/// Boilerplate, repeated paragraphs, blank lines; whether any went.
+fn remove_lines(text: &mut String, cleaning: &Cleaning, changes: &mut Changes) -> bool {
+    let lines = if cleaning.drop_boilerplate { boilerplate::remove(text) } else { 0 };
+    changes.boilerplate_lines += lines;
+    changes.note(Change::Boilerplate, lines > 0);
+    let least = cleaning.min_repeated_paragraph_characters;
+    let copies = if cleaning.drop_repeated_paragraphs { paragraphs::remove_repeated(text, least) } else { 0 };
+    changes.repeated_paragraphs += copies;
+    changes.note(Change::RepeatedParagraphs, copies > 0);
+    let blank = remove_blank_lines(text, cleaning, changes);
+    lines + copies > 0 || blank
+}
+
+fn remove_blank_lines(text: &mut String, cleaning: &Cleaning, changes: &mut Changes) -> bool {
+    let removed = cleaning.collapse_blank_lines && collapse_blank_lines(text);
+    changes.note(Change::BlankLines, removed);
+    removed
+}
+
+/// Marks of de-identification; whether any was spelled anew.
+fn rewrite_marks(text: &mut String, deidentification: Deidentification) -> bool {
+    let before = text.clone();
+    match deidentification {
         Deidentification::Keep => {}
         Deidentification::Normalize => replace_marks(text, |_| "___"),
         Deidentification::Placeholder => {
@@ -29,16 +100,70 @@ pub(super) fn rewrite(text: &mut String, cleaning: &Cleaning) {
             replace_underscores(text);
         }
     }
-    if cleaning.collapse_blank_lines {
-        collapse_blank_lines(text);
-    }
+    *text != before
 }
 
-/// Unicode normal form C.
-pub(super) fn compose(text: &mut String) {
-    if !text.is_ascii() && !is_nfc(text) {
-        *text = text.nfc().collect();
+/// Line ends, control characters, NFC and spaces.
+fn normalize(text: &mut String, cleaning: &Cleaning, changes: &mut Changes) {
+    if cleaning.normalize_newlines && text.contains(is_line_end) {
+        *text = normalize_newlines(text);
+        changes.note(Change::LineEnds, true);
     }
+    if cleaning.strip_control && text.contains(is_stripped) {
+        text.retain(|c| !is_stripped(c));
+        changes.note(Change::ControlCharacters, true);
+    }
+    changes.note(Change::NormalForm, compose(text));
+    changes.note(Change::Spaces, normalize_spaces(text, cleaning.normalize_spaces));
+}
+
+/// Unicode normal form C; whether that changed the text.
+pub(super) fn compose(text: &mut String) -> bool {
+    if text.is_ascii() || is_nfc(text) {
+        return false;
+    }
+    *text = text.nfc().collect();
+    true
+}
+
+/// White space at the ends of lines, and inside them; whether there was any to change.
+fn normalize_spaces(text: &mut String, spaces: Spaces) -> bool {
+    let is_space = |c: char| c.is_whitespace() && c != '\n' && !is_line_end(c);
+    let mut output = String::new();
+    match spaces {
+        Spaces::Off => return false,
+        Spaces::Ends => {
+            if !text.contains(|c: char| is_space(c)) {
+                return false;
+            }
+            output.reserve(text.len());
+            for line in text.split_inclusive('\n') {
+                let content = line.strip_suffix('\n');
+                output.push_str(content.unwrap_or(line).trim_end_matches(is_space));
+                output.push_str(if content.is_some() { "\n" } else { "" });
+            }
+        }
+        Spaces::All => {
+            output.reserve(text.len());
+            let mut waiting = false;
+            for c in text.chars() {
+                if is_space(c) {
+                    waiting = true;
+                    continue;
+                }
+                if waiting && c != '\n' && !output.is_empty() && !output.ends_with('\n') {
+                    output.push(' ');
+                }
+                waiting = false;
+                output.push(c);
+            }
+        }
+    }
+    let changed = output != *text;
+    if changed {
+        *text = output;
+    }
+    changed
 }
 
 fn is_line_end(c: char) -> bool {
@@ -155,7 +280,7 @@ fn replace_underscores(text: &mut String) {
     *text = output;
 }
 
-fn collapse_blank_lines(text: &mut String) {
+fn collapse_blank_lines(text: &mut String) -> bool {
     let mut output = String::with_capacity(text.len());
     let mut blank_before = true;
     for line in text.split_inclusive('\n') {
@@ -168,9 +293,11 @@ fn collapse_blank_lines(text: &mut String) {
         blank_before = blank;
     }
     output.truncate(output.trim_end().len());
-    if output != *text {
+    let changed = output != *text;
+    if changed {
         *text = output;
     }
+    changed
 }
 
 #[cfg(test)]
@@ -179,10 +306,12 @@ mod tests {
 
     fn check(text: &str, cleaning: &Cleaning, expected: &str) {
         let mut cleaned = text.to_owned();
-        rewrite(&mut cleaned, cleaning);
+        let mut changes = Changes::default();
+        rewrite(&mut cleaned, cleaning, &mut changes);
         assert_eq!(cleaned, expected, "{text:?}");
+        assert_eq!(changes.iter().count() > 0, cleaned != text, "{text:?}: {changes:?}");
         let once = cleaned.clone();
-        rewrite(&mut cleaned, cleaning);
+        rewrite(&mut cleaned, cleaning, &mut Changes::default());
         assert_eq!(cleaned, once, "{text:?} twice");
     }
 
@@ -210,9 +339,26 @@ mod tests {
 
     #[test]
     fn blank_lines_collapse() {
-        check("\n \na\n\n \n\nb  \nc\n\n", &Cleaning::default(), "a\n\nb  \nc");
+        check("\n \na\n\n \n\nb  \nc\n\n", &Cleaning::default(), "a\n\nb\nc");
         check(" \n\t", &Cleaning::default(), "");
         check("  indented", &Cleaning::default(), "  indented");
+    }
+
+    #[test]
+    fn spaces_are_normalized_as_told() {
+        let with = |normalize_spaces| Cleaning { normalize_spaces, ..Cleaning::default() };
+        let table = "  Na\t138   mmol/L \u{a0}\n  K   4.1\u{2003} mmol/L\t\nend";
+        check(table, &with(Spaces::Off), table);
+        check(table, &with(Spaces::Ends), "  Na\t138   mmol/L\n  K   4.1\u{2003} mmol/L\nend");
+        check(table, &with(Spaces::All), "Na 138 mmol/L\nK 4.1 mmol/L\nend");
+        let raw = Cleaning { normalize_newlines: false, collapse_blank_lines: false, ..with(Spaces::Ends) };
+        check("a \r\nb \n", &raw, "a \r\nb\n");
+    }
+
+    #[test]
+    fn halves_of_a_damaged_character_are_joined_first() {
+        check("caf\u{c3}\u{200b}\u{a9}", &Cleaning::default(), "café");
+        check("d\u{c3}\u{ad}a \u{c2}\u{85}", &Cleaning::default(), "día \u{c2}");
     }
 
     #[test]

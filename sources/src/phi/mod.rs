@@ -1,7 +1,10 @@
 //! Finds the identifiers of the HIPAA Safe Harbor list that can be found by their shape, 45 CFR 164.514(b)(2).
 //!
 //! A hit is a kind and a byte range, never text. It is a second net under data that are de-identified already, not a
-//! de-identification: names without a title before them, small places, photographs and free descriptions are not found.
+//! de-identification. By letter of the list: names after a title or a label (A); streets, boxes and postal codes, but no
+//! towns (B); dates finer than a year and ages over 89, in digits and words (C); telephone, fax, e-mail, social security,
+//! record, plan, account and licence numbers (D to K); vehicles, devices, web and network addresses (L to O). Biometric
+//! identifiers (P), photographs (Q) and free descriptions (R) have no shape in text; codes are found after their word.
 //! Marks that de-identification left (`[** … **]`, `___`) are not hits. All patterns run in linear time.
 
 mod dates;
@@ -46,6 +49,8 @@ pub enum PhiKind {
     Date,
     /// An age over 89.
     Age,
+    /// House number and street, or a post office box.
+    Address,
     /// Five-digit (or longer) postal code after a state.
     PostalCode,
     /// A person's name after a title or a label.
@@ -54,7 +59,7 @@ pub enum PhiKind {
 
 impl PhiKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Email,
         Self::Url,
         Self::IpAddress,
@@ -69,6 +74,7 @@ impl PhiKind {
         Self::Device,
         Self::Date,
         Self::Age,
+        Self::Address,
         Self::PostalCode,
         Self::Name,
     ];
@@ -90,6 +96,7 @@ impl PhiKind {
             Self::Device => "device",
             Self::Date => "date",
             Self::Age => "age",
+            Self::Address => "address",
             Self::PostalCode => "postal-code",
             Self::Name => "name",
         }
@@ -112,6 +119,7 @@ impl PhiKind {
             Self::Device => "[DEVICE NUMBER]",
             Self::Date => "[DATE]",
             Self::Age => "[AGE OVER 89]",
+            Self::Address => "[ADDRESS]",
             Self::PostalCode => "[POSTAL CODE]",
             Self::Name => "[NAME]",
         }

@@ -52,6 +52,26 @@ const NOT_NAMES: [&str; 38] = [
     "they", "this", "unknown", "we", "yes",
 ];
 
+/// Words of bodies that approve and review, as persons do.
+const BODIES: [&str; 16] = [
+    "Agency",
+    "Association",
+    "Authority",
+    "Board",
+    "Committee",
+    "Council",
+    "Ethics",
+    "EU",
+    "FDA",
+    "Institute",
+    "Institutional",
+    "Ministry",
+    "Sciences",
+    "Society",
+    "University",
+    "WHO",
+];
+
 /// Looks at what stands around a match.
 type Check = fn(&Found<'_>, &Range<usize>) -> bool;
 type Row = (PhiKind, Trigger, String, Check);
@@ -92,7 +112,15 @@ impl Patterns {
     pub(super) fn shared() -> &'static Self {
         static SHARED: LazyLock<Patterns> = LazyLock::new(|| {
             Patterns::compile(
-                numbers().into_iter().chain(announced_contacts()).chain(announced_codes()).chain(dates()).chain(names()),
+                numbers()
+                    .into_iter()
+                    .chain(announced_contacts())
+                    .chain(announced_codes())
+                    .chain(hospital_codes())
+                    .chain(dates())
+                    .chain(dates_in_words())
+                    .chain(addresses())
+                    .chain(names()),
             )
         });
         &SHARED
@@ -310,6 +338,33 @@ fn announced_codes() -> Vec<Row> {
     ]
 }
 
+/// Numbers in shapes that only hospitals and offices write.
+fn hospital_codes() -> Vec<Row> {
+    vec![
+        (PhiKind::SocialSecurity, Trigger::Word("xxx"), r"(?i-u:xxx-xx)-(?P<v>[0-9]{4})(?-u:\b)".into(), alone),
+        (
+            PhiKind::SocialSecurity,
+            Trigger::Word("last"),
+            r"(?i-u:last (?:four|4)(?: digits)?(?: of)?(?: the| his| her)? (?:ssn|social))(?: is| was)?[ :]{1,3}(?P<v>[0-9]{4})(?-u:\b)"
+                .into(),
+            alone,
+        ),
+        (
+            PhiKind::RecordNumber,
+            Trigger::Word("accession csn fin har"),
+            r"(?i-u:accession ?#|csn ?[:#]|fin ?[:#]|har ?[:#])[ :#]{0,3}(?P<v>[A-Za-z]{0,4}-?[0-9][0-9-]{5,20})(?-u:\b)".into(),
+            four_digits,
+        ),
+        (
+            PhiKind::Vehicle,
+            Trigger::Word("licence license"),
+            r"(?i-u:licen[cs]e plates?(?: number| no\.?)?)[ :#]{1,3}(?P<v>[A-Z]{1,3}[ -][0-9]{2,4}[A-Z]?|[0-9]{1,3}[ -][A-Z]{2,3}(?:[ -]?[0-9]{1,3})?)(?-u:\b)"
+                .into(),
+            always,
+        ),
+    ]
+}
+
 fn dates() -> Vec<Row> {
     let day = r"(?P<day>[0-3]?[0-9])(?:st|nd|rd|th)?";
     let months = Trigger::Capital(MONTH_WORDS);
@@ -339,6 +394,51 @@ fn dates() -> Vec<Row> {
             is_age,
         ),
         (PhiKind::Age, Trigger::Word("age aged"), r"(?i-u:age[d]?)[ :]{1,3}(?P<v>9[0-9]|1[0-4][0-9])(?-u:\b)".into(), is_age),
+    ]
+}
+
+/// Dates of birth in any spelling, months without a day, ages in words.
+fn dates_in_words() -> Vec<Row> {
+    let digit = "one|two|three|four|five|six|seven|eight|nine";
+    vec![
+        (
+            PhiKind::Date,
+            Trigger::Word("dob d date birth birthdate born"),
+            r"(?i-u:dob|d\.o\.b\.?|date of birth|birth ?date|born)(?: on)?[ \t:#]{1,4}(?P<v>[0-9]{1,2}[-./][0-9]{1,2}[-./][0-9]{2})(?-u:\b)"
+                .into(),
+            alone,
+        ),
+        (
+            PhiKind::Date,
+            Trigger::Word("in last since until during early late mid next"),
+            format!(r"(?i-u:in|last|since|until|during|early|late|mid|next)[ -](?P<v>{MONTH})(?-u:\b)"),
+            always,
+        ),
+        (
+            PhiKind::Age,
+            Trigger::Word("ninety one hundred"),
+            format!(
+                r"(?P<v>(?i-u:ninety(?:[- ](?:{digit}))?|(?:one )?hundred(?: and)?(?:[- ](?:{digit}|ten))?))[- ](?i-u:years?[- ](?:old|of age))(?-u:\b)"
+            ),
+            always,
+        ),
+        (PhiKind::Age, Trigger::Word("nonagenarian centenarian"), r"(?i-u:nonagenarian|centenarian)(?-u:\b)".into(), always),
+    ]
+}
+
+/// Streets with a house number, and boxes. Types of street that are other words too (court, place) are not looked for.
+fn addresses() -> Vec<Row> {
+    let name = r"(?:[NSEW]\.? )?(?:\p{Lu}[\p{Ll}'’]+ ){1,3}";
+    vec![
+        (
+            PhiKind::Address,
+            Trigger::Digits(b" "),
+            format!(
+                r"[0-9]{{1,4}} {name}(?:(?:Street|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Parkway|Pkwy|Highway|Hwy|Terrace)(?-u:\b)|St(?:\.?[,\n]|\.?$))"
+            ),
+            is_house,
+        ),
+        (PhiKind::Address, Trigger::Word("p po"), r"(?i-u:p\.? ?o\.? ?box)[ #]{0,2}(?P<v>[0-9]{1,6})(?-u:\b)".into(), always),
     ]
 }
 
@@ -380,6 +480,12 @@ fn alone(found: &Found<'_>, value: &Range<usize>) -> bool {
     stands_alone(found.text, value)
 }
 
+/// A number that is no part of another one.
+fn is_house(found: &Found<'_>, value: &Range<usize>) -> bool {
+    let before = &found.text.as_bytes()[..value.start];
+    !before.last().is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b',' | b'/' | b'-' | b'%'))
+}
+
 fn digits(text: &str, value: &Range<usize>) -> usize {
     text[value.clone()].bytes().filter(u8::is_ascii_digit).count()
 }
@@ -414,7 +520,9 @@ fn is_social_security(found: &Found<'_>, value: &Range<usize>) -> bool {
 fn is_ip4(found: &Found<'_>, value: &Range<usize>) -> bool {
     let octets = found.text[value.clone()].split('.').all(|part| part.parse::<u8>().is_ok());
     let before = found.text[..value.start].trim_end();
-    let version = ["version", "Version", " v", "release", "section", "Section"].iter().any(|w| before.ends_with(w));
+    // Enzymes have numbers of four parts too: EC 3.2.1.1.
+    let version =
+        ["version", "Version", " v", "release", "section", "Section", "EC", "E.C.", "EC:"].iter().any(|w| before.ends_with(w));
     octets && !version && stands_alone(found.text, value)
 }
 
@@ -427,7 +535,8 @@ fn is_name(found: &Found<'_>, value: &Range<usize>) -> bool {
     let name = &found.text[value.clone()];
     let first = name.split([' ', ',']).next().unwrap_or(name).to_lowercase();
     let initials_only = name.split(' ').all(|part| part.ends_with('.'));
-    !NOT_NAMES.contains(&first.as_str()) && !initials_only
+    let body = name.split([' ', ',']).any(|word| BODIES.contains(&word));
+    !NOT_NAMES.contains(&first.as_str()) && !initials_only && !body
 }
 
 /// Behind "City, " or "City ": without a comma the word before must be no word in capitals, as "GIVEN IN 10000 UNITS" has.

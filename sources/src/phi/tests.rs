@@ -73,6 +73,48 @@ fn ages_over_89_are_found() {
 }
 
 #[test]
+fn what_the_list_names_is_found_in_its_other_spellings() {
+    check("DOB: 3-14-52, age 60", &["date=3-14-52"]);
+    check("D.O.B. 3/14/1952", &["date=3/14/1952"]);
+    check("Date of birth: 03.14.52", &["date=03.14.52"]);
+    check("born 3-14-52 in Boston", &["date=3-14-52"]);
+    check("since August, last March and in Sept", &["date=August", "date=March", "date=Sept"]);
+    check("mid-June 2012 it may march in august company", &["date=June 2012"]);
+    check("a ninety-four-year-old woman", &["age=ninety-four"]);
+    check("One hundred and two years old", &["age=One hundred and two"]);
+    check("ninety years of age, a nonagenarian", &["age=ninety", "age=nonagenarian"]);
+    check("90 y/o M, 91 y.o., 92yo, 93 yrs old", &["age=90", "age=91", "age=92", "age=93"]);
+    check("license plate 7ABC123 or license plate number ABC 1234", &["vehicle=7ABC123", "vehicle=ABC 1234"]);
+    check("SSN xxx-xx-1234", &["social-security=1234"]);
+    check("last four of SSN: 9876", &["social-security=9876"]);
+    check("Accession #: 12345678, CSN: 300123456", &["record-number=12345678", "record-number=300123456"]);
+    check("lives at 12 N. Main Street, Springfield", &["address=12 N. Main Street"]);
+    check("1600 Old Mill Rd", &["address=1600 Old Mill Rd"]);
+    check("44 Elm St., Boston", &["address=44 Elm St.,"]);
+    check("P.O. Box 1234", &["address=1234"]);
+}
+
+#[test]
+fn spellings_that_only_look_like_them() {
+    for text in [
+        "ninety percent of one hundred patients, one hundred years ago",
+        "over 89 years, aged 89, 89 y/o, eighty-nine-year-old",
+        "2 Drug Court Programs, 5 Days, 10 Main Findings, 3 Street drugs",
+        "a 1.5 Smith Street ratio, 5 mg Drive",
+        "plate 5 cm, growth plate L4, license plate holder",
+        "GenBank accession number AB123456, accession no. GSE1234",
+        "fin 12, HAR test, fin: 12",
+        "in may, last march, during the march",
+        "the last four of 1234, last 4 days",
+        "po box, PO bid 5",
+        "alpha-amylase (EC 3.2.1.1), EC: 2.7.1.1",
+        "approved by Institutional Review Board, reviewed by European Food Safety Authority",
+    ] {
+        check(text, &[]);
+    }
+}
+
+#[test]
 fn names_after_titles_and_labels_are_found() {
     check("seen by Dr. Smith today", &["name=Smith"]);
     check("Mr. John Q. Public was", &["name=John Q. Public"]);

@@ -6,13 +6,24 @@ use super::{context, items, read, rejects};
 use crate::input::Input;
 use crate::reader::{Format, Item, Limits, open};
 
-const FORMATS: [Format; 6] = [Format::Jsonl, Format::Redpajama, Format::Csv, Format::MimicNotes, Format::Text, Format::Parquet];
+const FORMATS: [Format; 10] = [
+    Format::Jsonl,
+    Format::Redpajama,
+    Format::Pile,
+    Format::S2orc,
+    Format::Csv,
+    Format::MimicNotes,
+    Format::Text,
+    Format::PmcTar,
+    Format::MimicCxr,
+    Format::Parquet,
+];
 
 #[test]
 fn case_28_bombs_stop_at_the_expansion_limit() {
     let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(b'x'), 64 << 20), 1).unwrap();
     let limits = Limits { expansion_free_bytes: 1 << 20, record_bytes: 1 << 20, ..Limits::default() };
-    for format in [Format::Jsonl, Format::Redpajama, Format::Csv, Format::MimicNotes] {
+    for format in [Format::Jsonl, Format::Redpajama, Format::Pile, Format::S2orc, Format::Csv, Format::MimicNotes] {
         let found = items(format, context("o"), bomb.clone(), &limits);
         assert_eq!(rejects(&found).len(), found.len(), "{format}");
         assert!(found.len() <= 2, "{format}");
@@ -21,7 +32,11 @@ fn case_28_bombs_stop_at_the_expansion_limit() {
 
 #[test]
 fn case_41_no_text_reaches_a_reject() {
-    let broken: [(Format, &[u8]); 14] = [
+    let broken: [(Format, &[u8]); 18] = [
+        (Format::Pile, b"{\"text\": \"CANARY\", \"meta\": \"CANARY\"}"),
+        (Format::S2orc, b"{\"CANARY\": \"CANARY\"}"),
+        (Format::S2orc, b"{\"paper_id\": \"CANARY\\u0001\", \"body_text\": [{\"text\": \"CANARY\"}]}"),
+        (Format::S2orc, b"{\"corpusid\": 1, \"content\": {\"text\": \"CANARY\", \"annotations\": {\"title\": \"CANARY\"}}}"),
         (Format::Jsonl, b"{\"CANARY\": \"CANARY\"}"),
         (Format::Jsonl, b"CANARY"),
         (Format::Jsonl, b"{\"text\": CANARY}"),
@@ -100,6 +115,18 @@ proptest! {
     fn case_32_the_pieces_of_the_input_do_not_matter(bytes in hostile_bytes(), piece in 1..9_usize) {
         for format in FORMATS {
             prop_assert_eq!(read_in_pieces(format, &bytes, piece), read(format, &bytes), "{}", format);
+        }
+    }
+
+    #[test]
+    fn blocks_decompressed_elsewhere_give_the_same_items(bytes in hostile_bytes(), packed in any::<bool>()) {
+        let stored = if packed { zstd::encode_all(bytes.as_slice(), 1).unwrap() } else { bytes };
+        // Parquet undoes its own compressions, and a zip is no stream.
+        for format in FORMATS.into_iter().filter(|&format| format != Format::Parquet).chain([Format::Jats, Format::PubmedXml]) {
+            let blocks = Input::from_bytes(stored.clone()).into_decoded(&Limits::default());
+            let mut reader = open(format, context("object"), Input::Decoded(blocks), &Limits::default()).unwrap();
+            let found: Vec<Item> = std::iter::from_fn(|| reader.next()).map(Result::unwrap).collect();
+            prop_assert_eq!(found, read(format, &stored), "{}", format);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Tests of the readers of JSON lines, CSV, Parquet and plain text through the door that callers use.
 
+mod collections;
 mod hostile;
 mod json_lines;
 mod parquet_files;
+mod parts;
 mod real;
 mod tables;
 

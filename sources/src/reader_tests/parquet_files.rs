@@ -27,7 +27,7 @@ fn texts(values: &[Option<&str>]) -> ArrayRef {
     Arc::new(StringArray::from(values.to_vec()))
 }
 
-fn many(rows: usize) -> Vec<u8> {
+pub(super) fn many(rows: usize) -> Vec<u8> {
     let text: Vec<String> = (0..rows).map(|i| format!("text {i} {}", "x".repeat(i % 50))).collect();
     let ids: Vec<i64> = (0..rows as i64).collect();
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(300)).build();

@@ -59,9 +59,11 @@ fn csv_objects_without_a_usable_header_are_one_reject() {
 #[test]
 fn tab_separated_objects_are_known_by_their_name() {
     let text = b"id\ttext,with\n1\ta\n".to_vec();
-    let mut context = context("a.TSV.gz");
-    context.fields.text = Some("text,with".into());
-    assert_eq!(outline(&items(Format::Csv, context, text, &Limits::default())), ["13 1"]);
+    for object in ["a.TSV.gz", "a.tsv", "a.tab.bz2", "a.tsv.XZ", "a.tsv.zst"] {
+        let mut context = context(object);
+        context.fields.text = Some("text,with".into());
+        assert_eq!(outline(&items(Format::Csv, context, text.clone(), &Limits::default())), ["13 1"], "{object}");
+    }
 }
 
 const MIMIC_3: &str = "\"ROW_ID\",\"SUBJECT_ID\",\"HADM_ID\",\"CHARTDATE\",\"CHARTTIME\",\"STORETIME\",\"CATEGORY\",\"DESCRIPTION\",\"CGID\",\"ISERROR\",\"TEXT\"
@@ -109,6 +111,18 @@ fn mimic_4_notes_are_read_by_their_header() {
     assert_eq!(note.text, " \nName:  ___\n");
     assert_eq!((note.meta["note_type"].as_str(), note.meta["subject_id"].as_str()), ("DS", "10000032"));
     assert_eq!(note.year, None);
+}
+
+#[test]
+fn mimic_4_details_are_checked_and_give_nothing() {
+    let good = "note_id,subject_id,field_name,field_value,field_ordinal\n10000032-RR-14,10000032,exam_code,A,1\n";
+    assert_eq!(outline(&read(Format::MimicNotes, good.as_bytes())), [""; 0]);
+    let ragged = format!("{good}10000032-RR-14,10000032\n10000032-RR-15,10000032,author,\"___\",1\n10000032-RR-15,\"1");
+    let expected = [
+        format!("{}+24 malformed-csv: 2 fields, header has 5", good.len()),
+        format!("{}+17 truncated-record", ragged.len() - 17),
+    ];
+    assert_eq!(outline(&read(Format::MimicNotes, ragged.as_bytes())), expected);
 }
 
 #[test]

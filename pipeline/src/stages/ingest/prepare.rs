@@ -1,0 +1,84 @@
+//! What is computed from one document's text alone: cleaning, sketch, benchmark hits. On any thread, in any order.
+
+use mellama_dedup::{Sketch, Sketcher};
+use mellama_sources::{Changes, Cleaned, Cleaner, Document, DropReason, PhiFindings, Retracted, Verdict};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::overlaps::{self, DocumentHits};
+use crate::recipe::SourceRecipe;
+
+/// Formats of clinical notes, whose sections are found by their headings.
+const SECTIONED: [&str; 2] = ["mimic-notes", "mimic-cxr"];
+/// The key of the meta data that says whether its journal took a record back.
+const RETRACTED: &str = "retracted";
+
+/// A document after cleaning, with what was computed from its text.
+pub(super) struct Prepared {
+    pub(super) document: Document,
+    pub(super) cleaned: Cleaned,
+    pub(super) sketch: Option<Sketch>,
+    pub(super) hits: DocumentHits,
+}
+
+/// The settings of one task.
+pub(super) struct Preparer<'a> {
+    context: &'a Context<'a>,
+    source: &'a SourceRecipe,
+    cleaner: Cleaner,
+    sketcher: Option<Sketcher>,
+}
+
+impl<'a> Preparer<'a> {
+    pub(super) fn new(context: &'a Context<'a>, source: &'a SourceRecipe) -> Result<Preparer<'a>, Failure> {
+        let corpus = context.corpus();
+        let sketcher = corpus.dedup.as_ref().map(|dedup| Sketcher::new(crate::stages::dedup::spec(dedup))).transpose();
+        Ok(Preparer {
+            context,
+            source,
+            cleaner: Cleaner::new(corpus.clean.as_ref()),
+            sketcher: sketcher.map_err(|e| Failure::Policy(format!("corpus.dedup: {e}")))?,
+        })
+    }
+
+    /// Bands of a sketch.
+    pub(super) fn bands(&self) -> u32 {
+        self.sketcher.as_ref().map_or(0, |sketcher| sketcher.spec().bands)
+    }
+
+    pub(super) fn prepare(&self, mut document: Document) -> Result<Prepared, Failure> {
+        if let Some(reason) = self.unread(&document) {
+            let cleaned = Cleaned { verdict: Verdict::Drop(reason), changes: Changes::default(), phi: PhiFindings::default() };
+            return Ok(Prepared::dropped(document, cleaned));
+        }
+        let cleaned = self.cleaner.clean(&mut document);
+        if matches!(cleaned.verdict, Verdict::Drop(_)) {
+            return Ok(Prepared::dropped(document, cleaned));
+        }
+        if SECTIONED.contains(&self.source.format.as_str())
+            && let Some(sections) = mellama_sources::sections::summary(&document.text)
+        {
+            document.meta.insert("sections".to_owned(), sections);
+        }
+        let form = super::normal_form(document.domain);
+        let sketch = self.sketcher.as_ref().map(|sketcher| sketcher.sketch(&document.text, form));
+        let hits = overlaps::hits(self.context, &document)?;
+        Ok(Prepared { document, cleaned, sketch, hits })
+    }
+
+    /// Why a document is dropped whatever its text is.
+    fn unread(&self, document: &Document) -> Option<DropReason> {
+        let read = &self.source.read;
+        let is_retracted = || document.meta.get(RETRACTED).is_some_and(|value| value == "true");
+        if !read.selects(document) {
+            return Some(DropReason::NotSelected);
+        }
+        (read.retracted == Retracted::Drop && is_retracted()).then_some(DropReason::Retracted)
+    }
+}
+
+impl Prepared {
+    fn dropped(document: Document, cleaned: Cleaned) -> Prepared {
+        Prepared { document, cleaned, sketch: None, hits: DocumentHits::default() }
+    }
+}

@@ -1,0 +1,118 @@
+//! Reading the objects of an ingest task: raw bytes to batches of items, in the order of the input, on a thread of its own where
+//! there are two.
+//!
+//! It cleans nothing and writes nothing.
+
+use std::io::BufReader;
+use std::panic::resume_unwind;
+use std::sync::mpsc::sync_channel;
+
+use mellama_sources::{Format, Input, Item, SourceContext};
+
+use super::{changed, read_failure};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::inputs::InputObject;
+use crate::plan::IngestTask;
+use crate::recipe::SourceRecipe;
+
+/// Items of a batch.
+const BATCH_ITEMS: usize = 256;
+/// Bytes of text and meta data after which a batch is closed early. Three batches are held at most: one that is read, one that
+/// waits, one that is cleaned and written.
+const BATCH_BYTES: usize = 2 << 20;
+/// Batches that wait.
+const BATCHES_AHEAD: usize = 1;
+/// Read buffer on an input object, in bytes.
+const READ_BUFFER_BYTES: usize = 1 << 20;
+
+/// Consecutive items of a task.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Each with the index of its object in the task.
+    pub(super) items: Vec<(u32, Item)>,
+    /// Input bytes of the objects that end in it.
+    pub(super) finished_bytes: u64,
+    bytes: usize,
+}
+
+impl Batch {
+    pub(super) fn push(&mut self, object: u32, item: Item) {
+        if let Item::Document(document) = &item {
+            let meta: usize = document.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
+            self.bytes += document.text.len() + meta;
+        }
+        self.items.push((object, item));
+    }
+
+    fn is_full(&self) -> bool {
+        self.items.len() >= BATCH_ITEMS || self.bytes >= BATCH_BYTES
+    }
+}
+
+/// Takes a batch.
+type Give<'g> = dyn FnMut(Batch) -> Result<(), Failure> + 'g;
+
+/// Reads all objects of a task and gives them away batch by batch, in order, on the caller's thread. With two threads or more
+/// the next batches are read meanwhile; no thread outlives the call.
+///
+/// # Errors
+/// The first that `give` returns, else those of reading, once everything read before is given away.
+pub(super) fn read(context: &Context<'_>, planned: &IngestTask, give: &mut Give<'_>) -> Result<(), Failure> {
+    if context.resources.threads < 2 {
+        return read_each(context, planned, give);
+    }
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+        let reading = scope.spawn(move || {
+            // Nobody receives any more only where `give` has failed: its failure is the one that is told.
+            let unwanted = |_| Failure::Failed("ingest: nobody takes what is read".into());
+            read_each(context, planned, &mut |batch| sender.send(batch).map_err(unwanted))
+        });
+        let given = receiver.iter().try_for_each(give);
+        drop(receiver);
+        let read = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
+        given.and(read)
+    })
+}
+
+fn read_each(context: &Context<'_>, planned: &IngestTask, give: &mut Give<'_>) -> Result<(), Failure> {
+    let source = &context.corpus().source[planned.source];
+    let mut batch = Batch::default();
+    for (index, input) in planned.inputs.iter().enumerate() {
+        let mut reader = open(context, source, input)?;
+        while let Some(item) = reader.next() {
+            batch.push(index as u32, item.map_err(|e| read_failure(input, &e))?);
+            if batch.is_full() {
+                give(std::mem::take(&mut batch))?;
+            }
+        }
+        batch.finished_bytes += input.input_bytes();
+    }
+    give(batch)
+}
+
+fn open(context: &Context<'_>, source: &SourceRecipe, input: &InputObject) -> Result<Box<dyn mellama_sources::Reader>, Failure> {
+    let format = source.format.parse().map_err(|e| Failure::Policy(format!("{e}")))?;
+    let source_context = SourceContext {
+        name: source.name.clone(),
+        domain: source.domain,
+        sensitivity: source.resolved_sensitivity(),
+        licence: source.licence.clone(),
+        fields: source.fields.clone(),
+        read: source.read.clone(),
+        object: input.name.clone(),
+    };
+    let raw = raw_input(input, format)?;
+    mellama_sources::open(format, source_context, raw, &context.limits()).map_err(|e| read_failure(input, &e))
+}
+
+/// The bytes of an object as its reader takes them: the place to put a thread that decompresses ahead of the parser.
+fn raw_input(input: &InputObject, format: Format) -> Result<Input, Failure> {
+    let failed = |e| changed(input, &e);
+    Ok(match (input.part, format) {
+        (Some(part), _) => Input::part(input.open_random().map_err(failed)?, part),
+        (None, Format::Parquet) => Input::Random(input.open_random().map_err(failed)?),
+        (None, _) => Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, input.open().map_err(failed)?))),
+    })
+}

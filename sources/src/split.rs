@@ -1,0 +1,115 @@
+//! Where a big object is cut into parts that can be read apart: row groups, plain lines, frames of a zstd stream of lines.
+//!
+//! It reads no record: footers, first bytes and frame headers only. What cannot be cut surely is not cut.
+
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+
+use crate::input::{ByteStream, Input, RangeRead};
+use crate::parquet_chunks::Chunks;
+use crate::part::Part;
+use crate::reader::{Format, Limits};
+use crate::zstd_frames;
+
+/// First bytes that tell plain from compressed.
+const HEAD_BYTES: usize = 16;
+
+/// The parts of an object, of about `part_bytes` stored bytes each, in order; none where it is to be read as one.
+///
+/// They depend on the object and on `part_bytes` alone. The documents of all parts in their order are those of the whole
+/// object, as long as no stream is damaged: a fault ends the part that it lies in.
+///
+/// # Errors
+/// Failures of the store; a damaged object is not cut.
+pub fn split(format: Format, object: Box<dyn RangeRead>, part_bytes: u64) -> io::Result<Vec<Part>> {
+    let part_bytes = part_bytes.max(1);
+    let parts = match format {
+        Format::Parquet => rows(object, part_bytes)?,
+        Format::Jsonl | Format::Redpajama => lines(&*object, part_bytes)?,
+        _ => Vec::new(),
+    };
+    Ok(if parts.len() > 1 { parts } else { Vec::new() })
+}
+
+/// Parts of whole row groups.
+fn rows(object: Box<dyn RangeRead>, part_bytes: u64) -> io::Result<Vec<Part>> {
+    let chunks = Chunks::new(object);
+    // The decoder may panic on a damaged footer, and quotes data in its errors.
+    let opened = catch_unwind(AssertUnwindSafe(|| SerializedFileReader::new(chunks.clone())));
+    if let Some(failure) = chunks.take_failure() {
+        return Err(failure);
+    }
+    Ok(match opened {
+        Ok(Ok(file)) => row_parts(file.metadata(), part_bytes),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    })
+}
+
+fn row_parts(metadata: &ParquetMetaData, part_bytes: u64) -> Vec<Part> {
+    let mut parts = Parts::new(part_bytes);
+    let mut row = 0_u64;
+    for group in metadata.row_groups() {
+        let sizes = (u64::try_from(group.num_rows()), u64::try_from(group.compressed_size()));
+        let (Ok(rows), Ok(bytes)) = sizes else { return Vec::new() };
+        let Some(end) = row.checked_add(rows) else { return Vec::new() };
+        parts.push(row, end, None, bytes);
+        row = end;
+    }
+    parts.parts
+}
+
+/// Parts of lines, plain or in frames.
+fn lines(object: &dyn RangeRead, part_bytes: u64) -> io::Result<Vec<Part>> {
+    let head = object.read_at(0, HEAD_BYTES.min(object.len() as usize))?;
+    if zstd_frames::is_frame(&head) {
+        let mut parts = Parts::new(part_bytes);
+        for frame in zstd_frames::frames(object)?.unwrap_or_default() {
+            parts.push(frame.first, frame.end, Some(frame.stored), frame.stored_bytes);
+        }
+        return Ok(parts.parts);
+    }
+    if !is_plain(&head) {
+        return Ok(Vec::new());
+    }
+    let length = object.len();
+    let starts = (0..length).step_by(usize::try_from(part_bytes).unwrap_or(usize::MAX));
+    Ok(starts
+        .map(|first| {
+            let end = first.saturating_add(part_bytes).min(length);
+            Part { first, end, frame: None, stored_bytes: end - first }
+        })
+        .collect())
+}
+
+/// Whether an object with these first bytes is read as it is stored.
+fn is_plain(head: &[u8]) -> bool {
+    let mut read = Vec::new();
+    let mut stream = ByteStream::new(Input::from_bytes(head.to_vec()), &Limits::default());
+    stream.read_to_end(&mut read).is_ok() && read == head
+}
+
+/// Gathers consecutive pieces to parts.
+struct Parts {
+    parts: Vec<Part>,
+    part_bytes: u64,
+}
+
+impl Parts {
+    fn new(part_bytes: u64) -> Self {
+        Self { parts: Vec::new(), part_bytes }
+    }
+
+    /// Adds a piece; one without content joins the part before it.
+    fn push(&mut self, first: u64, end: u64, frame: Option<u64>, stored_bytes: u64) {
+        match self.parts.last_mut() {
+            Some(part) if part.stored_bytes < self.part_bytes || first == end || part.first == part.end => {
+                part.end = end;
+                part.stored_bytes += stored_bytes;
+            }
+            _ => self.parts.push(Part { first, end, frame, stored_bytes }),
+        }
+    }
+}
