@@ -8,6 +8,7 @@ use std::io;
 use bytes::Bytes;
 
 use crate::compression::{Decoder, MAGIC_BYTES, RawBytes, StreamFault, is_compressed};
+use crate::part::Part;
 use crate::reader::Limits;
 use crate::reject::RejectReason;
 
@@ -37,6 +38,12 @@ pub trait DecodedBlocks: Send {
     /// A damaged stream, where [`StreamFault::of`] gives the reason, behind every byte that could be decoded; or the
     /// failure of the store, as it came.
     fn next_block(&mut self) -> io::Result<DecodedBlock>;
+
+    /// The part that is to be read, as with [`crate::RangeRead::part`]. The blocks begin where it does and go on behind it. An
+    /// implementation over others has their part.
+    fn part(&self) -> Option<Part> {
+        None
+    }
 }
 
 /// An error to be given again: the reason of a fault, or the kind of a failure of the store.

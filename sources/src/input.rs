@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::compression::{RawBytes, StreamFault};
 use crate::decoded::{DecodedBlock, DecodedBlocks, Decompressor, Failure};
-use crate::part::Part;
+use crate::part::{self, DecodedPart, Part};
 use crate::reader::Limits;
 
 /// Bytes of one ranged read when an object with random access is read as a stream.
@@ -69,11 +69,18 @@ impl Input {
     /// The bytes decompressed, in blocks of some 256 KiB. Nothing is read until the first is asked for.
     ///
     /// Readers do this themselves. A caller that decompresses on a thread of its own calls it there, and hands the reader
-    /// [`Input::Decoded`] over the other end of a channel: items and faults are the same.
+    /// [`Input::Decoded`] over the other end of a channel: items and faults are the same. Of a part of an object only what
+    /// lies before it is left out.
     pub fn into_decoded(self, limits: &Limits) -> Box<dyn DecodedBlocks> {
-        match self {
-            Self::Decoded(blocks) => blocks,
-            raw => Box::new(Decompressor::new(RawBytes::new(raw.into_stream()), limits)),
+        let decode = |raw: Self| Decompressor::new(RawBytes::new(raw.into_stream()), limits);
+        let object = match self {
+            Self::Decoded(blocks) => return blocks,
+            Self::Stream(_) => return Box::new(decode(self)),
+            Self::Random(object) => object,
+        };
+        match object.part() {
+            Some(part) => Box::new(DecodedPart { blocks: decode(Self::Random(part::tail(object, part))), part }),
+            None => Box::new(decode(Self::Random(object))),
         }
     }
 

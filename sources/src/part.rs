@@ -8,6 +8,7 @@ use std::io;
 
 use serde::Serialize;
 
+use crate::decoded::{DecodedBlock, DecodedBlocks};
 use crate::input::{Input, RangeRead};
 
 /// Stands before the first byte of a part that is cut out of plain text: whatever the text begins with there, it is no
@@ -26,6 +27,12 @@ pub struct Part {
     pub frame: Option<u64>,
     /// Stored bytes that it takes up.
     pub stored_bytes: u64,
+}
+
+impl Part {
+    fn has_sentinel(self) -> bool {
+        self.first > 0 && self.frame.is_none()
+    }
 }
 
 impl Input {
@@ -55,9 +62,25 @@ impl RangeRead for PartOf {
     }
 }
 
+/// Decompressed blocks from where a part begins to the end of the object.
+pub(crate) struct DecodedPart<B> {
+    pub(crate) blocks: B,
+    pub(crate) part: Part,
+}
+
+impl<B: DecodedBlocks> DecodedBlocks for DecodedPart<B> {
+    fn next_block(&mut self) -> io::Result<DecodedBlock> {
+        self.blocks.next_block()
+    }
+
+    fn part(&self) -> Option<Part> {
+        Some(self.part)
+    }
+}
+
 /// What a reader of lines needs to read a part.
 pub(crate) struct LinesOfPart {
-    /// The stored bytes from where the part begins to the end of the object.
+    /// The bytes from where the part begins to the end of the object, stored or decompressed.
     pub(crate) input: Input,
     /// Offset of the first decompressed byte of `input` in the stream of the whole object.
     pub(crate) base: u64,
@@ -69,14 +92,23 @@ pub(crate) struct LinesOfPart {
 
 /// The lines of a part; the input itself where it is a whole object.
 pub(crate) fn lines_of(input: Input) -> Result<LinesOfPart, Input> {
-    let Input::Random(object) = input else { return Err(input) };
-    let Some(part) = object.part() else { return Err(Input::Random(object)) };
-    let whole_start = part.first == 0;
-    let sentinel = !whole_start && part.frame.is_none();
-    let start = part.frame.unwrap_or(part.first);
-    let base = part.first - u64::from(sentinel);
-    let input = Input::Random(Box::new(Tail { object, start, sentinel }));
-    Ok(LinesOfPart { input, base, end: part.end, skips_first: !whole_start })
+    let part = match &input {
+        Input::Random(object) => object.part(),
+        Input::Decoded(blocks) => blocks.part(),
+        Input::Stream(_) => None,
+    };
+    let Some(part) = part else { return Err(input) };
+    let input = match input {
+        Input::Random(object) => Input::Random(tail(object, part)),
+        decoded => decoded,
+    };
+    let base = part.first - u64::from(part.has_sentinel());
+    Ok(LinesOfPart { input, base, end: part.end, skips_first: part.first > 0 })
+}
+
+/// The stored bytes that a part is read from: from its first on to the end of the object.
+pub(crate) fn tail(object: Box<dyn RangeRead>, part: Part) -> Box<dyn RangeRead> {
+    Box::new(Tail { object, start: part.frame.unwrap_or(part.first), sentinel: part.has_sentinel() })
 }
 
 /// An object from an offset on, with a sentinel before it where asked for.

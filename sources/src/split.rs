@@ -28,7 +28,7 @@ pub fn split(format: Format, object: Box<dyn RangeRead>, part_bytes: u64) -> io:
     let part_bytes = part_bytes.max(1);
     let parts = match format {
         Format::Parquet => rows(object, part_bytes)?,
-        Format::Jsonl | Format::Redpajama => lines(&*object, part_bytes)?,
+        Format::Jsonl | Format::Redpajama | Format::Pile | Format::S2orc => lines(&*object, part_bytes)?,
         _ => Vec::new(),
     };
     Ok(if parts.len() > 1 { parts } else { Vec::new() })

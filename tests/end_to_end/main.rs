@@ -1,5 +1,6 @@
 //! End-to-end tests: a recipe in, the program run as a child process, manifests and exit codes checked. One binary.
 
+mod archives;
 mod bad_input;
 mod cleaning;
 mod commands;

@@ -2,6 +2,7 @@
 //!
 //! A task is some objects of one source. Text is read, cleaned and sketched once; nothing is compared between documents.
 
+mod decoding;
 mod output;
 mod prepare;
 mod reading;

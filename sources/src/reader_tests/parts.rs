@@ -23,8 +23,15 @@ fn lines(input: Input, limits: &Limits) -> Vec<(Line, Vec<u8>)> {
     .collect()
 }
 
+/// The same of each part, as it is stored and decompressed before.
 fn lines_in_parts(stored: &[u8], parts: &[Part], limits: &Limits) -> Vec<(Line, Vec<u8>)> {
-    parts.iter().flat_map(|part| lines(Input::part(Box::new(stored.to_vec()), *part), limits)).collect()
+    let input = |part: &Part| Input::part(Box::new(stored.to_vec()), *part);
+    let read = |part: &Part| {
+        let found = lines(input(part), limits);
+        assert_eq!(lines(Input::Decoded(input(part).into_decoded(limits)), limits), found, "{part:?}");
+        found
+    };
+    parts.iter().flat_map(read).collect()
 }
 
 fn items_in_parts(format: Format, stored: &[u8], parts: &[Part]) -> Vec<Item> {
@@ -125,7 +132,9 @@ fn records() -> Vec<u8> {
             3 => text.extend(b"{broken\r\n"),
             5 => text.extend(b"\n"),
             _ => {
-                writeln!(text, "{{\"id\":\"{number}\",\"text\":\"some text {long}\",\"meta\":{{\"id\":\"{number}\"}}}}").unwrap();
+                // A record that each of the formats reads.
+                let more = format!("\"meta\":{{\"id\":\"{number}\"}},\"source\":\"s2\",\"added\":\"2022\"");
+                writeln!(text, "{{\"id\":\"{number}\",\"text\":\"some text {long}\",{more}}}").unwrap();
             }
         }
     }
@@ -136,13 +145,15 @@ fn records() -> Vec<u8> {
 fn documents_and_rejects_of_parts_are_those_of_the_whole() {
     let text = records();
     let framed = frames(&text, &(1..20).map(|i| i * 1_313).collect());
-    for format in [Format::Jsonl, Format::Redpajama] {
+    for format in [Format::Jsonl, Format::Redpajama, Format::Pile, Format::S2orc] {
         for (stored, sizes) in [(&text, [100, 777, 5_000]), (&framed, [100, 300, 700])] {
             for part_bytes in sizes {
                 let parts = split(format, Box::new(stored.clone()), part_bytes).unwrap();
                 assert!(parts.len() > 1, "{format} {part_bytes}: {parts:?}");
                 assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].first && pair[0].first < pair[0].end));
-                assert_eq!(items_in_parts(format, stored, &parts), read(format, stored), "{format} {part_bytes}");
+                let whole = read(format, stored);
+                assert!(whole.iter().filter(|item| matches!(item, Item::Document(_))).count() > 100, "{format}");
+                assert_eq!(items_in_parts(format, stored, &parts), whole, "{format} {part_bytes}");
             }
         }
     }

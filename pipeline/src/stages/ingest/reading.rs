@@ -8,8 +8,9 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
 
 use mellama_sources::{Format, Input, Item, SourceContext};
+use mellama_storage::StoreError;
 
-use super::{changed, read_failure};
+use super::{changed, decoding, read_failure};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::inputs::InputObject;
@@ -23,6 +24,8 @@ const BATCH_ITEMS: usize = 256;
 const BATCH_BYTES: usize = 2 << 20;
 /// Batches that wait.
 const BATCHES_AHEAD: usize = 1;
+/// Stored bytes of an object below which it is decompressed where it is parsed: a thread would cost more than it saves.
+const DECODED_AHEAD_BYTES: u64 = 256 << 10;
 /// Read buffer on an input object, in bytes.
 const READ_BUFFER_BYTES: usize = 1 << 20;
 
@@ -54,7 +57,7 @@ impl Batch {
 type Give<'g> = dyn FnMut(Batch) -> Result<(), Failure> + 'g;
 
 /// Reads all objects of a task and gives them away batch by batch, in order, on the caller's thread. With two threads or more
-/// the next batches are read meanwhile; no thread outlives the call.
+/// the next batches are read meanwhile, and big objects decompressed ahead of that; no thread outlives the call.
 ///
 /// # Errors
 /// The first that `give` returns, else those of reading, once everything read before is given away.
@@ -103,16 +106,20 @@ fn open(context: &Context<'_>, source: &SourceRecipe, input: &InputObject) -> Re
         read: source.read.clone(),
         object: input.name.clone(),
     };
-    let raw = raw_input(input, format)?;
-    mellama_sources::open(format, source_context, raw, &context.limits()).map_err(|e| read_failure(input, &e))
+    let limits = context.limits();
+    let mut raw = raw_input(input, format).map_err(|e| changed(input, &e))?;
+    let is_worth_a_thread = context.resources.threads >= 2 && input.input_bytes() >= DECODED_AHEAD_BYTES;
+    if is_worth_a_thread && !format.wants_random_access(&input.name) {
+        raw = decoding::ahead(raw, &limits);
+    }
+    mellama_sources::open(format, source_context, raw, &limits).map_err(|e| read_failure(input, &e))
 }
 
-/// The bytes of an object as its reader takes them: the place to put a thread that decompresses ahead of the parser.
-fn raw_input(input: &InputObject, format: Format) -> Result<Input, Failure> {
-    let failed = |e| changed(input, &e);
-    Ok(match (input.part, format) {
-        (Some(part), _) => Input::part(input.open_random().map_err(failed)?, part),
-        (None, Format::Parquet) => Input::Random(input.open_random().map_err(failed)?),
-        (None, _) => Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, input.open().map_err(failed)?))),
+/// The bytes of an object as its reader takes them.
+fn raw_input(input: &InputObject, format: Format) -> Result<Input, StoreError> {
+    Ok(match input.part {
+        Some(part) => Input::part(input.open_random()?, part),
+        None if format.wants_random_access(&input.name) => Input::Random(input.open_random()?),
+        None => Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, input.open()?))),
     })
 }
