@@ -44,23 +44,15 @@ impl Line {
         let (mut from, mut at) = (0, 0);
         while let Some(&byte) = bytes.get(at) {
             let width = match CLASSES[usize::from(byte)] {
-                Class::Plain => {
-                    at += 1;
-                    continue;
-                }
-                Class::Space if byte == b' ' && at > from && is_plain(bytes.get(at + 1)) => {
-                    at += 2;
-                    continue;
-                }
+                Class::Space if byte == b' ' && at > from && is_plain(bytes.get(at + 1)) => 0,
                 Class::Space => 1,
-                Class::Maybe => match text[at..].chars().next().filter(|one| one.is_whitespace()) {
-                    Some(space) => space.len_utf8(),
-                    None => {
-                        at += 1;
-                        continue;
-                    }
-                },
+                Class::Maybe => text[at..].chars().next().filter(|one| one.is_whitespace()).map_or(0, char::len_utf8),
+                Class::Plain => 0,
             };
+            if width == 0 {
+                at += 1;
+                continue;
+            }
             self.word(&text[from..at]);
             self.space_waiting = true;
             at += width;

@@ -14,7 +14,7 @@ macro_rules! names {
             /// A name that is not listed.
             Other,
             $(
-                #[doc = $text]
+                #[doc = concat!("`", $text, "`")]
                 $name,
             )*
         }
@@ -103,7 +103,7 @@ names! {
     Lpage = "lpage",
     Media = "media",
     MixedCitation = "mixed-citation",
-    JatsName = "name",
+    Person = "name",
     NlmCitation = "nlm-citation",
     Note = "note",
     ObjectId = "object-id",
@@ -115,7 +115,7 @@ names! {
     ProcessingMeta = "processing-meta",
     PubDate = "pub-date",
     PubId = "pub-id",
-    PublisherName = "publisher-name",
+    Publisher = "publisher-name",
     Question = "question",
     Ref = "ref",
     RefList = "ref-list",
@@ -205,7 +205,7 @@ names! {
     CopyrightInformation = "CopyrightInformation",
     DeleteCitation = "DeleteCitation",
     DeleteDocument = "DeleteDocument",
-    DescriptorName = "DescriptorName",
+    Descriptor = "DescriptorName",
     PubmedDispFormula = "DispFormula",
     ELocationId = "ELocationID",
     Journal = "Journal",
@@ -224,7 +224,7 @@ names! {
     PublicationTypeList = "PublicationTypeList",
     PubmedBookArticle = "PubmedBookArticle",
     PubmedData = "PubmedData",
-    QualifierName = "QualifierName",
+    Qualifier = "QualifierName",
     PubmedTitle = "Title",
     VernacularTitle = "VernacularTitle",
     PubmedYear = "Year",

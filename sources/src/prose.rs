@@ -327,7 +327,7 @@ impl<'o> Prose<'o> {
         });
     }
 
-    /// `F1<sub>100–23</sub>` is written F1_100–23.
+    /// `F1<sub>100–23</sub>` is written `F1_100–23`.
     fn subscript(&mut self, element: Element<'_>) {
         if !self.line.ends_with_digit() {
             self.children(element);

@@ -247,8 +247,8 @@ fn meta_of(root: Element<'_>, citation: Element<'_>, article: Element<'_>) -> BT
 /// `Descriptor`, or `Descriptor/Qualifier/Qualifier`.
 fn mesh_of(list: Element<'_>) -> Vec<String> {
     let headings = list.named(Name::MeshHeading).map(|heading| {
-        let descriptor = heading.named(Name::DescriptorName);
-        lines(descriptor.chain(heading.named(Name::QualifierName))).join("/")
+        let descriptor = heading.named(Name::Descriptor);
+        lines(descriptor.chain(heading.named(Name::Qualifier))).join("/")
     });
     headings.filter(|heading| !heading.is_empty()).collect()
 }

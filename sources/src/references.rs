@@ -31,7 +31,7 @@ fn collect(list: Element<'_>, options: &ReadOptions, lines: &mut Vec<String>) {
 }
 
 fn reference(reference: Element<'_>, options: &ReadOptions) -> Option<String> {
-    let parts = reference.elements().flat_map(|part| {
+    let parts = reference.elements().filter_map(|part| {
         // The same citation in several forms: the first will do.
         if part.name() == Name::CitationAlternatives { part.elements().next() } else { Some(part) }
     });
@@ -84,7 +84,7 @@ fn assembled(citation: Element<'_>) -> String {
         Some(kind) => format!("{kind}:{}", line_of(id)),
         None => line_of(id),
     });
-    let publisher = one(Name::PublisherName);
+    let publisher = one(Name::Publisher);
     let parts =
         [authors.join(", "), one(Name::JatsArticleTitle), one(Name::Source), publisher, when, identifier.unwrap_or_default()];
     let mut text = String::new();
@@ -98,7 +98,7 @@ fn assembled(citation: Element<'_>) -> String {
 }
 
 fn author(element: Element<'_>) -> Option<String> {
-    matches!(element.name(), Name::JatsName | Name::Collab).then(|| line_of(element)).filter(|name| !name.is_empty())
+    matches!(element.name(), Name::Person | Name::Collab).then(|| line_of(element)).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
