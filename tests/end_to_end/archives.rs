@@ -106,7 +106,9 @@ fn a_package_of_articles_gives_what_its_files_give() {
         })
         .collect();
     let plain = Project::with_recipe(&recipe("jats", "data/*/*.xml"));
-    articles.iter().for_each(|(name, bytes)| plain.write(&format!("data/{name}"), bytes));
+    for (name, bytes) in &articles {
+        plain.write(&format!("data/{name}"), bytes);
+    }
     let (expected, _) = ingested(&plain, "2");
     assert_eq!(counts(&expected)[..3], [Some(3), Some(3), Some(0)]);
     let others = ["PMC009xxxxxx/readme.txt", "PMC009xxxxxx/PMC99000001.jpg"].map(|name| (name.to_owned(), b"other".to_vec()));
@@ -125,7 +127,9 @@ fn reports_in_a_zip_a_tar_and_a_tree_are_the_same() {
     let tree = Project::with_recipe(&recipe("mimic-cxr", "data"));
     members.push(("files/LICENSE.txt".into(), b"A licence is no report.".to_vec()));
     members.push(("files/index.html".into(), b"<html/>".to_vec()));
-    members.iter().for_each(|(name, bytes)| tree.write(&format!("data/{name}"), bytes));
+    for (name, bytes) in &members {
+        tree.write(&format!("data/{name}"), bytes);
+    }
     let (expected, _) = ingested(&tree, "2");
     assert_eq!(counts(&expected)[..3], [Some(5), Some(5), Some(0)]);
     for (name, bytes) in [("mimic-cxr-reports.zip", zip(&members)), ("reports.tar.gz", gzip(&tar(&members)))] {
