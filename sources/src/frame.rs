@@ -224,23 +224,33 @@ impl Frames {
         // One byte over the limit at most, so that what follows an oversized piece is still to be scanned.
         let room = (self.record_limit + 1).saturating_sub(self.collected.len() as u64).max(1);
         let bytes = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
-        let dropping = self.mode == Mode::Dropping;
+        let record = (self.mode != Mode::Outside).then_some((&self.record_name, self.open.first()));
+        let never_inside = self.spec.never_inside;
+        // Inside a record only what may end it is of interest.
+        let scanned = self.markup.scan(bytes, |name| match record {
+            None => true,
+            Some((record, root)) => record == name || root.is_some_and(|root| root == name) || contains(never_inside, name),
+        });
         let mut keep_from = 0;
-        if self.markup.in_text() {
-            let text = memchr::memchr(b'<', bytes).unwrap_or(bytes.len());
-            if dropping {
+        if self.mode == Mode::Dropping {
+            let nothing_begun = scanned.mark.is_none() && self.markup.in_text();
+            keep_from = if nothing_begun { scanned.used } else { scanned.begin.unwrap_or(0) };
+            if nothing_begun || scanned.begin.is_some() {
                 self.collected.clear();
-                keep_from = text;
             }
-            self.mark_begin = self.collected.len() + text - keep_from;
         }
-        let (used, mark) = self.markup.scan(bytes);
-        self.collected.extend_from_slice(&bytes[keep_from.min(used)..used]);
-        self.stream.consume(used);
+        if let Some(begin) = scanned.begin {
+            self.mark_begin = self.collected.len() + begin - keep_from;
+        }
+        self.collected.extend_from_slice(&bytes[keep_from..scanned.used]);
+        self.stream.consume(scanned.used);
+        if scanned.mark.is_none() && self.markup.in_text() {
+            self.mark_begin = self.collected.len();
+        }
         if self.collected.len() as u64 > self.record_limit && !self.drop_record() {
             return Ok(());
         }
-        match mark {
+        match scanned.mark {
             None => {}
             Some(mark) if self.mode == Mode::Outside => self.outside(mark),
             Some(mark) => self.inside(mark),
@@ -508,6 +518,9 @@ mod tests {
         check("<set><r>1</set><set><r>2</r></set>", &[&format!("5+4 {UNCLOSED}"), "20 <r>2</r>"]);
         check("<set><r>1<r/></set>", &[&format!("5+4 {UNCLOSED}"), "9 <r/>"]);
         check("<set><r>a < b</r><r>2</r></set>", &["5+12 malformed-xml: a tag that is never closed", "17 <r>2</r>"]);
+        // Tags of other names are for the parser to judge.
+        check("<set><r><a <b</r><r>2</r></set>", &["5 <r><a <b</r>", "17 <r>2</r>"]);
+        check("<set><r>a</r <b/></r><r>2</r></set>", &["5+16 malformed-xml: a tag that is never closed", "21 <r>2</r>"]);
         check(
             "<set><r></r></x><y><r></r></y></set>",
             &["5 <r></r>", "12+0 malformed-xml: an end tag without its start tag", "19 <r></r>"],

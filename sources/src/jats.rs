@@ -1,25 +1,43 @@
-//! JATS full-text articles (PubMed Central, publishers) as documents: title, abstract, body.
+//! JATS full-text articles (PubMed Central, publishers) as documents: title, abstract, body, figures and tables set apart.
 //!
-//! Authors, affiliations, references, acknowledgements, footnotes, tables (not their captions), appendices,
-//! `sub-article` and `response` are left out; the module `prose` says how the rest becomes text.
+//! By the source's options also footnotes, acknowledgements, appendices, references, and answers, reviews and translations
+//! as documents of their own. Left out: authors, affiliations, funding, histories, statements of the back matter (`notes`,
+//! `sec` and `glossary` of `back`), supplements. The module `prose` says how the rest becomes text.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::document::{Document, text_id};
+use crate::document::{Document, document_id, text_id};
 use crate::frame::FrameSpec;
 use crate::input::Input;
 use crate::licence::licence_of;
-use crate::prose::Prose;
-use crate::pubmed::{BETWEEN_VALUES, first_year, lines};
+use crate::names::Name;
+use crate::options::{ReadOptions, SubArticles};
+use crate::prose::{Prose, line_of};
+use crate::pubmed::{BETWEEN_VALUES, RETRACTED, first_year, lines, put_language};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
-use crate::records::XmlRecords;
+use crate::records::{Record, XmlRecords};
+use crate::references::references_of;
 use crate::reject::RejectReason;
+use crate::row::is_usable_id;
 use crate::xml::Element;
 
 /// Abstracts that repeat or advertise the article rather than sum it up.
 const OTHER_ABSTRACTS: [&str; 8] = ["author-highlights", "graphical", "precis", "short", "teaser", "toc", "video", "web-summary"];
 /// Dates of publication, as old and new JATS name them.
 const PUBLICATION_DATES: [&str; 6] = ["collection", "epub", "epub-ppub", "epreprint", "ppub", "pub"];
+/// Types of articles that are about another article, and the labels they get.
+const LABELLED_TYPES: [(&str, &str); 7] = [
+    ("addendum", "addendum"),
+    ("correction", "correction"),
+    ("corrected-article", "correction"),
+    ("erratum", "correction"),
+    ("expression-of-concern", "expression-of-concern"),
+    ("partial-retraction", "partial-retraction"),
+    ("retraction", "retraction"),
+];
+/// How titles of retracted articles begin, in lower case.
+const RETRACTED_TITLES: [&str; 2] = ["retracted:", "retracted article:"];
 
 static SPEC: FrameSpec = FrameSpec {
     roots: &["pmc-articleset", "OAI-PMH"],
@@ -30,8 +48,11 @@ static SPEC: FrameSpec = FrameSpec {
 
 /// Reads JATS: one document or reject an article, alone in its file or in a `pmc-articleset` or `OAI-PMH` answer.
 ///
-/// `native_id` is the PMCID as `PMC123`, else the PMID, else the DOI, else a hash of the text. Meta: `pmcid`, `pmid`,
-/// `doi`, `journal`, `article_type`, `subjects`, `keywords`, `language`; several values are joined by `; `.
+/// `native_id` is the PMCID as `PMC123`, else the PMID, else the DOI, else a hash of the text; that of a `sub-article` or
+/// `response` is the article's with `/` and its own behind it. Meta: `pmcid`, `pmid`, `doi`, `journal`, `article_type`,
+/// `subjects`, `subject_ids` (codes of subjects and keywords), `keywords`, `language`, `copyright`; several values are
+/// joined by `; `. Further `abstract_LANGUAGE` and `title_LANGUAGE` of translations, `parent` of a sub-article, `retracted`
+/// = `true`, and `labels`: `no-body`, `correction`, `addendum`, `expression-of-concern`, `partial-retraction`, `retraction`.
 #[derive(Debug)]
 pub struct JatsReader(XmlRecords);
 
@@ -51,37 +72,123 @@ impl Reader for JatsReader {
     }
 }
 
-fn convert(root: Element<'_>, context: &SourceContext) -> Result<Document, RejectReason> {
-    let meta = root.path(&["front", "article-meta"]);
-    let title = meta.and_then(title_of);
-    let mut paragraphs: Vec<String> = title.clone().into_iter().collect();
-    for part in meta.iter().flat_map(|meta| meta.named("abstract")).filter(|part| is_summary(*part)) {
-        paragraphs.extend(Prose::of(part).into_paragraphs());
+/// An article, sub-article or response.
+#[derive(Clone, Copy)]
+struct Article<'t> {
+    root: Element<'t>,
+    /// `article-meta`, or the `front-stub` that a sub-article may have in its place.
+    meta: Option<Element<'t>>,
+}
+
+impl<'t> Article<'t> {
+    fn of(root: Element<'t>) -> Self {
+        let meta = root.path(&[Name::Front, Name::ArticleMeta]).or_else(|| root.child(Name::FrontStub));
+        Self { root, meta }
     }
-    for part in ["body", "floats-group"].into_iter().filter_map(|name| root.child(name)) {
-        paragraphs.extend(Prose::of(part).into_paragraphs());
+}
+
+fn convert(record: &Record<'_>, items: &mut Vec<Item>) -> Result<(), RejectReason> {
+    let article = Article::of(record.root);
+    let whole = document(record, article).ok_or(RejectReason::EmptyRecord)?;
+    let parts = match record.context.read.sub_articles {
+        SubArticles::Drop => Vec::new(),
+        SubArticles::Separate => sub_articles(record, &whole),
+    };
+    items.push(Item::Document(whole));
+    items.extend(parts.into_iter().map(Item::Document));
+    Ok(())
+}
+
+/// The document of one article; `None` where it has no text.
+fn document(record: &Record<'_>, article: Article<'_>) -> Option<Document> {
+    let Article { root, meta } = article;
+    let options = &record.context.read;
+    let title = meta.and_then(|meta| title_of(meta, options));
+    let mut paragraphs: Vec<String> = title.clone().into_iter().collect();
+    for part in meta.iter().flat_map(|meta| meta.named(Name::Abstract)).filter(|part| is_summary(*part)) {
+        paragraphs.extend(Prose::of(part, options));
+    }
+    let body = root.child(Name::Body).map(|body| Prose::of(body, options)).unwrap_or_default();
+    let bodiless = body.is_empty();
+    paragraphs.extend(body);
+    paragraphs.extend(root.child(Name::FloatsGroup).map(|floats| Prose::of(floats, options)).unwrap_or_default());
+    if let Some(back) = root.child(Name::Back) {
+        paragraphs.extend(back_matter(back, options));
     }
     if paragraphs.is_empty() {
-        return Err(RejectReason::EmptyRecord);
+        return None;
     }
     let text = paragraphs.join("\n\n");
     let ids = meta.map(Identifiers::of).unwrap_or_default();
-    let native_id = ids.native_id().unwrap_or_else(|| text_id(&text));
-    let mut document = context.document(native_id, text, 0);
+    let mut document = record.document(ids.native_id().unwrap_or_else(|| text_id(&text)), text);
     document.version = ids.version;
-    document.title = title;
     document.year = meta.and_then(year_of);
     if let Some(licence) = meta.and_then(licence_of) {
         document.licence = Some(licence);
     }
-    document.meta = meta_of(root, meta, ids);
-    Ok(document)
+    document.meta = meta_of(article, ids, options);
+    label(article, title.as_deref(), bodiless, &mut document.meta);
+    document.title = title;
+    Some(document)
 }
 
-fn title_of(meta: Element<'_>) -> Option<String> {
-    let group = meta.child("title-group")?;
-    let title = Prose::line_of(group.child("article-title")?);
-    let subtitle = group.child("subtitle").map(Prose::line_of).unwrap_or_default();
+/// Answers, reviews and translations, at any depth, in the order of the file; those without text are passed over.
+fn sub_articles(record: &Record<'_>, parent: &Document) -> Vec<Document> {
+    let mut parts = Vec::new();
+    collect_parts(record.root, &mut parts);
+    let mut taken = BTreeSet::new();
+    let mut documents = Vec::new();
+    for (index, part) in parts.into_iter().enumerate() {
+        let Some(mut document) = document(record, Article::of(part)) else {
+            continue;
+        };
+        let own = part.attribute("id").filter(|id| !taken.contains(id.as_ref()));
+        let own = own.unwrap_or_else(|| Cow::Owned(format!("#{}", index + 1)));
+        let native_id = Some(format!("{}/{own}", parent.native_id)).filter(|id| is_usable_id(id));
+        document.native_id = native_id.unwrap_or_else(|| format!("{}/#{}", parent.native_id, index + 1));
+        document.id = document_id(&document.source, &document.native_id);
+        taken.insert(own.into_owned());
+        document.year = document.year.or(parent.year);
+        if Article::of(part).meta.and_then(licence_of).is_none() {
+            document.licence.clone_from(&parent.licence);
+        }
+        document.meta.insert("parent".to_string(), parent.native_id.clone());
+        documents.push(document);
+    }
+    documents
+}
+
+fn collect_parts<'t>(element: Element<'t>, parts: &mut Vec<Element<'t>>) {
+    for part in element.elements().filter(|part| matches!(part.name(), Name::SubArticle | Name::Response)) {
+        parts.push(part);
+        collect_parts(part, parts);
+    }
+}
+
+/// What the options want of what stands behind the body, in the order of the file.
+fn back_matter(back: Element<'_>, options: &ReadOptions) -> Vec<String> {
+    let mut paragraphs = Vec::new();
+    for part in back.elements() {
+        match part.name() {
+            Name::Ack if options.acknowledgements => paragraphs.extend(Prose::of_section(part, options)),
+            Name::App if options.appendices => paragraphs.extend(Prose::of_section(part, options)),
+            Name::AppGroup if options.appendices => {
+                for appendix in part.named(Name::App) {
+                    paragraphs.extend(Prose::of_section(appendix, options));
+                }
+            }
+            Name::FnGroup if options.footnotes => paragraphs.extend(Prose::of_notes(part, options)),
+            Name::RefList if options.references => paragraphs.extend(references_of(part, options)),
+            _ => {}
+        }
+    }
+    paragraphs
+}
+
+fn title_of(meta: Element<'_>, options: &ReadOptions) -> Option<String> {
+    let group = meta.child(Name::TitleGroup)?;
+    let title = Prose::line(group.child(Name::JatsArticleTitle)?, options);
+    let subtitle = group.child(Name::Subtitle).map(|subtitle| Prose::line(subtitle, options)).unwrap_or_default();
     let whole = match (title.is_empty(), subtitle.is_empty()) {
         (false, false) if title.ends_with(|last: char| last.is_alphanumeric()) => {
             format!("{title}: {subtitle}")
@@ -93,7 +200,28 @@ fn title_of(meta: Element<'_>) -> Option<String> {
 }
 
 fn is_summary(part: Element<'_>) -> bool {
-    part.attribute("abstract-type").is_none_or(|kind| !OTHER_ABSTRACTS.contains(&kind.as_str()))
+    part.attribute("abstract-type").is_none_or(|kind| !OTHER_ABSTRACTS.contains(&kind.as_ref()))
+}
+
+/// Labels and the mark of a retracted article.
+fn label(article: Article<'_>, title: Option<&str>, bodiless: bool, meta: &mut BTreeMap<String, String>) {
+    let kind = article.root.attribute("article-type").unwrap_or_default();
+    let mut labels: Vec<&str> = if bodiless { vec!["no-body"] } else { Vec::new() };
+    labels.extend(LABELLED_TYPES.iter().filter(|(listed, _)| *listed == kind).map(|(_, label)| *label));
+    if !labels.is_empty() {
+        meta.insert("labels".to_string(), labels.join(BETWEEN_VALUES));
+    }
+    // The notice has a title like this too.
+    let is_notice = matches!(kind.as_ref(), "retraction" | "partial-retraction");
+    let titled = title.is_some_and(|title| {
+        let title = title.to_lowercase();
+        RETRACTED_TITLES.iter().any(|start| title.starts_with(start))
+    });
+    let mut related = article.meta.iter().flat_map(|meta| meta.named(Name::RelatedArticle));
+    let linked = related.any(|one| one.attribute("related-article-type").as_deref() == Some("retraction-forward"));
+    if !is_notice && (titled || linked || kind == "retracted-article") {
+        meta.insert(RETRACTED.to_string(), "true".to_string());
+    }
 }
 
 /// The names an article goes by.
@@ -114,10 +242,10 @@ impl Default for Identifiers {
 impl Identifiers {
     fn of(meta: Element<'_>) -> Self {
         let mut ids = Self::default();
-        for element in meta.named("article-id") {
-            let value = Prose::line_of(element);
+        for element in meta.named(Name::ArticleId) {
+            let value = line_of(element);
             let kind = element.attribute("pub-id-type").unwrap_or_default();
-            match kind.as_str() {
+            match kind.as_ref() {
                 "pmc" | "pmcid" if ids.pmcid.is_none() => ids.pmcid = pmcid(&value),
                 "pmcid-ver" | "pmc-version" => {
                     let version = value.rsplit_once('.').and_then(|(_, version)| version.parse().ok());
@@ -148,15 +276,15 @@ fn is_number(value: &str) -> bool {
 
 /// The earliest year of publication, on paper or not.
 fn year_of(meta: Element<'_>) -> Option<u16> {
-    let published = meta.named("pub-date").filter(|date| {
+    let published = meta.named(Name::PubDate).filter(|date| {
         let kinds = [date.attribute("pub-type"), date.attribute("date-type")];
-        kinds.iter().flatten().any(|kind| PUBLICATION_DATES.contains(&kind.as_str()))
+        kinds.iter().flatten().any(|kind| PUBLICATION_DATES.contains(&kind.as_ref()))
     });
-    let year = |date: Element<'_>| date.child("year").and_then(|year| first_year(&Prose::line_of(year)));
-    published.filter_map(year).min().or_else(|| meta.named("pub-date").filter_map(year).min())
+    let year = |date: Element<'_>| date.child(Name::Year).and_then(|year| first_year(&line_of(year)));
+    published.filter_map(year).min().or_else(|| meta.named(Name::PubDate).filter_map(year).min())
 }
 
-fn meta_of(root: Element<'_>, meta: Option<Element<'_>>, ids: Identifiers) -> BTreeMap<String, String> {
+fn meta_of(article: Article<'_>, ids: Identifiers, options: &ReadOptions) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut put = |name: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -166,19 +294,72 @@ fn meta_of(root: Element<'_>, meta: Option<Element<'_>>, ids: Identifiers) -> BT
     put("pmcid", ids.pmcid);
     put("pmid", ids.pmid);
     put("doi", ids.doi);
-    put("article_type", root.attribute("article-type"));
-    put("language", root.attribute("lang"));
-    let journal = root.path(&["front", "journal-meta"]);
-    let journal = journal
-        .and_then(|journal| journal.path(&["journal-title-group", "journal-title"]).or_else(|| journal.child("journal-title")));
-    put("journal", journal.map(Prose::line_of));
-    if let Some(meta) = meta {
-        let subjects = meta.named("article-categories").flat_map(Element::descendants);
-        put("subjects", Some(lines(subjects.filter(|one| one.name() == "subject")).join(BETWEEN_VALUES)));
-        let keywords = meta.named("kwd-group").flat_map(Element::descendants);
-        put("keywords", Some(lines(keywords.filter(|one| one.name() == "kwd")).join(BETWEEN_VALUES)));
-    }
+    put("article_type", article.root.attribute("article-type").map(Cow::into_owned));
+    put("language", article.root.attribute("lang").map(Cow::into_owned));
+    let journal = article.root.path(&[Name::Front, Name::JournalMeta]);
+    let journal = journal.and_then(|journal| {
+        journal.path(&[Name::JournalTitleGroup, Name::JournalTitle]).or_else(|| journal.child(Name::JournalTitle))
+    });
+    put("journal", journal.map(line_of));
+    let Some(meta) = article.meta else {
+        return found;
+    };
+    let subjects = Terms::of(meta.named(Name::ArticleCategories).chain(meta.named(Name::SubjGroup)));
+    let keywords = Terms::of(meta.named(Name::KwdGroup));
+    put("subjects", Some(subjects.words.join(BETWEEN_VALUES)));
+    put("keywords", Some(keywords.words.join(BETWEEN_VALUES)));
+    put("subject_ids", Some([subjects.codes, keywords.codes].concat().join(BETWEEN_VALUES)));
+    put("copyright", meta.child(Name::Permissions).and_then(copyright_of));
+    translations(meta, options, &mut found);
     found
+}
+
+/// Subjects or keywords: their words, and their codes in some vocabulary.
+#[derive(Debug, Default)]
+struct Terms {
+    words: Vec<String>,
+    codes: Vec<String>,
+}
+
+impl Terms {
+    fn of<'t>(groups: impl Iterator<Item = Element<'t>>) -> Self {
+        let mut terms = Self::default();
+        for element in groups.flat_map(Element::descendants) {
+            match element.name() {
+                Name::Subject | Name::Kwd => terms.words.extend(lines(std::iter::once(element))),
+                Name::CompoundSubjectPart | Name::CompoundKwdPart => {
+                    let code = element.attribute("content-type").as_deref() == Some("code");
+                    let words = if code { &mut terms.codes } else { &mut terms.words };
+                    words.extend(lines(std::iter::once(element)));
+                }
+                _ => continue,
+            }
+            terms.codes.extend(element.attribute("vocab-term-identifier").map(Cow::into_owned).filter(|code| !code.is_empty()));
+        }
+        terms
+    }
+}
+
+/// The statement, else `© year holder`.
+fn copyright_of(permissions: Element<'_>) -> Option<String> {
+    let one = |name| permissions.child(name).map(line_of).filter(|text| !text.is_empty());
+    one(Name::CopyrightStatement).or_else(|| {
+        let parts: Vec<_> = [one(Name::CopyrightYear), one(Name::CopyrightHolder)].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| format!("© {}", parts.join(" ")))
+    })
+}
+
+/// Title and abstract in other languages.
+fn translations(meta: Element<'_>, options: &ReadOptions, found: &mut BTreeMap<String, String>) {
+    for part in meta.named(Name::TransAbstract) {
+        let language = part.attribute("lang").unwrap_or_default();
+        put_language(found, "abstract", &language, &Prose::of(part, options).join("\n\n"));
+    }
+    for group in meta.named(Name::TitleGroup).flat_map(|group| group.named(Name::TransTitleGroup)) {
+        let title = group.child(Name::TransTitle).map(|title| Prose::line(title, options)).unwrap_or_default();
+        let own = group.child(Name::TransTitle).and_then(|title| title.attribute("lang"));
+        put_language(found, "title", &group.attribute("lang").or(own).unwrap_or_default(), &title);
+    }
 }
 
 #[cfg(test)]
@@ -258,7 +439,110 @@ mod tests {
             </article-meta></front></article>";
         let meta = testing::document(Format::Jats, xml).meta;
         let found: Vec<_> = meta.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(found, ["article_type=case-report", "journal=J", "keywords=k; l", "language=en", "subjects=A; B"]);
+        let expected =
+            ["article_type=case-report", "journal=J", "keywords=k; l", "labels=no-body", "language=en", "subjects=A; B"];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn codes_copyright_and_translations() {
+        let meta = "<article-categories><subj-group><subject vocab-term-identifier='S1'>A</subject><compound-subject>\
+            <compound-subject-part content-type='code'>S2</compound-subject-part><compound-subject-part content-type='text'>B\
+            </compound-subject-part></compound-subject></subj-group></article-categories>\
+            <title-group><article-title>T</article-title><trans-title-group xml:lang='fr'><trans-title>Titre</trans-title>\
+            </trans-title-group></title-group><permissions><copyright-year>2001</copyright-year><copyright-holder>A</copyright-holder>\
+            </permissions><trans-abstract xml:lang='fr'><p>un</p></trans-abstract><trans-abstract xml:lang='de'><p>eins</p>\
+            </trans-abstract><trans-abstract xml:lang='fr'><p>deux</p></trans-abstract><kwd-group><kwd>k</kwd><compound-kwd>\
+            <compound-kwd-part content-type='code'>K1</compound-kwd-part></compound-kwd></kwd-group>";
+        let found = document(meta, "<p>x</p>");
+        assert_eq!(found.text, "T\n\nx");
+        let found: Vec<_> = found.meta.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let expected = [
+            "abstract_de=eins",
+            "abstract_fr=un\n\ndeux",
+            "copyright=© 2001 A",
+            "keywords=k",
+            "subject_ids=S1; S2; K1",
+            "subjects=A; B",
+            "title_fr=Titre",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn labels_and_retractions() {
+        let check = |kind: &str, meta: &str, body: &str, expected: (Option<&str>, bool)| {
+            let xml = article(meta, body).replace("<article>", &format!("<article article-type='{kind}'>"));
+            let meta = testing::document(Format::Jats, &xml).meta;
+            assert_eq!((meta.get("labels").map(String::as_str), meta.contains_key(RETRACTED)), expected, "{kind} {xml}");
+        };
+        let title = |title: &str| format!("<title-group><article-title>{title}</article-title></title-group>");
+        let body = "<p>x</p>";
+        check("research-article", TITLE, body, (None, false));
+        check("research-article", TITLE, "<sec><title>Gone</title></sec>", (Some("no-body"), false));
+        check("correction", TITLE, "", (Some("no-body; correction"), false));
+        check("retraction", &title("Retracted: A"), body, (Some("retraction"), false));
+        check("research-article", &title("RETRACTED ARTICLE: A"), body, (None, true));
+        let forward = format!("{TITLE}<related-article related-article-type='retraction-forward'/>");
+        check("research-article", &forward, body, (None, true));
+        let companion = format!("{TITLE}<related-article related-article-type='companion'/>");
+        check("expression-of-concern", &companion, body, (Some("expression-of-concern"), false));
+    }
+
+    fn with_options(options: ReadOptions, xml: &str) -> Vec<Document> {
+        let context = SourceContext { read: options, ..testing::context() };
+        let input = Input::from_bytes(xml.as_bytes().to_vec());
+        let mut reader = JatsReader::open(context, input, &Limits::default()).unwrap();
+        let mut documents = Vec::new();
+        while let Some(item) = reader.next() {
+            match item.unwrap() {
+                Item::Document(document) => documents.push(document),
+                other => panic!("expected documents, got {other:?}"),
+            }
+        }
+        documents
+    }
+
+    #[test]
+    fn back_matter_by_option() {
+        let xml = format!(
+            "<article><front><article-meta>{TITLE}</article-meta></front><body><p>b</p></body><back>\
+             <ack><title>Thanks</title><p>a</p></ack><app-group><app><title>App</title><p>p</p></app></app-group>\
+             <fn-group><fn><label>1</label><p>f</p></fn><fn><p>g</p></fn></fn-group>\
+             <ref-list><title>Refs</title><ref><mixed-citation>r</mixed-citation></ref></ref-list></back></article>"
+        );
+        let none = ReadOptions::default();
+        let check = |options: ReadOptions, expected: &str| assert_eq!(with_options(options, &xml)[0].text, expected);
+        check(none.clone(), "T\n\nb");
+        check(ReadOptions { acknowledgements: true, ..none.clone() }, "T\n\nb\n\nThanks\n\na");
+        check(ReadOptions { appendices: true, ..none.clone() }, "T\n\nb\n\nApp\n\np");
+        check(ReadOptions { footnotes: true, ..none.clone() }, "T\n\nb\n\n1 f\n\ng");
+        check(ReadOptions { references: true, ..none }, "T\n\nb\n\nRefs\n\nr");
+    }
+
+    #[test]
+    fn sub_articles_apart() {
+        let part = |id: &str, text: &str, more: &str| {
+            format!(
+                "<sub-article article-type='reply' {id}><front-stub>{TITLE}</front-stub><body><p>{text}</p></body>{more}</sub-article>"
+            )
+        };
+        let parts =
+            part("id='s1'", "one", &part("id='s1'", "two", "")) + "<response id='r'><body/></response>" + &part("", "three", "");
+        let licence = "<permissions><license license-type='cc-by'/></permissions>";
+        let xml = format!(
+            "<article><front><article-meta><article-id pub-id-type='pmc'>5</article-id>{TITLE}<pub-date><year>2001</year></pub-date>\
+             {licence}</article-meta></front><body><p>b</p></body>{parts}</article>"
+        );
+        assert_eq!(with_options(ReadOptions::default(), &xml).len(), 1);
+        let found = with_options(ReadOptions { sub_articles: SubArticles::Separate, ..ReadOptions::default() }, &xml);
+        let outline: Vec<_> = found.iter().map(|one| format!("{} {}", one.id, one.text.replace("\n\n", " "))).collect();
+        let expected = ["source:PMC5 T b", "source:PMC5/s1 T one", "source:PMC5/#2 T two", "source:PMC5/#4 T three"];
+        assert_eq!(outline, expected);
+        for one in &found[1..] {
+            assert_eq!((one.meta["parent"].as_str(), one.meta["article_type"].as_str()), ("PMC5", "reply"));
+            assert_eq!((one.year, one.licence.as_deref()), (Some(2001), Some("CC-BY")));
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! It reports what is stated; whether a licence is allowed is the recipe's matter.
 
-use crate::prose::Prose;
+use std::borrow::Cow;
+
+use crate::names::Name;
+use crate::prose::line_of;
 use crate::xml::Element;
 
 /// Characters kept of a statement that is not recognized.
@@ -14,12 +17,12 @@ const NAME_CHARACTERS: usize = 80;
 /// `CC0-1.0`; a licence that is only named, as "Creative Commons Attribution License", a code without a version; else the
 /// stated address or the first 200 characters of the statement.
 pub(crate) fn licence_of(meta: Element<'_>) -> Option<String> {
-    let licences: Vec<_> = meta.named("permissions").flat_map(|part| part.named("license")).collect();
+    let licences: Vec<_> = meta.named(Name::Permissions).flat_map(|part| part.named(Name::License)).collect();
     let addresses: Vec<String> = licences.iter().flat_map(|licence| addresses(*licence)).collect();
     if let Some(code) = addresses.iter().find_map(|address| code_of_address(address)) {
         return Some(code);
     }
-    let statements: Vec<_> = licences.iter().map(|licence| Prose::line_of(*licence)).collect();
+    let statements: Vec<_> = licences.iter().map(|licence| line_of(*licence)).collect();
     let words = licences.iter().filter_map(|licence| licence.attribute("license-type"));
     let named = statements.iter().find_map(|text| code_of_address(text).or_else(|| code_of_name(text)));
     if let Some(code) = named.or_else(|| words.into_iter().find_map(|kind| code_of_kind(&kind))) {
@@ -31,11 +34,11 @@ pub(crate) fn licence_of(meta: Element<'_>) -> Option<String> {
 
 /// Every address in a licence, in order, its own first.
 fn addresses(licence: Element<'_>) -> Vec<String> {
-    let mut found: Vec<String> = licence.attribute("href").into_iter().collect();
+    let mut found: Vec<String> = licence.attribute("href").into_iter().map(Cow::into_owned).collect();
     for element in licence.descendants() {
-        found.extend(element.attribute("href"));
-        if element.name() == "license_ref" {
-            found.push(Prose::line_of(element));
+        found.extend(element.attribute("href").map(Cow::into_owned));
+        if element.name() == Name::LicenseRef {
+            found.push(line_of(element));
         }
     }
     found

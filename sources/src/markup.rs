@@ -1,9 +1,12 @@
 //! Finds tags in raw XML bytes, fed in pieces of any size: where they begin and end and what they are called.
 //!
 //! It steps over comments, CDATA sections, processing instructions and the document type, whose declarations are never
-//! read. It does not decode text or judge whether tags match: [`crate::frame`] and [`crate::xml`] do.
+//! read. It does not decode text or judge whether tags match: [`crate::frame`] and [`crate::xml`] do. Where only some
+//! names are looked for it passes over all other tags at the end of their name: what stands behind it is then like text.
 
 use memchr::memchr;
+
+use crate::xml::is_name_byte;
 
 /// Bytes of a tag's name that are kept; a longer name can be no name that is looked for.
 const NAME_BYTES: usize = 128;
@@ -34,6 +37,18 @@ enum State {
     DoctypeInstruction { brackets: u32 },
     Name { end: bool },
     Tag { end: bool, quote: u8 },
+}
+
+/// What scanning a piece came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scanned {
+    /// Bytes used.
+    pub(crate) used: usize,
+    /// Where in the piece the markup begins that is completed or still going on; `None` where it began before the piece
+    /// or there is none.
+    pub(crate) begin: Option<usize>,
+    /// What was completed; `None` when all bytes were used and nothing is complete.
+    pub(crate) mark: Option<Mark>,
 }
 
 /// The state between two pieces.
@@ -70,16 +85,18 @@ impl Markup {
         }
     }
 
-    /// Scans up to the end of one piece of markup. Returns how many bytes were used and what they completed;
-    /// `None` when all were used and nothing is complete. A mark of `Malformed` may use 0 bytes.
-    pub(crate) fn scan(&mut self, bytes: &[u8]) -> (usize, Option<Mark>) {
+    /// Scans up to the end of one piece of markup; of tags only those that `wanted` accepts by their local name, at once
+    /// known for names of less than [`NAME_BYTES`]. A mark of `Malformed` may use 0 bytes.
+    pub(crate) fn scan(&mut self, bytes: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Scanned {
         let mut position = 0;
+        let mut begin = None;
         while position < bytes.len() {
             if self.state == State::Text {
-                match memchr(b'<', &bytes[position..]) {
-                    None => return (bytes.len(), None),
-                    Some(distance) => {
-                        position += distance + 1;
+                match next_tag(bytes, position, &wanted) {
+                    None => return Scanned { used: bytes.len(), begin: None, mark: None },
+                    Some(place) => {
+                        begin = Some(place);
+                        position = place + 1;
                         self.state = State::Opened;
                         continue;
                     }
@@ -91,20 +108,24 @@ impl Markup {
             }
             let byte = bytes[position];
             self.tail = (self.tail << 8) | u32::from(byte);
-            match self.step(byte) {
+            match self.step(byte, &wanted) {
                 Step::More => position += 1,
                 Step::Done(mark) => {
                     self.state = State::Text;
-                    return (position + 1, Some(mark));
+                    return Scanned { used: position + 1, begin, mark: Some(mark) };
                 }
                 // The byte may begin markup of its own, so it is not used.
                 Step::Malformed => {
                     self.state = State::Text;
-                    return (position, Some(Mark::Malformed));
+                    return Scanned { used: position, begin, mark: Some(Mark::Malformed) };
+                }
+                Step::Unwanted => {
+                    self.state = State::Text;
+                    begin = None;
                 }
             }
         }
-        (position, None)
+        Scanned { used: position, begin, mark: None }
     }
 
     /// Bytes inside a comment, CDATA section or instruction that cannot end it.
@@ -117,7 +138,7 @@ impl Markup {
         (stop > 2).then(|| stop - 2)
     }
 
-    fn step(&mut self, byte: u8) -> Step {
+    fn step(&mut self, byte: u8, wanted: impl Fn(&[u8]) -> bool) -> Step {
         match self.state {
             State::Text => Step::More,
             State::Opened => self.step_opened(byte),
@@ -138,7 +159,7 @@ impl Markup {
                 }
                 Step::More
             }
-            State::Name { end } => self.step_name(byte, end),
+            State::Name { end } => self.step_name(byte, end, wanted),
             State::Tag { end, quote } => self.step_tag(byte, end, quote),
         }
     }
@@ -202,11 +223,14 @@ impl Markup {
         Step::More
     }
 
-    fn step_name(&mut self, byte: u8, end: bool) -> Step {
+    fn step_name(&mut self, byte: u8, end: bool, wanted: impl Fn(&[u8]) -> bool) -> Step {
         match byte {
             b'>' | b'/' | b'<' | b' ' | b'\t' | b'\r' | b'\n' | b'"' | b'\'' => {
                 if self.name.is_empty() {
                     return Step::Malformed;
+                }
+                if !wanted(self.local_name()) {
+                    return Step::Unwanted;
                 }
                 self.state = State::Tag { end, quote: 0 };
                 self.step_tag(byte, end, 0)
@@ -250,6 +274,32 @@ enum Step {
     More,
     Done(Mark),
     Malformed,
+    /// The name of a tag that is not looked for ended before this byte.
+    Unwanted,
+}
+
+/// The next `<` from `position` on, but for those of tags that are seen at a glance not to be wanted.
+fn next_tag(bytes: &[u8], position: usize, wanted: impl Fn(&[u8]) -> bool) -> Option<usize> {
+    let mut from = position;
+    loop {
+        let place = from + memchr(b'<', &bytes[from..])?;
+        let name = place + 1 + usize::from(bytes.get(place + 1) == Some(&b'/'));
+        let (mut begin, mut end) = (name, name);
+        while let Some(&byte) = bytes.get(end).filter(|&&byte| is_name_byte(byte)) {
+            end += 1;
+            if byte == b':' {
+                begin = end;
+            }
+        }
+        let named = bytes.get(name).is_some_and(|&first| is_name_start(first));
+        // Whatever the steps would see differently is left to them.
+        let plain =
+            named && end - name < NAME_BYTES && matches!(bytes.get(end), Some(b'>' | b'/' | b' ' | b'\t' | b'\r' | b'\n'));
+        if !plain || wanted(&bytes[begin..end]) {
+            return Some(place);
+        }
+        from = end;
+    }
 }
 
 fn finished(ended: bool) -> Step {
@@ -265,15 +315,15 @@ mod tests {
     use super::*;
 
     /// Marks in order, one letter each with the tag's name: `+a` start, `0a` empty, `-a` end, `.` other, `!` malformed.
-    fn marks(input: &str, piece: usize) -> String {
+    fn marks(input: &str, piece: usize, wanted: fn(&[u8]) -> bool) -> String {
         let mut markup = Markup::new();
         let mut found = String::new();
         for chunk in input.as_bytes().chunks(piece) {
             let mut rest = chunk;
             while !rest.is_empty() {
-                let (used, mark) = markup.scan(rest);
-                rest = &rest[used..];
-                let sign = match mark {
+                let scanned = markup.scan(rest, wanted);
+                rest = &rest[scanned.used..];
+                let sign = match scanned.mark {
                     None => continue,
                     Some(Mark::Start { empty: false }) => "+",
                     Some(Mark::Start { empty: true }) => "0",
@@ -295,8 +345,35 @@ mod tests {
 
     fn check(input: &str, expected: &str) {
         for piece in 1..=input.len() {
-            assert_eq!(marks(input, piece), expected, "{input:?} in pieces of {piece}");
+            assert_eq!(marks(input, piece, |_| true), expected, "{input:?} in pieces of {piece}");
         }
+    }
+
+    #[test]
+    fn only_the_names_that_are_looked_for() {
+        let check = |input: &str, expected: &str| {
+            for piece in 1..=input.len() {
+                assert_eq!(marks(input, piece, |name| name == b"a"), expected, "{input:?} in pieces of {piece}");
+            }
+        };
+        check("<b><a>x</a><m:a/><a:b t='1'></b></a:b ></b>", "+a-a0a");
+        check("<ab><a></aa><!-- <a> --><![CDATA[<a>]]>", "+a..");
+        check("<b <a><b t='<a t='>'/>", "+a0a");
+        check(&format!("<{0}><{0}:a>", "b".repeat(NAME_BYTES)), "");
+        check("x < y<a<", "!!?");
+    }
+
+    #[test]
+    fn where_the_markup_begins() {
+        let mut markup = Markup::new();
+        let scan = |markup: &mut Markup, bytes: &[u8]| {
+            let scanned = markup.scan(bytes, |name| name == b"a");
+            (scanned.used, scanned.begin, scanned.mark)
+        };
+        assert_eq!(scan(&mut markup, b"xy<b>z<a t"), (10, Some(6), None));
+        assert_eq!(scan(&mut markup, b">x<a>"), (1, None, Some(Mark::Start { empty: false })));
+        assert_eq!(scan(&mut markup, b"x<b"), (3, Some(1), None));
+        assert_eq!(scan(&mut markup, b"c>x</a>"), (7, Some(3), Some(Mark::End)));
     }
 
     #[test]

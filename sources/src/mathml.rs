@@ -2,6 +2,7 @@
 //!
 //! It writes for a reader, not for a parser: layout, fonts and annotations are dropped, and no TeX is produced.
 
+use crate::names::Name;
 use crate::xml::{Element, Node};
 
 /// Operators set between spaces when they stand between two operands.
@@ -39,7 +40,7 @@ fn row(element: Element<'_>, out: &mut String) {
     for node in element.children() {
         match node {
             Node::Text(text) => out.push_str(text.trim()),
-            Node::Element(child) if child.name() == "mo" => operator(child, first, out),
+            Node::Element(child) if child.name() == Name::Mo => operator(child, first, out),
             Node::Element(child) => part(child, out),
         }
         first = first && matches!(node, Node::Text(text) if text.trim().is_empty());
@@ -65,23 +66,24 @@ fn operator(element: Element<'_>, first: bool, out: &mut String) {
 fn part(element: Element<'_>, out: &mut String) {
     let parts: Vec<_> = element.elements().collect();
     match (element.name(), parts.as_slice()) {
-        ("mi" | "mn" | "ms" | "mtext" | "mo", _) => text(element, out),
-        ("mspace", _) => out.push(' '),
-        ("annotation" | "annotation-xml" | "none" | "mprescripts" | "mphantom" | "maligngroup", _) => {}
-        ("semantics", [first, ..]) => part(*first, out),
-        ("mfrac", [over, under]) => out.extend([&grouped(*over), "/", &grouped(*under)]),
-        ("msqrt", _) => out.extend(["√(", &render(element), ")"]),
-        ("mroot", [base, index]) => out.extend(["(", &one(*base), ")^(1/", &one(*index), ")"]),
-        ("msup", [base, upper]) => scripts(&one(*base), None, Some(*upper), out),
-        ("msub" | "munder", [base, lower]) => scripts(&one(*base), Some(*lower), None, out),
-        ("msubsup" | "munderover", [base, lower, upper]) => {
+        (Name::Mi | Name::Mn | Name::Ms | Name::Mtext | Name::Mo, _) => text(element, out),
+        (Name::Mspace | Name::Sep, _) => out.push(' '),
+        (Name::Annotation | Name::AnnotationXml | Name::NoScript | Name::Mprescripts | Name::Mphantom | Name::Maligngroup, _) => {
+        }
+        (Name::Semantics, [first, ..]) => part(*first, out),
+        (Name::Mfrac, [over, under]) => out.extend([&grouped(*over), "/", &grouped(*under)]),
+        (Name::Msqrt, _) => out.extend(["√(", &render(element), ")"]),
+        (Name::Mroot, [base, index]) => out.extend(["(", &one(*base), ")^(1/", &one(*index), ")"]),
+        (Name::Msup, [base, upper]) => scripts(&one(*base), None, Some(*upper), out),
+        (Name::Msub | Name::Munder, [base, lower]) => scripts(&one(*base), Some(*lower), None, out),
+        (Name::Msubsup | Name::Munderover, [base, lower, upper]) => {
             scripts(&one(*base), Some(*lower), Some(*upper), out);
         }
-        ("mover", [base, upper]) => accented(*base, *upper, out),
-        ("mmultiscripts", [base, rest @ ..]) => multiscripts(*base, rest, out),
-        ("mfenced", _) => fenced(element, &parts, out),
-        ("mtable", _) => *out += &joined(&parts, "; "),
-        ("mtr" | "mlabeledtr", _) => *out += &joined(&parts, " "),
+        (Name::Mover, [base, upper]) => accented(*base, *upper, out),
+        (Name::Mmultiscripts, [base, rest @ ..]) => multiscripts(*base, rest, out),
+        (Name::Mfenced, _) => fenced(element, &parts, out),
+        (Name::Mtable, _) => *out += &joined(&parts, "; "),
+        (Name::Mtr | Name::Mlabeledtr, _) => *out += &joined(&parts, " "),
         _ => row(element, out),
     }
 }
@@ -96,7 +98,7 @@ fn one(element: Element<'_>) -> String {
 /// Words of a `mtext` keep the space at their ends, symbols have none.
 fn text(element: Element<'_>, out: &mut String) {
     let raw = element.raw_text();
-    if element.name() == "mtext" {
+    if element.name() == Name::Mtext {
         out.push_str(&raw);
     } else {
         out.push_str(raw.trim());
@@ -121,7 +123,7 @@ fn is_single(mut element: Element<'_>) -> bool {
             (None, _) => return true,
             (Some(only), None) => element = only,
             // A symbol with an index is one symbol.
-            (Some(_), Some(_)) => return matches!(element.name(), "msub" | "mover" | "munder"),
+            (Some(_), Some(_)) => return matches!(element.name(), Name::Msub | Name::Mover | Name::Munder),
         }
     }
 }
@@ -162,11 +164,11 @@ fn accented(base: Element<'_>, upper: Element<'_>, out: &mut String) {
 }
 
 fn multiscripts(base: Element<'_>, rest: &[Element<'_>], out: &mut String) {
-    let split = rest.iter().position(|part| part.name() == "mprescripts").unwrap_or(rest.len());
+    let split = rest.iter().position(|part| part.name() == Name::Mprescripts).unwrap_or(rest.len());
     for prescript in rest[split..].iter().skip(1) {
         out.push_str(&one(*prescript));
     }
-    let present = |part: Option<&Element<'_>>| part.is_some_and(|part| part.name() != "none");
+    let present = |part: Option<&Element<'_>>| part.is_some_and(|part| part.name() != Name::NoScript);
     let mut text = one(base);
     for pair in rest[..split].chunks(2) {
         let lower = pair.first().filter(|&part| present(Some(part))).copied();
@@ -178,8 +180,8 @@ fn multiscripts(base: Element<'_>, rest: &[Element<'_>], out: &mut String) {
 }
 
 fn fenced(element: Element<'_>, parts: &[Element<'_>], out: &mut String) {
-    out.push_str(&element.attribute("open").unwrap_or_else(|| "(".to_string()));
-    let separators = element.attribute("separators").unwrap_or_else(|| ",".to_string());
+    out.push_str(&element.attribute("open").unwrap_or("(".into()));
+    let separators = element.attribute("separators").unwrap_or(",".into());
     let separators: Vec<char> = separators.chars().filter(|one| !one.is_whitespace()).collect();
     for (index, part) in parts.iter().enumerate() {
         if index > 0
@@ -190,7 +192,7 @@ fn fenced(element: Element<'_>, parts: &[Element<'_>], out: &mut String) {
         }
         out.push_str(&one(*part));
     }
-    out.push_str(&element.attribute("close").unwrap_or_else(|| ")".to_string()));
+    out.push_str(&element.attribute("close").unwrap_or(")".into()));
 }
 
 fn joined(parts: &[Element<'_>], between: &str) -> String {

@@ -23,7 +23,7 @@ pub enum Tables {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Formulas {
-    /// `MathML` and TeX are left out.
+    /// Left out with everything in them: `inline-formula`, `disp-formula`, `MathML`, TeX.
     Drop,
     /// `MathML` as readable text; where there is only TeX, nothing.
     #[default]
@@ -76,7 +76,7 @@ pub struct ReadOptions {
     pub formulas: Formulas,
     /// Markers of references to the literature (JATS). Default `keep`.
     pub citations: Markers,
-    /// Markers of references to figures, tables, sections (JATS). Default `keep`.
+    /// All other markers: of references to figures, tables, sections, notes (JATS). Default `keep`.
     pub cross_references: Markers,
     /// Footnotes, behind the paragraph that they belong to or at the end (JATS). Default false.
     pub footnotes: bool,
@@ -88,7 +88,7 @@ pub struct ReadOptions {
     pub references: bool,
     /// Answers, reviews and translations (JATS). Default `drop`.
     pub sub_articles: SubArticles,
-    /// Retracted articles (PubMed). Default `drop`.
+    /// Retracted articles (PubMed, JATS). Default `drop`.
     pub retracted: Retracted,
     /// Names of the sets to take of a collection (`pile`, `redpajama`), as its records write them in `pile_set_name` or
     /// `redpajama_set_name`. Default: empty, which takes all. Records of other sets, and of none, are dropped as `not-selected`.

@@ -1,108 +1,69 @@
-//! Turns the mixed content of PubMed and JATS elements into paragraphs of plain text.
+//! Turns the mixed content of PubMed and JATS elements into paragraphs of plain text, by the source's [`ReadOptions`].
 //!
-//! Runs of white space become one space. Kept: headings, lists, boxes, quotes, captions, citation markers as they
-//! stand. Left out: tables (their captions stay), images, TeX, footnotes, references, alternative texts. It knows
-//! nothing of front matter or records.
+//! Runs of white space become one space. Kept: headings, lists, boxes, quotes, captions. By the options: tables, formulas,
+//! markers, footnotes. Left out: images, supplements, alternative texts, and all that is not running text. It knows nothing
+//! of front matter or records.
 
+use std::sync::LazyLock;
+
+use crate::line::Line;
 use crate::mathml;
+use crate::names::Name;
+use crate::options::{Formulas, Markers, ReadOptions, Tables};
+use crate::table::linearized;
 use crate::xml::{Element, Node};
 
-/// Elements that are left out with everything in them.
-const LEFT_OUT: [&str; 43] = [
-    "ack",
-    "aff",
-    "alt-text",
-    "annotation",
-    "attrib",
-    "author-notes",
-    "award-group",
-    "citation",
-    "colgroup",
-    "contrib-group",
-    "copyright-statement",
-    "element-citation",
-    "fn",
-    "fn-group",
-    "graphic",
-    "index-term",
-    "inline-graphic",
-    "inline-media",
-    "inline-supplementary-material",
-    "kwd-group",
-    "license",
-    "long-desc",
-    "media",
-    "mixed-citation",
-    "nlm-citation",
-    "object-id",
-    "permissions",
-    "private-char",
-    "processing-meta",
-    "ref-list",
-    "related-article",
-    "related-object",
-    "response",
-    "sec-meta",
-    "sig-block",
-    "sub-article",
-    "subj-group",
-    "supplementary-material",
-    "table",
-    "table-wrap-foot",
-    "tex-math",
-    "tfoot",
-    "trans-abstract",
-];
-/// Elements that stand in paragraphs of their own.
-const BLOCKS: [&str; 17] = [
-    "p",
-    "title",
-    "subtitle",
-    "disp-quote",
-    "statement",
-    "verse-group",
-    "verse-line",
-    "speech",
-    "question",
-    "answer",
-    "explanation",
-    "abstract",
-    "body",
-    "app",
-    "caption",
-    "def",
-    "floats-group",
-];
+/// For names, titles of journals and the like, which no option touches.
+static PLAIN: LazyLock<ReadOptions> = LazyLock::new(ReadOptions::default);
 
 /// Collects paragraphs.
-#[derive(Debug, Default)]
-pub(crate) struct Prose {
+#[derive(Debug)]
+pub(crate) struct Prose<'o> {
+    options: &'o ReadOptions,
     paragraphs: Vec<String>,
     line: Line,
+    /// Footnotes of the paragraph that is being put together.
+    notes: Vec<String>,
 }
 
-impl Prose {
+impl<'o> Prose<'o> {
+    fn new(options: &'o ReadOptions) -> Self {
+        Self { options, paragraphs: Vec::new(), line: Line::default(), notes: Vec::new() }
+    }
+
     /// The paragraphs of an element's content.
-    pub(crate) fn of(element: Element<'_>) -> Self {
-        let mut prose = Self::default();
+    pub(crate) fn of(element: Element<'_>, options: &'o ReadOptions) -> Vec<String> {
+        let mut prose = Self::new(options);
         prose.children(element);
         prose.flush();
-        prose
+        prose.paragraphs
+    }
+
+    /// The paragraphs of an element's content, headed by its label and title; none where nothing is headed.
+    pub(crate) fn of_section(element: Element<'_>, options: &'o ReadOptions) -> Vec<String> {
+        let mut prose = Self::new(options);
+        prose.section(element);
+        prose.paragraphs
+    }
+
+    /// The footnotes of a group, a paragraph each.
+    pub(crate) fn of_notes(group: Element<'_>, options: &'o ReadOptions) -> Vec<String> {
+        let mut prose = Self::new(options);
+        prose.note_group(group);
+        prose.paragraphs
     }
 
     /// The content on one line.
-    pub(crate) fn line_of(element: Element<'_>) -> String {
-        Self::of(element).paragraphs.join(" ").replace('\n', " ")
-    }
-
-    /// The paragraphs.
-    pub(crate) fn into_paragraphs(self) -> Vec<String> {
-        self.paragraphs
+    pub(crate) fn line(element: Element<'_>, options: &'o ReadOptions) -> String {
+        let mut paragraphs = Self::of(element, options);
+        let text = if paragraphs.len() == 1 { paragraphs.swap_remove(0) } else { paragraphs.join(" ") };
+        if text.contains('\n') { text.replace('\n', " ") } else { text }
     }
 
     fn flush(&mut self) {
-        let text = std::mem::take(&mut self.line).text;
+        let text = self.line.take();
         self.push(text);
+        self.paragraphs.append(&mut self.notes);
     }
 
     fn push(&mut self, paragraph: String) {
@@ -122,36 +83,55 @@ impl Prose {
 
     fn element(&mut self, element: Element<'_>) {
         match element.name() {
-            "sec" => self.section(element),
-            "list" => self.list(element),
-            "def-list" => self.definitions(element),
-            "fig" | "table-wrap" | "chem-struct-wrap" => self.captioned(element),
-            "boxed-text" => self.boxed(element),
-            "code" | "preformat" => self.verbatim(element),
-            "math" => {
-                self.line.push(&mathml::render(element));
-            }
-            "alternatives" => self.alternatives(element),
-            "sup" => self.superscript(element),
-            "xref" if element.child("sup").is_some() => {
-                self.line.part_from_word();
-                self.children(element);
-            }
-            "break" | "br" => self.line.push(" "),
-            "label" => {
-                self.children(element);
-                self.line.push(" ");
-            }
-            "disp-formula" | "DispFormula" | "disp-formula-group" => {
-                self.line.push(" ");
-                self.children(element);
-                self.line.push(" ");
-            }
-            name if LEFT_OUT.contains(&name) => {}
-            name if BLOCKS.contains(&name) => {
+            name if is_left_out(name) => {}
+            name if is_block(name) => {
                 self.flush();
                 self.children(element);
                 self.flush();
+            }
+            Name::Sec => self.section(element),
+            Name::List => self.list(element),
+            Name::DefList => self.definitions(element),
+            Name::Fig | Name::ChemStructWrap | Name::TableWrap => self.captioned(element),
+            Name::Table | Name::Array => self.table(element),
+            Name::BoxedText => self.boxed(element),
+            Name::Code | Name::Preformat => self.verbatim(element),
+            Name::Fn => self.note(element),
+            Name::FnGroup | Name::TableWrapFoot => self.note_group(element),
+            Name::Sup => self.superscript(element),
+            Name::Sub => self.subscript(element),
+            Name::Xref => self.marker(element),
+            Name::Break | Name::Br => self.line.space(),
+            Name::Label => {
+                self.children(element);
+                self.line.space();
+            }
+            Name::GivenNames => {
+                self.line.space();
+                self.children(element);
+            }
+            _ => self.formula_or_other(element),
+        }
+    }
+
+    fn formula_or_other(&mut self, element: Element<'_>) {
+        let formulas = self.options.formulas;
+        match element.name() {
+            Name::Math
+            | Name::TexMath
+            | Name::InlineFormula
+            | Name::DispFormula
+            | Name::PubmedDispFormula
+            | Name::DispFormulaGroup
+                if formulas == Formulas::Drop => {}
+            Name::Math => self.line.push(&mathml::render(element)),
+            Name::TexMath if formulas == Formulas::Readable => {}
+            Name::TexMath => self.line.push(tex_of(&element.raw_text())),
+            Name::Alternatives => self.alternatives(element),
+            Name::DispFormula | Name::PubmedDispFormula | Name::DispFormulaGroup => {
+                self.line.space();
+                self.children(element);
+                self.line.space();
             }
             _ => self.children(element),
         }
@@ -161,10 +141,10 @@ impl Prose {
     fn section(&mut self, element: Element<'_>) {
         self.flush();
         let before = self.paragraphs.len();
-        let heading = heading(element);
+        let heading = self.heading(element);
         let headed = !heading.is_empty();
         self.push(heading);
-        for child in element.elements().filter(|child| !matches!(child.name(), "label" | "title")) {
+        for child in element.elements().filter(|child| !matches!(child.name(), Name::Label | Name::Title)) {
             self.element(child);
         }
         self.flush();
@@ -176,25 +156,24 @@ impl Prose {
     /// One paragraph with a line for each item.
     fn list(&mut self, element: Element<'_>) {
         self.flush();
-        if let Some(title) = element.child("title") {
-            self.push(Self::line_of(title));
-        }
+        let title = self.line_of(element.child(Name::Title));
+        self.push(title);
         let ordered = element.attribute("list-type").as_deref() == Some("order");
         let mut lines = Vec::new();
-        for (index, item) in element.named("list-item").enumerate() {
-            let mut inner = Self::default();
-            for child in item.elements().filter(|child| child.name() != "label") {
+        for (index, item) in element.named(Name::ListItem).enumerate() {
+            let mut inner = Self::new(self.options);
+            for child in item.elements().filter(|child| child.name() != Name::Label) {
                 inner.element(child);
             }
             inner.flush();
             if inner.paragraphs.is_empty() {
                 continue;
             }
-            let label = item.child("label").map(Self::line_of).filter(|label| !label.is_empty());
-            let mark = match label {
-                Some(label) => label,
-                None if ordered => format!("{}.", index + 1),
-                None => "-".to_string(),
+            let label = self.line_of(item.child(Name::Label));
+            let mark = match (label.is_empty(), ordered) {
+                (false, _) => label,
+                (true, true) => format!("{}.", index + 1),
+                (true, false) => "-".to_string(),
             };
             lines.push(format!("{mark} {}", inner.paragraphs.join("\n").replace('\n', "\n  ")));
         }
@@ -204,13 +183,12 @@ impl Prose {
     /// One paragraph with a line `term: definition` for each item.
     fn definitions(&mut self, element: Element<'_>) {
         self.flush();
-        if let Some(title) = element.child("title") {
-            self.push(Self::line_of(title));
-        }
+        let title = self.line_of(element.child(Name::Title));
+        self.push(title);
         let mut lines = Vec::new();
-        for item in element.named("def-item") {
-            let terms: Vec<_> = item.named("term").map(Self::line_of).collect();
-            let definitions: Vec<_> = item.named("def").map(Self::line_of).collect();
+        for item in element.named(Name::DefItem) {
+            let terms: Vec<_> = item.named(Name::Term).map(|term| Self::line(term, self.options)).collect();
+            let definitions: Vec<_> = item.named(Name::Def).map(|def| Self::line(def, self.options)).collect();
             let (term, definition) = (terms.join(", "), definitions.join(" "));
             match (term.is_empty(), definition.is_empty()) {
                 (false, false) => lines.push(format!("{term}: {definition}")),
@@ -221,23 +199,48 @@ impl Prose {
         self.push(lines.join("\n"));
     }
 
-    /// A figure or table: label and caption, nothing else.
+    /// A figure or table: label and caption, then the figures and tables within it.
     fn captioned(&mut self, element: Element<'_>) {
         self.flush();
-        let captions: Vec<_> = element.named("caption").map(Self::line_of).collect();
+        let is_table = element.name() == Name::TableWrap;
+        if is_table && self.options.tables == Tables::Drop {
+            return;
+        }
+        let captions: Vec<_> = element.named(Name::Caption).map(|caption| Self::line(caption, self.options)).collect();
         let caption = captions.join(" ");
-        if !caption.is_empty() {
-            let label = element.child("label").map(Self::line_of).unwrap_or_default();
+        if !caption.is_empty() || (is_table && self.options.tables == Tables::Linearize) {
+            let label = self.line_of(element.child(Name::Label));
             self.push(labelled(&label, &caption, ". "));
+        }
+        self.captioned_inside(element);
+    }
+
+    fn captioned_inside(&mut self, element: Element<'_>) {
+        for child in element.elements() {
+            match child.name() {
+                Name::Label | Name::Caption => {}
+                Name::Fig | Name::TableWrap | Name::ChemStructWrap | Name::Table | Name::Array | Name::TableWrapFoot => {
+                    self.element(child);
+                }
+                name if is_left_out(name) => {}
+                _ => self.captioned_inside(child),
+            }
+        }
+    }
+
+    fn table(&mut self, element: Element<'_>) {
+        self.flush();
+        if self.options.tables == Tables::Linearize {
+            self.push(linearized(element, self.options));
         }
     }
 
     fn boxed(&mut self, element: Element<'_>) {
         self.flush();
-        let label = element.child("label").map(Self::line_of).unwrap_or_default();
-        let caption = element.child("caption").map(Self::line_of).unwrap_or_default();
+        let label = self.line_of(element.child(Name::Label));
+        let caption = self.line_of(element.child(Name::Caption));
         self.push(labelled(&label, &caption, ". "));
-        for child in element.elements().filter(|child| !matches!(child.name(), "label" | "caption")) {
+        for child in element.elements().filter(|child| !matches!(child.name(), Name::Label | Name::Caption)) {
             self.element(child);
         }
         self.flush();
@@ -255,39 +258,184 @@ impl Prose {
         }
     }
 
-    /// The same thing in several forms: `MathML` if there is one, else whatever is text.
+    /// The same thing in several forms: TeX where it is asked for, else `MathML`, else whatever is text.
     fn alternatives(&mut self, element: Element<'_>) {
-        match element.child("math") {
-            Some(math) => self.element(math),
+        let tex = element.child(Name::TexMath).filter(|_| self.options.formulas == Formulas::Tex);
+        match tex.or_else(|| element.child(Name::Math)) {
+            Some(formula) => self.element(formula),
             None => self.children(element),
         }
     }
 
+    fn note(&mut self, element: Element<'_>) {
+        if self.options.footnotes {
+            let note = Self::line(element, self.options);
+            if !note.is_empty() {
+                self.notes.push(note);
+            }
+        }
+    }
+
+    fn note_group(&mut self, group: Element<'_>) {
+        self.flush();
+        if !self.options.footnotes {
+            return;
+        }
+        let before = self.paragraphs.len();
+        let heading = self.heading(group);
+        let headed = !heading.is_empty();
+        self.push(heading);
+        for child in group.elements().filter(|child| !matches!(child.name(), Name::Label | Name::Title)) {
+            self.element(child);
+            self.flush();
+        }
+        if headed && self.paragraphs.len() == before + 1 {
+            self.paragraphs.truncate(before);
+        }
+    }
+
+    /// A citation or cross-reference in the text.
+    fn marker(&mut self, element: Element<'_>) {
+        let options = self.options;
+        if options.citations == Markers::Drop || options.cross_references == Markers::Drop {
+            let cites = element.attribute("ref-type").as_deref() == Some("bibr");
+            if if cites { options.citations } else { options.cross_references } == Markers::Drop {
+                self.line.drop_marker();
+                return;
+            }
+        }
+        if element.child(Name::Sup).is_some() {
+            self.line.part_from_word();
+        }
+        self.children(element);
+    }
+
     /// `10<sup>6</sup>` is written 10^6, lest it read as 106. Citation markers are set off from the word before them.
     fn superscript(&mut self, element: Element<'_>) {
-        let text = Self::line_of(element);
-        let raw = element.raw_text();
-        if raw.starts_with(char::is_whitespace) {
-            self.line.push(" ");
+        let text = Self::line(element, self.options);
+        let cites = element.child(Name::Xref).is_some();
+        if cites && text.is_empty() {
+            return;
         }
-        let cites = element.elements().any(|child| child.name() == "xref");
-        if cites {
-            self.line.part_from_word();
-        } else if self.line.ends_with_digit() && is_integer(&text) {
-            self.line.push("^");
+        self.set_off(element, |line| {
+            if cites {
+                line.part_from_word();
+            } else if line.ends_with_digit() && is_power(&text) {
+                line.push("^");
+            }
+            line.push(&text);
+        });
+    }
+
+    /// `F1<sub>100–23</sub>` is written `F1_100–23`.
+    fn subscript(&mut self, element: Element<'_>) {
+        if !self.line.ends_with_digit() {
+            self.children(element);
+            return;
         }
-        self.line.push(&text);
-        if raw.ends_with(char::is_whitespace) {
-            self.line.push(" ");
+        let text = Self::line(element, self.options);
+        self.set_off(element, |line| {
+            if line.ends_with_digit() && text.starts_with(|first: char| first.is_ascii_digit()) {
+                line.push("_");
+            }
+            line.push(&text);
+        });
+    }
+
+    /// With the white space at both ends of the element.
+    fn set_off(&mut self, element: Element<'_>, push: impl FnOnce(&mut Line)) {
+        let (first, last) = element.outer_texts();
+        if first.starts_with(char::is_whitespace) {
+            self.line.space();
         }
+        push(&mut self.line);
+        if last.ends_with(char::is_whitespace) {
+            self.line.space();
+        }
+    }
+
+    /// Label and title of a section on one line.
+    fn heading(&self, element: Element<'_>) -> String {
+        let (label, title) = (self.line_of(element.child(Name::Label)), self.line_of(element.child(Name::Title)));
+        labelled(&label, &title, " ")
+    }
+
+    fn line_of(&self, element: Option<Element<'_>>) -> String {
+        element.map(|element| Self::line(element, self.options)).unwrap_or_default()
     }
 }
 
-/// Label and title of a section on one line.
-fn heading(element: Element<'_>) -> String {
-    let label = element.child("label").map(Prose::line_of).unwrap_or_default();
-    let title = element.child("title").map(Prose::line_of).unwrap_or_default();
-    labelled(&label, &title, " ")
+/// The content on one line, as it is written by default.
+pub(crate) fn line_of(element: Element<'_>) -> String {
+    Prose::line(element, &PLAIN)
+}
+
+/// Elements that are left out with everything in them.
+fn is_left_out(name: Name) -> bool {
+    matches!(
+        name,
+        Name::Ack
+            | Name::Aff
+            | Name::AltText
+            | Name::Annotation
+            | Name::App
+            | Name::AppGroup
+            | Name::Attrib
+            | Name::AuthorNotes
+            | Name::AwardGroup
+            | Name::Citation
+            | Name::Colgroup
+            | Name::ContribGroup
+            | Name::CopyrightStatement
+            | Name::ElementCitation
+            | Name::Graphic
+            | Name::IndexTerm
+            | Name::InlineGraphic
+            | Name::InlineMedia
+            | Name::KwdGroup
+            | Name::License
+            | Name::LongDesc
+            | Name::Media
+            | Name::MixedCitation
+            | Name::NlmCitation
+            | Name::ObjectId
+            | Name::Permissions
+            | Name::PrivateChar
+            | Name::ProcessingMeta
+            | Name::RefList
+            | Name::RelatedArticle
+            | Name::RelatedObject
+            | Name::Response
+            | Name::SecMeta
+            | Name::SigBlock
+            | Name::SubArticle
+            | Name::SubjGroup
+            | Name::SupplementaryMaterial
+            | Name::TransAbstract
+    )
+}
+
+/// Elements that stand in paragraphs of their own.
+fn is_block(name: Name) -> bool {
+    matches!(
+        name,
+        Name::P
+            | Name::Title
+            | Name::Subtitle
+            | Name::DispQuote
+            | Name::Statement
+            | Name::VerseGroup
+            | Name::VerseLine
+            | Name::Speech
+            | Name::Question
+            | Name::Answer
+            | Name::Explanation
+            | Name::Abstract
+            | Name::Body
+            | Name::Caption
+            | Name::Def
+            | Name::FloatsGroup
+    )
 }
 
 /// Label and text; `between` unless the label brings its own stop.
@@ -300,41 +448,20 @@ fn labelled(label: &str, text: &str, between: &str) -> String {
     }
 }
 
-fn is_integer(text: &str) -> bool {
-    let digits = text.trim_start_matches(['+', '-', '−', '–', '‐', '‑']).trim_start();
-    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+/// Whether a superscript behind a digit is a number or a charge, or a letter that mathematics writes there: what would be
+/// read as one number with the digit. `4th`, `1a` and `3+` are not.
+fn is_power(text: &str) -> bool {
+    let unsigned = text.trim_start_matches(['+', '-', '−', '–', '‐', '‑']);
+    if unsigned.len() < text.len() {
+        return !unsigned.trim().is_empty();
+    }
+    text.starts_with(|first: char| first.is_ascii_digit()) || matches!(text, "n" | "N" | "m" | "k" | "x")
 }
 
-/// Text whose runs of white space are single spaces, with none at either end.
-#[derive(Debug, Default)]
-struct Line {
-    text: String,
-    space_waiting: bool,
-}
-
-impl Line {
-    fn push(&mut self, text: &str) {
-        for word in text.split_inclusive(char::is_whitespace) {
-            let trimmed = word.trim_end_matches(char::is_whitespace);
-            if !trimmed.is_empty() {
-                if self.space_waiting && !self.text.is_empty() {
-                    self.text.push(' ');
-                }
-                self.space_waiting = false;
-                self.text.push_str(trimmed);
-            }
-            self.space_waiting |= trimmed.len() < word.len();
-        }
-    }
-
-    fn ends_with_digit(&self) -> bool {
-        !self.space_waiting && self.text.ends_with(|last: char| last.is_ascii_digit())
-    }
-
-    /// A space unless there is one, or an opening bracket.
-    fn part_from_word(&mut self) {
-        self.space_waiting |= !self.text.ends_with(['(', '[']);
-    }
+/// The formula in what may be a whole LaTeX document.
+fn tex_of(text: &str) -> &str {
+    let inside = text.split_once("\\begin{document}").map_or(text, |(_, inside)| inside);
+    inside.split_once("\\end{document}").map_or(inside, |(inside, _)| inside)
 }
 
 #[cfg(test)]
@@ -344,9 +471,13 @@ mod tests {
     use crate::xml::Tree;
 
     fn check(body: &str, expected: &[&str]) {
+        check_with(&ReadOptions::default(), body, expected);
+    }
+
+    fn check_with(options: &ReadOptions, body: &str, expected: &[&str]) {
         let xml = format!("<body>{body}</body>");
         let tree = Tree::parse(&xml, &Limits::default()).unwrap();
-        assert_eq!(Prose::of(tree.root()).into_paragraphs(), expected, "{body}");
+        assert_eq!(Prose::of(tree.root(), options), expected, "{body}");
     }
 
     #[test]
@@ -424,5 +555,64 @@ mod tests {
     fn code_keeps_its_lines() {
         check("<p>run <monospace>a b</monospace> or <code>c  d</code></p>", &["run a b or c d"]);
         check("<code>\nif x:\n    y\n</code>", &["if x:\n    y"]);
+    }
+
+    #[test]
+    fn powers_stay_apart_from_what_they_raise() {
+        check("<p>10<sup>4-5</sup>, b<sub>1</sub><sup>1/2</sup>, SO<sub>4</sub><sup>2-</sup></p>", &["10^4-5, b1^1/2, SO4^2-"]);
+        check(
+            "<p>2<sup>-ΔΔCt</sup>, 2<sup><italic>n</italic></sup>, 0<sup>+</sup>, 1<sup>a</sup></p>",
+            &["2^-ΔΔCt, 2^n, 0+, 1a"],
+        );
+        check("<p>F1<sub>100-23</sub>, H<sub>2</sub>O, 10 <sub>2</sub></p>", &["F1_100-23, H2O, 10 2"]);
+        check("<p>5 × 10<sup> 3 </sup>l and cm<sup>-1</sup></p>", &["5 × 10 3 l and cm-1"]);
+    }
+
+    #[test]
+    fn figures_within_figures_and_names_of_supplements() {
+        let inner = "<fig><label>B</label><caption><p>b</p></caption></fig>";
+        check(&format!("<fig><label>A</label><caption><p>a</p></caption><p><graphic/>{inner}</p></fig>"), &["A. a", "B. b"]);
+        check(&format!("<table-wrap><alternatives><table><tr><td>{inner}</td></tr></table></alternatives></table-wrap>"), &[]);
+        check("<p>see <inline-supplementary-material>Table S1</inline-supplementary-material>.</p>", &["see Table S1."]);
+    }
+
+    #[test]
+    fn tables_by_option() {
+        let table = "<table-wrap><label>Table 1</label><caption><p>c</p></caption><table><thead><tr><th>a</th><th>b</th></tr>\
+            </thead><tr><td>1</td><td>2<sup>3</sup></td></tr></table><table-wrap-foot><fn><label>*</label><p>f</p></fn>\
+            </table-wrap-foot></table-wrap>";
+        let with = |tables, footnotes| ReadOptions { tables, footnotes, ..ReadOptions::default() };
+        check_with(&with(Tables::Drop, true), table, &[]);
+        check_with(&with(Tables::Caption, false), table, &["Table 1. c"]);
+        check_with(&with(Tables::Linearize, false), table, &["Table 1. c", "a | b\n1 | 2^3"]);
+        check_with(&with(Tables::Linearize, true), table, &["Table 1. c", "a | b\n1 | 2^3", "* f"]);
+        check_with(&with(Tables::Linearize, false), "<table><tr><td>x</td></tr></table>", &["x"]);
+    }
+
+    #[test]
+    fn formulas_by_option() {
+        let body = "<p>a <inline-formula><alternatives><tex-math>\\documentclass{x} \\begin{document}$x_1$\\end{document}</tex-math>\
+            <mml:math><mml:mi>x</mml:mi></mml:math></alternatives></inline-formula> b <math><mi>y</mi></math></p>";
+        let with = |formulas| ReadOptions { formulas, ..ReadOptions::default() };
+        check_with(&with(Formulas::Readable), body, &["a x b y"]);
+        check_with(&with(Formulas::Tex), body, &["a $x_1$ b y"]);
+        check_with(&with(Formulas::Drop), body, &["a b"]);
+    }
+
+    #[test]
+    fn markers_by_option() {
+        let body = "<p>as [<xref ref-type='bibr'>1</xref>,<xref ref-type='bibr'>2</xref>] say<sup><xref ref-type='bibr'>3</xref></sup>, \
+            see <xref ref-type='fig'>Fig. 1</xref> (<xref ref-type='table'>Table 1</xref>).</p>";
+        let with = |citations, cross_references| ReadOptions { citations, cross_references, ..ReadOptions::default() };
+        check_with(&with(Markers::Keep, Markers::Keep), body, &["as [1,2] say 3, see Fig. 1 (Table 1)."]);
+        check_with(&with(Markers::Drop, Markers::Keep), body, &["as say, see Fig. 1 (Table 1)."]);
+        check_with(&with(Markers::Keep, Markers::Drop), body, &["as [1,2] say 3, see."]);
+    }
+
+    #[test]
+    fn footnotes_by_option() {
+        let body = "<p>a<xref ref-type='fn'>*</xref><fn><label>*</label><p>note</p></fn> b</p><p>c</p>";
+        check(body, &["a* b", "c"]);
+        check_with(&ReadOptions { footnotes: true, ..ReadOptions::default() }, body, &["a* b", "* note", "c"]);
     }
 }

@@ -1,38 +1,48 @@
 //! PubMed citations (`PubmedArticleSet`, `MedlineCitationSet`, book records) as documents: title and abstract.
 //!
-//! Authors, affiliations, references and abstracts of other publishers (`OtherAbstract`) are left out. A
-//! `DeleteCitation` list yields nothing: it withdraws earlier records, and which to forget is `retract`'s matter.
+//! Notices become withdrawals: the lists of `DeleteCitation`, and what a notice of retraction cites as retracted. Authors,
+//! affiliations, grants, chemicals, references and comments are left out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::document::{Document, text_id};
 use crate::frame::FrameSpec;
 use crate::input::Input;
-use crate::prose::Prose;
+use crate::names::Name;
+use crate::options::ReadOptions;
+use crate::prose::{Prose, line_of};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
-use crate::records::XmlRecords;
+use crate::records::{Record, XmlRecords};
 use crate::reject::RejectReason;
+use crate::withdrawal::{Withdrawal, WithdrawalReason};
 use crate::xml::Element;
 
 /// Stands between the values of a meta entry that has several.
 pub(crate) const BETWEEN_VALUES: &str = "; ";
+/// The meta entry of what its journal took back; its value is `true`.
+pub(crate) const RETRACTED: &str = "retracted";
 /// What PubMed writes where a citation has no title in English.
 const NO_TITLE: [&str; 2] = ["[Not Available]", "[Not Available]."];
 /// The label of abstract sections that have none.
 const NO_LABEL: &str = "UNLABELLED";
+/// The type that PubMed gives to an article when it is retracted.
+const RETRACTED_TYPE: &str = "Retracted Publication";
 
 static SPEC: FrameSpec = FrameSpec {
     roots: &["PubmedArticleSet", "MedlineCitationSet", "PubmedBookArticleSet"],
-    records: &["PubmedArticle", "PubmedBookArticle", "MedlineCitation"],
-    never_inside: &["PubmedArticle", "PubmedBookArticle"],
+    records: &["PubmedArticle", "PubmedBookArticle", "MedlineCitation", "DeleteCitation", "DeleteDocument"],
+    never_inside: &["PubmedArticle", "PubmedBookArticle", "DeleteCitation", "DeleteDocument"],
     wrong_root: |root| RejectReason::NotPubmed { root },
 };
 
-/// Reads PubMed XML: one document or reject a citation, in the order of the file.
+/// Reads PubMed XML: a citation is one document or reject, in the order of the file; see [`Withdrawal`] for notices.
 ///
 /// `native_id` is the PMID, `version` its `Version`; `text` is the title, then the paragraphs of the abstract as
-/// `LABEL: text`, with blank lines between. Meta: `pmid`, `pmcid`, `doi`, `journal`, `language`, `mesh`
+/// `LABEL: text`, with blank lines between. Meta: `pmid`, `pmcid`, `doi`, `pii`, `journal`, `language`, `mesh`
 /// (`Descriptor/Qualifier`), `keywords`, `publication_types`, `copyright`, `book`; several values are joined by `; `.
+/// Further `vernacular_title` where the text has an English one, `abstract_LANGUAGE` (PubMed's three letters) for abstracts
+/// of other languages and providers, and `retracted` = `true`.
 #[derive(Debug)]
 pub struct PubmedReader(XmlRecords);
 
@@ -52,84 +62,152 @@ impl Reader for PubmedReader {
     }
 }
 
-fn convert(root: Element<'_>, context: &SourceContext) -> Result<Document, RejectReason> {
+fn convert(record: &Record<'_>, items: &mut Vec<Item>) -> Result<(), RejectReason> {
+    let root = record.root;
+    if matches!(root.name(), Name::DeleteCitation | Name::DeleteDocument) {
+        let pmids: Vec<_> = root.named(Name::Pmid).collect();
+        return withdraw(&pmids, WithdrawalReason::Deleted, record.offset, items);
+    }
     let (citation, article) = match root.name() {
-        "PubmedBookArticle" => {
-            let book = root.child("BookDocument").ok_or(RejectReason::EmptyRecord)?;
+        Name::PubmedBookArticle => {
+            let book = root.child(Name::BookDocument).ok_or(RejectReason::EmptyRecord)?;
             (book, book)
         }
         name => {
-            let citation = if name == "MedlineCitation" { Some(root) } else { root.child("MedlineCitation") };
+            let citation = if name == Name::MedlineCitation { Some(root) } else { root.child(Name::MedlineCitation) };
             let citation = citation.ok_or(RejectReason::EmptyRecord)?;
-            (citation, citation.child("Article").ok_or(RejectReason::EmptyRecord)?)
+            (citation, citation.child(Name::PubmedArticle).ok_or(RejectReason::EmptyRecord)?)
         }
     };
-    let title = title_of(article);
-    let text = text_of(title.as_deref(), article).ok_or(RejectReason::EmptyRecord)?;
+    // A notice says whom it retracts even where it has no text of its own.
+    let retracted: Vec<_> =
+        corrections(citation, &["RetractionOf", "RetractedandRepublishedFrom"]).filter_map(|one| one.child(Name::Pmid)).collect();
+    withdraw(&retracted, WithdrawalReason::Retracted, record.offset, items)?;
+    items.push(Item::Document(document(record, citation, article)?));
+    Ok(())
+}
+
+fn withdraw(pmids: &[Element<'_>], reason: WithdrawalReason, offset: u64, items: &mut Vec<Item>) -> Result<(), RejectReason> {
+    let mut unusable = false;
+    for pmid in pmids.iter().map(|pmid| line_of(*pmid)) {
+        if is_pmid(&pmid) {
+            items.push(Item::Withdrawal(Withdrawal { native_id: pmid, byte_offset: offset, reason }));
+        } else {
+            unusable = true;
+        }
+    }
+    if unusable { Err(invalid("PMID")) } else { Ok(()) }
+}
+
+fn document(record: &Record<'_>, citation: Element<'_>, article: Element<'_>) -> Result<Document, RejectReason> {
+    let options = &record.context.read;
+    let title = title_of(article, options);
+    let text = text_of(title.as_deref(), article, options).ok_or(RejectReason::EmptyRecord)?;
     let pmid = pmid_of(citation)?;
-    let native_id = pmid.clone().unwrap_or_else(|| text_id(&text));
-    let mut document = context.document(native_id, text, 0);
+    let mut document = record.document(pmid.clone().unwrap_or_else(|| text_id(&text)), text);
     document.version = version_of(citation)?;
-    document.title = title;
     document.year = year_of(article);
-    document.meta = meta_of(root, citation, article);
+    document.meta = meta_of(record.root, citation, article);
+    if let Some(vernacular) = line(article, &[Name::VernacularTitle]).filter(|vernacular| Some(vernacular) != title.as_ref()) {
+        document.meta.insert("vernacular_title".to_string(), vernacular);
+    }
+    other_abstracts(citation, options, &mut document.meta);
     if let Some(pmid) = pmid {
         document.meta.insert("pmid".to_string(), pmid);
     }
+    document.title = title;
     Ok(document)
 }
 
 /// The English title, else the one in the language of the article, else that of the book.
-fn title_of(article: Element<'_>) -> Option<String> {
-    let titles = [&["ArticleTitle"][..], &["VernacularTitle"], &["Book", "BookTitle"]];
-    let mut found = titles.iter().filter_map(|path| line(article, path));
-    found.find(|title| !NO_TITLE.contains(&title.as_str()))
+fn title_of(article: Element<'_>, options: &ReadOptions) -> Option<String> {
+    let titles = [&[Name::ArticleTitle][..], &[Name::VernacularTitle], &[Name::Book, Name::BookTitle]];
+    let mut found = titles.iter().filter_map(|path| article.path(path)).map(|title| Prose::line(title, options));
+    found.find(|title| !title.is_empty() && !NO_TITLE.contains(&title.as_str()))
 }
 
 /// Title and abstract; `None` when there is neither.
-fn text_of(title: Option<&str>, article: Element<'_>) -> Option<String> {
+fn text_of(title: Option<&str>, article: Element<'_>, options: &ReadOptions) -> Option<String> {
     let mut paragraphs: Vec<String> = title.map(str::to_string).into_iter().collect();
-    for part in article.named("Abstract").flat_map(|part| part.named("AbstractText")) {
-        let inner = Prose::of(part).into_paragraphs();
-        let Some((first, rest)) = inner.split_first() else {
-            continue;
-        };
-        let label = part.attribute("Label").map(|label| label.trim().trim_end_matches(':').trim().to_string());
-        match label.filter(|label| !label.is_empty() && label != NO_LABEL) {
-            Some(label) => paragraphs.push(format!("{label}: {first}")),
-            None => paragraphs.push(first.clone()),
-        }
-        paragraphs.extend_from_slice(rest);
-    }
+    paragraphs.extend(article.named(Name::PubmedAbstract).flat_map(|part| paragraphs_of(part, options)));
     (!paragraphs.is_empty()).then(|| paragraphs.join("\n\n"))
 }
 
-fn pmid_of(citation: Element<'_>) -> Result<Option<String>, RejectReason> {
-    let Some(pmid) = line(citation, &["PMID"]) else {
-        return Ok(None);
-    };
-    if pmid.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(Some(pmid));
+fn paragraphs_of(part: Element<'_>, options: &ReadOptions) -> Vec<String> {
+    let mut paragraphs = Vec::new();
+    for section in part.named(Name::AbstractText) {
+        let first = paragraphs.len();
+        paragraphs.extend(Prose::of(section, options));
+        let label = section.attribute("Label").unwrap_or_default();
+        let label = label.trim().trim_end_matches(':').trim();
+        if let Some(paragraph) = paragraphs.get_mut(first).filter(|_| !label.is_empty() && label != NO_LABEL) {
+            *paragraph = format!("{label}: {paragraph}");
+        }
     }
-    Err(RejectReason::InvalidValue { field: "PMID".to_string() })
+    paragraphs
+}
+
+/// Abstracts in other languages, and in English those that others than the journal wrote.
+fn other_abstracts(citation: Element<'_>, options: &ReadOptions, meta: &mut BTreeMap<String, String>) {
+    for part in citation.named(Name::OtherAbstract) {
+        let text = paragraphs_of(part, options).join("\n\n");
+        let language = part.attribute("Language").unwrap_or(Cow::Borrowed("eng"));
+        put_language(meta, "abstract", &language, &text);
+    }
+}
+
+/// Adds a text to `WHAT_LANGUAGE`; letters, digits and `-` make a language.
+pub(crate) fn put_language(meta: &mut BTreeMap<String, String>, what: &str, language: &str, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    let usable = !language.is_empty() && language.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let key = format!("{what}_{}", if usable { language } else { "other" });
+    let value = meta.entry(key).or_default();
+    if !value.is_empty() {
+        value.push_str("\n\n");
+    }
+    value.push_str(text);
+}
+
+/// The corrections and comments of these kinds.
+fn corrections<'t>(citation: Element<'t>, kinds: &'static [&'static str]) -> impl Iterator<Item = Element<'t>> {
+    let lists = citation.named(Name::CommentsCorrectionsList);
+    let all = lists.flat_map(|list| list.named(Name::CommentsCorrections));
+    all.filter(move |one| one.attribute("RefType").is_some_and(|kind| kinds.contains(&kind.as_ref())))
+}
+
+fn is_pmid(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn invalid(field: &str) -> RejectReason {
+    RejectReason::InvalidValue { field: field.to_string() }
+}
+
+fn pmid_of(citation: Element<'_>) -> Result<Option<String>, RejectReason> {
+    match line(citation, &[Name::Pmid]) {
+        Some(pmid) if !is_pmid(&pmid) => Err(invalid("PMID")),
+        pmid => Ok(pmid),
+    }
 }
 
 fn version_of(citation: Element<'_>) -> Result<u32, RejectReason> {
-    let Some(version) = citation.child("PMID").and_then(|pmid| pmid.attribute("Version")) else {
+    let Some(version) = citation.child(Name::Pmid).and_then(|pmid| pmid.attribute("Version")) else {
         return Ok(1);
     };
-    version.trim().parse().map_err(|_| RejectReason::InvalidValue { field: "PMID Version".to_string() })
+    version.trim().parse().map_err(|_| invalid("PMID Version"))
 }
 
 /// Year of the issue, of the season or span in words (`1998 Dec-1999 Jan`), of the electronic article, of the book.
 fn year_of(article: Element<'_>) -> Option<u16> {
-    let places: [&[&'static str]; 6] = [
-        &["Journal", "JournalIssue", "PubDate", "Year"],
-        &["Journal", "JournalIssue", "PubDate", "MedlineDate"],
-        &["ArticleDate", "Year"],
-        &["Book", "PubDate", "Year"],
-        &["Book", "PubDate", "MedlineDate"],
-        &["ContributionDate", "Year"],
+    let places: [&[Name]; 6] = [
+        &[Name::Journal, Name::JournalIssue, Name::PubmedPubDate, Name::PubmedYear],
+        &[Name::Journal, Name::JournalIssue, Name::PubmedPubDate, Name::MedlineDate],
+        &[Name::ArticleDate, Name::PubmedYear],
+        &[Name::Book, Name::PubmedPubDate, Name::PubmedYear],
+        &[Name::Book, Name::PubmedPubDate, Name::MedlineDate],
+        &[Name::ContributionDate, Name::PubmedYear],
     ];
     places.iter().filter_map(|path| line(article, path)).find_map(|text| first_year(&text))
 }
@@ -146,47 +224,54 @@ fn meta_of(root: Element<'_>, citation: Element<'_>, article: Element<'_>) -> BT
             meta.insert(name.to_string(), values.join(BETWEEN_VALUES));
         }
     };
-    put("doi", identifier(root, article, "doi").into_iter().collect());
-    put("pmcid", identifier(root, article, "pmc").into_iter().collect());
-    put("journal", line(article, &["Journal", "Title"]).into_iter().collect());
-    put("book", line(article, &["Book", "BookTitle"]).into_iter().collect());
-    put("language", lines(article.named("Language")));
-    put("mesh", citation.child("MeshHeadingList").map(mesh_of).unwrap_or_default());
-    put("keywords", lines(citation.named("KeywordList").flat_map(|list| list.named("Keyword"))));
-    let types = article.named("PublicationTypeList").flat_map(|list| list.named("PublicationType"));
-    put("publication_types", lines(types.chain(article.named("PublicationType"))));
-    put("copyright", line(article, &["Abstract", "CopyrightInformation"]).into_iter().collect());
+    for (name, kind) in [("doi", "doi"), ("pmcid", "pmc"), ("pii", "pii")] {
+        put(name, identifier(root, article, kind).into_iter().collect());
+    }
+    put("journal", line(article, &[Name::Journal, Name::PubmedTitle]).into_iter().collect());
+    put("book", line(article, &[Name::Book, Name::BookTitle]).into_iter().collect());
+    put("language", lines(article.named(Name::Language)));
+    put("mesh", citation.child(Name::MeshHeadingList).map(mesh_of).unwrap_or_default());
+    put("keywords", lines(citation.named(Name::KeywordList).flat_map(|list| list.named(Name::Keyword))));
+    let types = article.named(Name::PublicationTypeList).flat_map(|list| list.named(Name::PublicationType));
+    let types = lines(types.chain(article.named(Name::PublicationType)));
+    let retracted = types.iter().any(|kind| kind == RETRACTED_TYPE)
+        || corrections(citation, &["RetractionIn", "RetractedandRepublishedIn"]).next().is_some();
+    put("publication_types", types);
+    put("copyright", line(article, &[Name::PubmedAbstract, Name::CopyrightInformation]).into_iter().collect());
+    if retracted {
+        put(RETRACTED, vec!["true".to_string()]);
+    }
     meta
 }
 
 /// `Descriptor`, or `Descriptor/Qualifier/Qualifier`.
 fn mesh_of(list: Element<'_>) -> Vec<String> {
-    let headings = list.named("MeshHeading").map(|heading| {
-        let descriptor = heading.named("DescriptorName");
-        lines(descriptor.chain(heading.named("QualifierName"))).join("/")
+    let headings = list.named(Name::MeshHeading).map(|heading| {
+        let descriptor = heading.named(Name::Descriptor);
+        lines(descriptor.chain(heading.named(Name::Qualifier))).join("/")
     });
     headings.filter(|heading| !heading.is_empty()).collect()
 }
 
 /// An identifier of the article itself (those of its references stand deeper).
 fn identifier(root: Element<'_>, article: Element<'_>, kind: &str) -> Option<String> {
-    let lists = [root.path(&["PubmedData", "ArticleIdList"]), article.child("ArticleIdList")];
-    let listed = lists.into_iter().flatten().flat_map(|list| list.named("ArticleId"));
+    let lists = [root.path(&[Name::PubmedData, Name::ArticleIdList]), article.child(Name::ArticleIdList)];
+    let listed = lists.into_iter().flatten().flat_map(|list| list.named(Name::PubmedArticleId));
     let listed = listed.filter(|id| id.attribute("IdType").as_deref() == Some(kind));
     let located = article
-        .named("ELocationID")
+        .named(Name::ELocationId)
         .filter(|id| id.attribute("EIdType").as_deref() == Some(kind) && id.attribute("ValidYN").as_deref() != Some("N"));
     lines(listed.chain(located)).into_iter().next()
 }
 
 /// The text at a path on one line, unless there is none.
-fn line(element: Element<'_>, path: &[&'static str]) -> Option<String> {
-    element.path(path).map(Prose::line_of).filter(|text| !text.is_empty())
+fn line(element: Element<'_>, path: &[Name]) -> Option<String> {
+    element.path(path).map(line_of).filter(|text| !text.is_empty())
 }
 
 /// The texts of elements, empty ones left out.
 pub(crate) fn lines<'t>(elements: impl Iterator<Item = Element<'t>>) -> Vec<String> {
-    elements.map(Prose::line_of).filter(|text| !text.is_empty()).collect()
+    elements.map(line_of).filter(|text| !text.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -309,12 +394,66 @@ mod tests {
             </BookDocument></PubmedBookArticle></PubmedBookArticleSet>";
         check_outline(book, &["4"]);
         let deleted = "<PubmedArticleSet><DeleteCitation><PMID>5</PMID>\n<PMID>6</PMID></DeleteCitation></PubmedArticleSet>";
-        check_outline(deleted, &[]);
+        check_outline(deleted, &["deleted 5", "deleted 6"]);
         check_outline("<PubmedArticleSet></PubmedArticleSet>", &[]);
         // Two answers written one behind the other.
         let one =
             format!("<?xml version=\"1.0\"?><!DOCTYPE PubmedArticleSet><PubmedArticleSet>{}</PubmedArticleSet>\n", citation(7));
         check_outline(&one.repeat(2), &["7", "7"]);
+    }
+
+    #[test]
+    fn notices_withdraw_what_they_cite() {
+        let cites = |kind: &str, pmid: &str| {
+            format!(
+                "<CommentsCorrectionsList><CommentsCorrections RefType=\"{kind}\"><PMID>{pmid}</PMID></CommentsCorrections></CommentsCorrectionsList>"
+            )
+        };
+        let citation = |more: &str| {
+            format!("<MedlineCitation><PMID>1</PMID><Article><ArticleTitle>T</ArticleTitle></Article>{more}</MedlineCitation>")
+        };
+        check_outline(&citation(&cites("RetractionOf", "9")), &["retracted 9", "1"]);
+        check_outline(&citation(&cites("RetractedandRepublishedFrom", "9")), &["retracted 9", "1"]);
+        check_outline(&citation(&cites("CommentOn", "9")), &["1"]);
+        check_outline(&citation(&cites("RetractionOf", "x")), &["0 invalid-value: field PMID"]);
+        check_outline(
+            "<DeleteCitation><PMID>5</PMID><PMID/><PMID>6</PMID></DeleteCitation>",
+            &["deleted 5", "deleted 6", "0 invalid-value: field PMID"],
+        );
+        // A list of deletions ends a record that is never closed.
+        let unclosed = "<PubmedArticleSet><PubmedArticle><DeleteCitation><PMID>5</PMID></DeleteCitation></PubmedArticleSet>";
+        check_outline(unclosed, &["18 malformed-xml: a record that is never closed", "deleted 5"]);
+        let retracted = |xml: &str| document(xml).meta.get(RETRACTED).cloned();
+        assert_eq!(retracted(&citation("")), None);
+        assert_eq!(retracted(&citation(&cites("RetractionIn", "9"))).as_deref(), Some("true"));
+        let typed = article(
+            "<ArticleTitle>T</ArticleTitle><PublicationTypeList><PublicationType>Retracted Publication</PublicationType></PublicationTypeList>",
+        );
+        assert_eq!(retracted(&typed).as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn other_languages_stand_apart() {
+        let inside = "<PubmedArticle><MedlineCitation><PMID>7</PMID><Article><ArticleTitle>T.</ArticleTitle><Abstract>\
+            <AbstractText>a</AbstractText></Abstract><VernacularTitle>Titre.</VernacularTitle>\
+            <ELocationID EIdType=\"pii\">S1</ELocationID></Article>\
+            <OtherAbstract Type=\"Publisher\" Language=\"fre\"><AbstractText Label=\"BUT\">un</AbstractText><AbstractText>deux</AbstractText>\
+            </OtherAbstract><OtherAbstract Type=\"plain-language-summary\"><AbstractText>plain</AbstractText></OtherAbstract>\
+            <OtherAbstract Language=\"f r\"><AbstractText>x</AbstractText></OtherAbstract></MedlineCitation></PubmedArticle>";
+        let found = document(inside);
+        assert_eq!(found.text, "T.\n\na");
+        let meta: Vec<_> = found.meta.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let expected = [
+            "abstract_eng=plain",
+            "abstract_fre=BUT: un\n\ndeux",
+            "abstract_other=x",
+            "pii=S1",
+            "pmid=7",
+            "vernacular_title=Titre.",
+        ];
+        assert_eq!(meta, expected);
+        let only = document(&article("<ArticleTitle/><VernacularTitle>Titre.</VernacularTitle>"));
+        assert!(!only.meta.contains_key("vernacular_title"));
     }
 
     #[test]

@@ -9,8 +9,25 @@ use crate::reader::{Item, Limits, ReadError, SourceContext};
 use crate::reject::RejectReason;
 use crate::xml::{Element, Tree};
 
-/// Makes a document of a record's element; the reader adds the offset.
-pub(crate) type Convert = fn(Element<'_>, &SourceContext) -> Result<Document, RejectReason>;
+/// One record as its format's conversion sees it.
+pub(crate) struct Record<'r> {
+    /// Its element.
+    pub(crate) root: Element<'r>,
+    /// The source it is read from.
+    pub(crate) context: &'r SourceContext,
+    /// Where it begins in the object.
+    pub(crate) offset: u64,
+}
+
+impl Record<'_> {
+    /// A document of this record with nothing but its name and text.
+    pub(crate) fn document(&self, native_id: String, text: String) -> Document {
+        self.context.document(native_id, text, self.offset)
+    }
+}
+
+/// Appends what a record yields. Where it fails the record is rejected; what was appended before stands.
+pub(crate) type Convert = fn(&Record<'_>, &mut Vec<Item>) -> Result<(), RejectReason>;
 
 /// Records of one object, converted one at a time.
 #[derive(Debug)]
@@ -19,54 +36,58 @@ pub(crate) struct XmlRecords {
     limits: Limits,
     frames: Frames,
     convert: Convert,
+    /// Items of the last record, in reverse.
+    waiting: Vec<Item>,
     failed: bool,
 }
 
 impl XmlRecords {
     pub(crate) fn new(context: SourceContext, input: Input, limits: &Limits, spec: &'static FrameSpec, convert: Convert) -> Self {
         let frames = Frames::new(input, spec, limits);
-        Self { context, limits: limits.clone(), frames, convert, failed: false }
+        Self { context, limits: limits.clone(), frames, convert, waiting: Vec::new(), failed: false }
     }
 
     pub(crate) fn next(&mut self) -> Option<Result<Item, ReadError>> {
-        if self.failed {
-            return None;
-        }
-        match self.frames.next() {
-            Ok(None) => None,
-            Ok(Some(Frame::Broken { offset, bytes, reason })) => {
-                Some(Ok(Item::Reject(self.context.reject(offset, bytes, reason))))
+        loop {
+            if let Some(item) = self.waiting.pop() {
+                return Some(Ok(item));
             }
-            Ok(Some(Frame::Record { offset, bytes })) => Some(Ok(self.item(offset, &bytes))),
-            Err(error) => {
-                self.failed = true;
-                Some(Err(self.context.read_error(self.frames.offset(), error)))
+            if self.failed {
+                return None;
             }
-        }
-    }
-
-    fn item(&mut self, offset: u64, bytes: &[u8]) -> Item {
-        match self.document(bytes) {
-            Ok(mut document) => {
-                document.origin.byte_offset = offset;
-                Item::Document(document)
-            }
-            Err(reason) => {
-                if matches!(reason, RejectReason::MalformedXml { .. }) {
-                    self.frames.mark_malformed();
+            match self.frames.next() {
+                Ok(None) => return None,
+                Ok(Some(Frame::Broken { offset, bytes, reason })) => {
+                    return Some(Ok(Item::Reject(self.context.reject(offset, bytes, reason))));
                 }
-                Item::Reject(self.context.reject(offset, bytes.len() as u64, reason))
+                Ok(Some(Frame::Record { offset, bytes })) => self.read(offset, &bytes),
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(self.context.read_error(self.frames.offset(), error)));
+                }
             }
         }
     }
 
-    fn document(&self, bytes: &[u8]) -> Result<Document, RejectReason> {
+    fn read(&mut self, offset: u64, bytes: &[u8]) {
+        let mut items = std::mem::take(&mut self.waiting);
+        if let Err(reason) = self.convert(offset, bytes, &mut items) {
+            if matches!(reason, RejectReason::MalformedXml { .. }) {
+                self.frames.mark_malformed();
+            }
+            items.push(Item::Reject(self.context.reject(offset, bytes.len() as u64, reason)));
+        }
+        items.reverse();
+        self.waiting = items;
+    }
+
+    fn convert(&self, offset: u64, bytes: &[u8], items: &mut Vec<Item>) -> Result<(), RejectReason> {
         let text = match self.frames.encoding() {
             Encoding::Utf8 => Cow::Borrowed(std::str::from_utf8(bytes).map_err(|_| RejectReason::InvalidUtf8)?),
             Encoding::Latin1 => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
         };
         let tree = Tree::parse(&text, &self.limits)?;
-        (self.convert)(tree.root(), &self.context)
+        (self.convert)(&Record { root: tree.root(), context: &self.context, offset }, items)
     }
 }
 

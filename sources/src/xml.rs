@@ -1,31 +1,43 @@
-//! One XML record as a small tree, read with quick-xml under limits.
+//! One XML record as a small tree, parsed in one pass under limits.
 //!
 //! Entities are resolved only where they are predefined, numeric or named by HTML; declarations are never expanded and
-//! nothing outside the record is ever opened. It knows no format: PubMed and JATS walk the tree.
+//! nothing outside the record is ever opened. Well-formed is what XML 1.0 calls so, but for what no reader here depends on:
+//! attributes of one name twice, `--` in comments and `]]>` in text are let through. It knows no format: PubMed and JATS
+//! walk the tree.
 
 use std::borrow::Cow;
 
-use quick_xml::Reader;
-use quick_xml::errors::{Error, IllFormedError};
-use quick_xml::escape::unescape_with;
-use quick_xml::events::attributes::Attributes;
-use quick_xml::events::{BytesRef, BytesStart, Event};
+use memchr::{memchr, memchr2};
 
 use crate::entities::named_entity;
+use crate::names::Name;
 use crate::reader::Limits;
 use crate::reject::{RejectReason, safe_name};
 
 const NONE: u32 = u32::MAX;
+/// Source bytes for which one slot is set aside at the start.
+const BYTES_PER_SLOT: usize = 24;
+/// Bytes looked at in one step when looking for control characters.
+const BLOCK: usize = 64;
+/// A reference that goes on for longer is none.
+const REFERENCE_BYTES: usize = 128;
+
+const UNCLOSED_TAG: &str = "a tag that is never closed";
+const UNCLOSED_MARKUP: &str = "markup that is never closed";
+const BAD_NAME: &str = "a name that is not allowed";
+const BAD_ATTRIBUTE: &str = "an attribute";
+const BAD_REFERENCE: &str = "an ampersand that begins no reference";
+const BAD_END_TAG: &str = "an end tag that does not match";
 
 /// An element or a piece of text.
 #[derive(Debug)]
 enum Content<'a> {
     /// Local name and the raw attributes.
-    Element {
-        name: &'a str,
-        attributes: &'a str,
-    },
-    Text(Cow<'a, str>),
+    Element { name: Name, attributes: &'a str },
+    /// As it stands in the source.
+    Text(&'a str),
+    /// A range of [`Tree::resolved`].
+    Resolved { begin: u32, end: u32 },
 }
 
 #[derive(Debug)]
@@ -39,6 +51,8 @@ struct Slot<'a> {
 #[derive(Debug)]
 pub(crate) struct Tree<'a> {
     slots: Vec<Slot<'a>>,
+    /// Pieces of text that hold references, resolved, one behind the other.
+    resolved: String,
 }
 
 /// A child of an element.
@@ -61,26 +75,14 @@ impl<'a> Tree<'a> {
     /// # Errors
     /// The reason to reject it.
     pub(crate) fn parse(text: &'a str, limits: &Limits) -> Result<Self, RejectReason> {
-        if text.bytes().any(is_illegal) {
-            return Err(RejectReason::malformed_xml("a control character"));
+        if text.as_bytes().chunks(BLOCK).any(has_illegal) {
+            return Err(malformed("a control character"));
         }
-        let mut reader = Reader::from_str(text);
-        let mut builder = Builder::new(text, limits);
-        loop {
-            // A tag begins where the event before it ended.
-            let begin = reader.buffer_position() as usize;
-            match reader.read_event().map_err(|error| reason_of(&error))? {
-                Event::Start(tag) => builder.open(begin, &tag, false)?,
-                Event::Empty(tag) => builder.open(begin, &tag, true)?,
-                Event::End(_) => builder.close(),
-                Event::Text(piece) => builder.text(piece.into_inner())?,
-                Event::CData(piece) => builder.text(piece.into_inner())?,
-                Event::GeneralRef(reference) => builder.text(Cow::Owned(resolve(&reference)?))?,
-                Event::Comment(_) | Event::PI(_) | Event::Decl(_) | Event::DocType(_) => {}
-                Event::Eof => break,
-            }
+        let mut parser = Parser::new(text, limits);
+        while let Some(next) = text.as_bytes().get(parser.at) {
+            if *next == b'<' { parser.markup()? } else { parser.text()? }
         }
-        builder.finish()
+        parser.finish()
     }
 
     /// The record's element.
@@ -89,113 +91,262 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// Builds a tree from events.
-struct Builder<'a> {
+/// An element whose end tag is still to come.
+#[derive(Debug)]
+struct Open<'a> {
+    index: u32,
+    last_child: u32,
+    /// Name as written, with its prefix.
+    name: &'a [u8],
+}
+
+/// Builds a tree from the bytes of a record.
+struct Parser<'a> {
     source: &'a str,
-    slots: Vec<Slot<'a>>,
-    /// Open elements, each with its last child so far.
-    open: Vec<(u32, u32)>,
+    bytes: &'a [u8],
+    /// The next byte to look at; always on a boundary of characters between two pieces.
+    at: usize,
+    tree: Tree<'a>,
+    open: Vec<Open<'a>>,
     depth_limit: usize,
     slot_limit: usize,
     attribute_limit: usize,
 }
 
-impl<'a> Builder<'a> {
+impl<'a> Parser<'a> {
     fn new(source: &'a str, limits: &Limits) -> Self {
+        let slot_limit = limits.elements.min(NONE as usize - 1);
+        let slots = Vec::with_capacity((source.len() / BYTES_PER_SLOT).min(slot_limit));
         Self {
             source,
-            slots: Vec::new(),
+            bytes: source.as_bytes(),
+            at: 0,
+            tree: Tree { slots, resolved: String::new() },
             open: Vec::new(),
             depth_limit: limits.depth,
-            slot_limit: limits.elements.min(NONE as usize - 1),
+            slot_limit,
             attribute_limit: limits.attributes,
         }
     }
 
-    fn open(&mut self, begin: usize, tag: &BytesStart<'_>, empty: bool) -> Result<(), RejectReason> {
+    /// Whatever begins with the `<` at the present place.
+    fn markup(&mut self) -> Result<(), RejectReason> {
+        let rest = &self.bytes[self.at..];
+        match rest.get(1) {
+            Some(b'/') => self.end_tag(),
+            Some(b'?') => self.skip(2, b"?>"),
+            Some(b'!') if rest.starts_with(b"<!--") => self.skip(4, b"-->"),
+            Some(b'!') if rest.starts_with(b"<![CDATA[") => {
+                let begin = self.at + b"<![CDATA[".len();
+                self.skip(begin - self.at, b"]]>")?;
+                self.plain(begin, self.at - b"]]>".len())
+            }
+            Some(b'!') => Err(malformed("a declaration inside a record")),
+            _ => self.start_tag(),
+        }
+    }
+
+    /// Goes behind the end mark of what begins here with a start mark of that length.
+    fn skip(&mut self, start_mark: usize, end_mark: &[u8]) -> Result<(), RejectReason> {
+        let from = self.at + start_mark;
+        let length = memchr::memmem::find(&self.bytes[from..], end_mark).ok_or_else(|| malformed(UNCLOSED_MARKUP))?;
+        self.at = from + length + end_mark.len();
+        Ok(())
+    }
+
+    fn start_tag(&mut self) -> Result<(), RejectReason> {
         if self.open.len() >= self.depth_limit {
             return Err(RejectReason::over_limit("depth", self.depth_limit as u64));
         }
-        // The reader's slice borrows from the event; the same bytes in the source live as long as the tree.
-        let content: &str = tag;
-        let same = self.source.get(begin + 1..begin + 1 + content.len());
-        let Some(content) = same.filter(|&same| same == content) else {
-            return Err(RejectReason::malformed_xml("a tag in an unexpected place"));
-        };
-        let (name, attributes) = content.split_at(tag.name().as_ref().len());
-        if !name.starts_with(|first: char| first.is_alphabetic() || first == '_') {
-            return Err(RejectReason::malformed_xml("a name that is not allowed"));
-        }
-        check_attributes(attributes, self.attribute_limit)?;
-        let name = name.rsplit_once(':').map_or(name, |(_, local)| local);
-        let index = self.add(Content::Element { name, attributes })?;
+        let (begin, end) = self.name(self.at + 1)?;
+        let (behind, empty) = self.attributes(end)?;
+        let attributes = &self.source[end..behind - 1 - usize::from(empty)];
+        let name = &self.bytes[begin..end];
+        let index = self.add(Content::Element { name: Name::of(local(name)), attributes })?;
         if !empty {
-            self.open.push((index, NONE));
+            self.open.push(Open { index, last_child: NONE, name });
+        }
+        self.at = behind;
+        Ok(())
+    }
+
+    /// Where a name begins and ends.
+    fn name(&self, begin: usize) -> Result<(usize, usize), RejectReason> {
+        let rest = &self.bytes[begin..];
+        let length = rest.iter().position(|&byte| !is_name_byte(byte)).ok_or_else(|| malformed(UNCLOSED_TAG))?;
+        let behind = rest[length];
+        // The first letter of a name written in another script than Latin is looked at as a character.
+        let first = self.source[begin..begin + length].chars().next();
+        if matches!(behind, b'<') && first.is_some() {
+            return Err(malformed(UNCLOSED_TAG));
+        }
+        let named = first.is_some_and(|first| first.is_alphabetic() || first == '_');
+        if !named || !matches!(behind, b'>' | b'/' | b' ' | b'\t' | b'\n' | b'\r') {
+            return Err(malformed(BAD_NAME));
+        }
+        Ok((begin, begin + length))
+    }
+
+    /// Checks the attributes from here on. Returns the place behind the tag, and whether it is an empty element's.
+    fn attributes(&self, mut at: usize) -> Result<(usize, bool), RejectReason> {
+        let mut count = 0;
+        loop {
+            at = self.behind_space(at);
+            match self.bytes.get(at..) {
+                Some([b'>', ..]) => return Ok((at + 1, false)),
+                Some([b'/', b'>', ..]) => return Ok((at + 2, true)),
+                Some([b'<', ..] | []) | None => return Err(malformed(UNCLOSED_TAG)),
+                Some(_) => {}
+            }
+            if count >= self.attribute_limit {
+                return Err(RejectReason::over_limit("attributes", self.attribute_limit as u64));
+            }
+            count += 1;
+            at = Attribute::next(self.source, at).ok_or_else(|| malformed(BAD_ATTRIBUTE))?.behind;
+        }
+    }
+
+    fn end_tag(&mut self) -> Result<(), RejectReason> {
+        let begin = self.at + 2;
+        let Some(open) = self.open.pop() else {
+            return Err(malformed(BAD_END_TAG));
+        };
+        let end = begin + open.name.len();
+        if self.bytes.get(begin..end) != Some(open.name) {
+            let closed = memchr2(b'>', b'<', &self.bytes[begin..]).is_some_and(|distance| self.bytes[begin + distance] == b'>');
+            return Err(malformed(if closed { BAD_END_TAG } else { UNCLOSED_TAG }));
+        }
+        let at = self.behind_space(end);
+        match self.bytes.get(at) {
+            Some(b'>') => self.at = at + 1,
+            Some(b'<') | None => return Err(malformed(UNCLOSED_TAG)),
+            Some(_) => return Err(malformed(BAD_END_TAG)),
         }
         Ok(())
     }
 
-    fn close(&mut self) {
-        self.open.pop();
+    /// Character data up to the next markup.
+    fn text(&mut self) -> Result<(), RejectReason> {
+        let begin = self.at;
+        let stop = memchr2(b'<', b'&', &self.bytes[begin..]).map_or(self.bytes.len(), |distance| begin + distance);
+        self.at = stop;
+        if self.bytes.get(stop) != Some(&b'&') {
+            return self.plain(begin, stop);
+        }
+        let end = memchr(b'<', &self.bytes[stop..]).map_or(self.bytes.len(), |distance| stop + distance);
+        let from = self.tree.resolved.len();
+        resolve_into(&self.source[begin..end], &mut self.tree.resolved)?;
+        self.at = end;
+        if self.open.is_empty() {
+            return Err(malformed("text outside the root"));
+        }
+        let range = (u32::try_from(from), u32::try_from(self.tree.resolved.len()));
+        let (Ok(begin), Ok(end)) = range else {
+            return Err(RejectReason::over_limit("record_bytes", u64::from(u32::MAX)));
+        };
+        self.add(Content::Resolved { begin, end }).map(drop)
     }
 
-    fn text(&mut self, text: Cow<'a, str>) -> Result<(), RejectReason> {
+    /// Text as it stands.
+    fn plain(&mut self, begin: usize, end: usize) -> Result<(), RejectReason> {
+        let text = &self.source[begin..end];
         if self.open.is_empty() {
-            let blank = text.trim_ascii().is_empty();
-            return if blank { Ok(()) } else { Err(RejectReason::malformed_xml("text outside the root")) };
+            return if text.trim_ascii().is_empty() { Ok(()) } else { Err(malformed("text outside the root")) };
         }
-        self.add(Content::Text(text)).map(drop)
+        if text.is_empty() { Ok(()) } else { self.add(Content::Text(text)).map(drop) }
     }
 
     fn add(&mut self, content: Content<'a>) -> Result<u32, RejectReason> {
-        if self.slots.len() >= self.slot_limit {
+        let slots = &mut self.tree.slots;
+        if slots.len() >= self.slot_limit {
             return Err(RejectReason::over_limit("elements", self.slot_limit as u64));
         }
-        let index = self.slots.len() as u32;
+        let index = slots.len() as u32;
         match self.open.last_mut() {
-            Some((parent, last)) => {
-                if *last == NONE {
-                    self.slots[*parent as usize].first_child = index;
+            Some(open) => {
+                if open.last_child == NONE {
+                    slots[open.index as usize].first_child = index;
                 } else {
-                    self.slots[*last as usize].next_sibling = index;
+                    slots[open.last_child as usize].next_sibling = index;
                 }
-                *last = index;
+                open.last_child = index;
             }
-            None if index > 0 => return Err(RejectReason::malformed_xml("a second root")),
+            None if index > 0 => return Err(malformed("a second root")),
             None => {}
         }
-        self.slots.push(Slot { content, first_child: NONE, next_sibling: NONE });
+        slots.push(Slot { content, first_child: NONE, next_sibling: NONE });
         Ok(index)
     }
 
+    fn behind_space(&self, at: usize) -> usize {
+        let rest = self.bytes.get(at..).unwrap_or_default();
+        at + rest.iter().take_while(|&&byte| is_space(byte)).count()
+    }
+
     fn finish(self) -> Result<Tree<'a>, RejectReason> {
-        // quick-xml ends a truncated document silently.
-        if !self.open.is_empty() || self.slots.is_empty() {
+        if !self.open.is_empty() || self.tree.slots.is_empty() {
             return Err(RejectReason::TruncatedRecord);
         }
-        Ok(Tree { slots: self.slots })
+        Ok(self.tree)
+    }
+}
+
+/// One attribute as written.
+struct Attribute<'a> {
+    local_name: &'a str,
+    value: &'a str,
+    /// The place behind its closing quote.
+    behind: usize,
+}
+
+impl<'a> Attribute<'a> {
+    /// The attribute that begins at this place of a tag; `None` where there is none that is well-formed.
+    fn next(tag: &'a str, at: usize) -> Option<Self> {
+        let bytes = tag.as_bytes();
+        let name = bytes[at..].iter().take_while(|&&byte| is_name_byte(byte)).count();
+        let space = |from: usize| from + bytes[from..].iter().take_while(|&&byte| is_space(byte)).count();
+        let equals = space(at + name);
+        if name == 0 || bytes.get(equals) != Some(&b'=') {
+            return None;
+        }
+        let begin = space(equals + 1) + 1;
+        let quote = *bytes.get(begin - 1)?;
+        if !matches!(quote, b'"' | b'\'') {
+            return None;
+        }
+        let length = memchr2(quote, b'<', &bytes[begin..])?;
+        if bytes[begin + length] == b'<' {
+            return None;
+        }
+        let written = &tag[at..at + name];
+        let local_name = written.rsplit_once(':').map_or(written, |(_, local)| local);
+        Some(Self { local_name, value: &tag[begin..begin + length], behind: begin + length + 1 })
     }
 }
 
 impl<'t> Element<'t> {
     /// Local name.
-    pub(crate) fn name(self) -> &'t str {
+    pub(crate) fn name(self) -> Name {
         match &self.tree.slots[self.index as usize].content {
-            Content::Element { name, .. } => name,
-            Content::Text(_) => "",
+            Content::Element { name, .. } => *name,
+            Content::Text(_) | Content::Resolved { .. } => Name::Other,
         }
     }
 
     /// Value of the attribute with this local name, entities resolved; `None` when absent or unreadable.
-    pub(crate) fn attribute(self, local_name: &str) -> Option<String> {
+    pub(crate) fn attribute(self, local_name: &str) -> Option<Cow<'t, str>> {
         let Content::Element { attributes, .. } = &self.tree.slots[self.index as usize].content else {
             return None;
         };
-        let found = Attributes::new(attributes, 0)
-            .with_checks(false)
-            .filter_map(Result::ok)
-            .find(|attribute| attribute.key.local_name().as_ref() == local_name)?;
-        unescape_with(&found.value, named_entity).ok().map(Cow::into_owned)
+        let mut at = 0;
+        loop {
+            at += attributes[at..].bytes().take_while(|&byte| is_space(byte)).count();
+            let attribute = Attribute::next(attributes, at)?;
+            if attribute.local_name == local_name {
+                return unescaped(attribute.value);
+            }
+            at = attribute.behind;
+        }
     }
 
     /// Elements and text in order.
@@ -212,18 +363,18 @@ impl<'t> Element<'t> {
     }
 
     /// Child elements with this name.
-    pub(crate) fn named(self, name: &'static str) -> impl Iterator<Item = Element<'t>> {
+    pub(crate) fn named(self, name: Name) -> impl Iterator<Item = Element<'t>> {
         self.elements().filter(move |element| element.name() == name)
     }
 
     /// The first child element with this name.
-    pub(crate) fn child(self, name: &'static str) -> Option<Element<'t>> {
+    pub(crate) fn child(self, name: Name) -> Option<Element<'t>> {
         self.named(name).next()
     }
 
     /// The first element down this path of names.
-    pub(crate) fn path(self, names: &[&'static str]) -> Option<Element<'t>> {
-        names.iter().try_fold(self, |element, name| element.child(name))
+    pub(crate) fn path(self, names: &[Name]) -> Option<Element<'t>> {
+        names.iter().try_fold(self, |element, &name| element.child(name))
     }
 
     /// Every element below this one, in order.
@@ -238,6 +389,18 @@ impl<'t> Element<'t> {
             waiting[before..].reverse();
         }
         found
+    }
+
+    /// The first and the last piece of text below this element; empty where another kind of thing stands there.
+    pub(crate) fn outer_texts(self) -> (&'t str, &'t str) {
+        let outer = |pick: fn(Children<'t>) -> Option<Node<'t>>| {
+            let mut node = pick(self.children());
+            while let Some(Node::Element(element)) = node {
+                node = pick(element.children());
+            }
+            node.map_or("", |node| if let Node::Text(text) = node { text } else { "" })
+        };
+        (outer(|mut children| children.next()), outer(Iterator::last))
     }
 
     /// All text below this element as it stands.
@@ -274,8 +437,14 @@ impl<'t> Iterator for Children<'t> {
         Some(match &slot.content {
             Content::Element { .. } => Node::Element(Element { tree: self.tree, index }),
             Content::Text(text) => Node::Text(text),
+            Content::Resolved { begin, end } => Node::Text(&self.tree.resolved[*begin as usize..*end as usize]),
         })
     }
+}
+
+/// The part of a name behind its prefix.
+fn local(name: &[u8]) -> &[u8] {
+    memchr::memrchr(b':', name).map_or(name, |colon| &name[colon + 1..])
 }
 
 /// Control characters that XML 1.0 does not allow.
@@ -283,38 +452,74 @@ fn is_illegal(byte: u8) -> bool {
     byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r')
 }
 
-fn check_attributes(attributes: &str, limit: usize) -> Result<(), RejectReason> {
-    for (count, attribute) in Attributes::new(attributes, 0).with_checks(false).enumerate() {
-        if count >= limit {
-            return Err(RejectReason::over_limit("attributes", limit as u64));
+/// Without a way out in the middle, so that a block is one or two machine instructions.
+fn has_illegal(block: &[u8]) -> bool {
+    block.iter().fold(false, |found, &byte| found | is_illegal(byte))
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// Bytes of names; which characters beyond ASCII XML allows in them makes no difference here.
+pub(crate) fn is_name_byte(byte: u8) -> bool {
+    const NAME_BYTES: [bool; 256] = {
+        let mut allowed = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let one = byte as u8;
+            allowed[byte] = one.is_ascii_alphanumeric() || one >= 0x80 || matches!(one, b'_' | b':' | b'-' | b'.');
+            byte += 1;
         }
-        attribute.map_err(|_| RejectReason::malformed_xml("an attribute"))?;
+        allowed
+    };
+    NAME_BYTES[usize::from(byte)]
+}
+
+/// Appends a text with its references resolved.
+fn resolve_into(text: &str, out: &mut String) -> Result<(), RejectReason> {
+    let mut rest = text;
+    while let Some(ampersand) = memchr(b'&', rest.as_bytes()) {
+        out.push_str(&rest[..ampersand]);
+        rest = &rest[ampersand + 1..];
+        let length = rest.bytes().take(REFERENCE_BYTES).take_while(|&byte| is_name_byte(byte) || byte == b'#').count();
+        if rest.as_bytes().get(length) != Some(&b';') || length == 0 {
+            return Err(malformed(BAD_REFERENCE));
+        }
+        let reference = &rest[..length];
+        let undefined = || RejectReason::UndefinedEntity { entity: safe_name(reference.as_bytes()) };
+        match reference.strip_prefix('#') {
+            Some(number) => out.push(character(number).ok_or_else(undefined)?),
+            None => out.push_str(named_entity(reference).ok_or_else(undefined)?),
+        }
+        rest = &rest[length + 1..];
     }
+    out.push_str(rest);
     Ok(())
 }
 
-/// The character or characters that a reference stands for.
-fn resolve(reference: &BytesRef<'_>) -> Result<String, RejectReason> {
-    let undefined = || RejectReason::UndefinedEntity { entity: safe_name(reference.as_bytes()) };
-    if reference.is_char_ref() {
-        let character = reference.resolve_char_ref().ok().flatten();
-        let legal = character.filter(|&one| !u8::try_from(one).is_ok_and(is_illegal));
-        return legal.map(String::from).ok_or_else(undefined);
+/// The character of `&#65;` or `&#x41;`, from what stands behind the `#`; `None` for what XML does not allow.
+fn character(number: &str) -> Option<char> {
+    let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
     }
-    named_entity(reference).map(str::to_string).ok_or_else(undefined)
+    let character = u32::from_str_radix(digits, radix).ok().and_then(char::from_u32)?;
+    (!u8::try_from(character).is_ok_and(is_illegal)).then_some(character)
 }
 
-/// Our words for quick-xml's errors, whose own messages hold names from the data.
-fn reason_of(error: &Error) -> RejectReason {
-    RejectReason::malformed_xml(match error {
-        Error::Syntax(_) => "markup that is never closed",
-        Error::IllFormed(IllFormedError::UnclosedReference) => "an ampersand that begins no reference",
-        Error::IllFormed(
-            IllFormedError::MismatchedEndTag { .. } | IllFormedError::UnmatchedEndTag(_) | IllFormedError::MissingEndTag(_),
-        ) => "an end tag that does not match",
-        Error::InvalidAttr(_) => "an attribute",
-        _ => "not well-formed",
-    })
+/// An attribute's value; `None` where a reference in it cannot be resolved.
+fn unescaped(value: &str) -> Option<Cow<'_, str>> {
+    if memchr(b'&', value.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(value));
+    }
+    let mut text = String::with_capacity(value.len());
+    resolve_into(value, &mut text).ok()?;
+    Some(Cow::Owned(text))
+}
+
+fn malformed(what: &'static str) -> RejectReason {
+    RejectReason::malformed_xml(what)
 }
 
 #[cfg(test)]
@@ -343,20 +548,48 @@ mod tests {
         check("<a>&#0;</a>", Err("undefined-entity: ?0"));
         check("<a>&#xD800;</a>", Err("undefined-entity: ?xD800"));
         check("<a>&#1;</a>", Err("undefined-entity: ?1"));
+        check("<a>&#65536000;&#x;</a>", Err("undefined-entity: ?65536000"));
+        check("<a>&#+5;</a>", Err("malformed-xml: an ampersand that begins no reference"));
         check("<a>b & c</a>", Err("malformed-xml: an ampersand that begins no reference"));
+        check("<a>b&amp</a>", Err("malformed-xml: an ampersand that begins no reference"));
+        check("<a>&;</a>", Err("malformed-xml: an ampersand that begins no reference"));
     }
 
     #[test]
     fn not_well_formed() {
         check("<a><b></a>", Err("malformed-xml: an end tag that does not match"));
+        check("<a></a></a>", Err("malformed-xml: an end tag that does not match"));
+        check("<x:a></a>", Err("malformed-xml: an end tag that does not match"));
+        check("<a></ab>", Err("malformed-xml: an end tag that does not match"));
+        check("<a></a", Err("malformed-xml: a tag that is never closed"));
+        check("<a></", Err("malformed-xml: a tag that is never closed"));
+        check("<a></<b/>", Err("malformed-xml: a tag that is never closed"));
+        check("<a <b></a>", Err("malformed-xml: a tag that is never closed"));
+        check("<a<b></a>", Err("malformed-xml: a tag that is never closed"));
+        check("<a", Err("malformed-xml: a tag that is never closed"));
+        check("<a>x < y</a>", Err("malformed-xml: a name that is not allowed"));
+        check("<a><", Err("malformed-xml: a tag that is never closed"));
         check("<a>", Err("truncated-record"));
         check("<a><b/>", Err("truncated-record"));
         check("", Err("truncated-record"));
+        check("<!-- a -->", Err("truncated-record"));
+        check("<a><!-- a --></a><!-- a -", Err("malformed-xml: markup that is never closed"));
+        check("<a><![CDATA[x]]</a>", Err("malformed-xml: markup that is never closed"));
+        check("<a><?x></a>", Err("malformed-xml: markup that is never closed"));
+        check("<a><!DOCTYPE x></a>", Err("malformed-xml: a declaration inside a record"));
         check("<a/>x", Err("malformed-xml: text outside the root"));
+        check("<a/>&amp;", Err("malformed-xml: text outside the root"));
+        check(" <a/>\n", Ok(""));
         check("<a/><a/>", Err("malformed-xml: a second root"));
         check("<a>\u{b}</a>", Err("malformed-xml: a control character"));
         check("<a b></a>", Err("malformed-xml: an attribute"));
+        check("<a b=c></a>", Err("malformed-xml: an attribute"));
+        check("<a b='c></a>", Err("malformed-xml: an attribute"));
+        check("<a b='<'></a>", Err("malformed-xml: an attribute"));
+        check("<a b = \"c>\" d='/'/>", Ok(""));
         check("<a><1/></a>", Err("malformed-xml: a name that is not allowed"));
+        check("<a><b=/></a>", Err("malformed-xml: a name that is not allowed"));
+        check("<é>x</é >", Ok("x"));
     }
 
     #[test]
@@ -370,17 +603,19 @@ mod tests {
 
     #[test]
     fn walking() {
-        let xml = "<m:a x:k='1&amp;2' l=\"&bad;\"><b>1</b><c><b>2</b></c><b>3</b></m:a>";
+        let xml = "<m:p x:k='1&amp;2' l=\"&bad;\" ><sub>1</sub><x:list><sub>2</sub></x:list ><sub>3</sub></m:p>";
         let tree = Tree::parse(xml, &Limits::default()).unwrap();
         let root = tree.root();
-        assert_eq!(root.name(), "a");
+        assert_eq!(root.name(), Name::P);
         assert_eq!(root.attribute("k").as_deref(), Some("1&2"));
         assert_eq!(root.attribute("l"), None);
         assert_eq!(root.attribute("m"), None);
-        let texts: Vec<_> = root.named("b").map(Element::raw_text).collect();
+        let texts: Vec<_> = root.named(Name::Sub).map(Element::raw_text).collect();
         assert_eq!(texts, ["1", "3"]);
-        assert_eq!(root.path(&["c", "b"]).map(Element::raw_text).as_deref(), Some("2"));
-        let names: Vec<_> = root.descendants().into_iter().map(|one| one.name().to_string() + &one.raw_text()).collect();
-        assert_eq!(names, ["b1", "c2", "b2", "b3"]);
+        assert_eq!(root.path(&[Name::List, Name::Sub]).map(Element::raw_text).as_deref(), Some("2"));
+        let names: Vec<_> = root.descendants().into_iter().map(|one| (one.name(), one.raw_text())).collect();
+        let expected = [(Name::Sub, "1"), (Name::List, "2"), (Name::Sub, "2"), (Name::Sub, "3")];
+        assert_eq!(names, expected.map(|(name, text)| (name, text.to_string())));
+        assert_eq!(root.outer_texts(), ("1", "3"));
     }
 }

@@ -30,7 +30,6 @@ const RESERVED_PACKAGES: &[(&str, &[&str])] = &[
     ("tokio", &["mellama-storage"]),
     ("aws-", &["mellama-storage"]),
     ("cudarc", &["mellama-train"]),
-    ("quick-xml", &["mellama-sources"]),
     ("toml", &["mellama-pipeline", "mellama-tests"]),
     ("clap", &["mellama"]),
     ("anyhow", &["mellama"]),
