@@ -7,9 +7,6 @@ use std::path::Path;
 
 use crate::project::{Project, run, succeed};
 
-/// Whether the PubMed reader emits withdrawals. Without them three tests cannot run.
-const WITHDRAWALS_ARE_READ: bool = false;
-
 /// A recipe with one PubMed source; `read` and the tables behind it differ from test to test.
 fn recipe(read: &str, more: &str) -> String {
     format!(
@@ -166,10 +163,6 @@ fn plain(pmid: u64) -> String {
 
 #[test]
 fn a_deletion_takes_what_stands_before_it() {
-    if !WITHDRAWALS_ARE_READ {
-        println!("not run: the PubMed reader emits no withdrawals yet");
-        return;
-    }
     let baseline = vec![plain(1), plain(2), plain(3)];
     let update = vec![plain(4), deletions(&[2, 4, 77])];
     let project = project(&recipe("", ""), &[&baseline, &update]);
@@ -187,10 +180,6 @@ fn a_deletion_takes_what_stands_before_it() {
 
 #[test]
 fn a_deleted_citation_that_comes_again_stands() {
-    if !WITHDRAWALS_ARE_READ {
-        println!("not run: the PubMed reader emits no withdrawals yet");
-        return;
-    }
     let files = [vec![plain(1), plain(2)], vec![deletions(&[2])], vec![citation(2, 1, &text(22))], vec![plain(5)]];
     let files: Vec<&[String]> = files.iter().map(Vec::as_slice).collect();
     for more in ["", "[corpus.dedup]\n"] {
@@ -200,10 +189,6 @@ fn a_deleted_citation_that_comes_again_stands() {
 
 #[test]
 fn a_retraction_reaches_older_and_later_records() {
-    if !WITHDRAWALS_ARE_READ {
-        println!("not run: the PubMed reader emits no withdrawals yet");
-        return;
-    }
     // Rows: 1, 2, 3 and the notice 9 for 2; the retracted record of 1 is dropped; then 2 comes once more.
     let files = [vec![plain(1), plain(2), plain(3)], vec![notice(9, 2), retracted(1)], vec![citation(2, 2, &text(22))]];
     let files: Vec<&[String]> = files.iter().map(Vec::as_slice).collect();

@@ -28,7 +28,7 @@ def recipe_text(data, work):
         inputs = json.dumps([f"{data / below}/**"])
         parts.append(
             f'[[corpus.source]]\nname = "{below}"\nformat = "{name}"\ninputs = {inputs}\n'
-            'domain = "biomedical"\nmax_rejects = 1.0\n'
+            'domain = "biomedical"\nmax_rejects = 1.0\nread = { retracted = "keep" }\n'
         )
     return "\n".join(parts)
 
