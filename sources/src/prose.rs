@@ -327,7 +327,7 @@ impl<'o> Prose<'o> {
         });
     }
 
-    /// `F1<sub>100–23</sub>` is written `F1_100–23`.
+    /// `F1<sub>100–23</sub>` is written `F1_100–23`. A single digit behind another is left: `P2<sub>1</sub>` is known as P21.
     fn subscript(&mut self, element: Element<'_>) {
         if !self.line.ends_with_digit() {
             self.children(element);
@@ -335,7 +335,7 @@ impl<'o> Prose<'o> {
         }
         let text = Self::line(element, self.options);
         self.set_off(element, |line| {
-            if line.ends_with_digit() && text.starts_with(|first: char| first.is_ascii_digit()) {
+            if line.ends_with_digit() && text.len() > 1 && text.starts_with(|first: char| first.is_ascii_digit()) {
                 line.push("_");
             }
             line.push(&text);
@@ -449,11 +449,11 @@ fn labelled(label: &str, text: &str, between: &str) -> String {
 }
 
 /// Whether a superscript behind a digit is a number or a charge, or a letter that mathematics writes there: what would be
-/// read as one number with the digit. `4th`, `1a` and `3+` are not.
+/// read as one number with the digit. `4th`, `1a`, `3+` and `1+/-` are not.
 fn is_power(text: &str) -> bool {
     let unsigned = text.trim_start_matches(['+', '-', '−', '–', '‐', '‑']);
     if unsigned.len() < text.len() {
-        return !unsigned.trim().is_empty();
+        return unsigned.contains(char::is_alphanumeric);
     }
     text.starts_with(|first: char| first.is_ascii_digit()) || matches!(text, "n" | "N" | "m" | "k" | "x")
 }
@@ -564,7 +564,7 @@ mod tests {
             "<p>2<sup>-ΔΔCt</sup>, 2<sup><italic>n</italic></sup>, 0<sup>+</sup>, 1<sup>a</sup></p>",
             &["2^-ΔΔCt, 2^n, 0+, 1a"],
         );
-        check("<p>F1<sub>100-23</sub>, H<sub>2</sub>O, 10 <sub>2</sub></p>", &["F1_100-23, H2O, 10 2"]);
+        check("<p>F1<sub>100-23</sub>, H<sub>2</sub>O, P2<sub>1</sub>, 10 <sub>22</sub></p>", &["F1_100-23, H2O, P21, 10 22"]);
         check("<p>5 × 10<sup> 3 </sup>l and cm<sup>-1</sup></p>", &["5 × 10 3 l and cm-1"]);
     }
 

@@ -1,7 +1,7 @@
 """Second comparison: titles, abstracts and body paragraphs as pubmed_parser gives them.
 
 pubmed_parser is compared only where it keeps the whole text: it looks two levels deep, puts every abstract of an article
-into one text, and gives up on some citations. White space, powers and colons are left out of this comparison, because
+into one text, and gives up on some citations. White space, `^`, `_` and colons are left out of this comparison, because
 pubmed_parser keeps none of them as mellama does; the comparison with lxml looks at these.
 """
 
@@ -23,7 +23,7 @@ NOT_PLAIN = LEFT_OUT | {
 OUTSIDE = {
     "fn", "media", "permissions", "response", "sub-article", "supplementary-material", "table", "table-wrap-foot",
 }  # fmt: skip
-MARK_IN_PLAIN_TEXT = re.compile(r"[\s:^]+")
+MARK_IN_PLAIN_TEXT = re.compile(r"[\s:^_]+")
 
 
 def compare(kind, path, number, record, lines, tally):

@@ -25,6 +25,8 @@ LINES = {
 }  # fmt: skip
 # Abstracts beside the one that sums the article up.
 OTHER_ABSTRACTS = {"author-highlights", "graphical", "precis", "short", "teaser", "toc", "video", "web-summary"}
+# A number, a sign with a number or letter behind it, or a letter that mathematics writes as an exponent.
+POWER = re.compile(r"\s*(?:[0-9]|[+\-−–‐‑].*[^\W_]|[nNmkx]\s*$)", re.DOTALL)
 NOT_AVAILABLE = re.compile(r"\[Not Available\]\.?")
 PUBMED_ROOTS = {"PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet"}
 PUBMED_RECORDS = {"PubmedArticle", "PubmedBookArticle", "MedlineCitation"}
@@ -361,8 +363,13 @@ class Walk:
     def superscript(self, element):
         if child(element, "xref") is not None:
             self.citation_space()
-        elif self.so_far()[-1:].isdecimal() and re.match(r"\s*[+\-−–‐‑]?\s*[0-9]", "".join(element.itertext())):
+        elif self.so_far()[-1:].isdecimal() and POWER.match("".join(element.itertext())):
             self.add(BOUNDARY, "power", "^")
+        self.mixed(element, self.kind)
+
+    def subscript(self, element):
+        if self.so_far()[-1:].isdecimal() and re.match(r"[0-9]\S", "".join(element.itertext()).strip()):
+            self.add(BOUNDARY, "index", "_")
         self.mixed(element, self.kind)
 
     def citation_space(self):
@@ -428,6 +435,7 @@ HANDLERS = {
     "media": Walk.supplement,
     "preformat": Walk.code,
     "sec": Walk.section,
+    "sub": Walk.subscript,
     "sup": Walk.superscript,
     "supplementary-material": Walk.supplement,
     "table-wrap": Walk.figure,
