@@ -71,7 +71,7 @@ def arguments():
     release = HERE.parent / "target" / "release"
     parser.add_argument("inputs", type=Path, help="folder written by make_inputs.py")
     parser.add_argument("--mellama", type=Path, default=release / "mellama")
-    parser.add_argument("--read-bench", type=Path, default=release / "read-bench")
+    parser.add_argument("--read-bench", type=Path, default=release / "examples" / "read-bench")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--big", action="store_true", help="peak memory on the 2 GB inputs too")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} into bench/results")
@@ -95,15 +95,15 @@ def reader_cases(options):
     size, plain, packed = plain.stat().st_size, str(plain), str(packed)
     one, two, gz = "JATS, one thread", "PubMed, one thread", "PubMed, .xml.gz"
     return [
-        Case(one, "mellama", (*ours, "--format", "jats", *jats), jats_bytes),
+        Case(one, "mellama", (*ours, "jats", *jats), jats_bytes),
         Case(one, "lxml", (*peer, "lxml-jats", *jats), jats_bytes),
         Case(one, "pubmed_parser", (*peer, "pubmed_parser-jats", *jats), jats_bytes),
-        Case(two, "mellama", (*ours, "--format", "pubmed-xml", plain), size),
+        Case(two, "mellama", (*ours, "pubmed-xml", plain), size),
         Case(two, "lxml", (*peer, "lxml-pubmed", plain), size),
         Case(two, "pubmed_parser (reads .gz only)", (*peer, "pubmed_parser-pubmed", packed), size),
-        Case(gz, "mellama, two threads", (*ours, "--format", "pubmed-xml", "--threads", "2", packed), size),
-        Case(gz, "mellama, one thread", (*ours, "--format", "pubmed-xml", packed), size),
-        Case(gz, "mellama, inflating only", (*ours, "--inflate-only", packed), size),
+        Case(gz, "mellama, two threads", (*ours, "pubmed-xml", "--two-threads", packed), size),
+        Case(gz, "mellama, one thread", (*ours, "pubmed-xml", packed), size),
+        Case(gz, "mellama, inflating only", (*ours, "inflate", packed), size),
         Case(gz, "Python gzip, inflating only", (*peer, "gzip", packed), size),
         Case(gz, "Python zlib, inflating only", (*peer, "zlib", packed), size),
     ]
@@ -119,7 +119,7 @@ def ingest_cases(options):
 
 
 def big_cases(options):
-    inputs = {"pubmed-big.xml": "pubmed-xml", "jats-big.xml.gz": "jats", "jats-big.tar.gz": "jats"}
+    inputs = {"pubmed-big.xml": "pubmed-xml", "jats-big.xml.gz": "jats", "jats-big.tar.gz": "pmc-tar"}
     return [
         Case("big", name, ingest(options, 2), 0, (form, str(options.inputs / name))) for name, form in inputs.items()
     ]

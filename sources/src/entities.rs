@@ -1,8 +1,7 @@
 //! The named character references of HTML, the predefined five of XML among them, by name.
 //!
 //! The list is that of the HTML standard (§ "Named character references", names with their semicolon), one a line: the
-//! name, then its code points in hexadecimal. It is our own because quick-xml's table (0.42, feature `escape-html`)
-//! gives wrong characters for 444 names, `alpha` among them. Entities declared in a document type are no part of it.
+//! name, then its code points in hexadecimal. Entities declared in a document type are no part of it.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

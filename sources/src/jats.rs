@@ -554,6 +554,9 @@ mod tests {
         let oai = format!("<OAI-PMH><request>url</request><record><metadata>{one}</metadata></record></OAI-PMH>");
         assert_eq!(outline(&oai), [id.as_str()]);
         assert_eq!(outline("<collection/>"), ["0 not-jats: root element collection"]);
+        assert_eq!(outline("<art><ui>1471-1</ui></art>"), ["0 not-jats: root element art"]);
+        let page = "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0//EN\" \"x.dtd\"><html><body><p>502</p></body></html>";
+        assert_eq!(outline(page), ["58 not-jats: root element html"]);
         assert_eq!(outline("<article/>"), ["0 empty-record"]);
         assert_eq!(outline("<article><body><sec><title>alone</title></sec></body></article>"), ["0 empty-record"]);
     }
