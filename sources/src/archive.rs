@@ -12,7 +12,8 @@
 //! | `origin_offset` | unsigned 64-bit | required |
 //! | `meta` | string, a JSON object of strings with sorted keys | required |
 //!
-//! Compressed with zstd; a row group ends at 64 MiB of text or 65,536 rows. No statistics are kept: the footer holds no text.
+//! Compressed with zstd; a row group ends at 64 MiB of text and meta data or 65,536 rows. No statistics are kept: the footer
+//! holds no text.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -34,7 +35,7 @@ use crate::pages::CheckedPages;
 pub use crate::archive_reader::DocumentReader;
 pub use crate::reject::write_rejects;
 
-/// Text bytes after which a row group is closed.
+/// Bytes of text and meta data after which a row group is closed.
 pub const ROW_GROUP_TEXT_BYTES: usize = 64 << 20;
 /// Rows after which a row group is closed.
 pub const ROW_GROUP_ROWS: usize = 65_536;
@@ -51,6 +52,8 @@ const CREATED_BY: &str = "mellama version 1";
 const PAGE_BYTES: usize = 1 << 20;
 /// Values between two looks at the size of a page.
 const VALUES_PER_CHECK: usize = 16;
+/// Values that are copied for the writer at a time; a multiple of [`VALUES_PER_CHECK`], so that the pages do not depend on it.
+const VALUES_PER_BATCH: usize = 16 * VALUES_PER_CHECK;
 
 /// The layout as Parquet spells it.
 pub(crate) const SCHEMA: &str = "message documents {
@@ -122,7 +125,7 @@ pub struct DocumentWriter<W: Write + Send> {
     file: SerializedFileWriter<W>,
     properties: WriterPropertiesPtr,
     waiting: Vec<Document>,
-    waiting_text_bytes: usize,
+    waiting_bytes: usize,
     rows: u64,
 }
 
@@ -135,7 +138,7 @@ impl<W: Write + Send> DocumentWriter<W> {
         let schema = Arc::new(parse_message_type(SCHEMA)?);
         let properties = Arc::new(properties());
         let file = SerializedFileWriter::new(w, schema, Arc::clone(&properties))?;
-        Ok(Self { file, properties, waiting: Vec::new(), waiting_text_bytes: 0, rows: 0 })
+        Ok(Self { file, properties, waiting: Vec::new(), waiting_bytes: 0, rows: 0 })
     }
 
     /// Adds a document. At most one row group is held in memory.
@@ -143,13 +146,14 @@ impl<W: Write + Send> DocumentWriter<W> {
     /// # Errors
     /// When the writer below fails.
     pub fn push(&mut self, document: &Document) -> Result<(), ArchiveError> {
-        let bytes = document.text.len();
-        let full = self.waiting_text_bytes + bytes > ROW_GROUP_TEXT_BYTES || self.waiting.len() >= ROW_GROUP_ROWS;
+        let meta: usize = document.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = document.text.len() + meta;
+        let full = self.waiting_bytes + bytes > ROW_GROUP_TEXT_BYTES || self.waiting.len() >= ROW_GROUP_ROWS;
         if full && !self.waiting.is_empty() {
             self.write_row_group()?;
         }
         self.waiting.push(document.clone());
-        self.waiting_text_bytes += bytes;
+        self.waiting_bytes += bytes;
         Ok(())
     }
 
@@ -166,7 +170,7 @@ impl<W: Write + Send> DocumentWriter<W> {
 
     fn write_row_group(&mut self) -> Result<(), ArchiveError> {
         let documents = std::mem::take(&mut self.waiting);
-        self.waiting_text_bytes = 0;
+        self.waiting_bytes = 0;
         self.rows += documents.len() as u64;
         let schema = self.file.schema_descr().clone();
         let mut group = self.file.next_row_group()?;
@@ -192,6 +196,13 @@ impl<W: Write + Send> std::fmt::Debug for DocumentWriter<W> {
 
 impl Column {
     fn write(&self, documents: &[Document], writer: &mut ColumnWriter<'_>) -> Result<(), ParquetError> {
+        for batch in documents.chunks(VALUES_PER_BATCH) {
+            self.write_batch(batch, writer)?;
+        }
+        Ok(())
+    }
+
+    fn write_batch(&self, documents: &[Document], writer: &mut ColumnWriter<'_>) -> Result<(), ParquetError> {
         match (self, writer) {
             (Self::Text(value), ColumnWriter::ByteArrayColumnWriter(writer)) => {
                 let (levels, values) = split(documents.iter().map(value));

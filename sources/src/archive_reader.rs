@@ -295,6 +295,9 @@ mod tests {
             groups.metadata().row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).collect();
         assert_eq!(rows, [2, 1, 1]);
         assert_eq!(read(&bytes).unwrap().len(), 4);
+        big.meta.insert("mesh".to_string(), std::mem::take(&mut big.text));
+        let groups = SerializedFileReader::new(Bytes::from(written(&[big.clone(), big]))).unwrap();
+        assert_eq!(groups.metadata().num_row_groups(), 2, "meta data counts too");
         let many: Vec<_> = (0..=crate::archive::ROW_GROUP_ROWS as u64).map(|_| document(0)).collect();
         let groups = SerializedFileReader::new(Bytes::from(written(&many))).unwrap();
         assert_eq!(groups.metadata().num_row_groups(), 2);
