@@ -1,9 +1,9 @@
 //! What a recipe resolves to: the frozen inputs, cut into ingest tasks, and the digest that names the run.
 //!
-//! Planning lists inputs and reads nothing of them, but for the sizes of row groups and frames in those that are big enough to be
-//! cut; it never writes.
+//! Planning lists inputs and reads nothing of them, but for the sizes of row groups, frames and members in those that are big
+//! enough to be cut; it never writes.
 
-use mellama_sources::{Format, Part};
+use mellama_sources::{Format, Limits, Part};
 use mellama_storage::StoreError;
 use serde::Serialize;
 
@@ -114,10 +114,11 @@ impl Plan {
 
     fn corpus(&mut self, file: &RecipeFile) -> Result<(), InputError> {
         let Some(corpus) = &file.recipe.corpus else { return Ok(()) };
+        let limits = corpus.limits.clone().unwrap_or_default();
         for (index, source) in corpus.source.iter().enumerate() {
             let resolved = inputs::resolve(file, &format!("source \"{}\"", source.name), &source.inputs)?;
             self.warnings.extend(resolved.warnings);
-            self.ingest.extend(cut(index, split(source, resolved.objects)?));
+            self.ingest.extend(cut(index, split(source, resolved.objects, &limits)?));
         }
         if let Some(decontaminate) = &corpus.decontaminate {
             let resolved = inputs::resolve(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks)?;
@@ -151,11 +152,11 @@ impl Plan {
 }
 
 /// Big objects in parts, where their format can be read so.
-fn split(source: &SourceRecipe, objects: Vec<InputObject>) -> Result<Vec<InputObject>, InputError> {
+fn split(source: &SourceRecipe, objects: Vec<InputObject>, limits: &Limits) -> Result<Vec<InputObject>, InputError> {
     let Ok(format) = source.format.parse::<Format>() else { return Ok(objects) };
     let mut all = Vec::with_capacity(objects.len());
     for object in objects {
-        let parts = if object.size_bytes > SPLIT_OVER_BYTES { parts(format, &object)? } else { Vec::new() };
+        let parts = if object.size_bytes > SPLIT_OVER_BYTES { parts(format, &object, limits)? } else { Vec::new() };
         match parts.as_slice() {
             [] => all.push(object),
             parts => all.extend(parts.iter().map(|part| InputObject { part: Some(*part), ..object.clone() })),
@@ -164,8 +165,8 @@ fn split(source: &SourceRecipe, objects: Vec<InputObject>) -> Result<Vec<InputOb
     Ok(all)
 }
 
-fn parts(format: Format, object: &InputObject) -> Result<Vec<Part>, InputError> {
-    mellama_sources::split::split(format, object.open_random()?, TASK_INPUT_BYTES)
+fn parts(format: Format, object: &InputObject, limits: &Limits) -> Result<Vec<Part>, InputError> {
+    mellama_sources::split::split(format, object.open_random()?, TASK_INPUT_BYTES, limits)
         .map_err(|e| InputError::Store(StoreError::from_io(object.name.clone(), "reading", e)))
 }
 

@@ -55,6 +55,7 @@ pub mod split;
 mod table;
 mod tar;
 mod tar_header;
+mod tar_parts;
 pub mod text;
 mod withdrawal;
 mod xml;

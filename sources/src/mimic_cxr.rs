@@ -10,6 +10,7 @@ use crate::compression::{StreamFault, without_compression};
 use crate::input::{ByteStream, Input, RangeRead};
 use crate::member::{Entry, Member};
 use crate::parquet_reader::MAX_STREAMED_BYTES;
+use crate::part::{Part, tail_of};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
 use crate::reject::RejectReason;
 use crate::tar::{Tar, is_empty_tar, is_tar};
@@ -58,7 +59,9 @@ impl MimicCxrReader {
     /// # Errors
     /// [`ReadError`] when the first bytes cannot be had.
     pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
-        let shape = Shape::of(input, limits).map_err(|error| context.read_error(0, error))?;
+        let (input, part) = tail_of(input);
+        let begin = part.map_or(0, |part| part.first);
+        let shape = Shape::of(input, part, limits).map_err(|error| context.read_error(begin, error))?;
         Ok(Self { context, record_bytes: limits.record_bytes, shape })
     }
 
@@ -190,7 +193,7 @@ impl Step {
 }
 
 impl Shape {
-    fn of(input: Input, limits: &Limits) -> io::Result<Self> {
+    fn of(input: Input, part: Option<Part>, limits: &Limits) -> io::Result<Self> {
         let input = match input {
             Input::Random(object) => {
                 let head = object.read_at(0, object.len().min(ZIP_MAGIC_BYTES as u64) as usize)?;
@@ -213,7 +216,7 @@ impl Shape {
         };
         let mut stream = ByteStream::new(input, limits);
         match stream.peek(BLOCK_BYTES) {
-            Ok(head) if is_tar(head) || is_empty_tar(head) => Ok(Self::Tar(Tar::new(stream, limits))),
+            Ok(head) if is_tar(head) || is_empty_tar(head) => Ok(Self::Tar(Tar::new(stream, part, limits))),
             Ok(_) => Ok(Self::Report(stream)),
             Err(error) => match StreamFault::of(&error) {
                 Some(StreamFault(reason)) => Ok(Self::Refused(reason.clone())),

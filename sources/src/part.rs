@@ -1,19 +1,22 @@
-//! Parts of an object that are read apart: a range of rows, or of bytes whose lines are read whole.
+//! Parts of an object that are read apart: a range of rows, of bytes whose lines are read whole, or of whole entries of a tar.
 //!
 //! A line belongs to the part that holds the line end before it, the first line to the first part. So no part needs a byte
-//! before its first, and the lines of all parts in their order are the lines of the object. How an object is cut is
-//! [`crate::split`]'s matter.
+//! before its first, and the lines of all parts in their order are the lines of the object. A part of a tar begins where an
+//! entry does, and the last one holds what is behind the entries. How an object is cut is [`crate::split`]'s matter.
 
-use std::io;
+use std::io::{self, Read};
 
 use serde::Serialize;
 
 use crate::decoded::{DecodedBlock, DecodedBlocks};
-use crate::input::{Input, RangeRead};
+use crate::input::{ByteStream, Input, RangeRead};
+use crate::reader::Limits;
 
 /// Stands before the first byte of a part that is cut out of plain text: whatever the text begins with there, it is no
 /// compressed stream.
 const SENTINEL: u8 = b' ';
+/// First bytes that tell plain from compressed.
+pub(crate) const HEAD_BYTES: usize = 16;
 
 /// A part of an object. Bytes are those of the decompressed stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -22,7 +25,8 @@ pub struct Part {
     pub first: u64,
     /// The byte or row behind its last one; more than `first`.
     pub end: u64,
-    /// Where the stored bytes of a compressed object are read from: a frame that begins with byte `first`.
+    /// Where the stored bytes are read from if they are not lines at any byte: a frame, or an entry of a plain tar, that begins
+    /// with byte `first`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<u64>,
     /// Stored bytes that it takes up.
@@ -92,18 +96,32 @@ pub(crate) struct LinesOfPart {
 
 /// The lines of a part; the input itself where it is a whole object.
 pub(crate) fn lines_of(input: Input) -> Result<LinesOfPart, Input> {
-    let part = match &input {
-        Input::Random(object) => object.part(),
-        Input::Decoded(blocks) => blocks.part(),
-        Input::Stream(_) => None,
-    };
+    let (input, part) = tail_of(input);
     let Some(part) = part else { return Err(input) };
-    let input = match input {
-        Input::Random(object) => Input::Random(tail(object, part)),
-        decoded => decoded,
-    };
     let base = part.first - u64::from(part.has_sentinel());
     Ok(LinesOfPart { input, base, end: part.end, skips_first: part.first > 0 })
+}
+
+/// The part that is to be read, if it is not all, and the bytes from where it begins to the end of the object.
+pub(crate) fn tail_of(input: Input) -> (Input, Option<Part>) {
+    match input {
+        Input::Random(object) => match object.part() {
+            Some(part) => (Input::Random(tail(object, part)), Some(part)),
+            None => (Input::Random(object), None),
+        },
+        Input::Decoded(blocks) => {
+            let part = blocks.part();
+            (Input::Decoded(blocks), part)
+        }
+        Input::Stream(_) => (input, None),
+    }
+}
+
+/// Whether an object with these first bytes is read as it is stored.
+pub(crate) fn is_plain(head: &[u8]) -> bool {
+    let mut read = Vec::new();
+    let mut stream = ByteStream::new(Input::from_bytes(head.to_vec()), &Limits::default());
+    stream.read_to_end(&mut read).is_ok() && read == head
 }
 
 /// The stored bytes that a part is read from: from its first on to the end of the object.

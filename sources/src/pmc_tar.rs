@@ -1,7 +1,8 @@
 //! PMC bulk packages: a tar, compressed or not, whose `.xml` and `.nxml` members are JATS articles.
 //!
 //! Members are read as they stream by, each by a [`JatsReader`] of its own; others (lists, licences, images) are passed over
-//! and are no records. Offsets are those of the decompressed tar. What is wrong inside a member costs that member alone.
+//! and are no records. Offsets are those of the decompressed tar, also in a part of it. What is wrong
+//! inside a member costs that member alone.
 
 use std::io::{self, BufRead};
 
@@ -10,6 +11,7 @@ use crate::decoded::DecodedBlocks;
 use crate::input::{ByteStream, Input};
 use crate::jats::JatsReader;
 use crate::member::{Entry, Member};
+use crate::part::{Part, tail_of};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
 use crate::reject::RejectReason;
 use crate::tar::{SharedTar, Tar, is_empty_tar, is_tar};
@@ -46,19 +48,20 @@ impl PmcTarReader {
     /// # Errors
     /// [`ReadError`] when the first bytes cannot be had.
     pub fn open(context: SourceContext, input: Input, limits: &Limits) -> Result<Self, ReadError> {
+        let (input, part) = tail_of(input);
         let mut stream = ByteStream::new(input, limits);
         let refused = match refusal_of(&mut stream) {
             Ok(refused) => refused,
             Err(error) => match StreamFault::of(&error) {
                 Some(StreamFault(reason)) => Some(reason.clone()),
-                None => return Err(context.read_error(0, error)),
+                None => return Err(context.read_error(begin_of(part), error)),
             },
         };
-        Ok(Self { refused, ..Self::of_stream(context, stream, limits) })
+        Ok(Self { refused, ..Self::of_stream(context, stream, part, limits) })
     }
 
-    fn of_stream(context: SourceContext, stream: ByteStream, limits: &Limits) -> Self {
-        let tar = SharedTar::new(Tar::new(stream, limits));
+    fn of_stream(context: SourceContext, stream: ByteStream, part: Option<Part>, limits: &Limits) -> Self {
+        let tar = SharedTar::new(Tar::new(stream, part, limits));
         Self { context, limits: limits.clone(), tar, refused: None, article: None, ended: false }
     }
 
@@ -181,6 +184,10 @@ fn refusal_of(stream: &mut ByteStream) -> io::Result<Option<RejectReason>> {
     Ok(Some(RejectReason::NotTar))
 }
 
+fn begin_of(part: Option<Part>) -> u64 {
+    part.map_or(0, |part| part.first)
+}
+
 fn shifted(error: ReadError, by: u64) -> ReadError {
     let ReadError::Io { object, byte_offset, source } = error;
     ReadError::Io { object, byte_offset: byte_offset + by, source }
@@ -193,15 +200,16 @@ fn is_article(name: &str) -> bool {
 
 /// Opens JATS: articles in XML, or a package of them told by its first block.
 pub(crate) fn open_jats(context: SourceContext, input: Input, limits: &Limits) -> Result<Box<dyn Reader>, ReadError> {
+    let (input, part) = tail_of(input);
     let mut stream = ByteStream::new(input, limits);
     let packed = match stream.peek(BLOCK_BYTES) {
         Ok(head) => is_tar(head),
         // It comes again, and is the reader's to report.
         Err(error) if StreamFault::of(&error).is_some() => false,
-        Err(error) => return Err(context.read_error(0, error)),
+        Err(error) => return Err(context.read_error(begin_of(part), error)),
     };
     if packed {
-        return Ok(Box::new(PmcTarReader::of_stream(context, stream, limits)));
+        return Ok(Box::new(PmcTarReader::of_stream(context, stream, part, limits)));
     }
     Ok(Box::new(JatsReader::open(context, Input::Decoded(Box::new(stream)), limits)?))
 }

@@ -1,34 +1,33 @@
-//! Where a big object is cut into parts that can be read apart: row groups, plain lines, frames of a zstd stream of lines.
+//! Where a big object is cut into parts that can be read apart: row groups, plain lines, frames of a zstd stream of lines,
+//! entries of a plain tar.
 //!
-//! It reads no record: footers, first bytes and frame headers only. What cannot be cut surely is not cut.
+//! It reads no record: footers, first bytes and headers of frames and entries only. What cannot be cut surely is not cut.
 
-use std::io::{self, Read};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use crate::input::{ByteStream, Input, RangeRead};
+use crate::input::RangeRead;
 use crate::parquet_chunks::Chunks;
-use crate::part::Part;
+use crate::part::{HEAD_BYTES, Part, is_plain};
 use crate::reader::{Format, Limits};
-use crate::zstd_frames;
-
-/// First bytes that tell plain from compressed.
-const HEAD_BYTES: usize = 16;
+use crate::{tar_parts, zstd_frames};
 
 /// The parts of an object, of about `part_bytes` stored bytes each, in order; none where it is to be read as one.
 ///
-/// They depend on the object and on `part_bytes` alone. The documents of all parts in their order are those of the whole
-/// object, as long as no stream is damaged: a fault ends the part that it lies in.
+/// They depend on the object, `part_bytes` and `limits` alone. The documents of all parts in their order are those of the
+/// whole object, read under the same limits, as long as no stream is damaged: a fault ends the part that it lies in.
 ///
 /// # Errors
 /// Failures of the store; a damaged object is not cut.
-pub fn split(format: Format, object: Box<dyn RangeRead>, part_bytes: u64) -> io::Result<Vec<Part>> {
+pub fn split(format: Format, object: Box<dyn RangeRead>, part_bytes: u64, limits: &Limits) -> io::Result<Vec<Part>> {
     let part_bytes = part_bytes.max(1);
     let parts = match format {
         Format::Parquet => rows(object, part_bytes)?,
         Format::Jsonl | Format::Redpajama | Format::Pile | Format::S2orc => lines(&*object, part_bytes)?,
+        Format::Jats | Format::PmcTar | Format::MimicCxr => tar_parts::parts(&*object, part_bytes, limits)?,
         _ => Vec::new(),
     };
     Ok(if parts.len() > 1 { parts } else { Vec::new() })
@@ -82,13 +81,6 @@ fn lines(object: &dyn RangeRead, part_bytes: u64) -> io::Result<Vec<Part>> {
             Part { first, end, frame: None, stored_bytes: end - first }
         })
         .collect())
-}
-
-/// Whether an object with these first bytes is read as it is stored.
-fn is_plain(head: &[u8]) -> bool {
-    let mut read = Vec::new();
-    let mut stream = ByteStream::new(Input::from_bytes(head.to_vec()), &Limits::default());
-    stream.read_to_end(&mut read).is_ok() && read == head
 }
 
 /// Gathers consecutive pieces to parts.

@@ -13,6 +13,7 @@ use crate::compression::StreamFault;
 use crate::decoded::{DecodedBlock, DecodedBlocks};
 use crate::input::ByteStream;
 use crate::member::{Entry, Member, malformed, refusal_of_name};
+use crate::part::Part;
 use crate::reader::Limits;
 use crate::reject::RejectReason;
 use crate::tar_header::{BLOCK_BYTES, Block, Extended, Header};
@@ -36,6 +37,10 @@ pub(crate) fn is_empty_tar(head: &[u8]) -> bool {
 #[derive(Debug)]
 pub(crate) struct Tar {
     stream: ByteStream,
+    /// Offset of the first byte of `stream` in the whole.
+    base: u64,
+    /// No entry begins here or behind.
+    end: u64,
     name_limit: usize,
     header_limit: usize,
     /// Bytes of the current member's content, and of the padding behind it, that were not read yet.
@@ -47,10 +52,13 @@ pub(crate) struct Tar {
 }
 
 impl Tar {
-    /// A tar in a stream of which nothing was taken yet.
-    pub(crate) fn new(stream: ByteStream, limits: &Limits) -> Self {
+    /// A tar in a stream of which nothing was taken yet. Of a part, the stream begins where the part does and may go on behind.
+    pub(crate) fn new(stream: ByteStream, part: Option<Part>, limits: &Limits) -> Self {
+        let (base, end) = part.map_or((0, u64::MAX), |part| (part.first, part.end));
         Self {
             stream,
+            base,
+            end,
             name_limit: limits.member_name_bytes,
             header_limit: limits.member_header_bytes,
             content_left: 0,
@@ -60,9 +68,9 @@ impl Tar {
         }
     }
 
-    /// Offset of the next byte in the decompressed stream.
+    /// Offset of the next byte in the decompressed stream of the whole object.
     pub(crate) fn offset(&self) -> u64 {
-        self.stream.offset()
+        self.base + self.stream.offset()
     }
 
     /// The next entry; what was not read of the last member is passed over.
@@ -73,7 +81,7 @@ impl Tar {
         if self.done {
             return Ok(Entry::End);
         }
-        let read = self.pass_content().and_then(|()| self.read_entry());
+        let read = self.pass_content().and_then(|()| if self.offset() < self.end { self.read_entry() } else { Ok(Entry::End) });
         self.done = !matches!(read, Ok(Entry::Member(_) | Entry::Refused { .. }));
         match read {
             Err(error) => match StreamFault::of(&error) {
@@ -138,8 +146,7 @@ impl Tar {
 
     fn entry(&mut self, begin: u64, block: &Block, header: Header, extended: Extended) -> io::Result<Entry> {
         let size = extended.size.unwrap_or(header.size);
-        let has_content = !matches!(header.kind, b'1'..=b'6');
-        self.announce(if has_content { size } else { 0 });
+        self.announce(if header.has_content() { size } else { 0 });
         if header.kind == b'S' {
             self.pass_sparse_map(block)?;
         }

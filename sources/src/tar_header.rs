@@ -35,6 +35,11 @@ impl Header {
         }
         Ok(Self { name, size, kind })
     }
+
+    /// Whether content follows the header; else its size, if any, is that of something else.
+    pub(crate) fn has_content(&self) -> bool {
+        !matches!(self.kind, b'1'..=b'6')
+    }
 }
 
 /// What the headers before an entry's own say of it.

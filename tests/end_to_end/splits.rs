@@ -1,4 +1,4 @@
-//! A big file of lines is read in parts, each a task of its own, and gives what one reading would have given.
+//! A big file of lines and a big tar are read in parts, each a task of its own, and give what one reading would have given.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -48,6 +48,18 @@ fn a_big_file_of_lines_is_read_in_parts() {
     let ingest = project.json("manifests/ingest.json");
     assert_eq!(ingest["tasks"].as_u64(), Some(5));
     assert_eq!(ingest["counts"]["written"]["documents"].as_u64(), Some(documents));
+    assert_eq!(rejected(&project), broken);
+    assert_eq!(range(&project, 1), (64 * MIB, 128 * MIB));
+}
+
+/// First and last byte of the part that is a task.
+fn range(project: &Project, task: usize) -> (u64, u64) {
+    let part = &project.json("plan.json")["plan"]["ingest"][task]["inputs"][0]["part"];
+    (part["first"].as_u64().expect("a byte"), part["end"].as_u64().expect("a byte"))
+}
+
+/// Offsets of all rejects.
+fn rejected(project: &Project) -> BTreeSet<u64> {
     let mut offsets = BTreeSet::new();
     for entry in std::fs::read_dir(Path::new(&project.workdir()).join("rejects/s")).expect("there") {
         let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("JSON lines");
@@ -56,7 +68,86 @@ fn a_big_file_of_lines_is_read_in_parts() {
             assert!(offsets.insert(reject["byte_offset"].as_u64().expect("an offset")), "no record is read twice");
         }
     }
-    assert_eq!(offsets, broken);
-    let part = &project.json("plan.json")["plan"]["ingest"][1]["inputs"][0]["part"];
-    assert_eq!((part["first"].as_u64(), part["end"].as_u64()), (Some(64 * MIB), Some(128 * MIB)));
+    offsets
+}
+
+/// Writes members of a tar, and holes in their place.
+struct Tar(File);
+
+impl Tar {
+    fn header(&mut self, name: &str, kind: u8, size: u64) {
+        let mut header = [0_u8; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+        header[148..156].copy_from_slice(b"        ");
+        header[156] = kind;
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        self.0.write_all(&header).expect("written");
+    }
+
+    /// Where the content begins.
+    fn member(&mut self, name: &str, content: &str) -> u64 {
+        self.header(name, b'0', content.len() as u64);
+        let begin = self.0.stream_position().expect("a position");
+        self.0.write_all(content.as_bytes()).expect("written");
+        self.0.seek(SeekFrom::Start((begin + content.len() as u64).next_multiple_of(512))).expect("sought");
+        begin
+    }
+
+    fn hole(&mut self, name: &str, size: u64) {
+        self.header(name, b'0', size);
+        self.0.seek(SeekFrom::Current(size as i64)).expect("sought");
+    }
+}
+
+/// Members for all formats of tars: a good one and two bad ones, then a hole of 22 MiB that nobody reads. The good ones, and
+/// where the bad ones are.
+fn write_tar(path: &Path, format: &str) -> (u64, BTreeSet<u64>) {
+    let mut tar = Tar(File::create(path).expect("created"));
+    let mut bad = BTreeSet::new();
+    for number in 0..13 {
+        let text = format!("Text {number} about lungs that are clear on both sides.");
+        bad.insert(if format == "mimic-cxr" {
+            tar.member(&format!("p10/p1000/s500{number}.txt"), &text);
+            tar.member("p10/notes.txt", &text)
+        } else {
+            let id = format!("<front><article-meta><article-id pub-id-type=\"pmc\">{number}</article-id></article-meta></front>");
+            tar.member(&format!("PMC{number}.xml"), &format!("<article>{id}<body><p>{text}</p></body></article>"));
+            tar.member("broken.xml", "<article><body>")
+        });
+        bad.insert(tar.0.stream_position().expect("a position"));
+        tar.header("link.xml", b'2', 0);
+        tar.hole("figure.jpg", 22 * MIB);
+    }
+    let end = tar.0.stream_position().expect("a position");
+    tar.0.set_len(end + 1_024).expect("grown");
+    (13, bad)
+}
+
+#[test]
+fn a_big_tar_is_read_in_parts_by_any_number_of_threads() {
+    for format in ["pmc-tar", "jats", "mimic-cxr"] {
+        let project =
+            Project::with_recipe(&RECIPE.replace("\"jsonl\"", &format!("\"{format}\"")).replace("big.jsonl", "big.tar"));
+        let (documents, bad) = write_tar(&project.folder().join("big.tar"), format);
+        let mut published = Vec::new();
+        for threads in ["1", "2", "5"] {
+            project.succeed(&["--threads", threads]);
+            let ingest = project.json("manifests/ingest.json");
+            assert_eq!(ingest["tasks"].as_u64(), Some(5), "{format}");
+            let counts = &ingest["counts"];
+            let counts = (counts["written"]["documents"].as_u64(), counts["rejected"]["documents"].as_u64());
+            assert_eq!(counts, (Some(documents), Some(bad.len() as u64)), "{format}");
+            assert_eq!(rejected(&project), bad, "{format}");
+            published.push((project.json("_SUCCESS")["published"].clone(), ingest["objects"].clone()));
+            if threads != "5" {
+                std::fs::remove_dir_all(Path::new(&project.workdir())).expect("removed");
+            }
+        }
+        assert!(published.windows(2).all(|pair| pair[0] == pair[1]), "{format}: {published:?}");
+        let ranges: Vec<_> = (0..5).map(|task| range(&project, task)).collect();
+        assert!(ranges.windows(2).all(|pair| pair[0].1 == pair[1].0 && pair[0].1 - pair[0].0 > 64 * MIB), "{ranges:?}");
+    }
 }

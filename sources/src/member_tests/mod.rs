@@ -3,6 +3,7 @@
 mod mimic_cxr;
 mod pmc_tar;
 mod tar;
+mod tar_parts;
 mod zip;
 
 use std::io::{self, BufReader, Cursor, Read, Write};

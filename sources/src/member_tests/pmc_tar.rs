@@ -9,7 +9,7 @@ use crate::input::Input;
 use crate::reader::{Format, Item, Limits, ReadError, open};
 use crate::reader_tests::{context, documents, items, outline, read, rejects};
 
-fn article(id: u32) -> String {
+pub(super) fn article(id: u32) -> String {
     format!(
         "<?xml version='1.0'?>\n<article><front><article-meta><article-id pub-id-type='pmc'>{id}</article-id><title-group>\
          <article-title>Title</article-title></title-group></article-meta></front><body><p>Text {id}.</p></body></article>\n"

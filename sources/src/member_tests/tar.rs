@@ -11,7 +11,7 @@ use crate::tar::{Tar, is_empty_tar, is_tar};
 /// `OFFSET NAME SIZE CONTENT`, `OFFSET+BYTES REASON` and `OFFSET! REASON`, the content read or passed over.
 fn listed(bytes: &[u8], piece: usize, limits: &Limits, read: bool) -> Vec<String> {
     let stream = BufReader::with_capacity(piece, Cursor::new(bytes.to_vec()));
-    let mut tar = Tar::new(ByteStream::new(Input::Stream(Box::new(stream)), limits), limits);
+    let mut tar = Tar::new(ByteStream::new(Input::Stream(Box::new(stream)), limits), None, limits);
     let mut found = Vec::new();
     loop {
         found.push(match tar.next().unwrap() {

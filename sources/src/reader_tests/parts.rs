@@ -112,7 +112,7 @@ proptest! {
         let limits = Limits::default();
         if !text.is_empty() {
             let stored = frames(&text, &cuts);
-            let parts = split(Format::Jsonl, Box::new(stored.clone()), part_bytes).unwrap();
+            let parts = split(Format::Jsonl, Box::new(stored.clone()), part_bytes, &Limits::default()).unwrap();
             let whole = lines(Input::from_bytes(stored.clone()), &limits);
             assert!(whole.iter().all(|(line, _)| matches!(line, Line::Content { .. })));
             if !parts.is_empty() {
@@ -148,7 +148,7 @@ fn documents_and_rejects_of_parts_are_those_of_the_whole() {
     for format in [Format::Jsonl, Format::Redpajama, Format::Pile, Format::S2orc] {
         for (stored, sizes) in [(&text, [100, 777, 5_000]), (&framed, [100, 300, 700])] {
             for part_bytes in sizes {
-                let parts = split(format, Box::new(stored.clone()), part_bytes).unwrap();
+                let parts = split(format, Box::new(stored.clone()), part_bytes, &Limits::default()).unwrap();
                 assert!(parts.len() > 1, "{format} {part_bytes}: {parts:?}");
                 assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].first && pair[0].first < pair[0].end));
                 let whole = read(format, stored);
@@ -164,7 +164,7 @@ fn row_groups_are_parts() {
     let stored = many(2_000);
     let whole = read(Format::Parquet, &stored);
     for (part_bytes, expected) in [(1, 7), (30_000, 4)] {
-        let parts = split(Format::Parquet, Box::new(stored.clone()), part_bytes).unwrap();
+        let parts = split(Format::Parquet, Box::new(stored.clone()), part_bytes, &Limits::default()).unwrap();
         assert!(parts.len() >= 2 && parts.len() <= expected, "{parts:?}");
         assert_eq!(items_in_parts(Format::Parquet, &stored, &parts), whole);
     }
@@ -173,7 +173,7 @@ fn row_groups_are_parts() {
 #[test]
 fn what_cannot_be_cut_surely_is_not_cut() {
     let check = |format: Format, stored: Vec<u8>| {
-        assert_eq!(split(format, Box::new(stored), 10).unwrap(), []);
+        assert_eq!(split(format, Box::new(stored), 10, &Limits::default()).unwrap(), []);
     };
     let text = records();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
