@@ -137,7 +137,7 @@ fn options() -> Result<Options, String> {
 /// Ends the process when a case does not end.
 fn watch(begin: Instant) {
     loop {
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::park_timeout(Duration::from_secs(1));
         let since = SINCE.load(Ordering::SeqCst);
         if since > 0 && begin.elapsed().as_secs() + 1 > since + SECONDS_PER_CASE {
             eprintln!("fuzz-readers: case {}: more than {SECONDS_PER_CASE} seconds", CASE.load(Ordering::SeqCst));

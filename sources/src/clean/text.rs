@@ -292,7 +292,8 @@ fn collapse_blank_lines(text: &mut String) -> bool {
         }
         blank_before = blank;
     }
-    output.truncate(output.trim_end().len());
+    // Line ends alone: a no-break space behind damaged characters is one of them (`voilÃ\u{a0}`).
+    output.truncate(output.trim_end_matches('\n').len());
     let changed = output != *text;
     if changed {
         *text = output;
