@@ -16,6 +16,9 @@ use crate::xml::{Element, Node};
 /// For names, titles of journals and the like, which no option touches.
 static PLAIN: LazyLock<ReadOptions> = LazyLock::new(ReadOptions::default);
 
+/// Lists within lists up to here are indented; each level copies and widens every line below it.
+const INDENTED_LISTS: usize = 4;
+
 /// Collects paragraphs.
 #[derive(Debug)]
 pub(crate) struct Prose<'o> {
@@ -24,11 +27,13 @@ pub(crate) struct Prose<'o> {
     line: Line,
     /// Footnotes of the paragraph that is being put together.
     notes: Vec<String>,
+    /// Lists around what is collected.
+    lists: usize,
 }
 
 impl<'o> Prose<'o> {
     fn new(options: &'o ReadOptions) -> Self {
-        Self { options, paragraphs: Vec::new(), line: Line::default(), notes: Vec::new() }
+        Self { options, paragraphs: Vec::new(), line: Line::default(), notes: Vec::new(), lists: 0 }
     }
 
     /// The paragraphs of an element's content.
@@ -158,14 +163,15 @@ impl<'o> Prose<'o> {
         self.flush();
         let title = self.line_of(element.child(Name::Title));
         self.push(title);
+        if self.lists >= INDENTED_LISTS {
+            self.flat_list(element);
+            return;
+        }
         let ordered = element.attribute("list-type").as_deref() == Some("order");
         let mut lines = Vec::new();
         for (index, item) in element.named(Name::ListItem).enumerate() {
-            let mut inner = Self::new(self.options);
-            for child in item.elements().filter(|child| child.name() != Name::Label) {
-                inner.element(child);
-            }
-            inner.flush();
+            let mut inner = Self { lists: self.lists + 1, ..Self::new(self.options) };
+            inner.item(item);
             if inner.paragraphs.is_empty() {
                 continue;
             }
@@ -178,6 +184,23 @@ impl<'o> Prose<'o> {
             lines.push(format!("{mark} {}", inner.paragraphs.join("\n").replace('\n', "\n  ")));
         }
         self.push(lines.join("\n"));
+    }
+
+    /// What a list item holds, its label aside.
+    fn item(&mut self, item: Element<'_>) {
+        for child in item.elements().filter(|child| child.name() != Name::Label) {
+            self.element(child);
+        }
+        self.flush();
+    }
+
+    /// The items of a list that stands too deep to be indented, as paragraphs.
+    fn flat_list(&mut self, element: Element<'_>) {
+        for item in element.named(Name::ListItem) {
+            let label = self.line_of(item.child(Name::Label));
+            self.push(label);
+            self.item(item);
+        }
     }
 
     /// One paragraph with a line `term: definition` for each item.
@@ -512,6 +535,11 @@ mod tests {
         );
         check("<list><title>L</title><list-item><label>•</label><p>x</p></list-item><list-item/></list>", &["L", "• x"]);
         check("<list><list-item><p>x</p><list><list-item><p>y</p></list-item></list></list-item></list>", &["- x\n  - y"]);
+        let deep = |depth: usize| {
+            format!("{}<code>a\nb</code>{}", "<list><list-item>".repeat(depth), "</list-item></list>".repeat(depth))
+        };
+        check(&deep(2), &["- - a\n    b"]);
+        check(&deep(6), &["- - - - a\n        b"]);
         check(
             "<def-list><def-item><term>t</term><def><p>d</p></def></def-item><def-item><term>u</term></def-item></def-list>",
             &["t: d\nu"],
