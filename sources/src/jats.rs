@@ -324,7 +324,7 @@ struct Terms {
 impl Terms {
     fn of<'t>(groups: impl Iterator<Item = Element<'t>>) -> Self {
         let mut terms = Self::default();
-        for element in groups.flat_map(Element::descendants) {
+        for element in groups.flat_map(|group| group.descendants(is_term)) {
             match element.name() {
                 Name::Subject | Name::Kwd => terms.words.extend(lines(std::iter::once(element))),
                 Name::CompoundSubjectPart | Name::CompoundKwdPart => {
@@ -338,6 +338,10 @@ impl Terms {
         }
         terms
     }
+}
+
+fn is_term(name: Name) -> bool {
+    matches!(name, Name::Subject | Name::Kwd | Name::CompoundSubjectPart | Name::CompoundKwdPart)
 }
 
 /// The statement, else `© year holder`.
@@ -467,6 +471,12 @@ mod tests {
             "title_fr=Titre",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn terms_within_terms_are_taken_once() {
+        let nested = format!("{TITLE}<kwd-group>{}k{}</kwd-group>", "<kwd>".repeat(200), "</kwd>".repeat(200));
+        assert_eq!(document(&nested, "<p>x</p>").meta["keywords"], "k");
     }
 
     #[test]

@@ -377,13 +377,17 @@ impl<'t> Element<'t> {
         names.iter().try_fold(self, |element, &name| element.child(name))
     }
 
-    /// Every element below this one, in order.
-    pub(crate) fn descendants(self) -> Vec<Element<'t>> {
+    /// Every element below this one, in order, but for those below a leaf: an element that is taken with all it holds is to be
+    /// a leaf, or one within the other would be many copies.
+    pub(crate) fn descendants(self, is_leaf: impl Fn(Name) -> bool) -> Vec<Element<'t>> {
         let mut found = Vec::new();
         let mut waiting: Vec<_> = self.elements().collect();
         waiting.reverse();
         while let Some(element) = waiting.pop() {
             found.push(element);
+            if is_leaf(element.name()) {
+                continue;
+            }
             let before = waiting.len();
             waiting.extend(element.elements());
             waiting[before..].reverse();
