@@ -15,6 +15,8 @@ use crate::reader::Limits;
 use crate::reject::{RejectReason, safe_name};
 
 const NONE: u32 = u32::MAX;
+/// Deepest nesting whatever the limits say: those who walk the tree call themselves at each level.
+const MAX_DEPTH: usize = 512;
 /// Source bytes for which one slot is set aside at the start.
 const BYTES_PER_SLOT: usize = 24;
 /// Bytes looked at in one step when looking for control characters.
@@ -123,7 +125,7 @@ impl<'a> Parser<'a> {
             at: 0,
             tree: Tree { slots, resolved: String::new() },
             open: Vec::new(),
-            depth_limit: limits.depth,
+            depth_limit: limits.depth.min(MAX_DEPTH),
             slot_limit,
             attribute_limit: limits.attributes,
         }
@@ -544,6 +546,15 @@ mod tests {
         check("<a>x<b>y</b><!-- c --><?p?>z</a>", Ok("xyz"));
         check("<a>&lt;&amp;&#65;&#x1F600;&alpha;&nbsp;</a>", Ok("<&A😀α\u{a0}"));
         check("<a><![CDATA[<&x;>]]></a>", Ok("<&x;>"));
+    }
+
+    #[test]
+    fn nesting_has_a_bound_whatever_the_limits_say() {
+        let limits = Limits { depth: usize::MAX, ..Limits::default() };
+        let nested = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+        assert!(Tree::parse(&nested(MAX_DEPTH), &limits).is_ok());
+        let reason = Tree::parse(&nested(MAX_DEPTH + 1), &limits).unwrap_err();
+        assert_eq!(reason, RejectReason::over_limit("depth", MAX_DEPTH as u64));
     }
 
     #[test]
