@@ -142,7 +142,8 @@ fn sub_articles(record: &Record<'_>, parent: &Document) -> Vec<Document> {
         let Some(mut document) = document(record, Article::of(part)) else {
             continue;
         };
-        let own = part.attribute("id").filter(|id| !taken.contains(id.as_ref()));
+        // No id of XML begins with the sign of those given here.
+        let own = part.attribute("id").filter(|id| !id.is_empty() && !id.starts_with('#') && !taken.contains(id.as_ref()));
         let own = own.unwrap_or_else(|| Cow::Owned(format!("#{}", index + 1)));
         let native_id = Some(format!("{}/{own}", parent.native_id)).filter(|id| is_usable_id(id));
         document.native_id = native_id.unwrap_or_else(|| format!("{}/#{}", parent.native_id, index + 1));
@@ -549,6 +550,10 @@ mod tests {
         let outline: Vec<_> = found.iter().map(|one| format!("{} {}", one.id, one.text.replace("\n\n", " "))).collect();
         let expected = ["source:PMC5 T b", "source:PMC5/s1 T one", "source:PMC5/#2 T two", "source:PMC5/#4 T three"];
         assert_eq!(outline, expected);
+        let copied = xml.replace("id='s1'", "id='#2'").replacen("id='#2'", "id=''", 1);
+        let found_again = with_options(ReadOptions { sub_articles: SubArticles::Separate, ..ReadOptions::default() }, &copied);
+        let ids: Vec<_> = found_again.iter().map(|one| one.native_id.as_str()).collect();
+        assert_eq!(ids, ["PMC5", "PMC5/#1", "PMC5/#2", "PMC5/#4"]);
         for one in &found[1..] {
             assert_eq!((one.meta["parent"].as_str(), one.meta["article_type"].as_str()), ("PMC5", "reply"));
             assert_eq!((one.year, one.licence.as_deref()), (Some(2001), Some("CC-BY")));
