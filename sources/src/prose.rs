@@ -107,11 +107,11 @@ impl<'o> Prose<'o> {
             Name::Sub => self.subscript(element),
             Name::Xref => self.marker(element),
             Name::Break | Name::Br => self.line.space(),
-            Name::Label => {
+            Name::Label | Name::Prefix => {
                 self.children(element);
                 self.line.space();
             }
-            Name::GivenNames => {
+            Name::GivenNames | Name::Suffix => {
                 self.line.space();
                 self.children(element);
             }

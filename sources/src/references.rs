@@ -135,6 +135,11 @@ mod tests {
             &["Roe A, The Group. Why? J Inv. 1999;3(2):1-9. doi:10.1/x"],
         );
         check(
+            "<ref><element-citation><name><surname>Roe</surname><given-names>A</given-names><suffix>Jr</suffix></name>\
+             <year>1999</year></element-citation></ref>",
+            &["Roe A Jr. 1999"],
+        );
+        check(
             "<ref><citation-alternatives><element-citation><source>S</source></element-citation><mixed-citation>S.</mixed-citation></citation-alternatives></ref>",
             &["S"],
         );
