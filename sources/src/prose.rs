@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use crate::line::Line;
+use crate::line::{Line, starts_with_digit};
 use crate::mathml;
 use crate::names::Name;
 use crate::options::{Formulas, Markers, ReadOptions, Tables};
@@ -129,7 +129,7 @@ impl<'o> Prose<'o> {
             | Name::PubmedDispFormula
             | Name::DispFormulaGroup
                 if formulas == Formulas::Drop => {}
-            Name::Math => self.line.push(&mathml::render(element)),
+            Name::Math => self.math(element),
             Name::TexMath if formulas == Formulas::Readable => {}
             Name::TexMath => self.line.push(tex_of(&element.raw_text())),
             Name::Alternatives => self.alternatives(element),
@@ -330,7 +330,23 @@ impl<'o> Prose<'o> {
         if element.child(Name::Sup).is_some() {
             self.line.part_from_word();
         }
+        // `12` and the number of a reference are two numbers.
+        self.line.keep_digits_apart();
         self.children(element);
+        self.line.keep_digits_apart();
+    }
+
+    /// A formula that is nothing but a power or an index belongs to the digits before it.
+    fn math(&mut self, element: Element<'_>) {
+        let text = mathml::render(element);
+        if self.line.ends_with_digit() {
+            if let Some(sign) = mathml::lone_script(element) {
+                self.line.push(sign);
+            }
+            self.line.keep_digits_apart();
+        }
+        self.line.push(&text);
+        self.line.keep_digits_apart();
     }
 
     /// `10<sup>6</sup>` is written 10^6, lest it read as 106. Citation markers are set off from the word before them.
@@ -341,12 +357,19 @@ impl<'o> Prose<'o> {
             return;
         }
         self.set_off(element, |line| {
-            if cites {
+            let is_number = starts_with_digit(&text);
+            if cites || (is_number && line.ends_with_digit_and_stop()) {
                 line.part_from_word();
             } else if line.ends_with_digit() && is_power(&text) {
                 line.push("^");
+            } else if line.ends_with_digit() && text.chars().all(is_sign) {
+                line.push_raised_sign(&text);
+                return;
+            } else if is_number {
+                line.raise_power();
             }
             line.push(&text);
+            line.keep_digits_apart();
         });
     }
 
@@ -354,6 +377,10 @@ impl<'o> Prose<'o> {
     fn subscript(&mut self, element: Element<'_>) {
         if !self.line.ends_with_digit() {
             self.children(element);
+            let (_, last) = element.outer_texts();
+            if last.len() > 1 {
+                self.line.keep_digits_apart();
+            }
             return;
         }
         let text = Self::line(element, self.options);
@@ -362,6 +389,9 @@ impl<'o> Prose<'o> {
                 line.push("_");
             }
             line.push(&text);
+            if text.len() > 1 {
+                line.keep_digits_apart();
+            }
         });
     }
 
@@ -474,11 +504,15 @@ fn labelled(label: &str, text: &str, between: &str) -> String {
 /// Whether a superscript behind a digit is a number or a charge, or a letter that mathematics writes there: what would be
 /// read as one number with the digit. `4th`, `1a`, `3+` and `1+/-` are not.
 fn is_power(text: &str) -> bool {
-    let unsigned = text.trim_start_matches(['+', '-', '−', '–', '‐', '‑']);
+    let unsigned = text.trim_start_matches(is_sign);
     if unsigned.len() < text.len() {
         return unsigned.contains(char::is_alphanumeric);
     }
-    text.starts_with(|first: char| first.is_ascii_digit()) || matches!(text, "n" | "N" | "m" | "k" | "x")
+    starts_with_digit(text.strip_prefix('.').unwrap_or(text)) || matches!(text, "n" | "N" | "m" | "k" | "x")
+}
+
+fn is_sign(one: char) -> bool {
+    matches!(one, '+' | '-' | '−' | '–' | '‐' | '‑')
 }
 
 /// The formula in what may be a whole LaTeX document.
@@ -594,6 +628,20 @@ mod tests {
         );
         check("<p>F1<sub>100-23</sub>, H<sub>2</sub>O, P2<sub>1</sub>, 10 <sub>22</sub></p>", &["F1_100-23, H2O, P21, 10 22"]);
         check("<p>5 × 10<sup> 3 </sup>l and cm<sup>-1</sup></p>", &["5 × 10 3 l and cm-1"]);
+    }
+
+    #[test]
+    fn numbers_side_by_side_stay_two() {
+        check("<p>10<sup>−</sup><sup>6</sup> M, 10<sup>-</sup><sup>5</sup>, 10<sup>.5</sup></p>", &["10^−6 M, 10^-5, 10^.5"]);
+        check("<p>log<sub>10</sub>5, O<sub>40</sub>8H<sub>2</sub>O, 10<sup>6</sup>5</p>", &["log10 5, O40 8H2O, 10^6 5"]);
+        check("<p>P2<sub>1</sub>2<sub>1</sub>2<sub>1</sub>, Na<sup>+</sup>2, 5<sup>+</sup> 6</p>", &["P212121, Na+2, 5+ 6"]);
+        check("<p>in 2010.<sup>12</sup> Then, in 2011,<sup>1</sup></p>", &["in 2010. 12 Then, in 2011, 1"]);
+        check("<p>12<xref ref-type='bibr'>3</xref>, <xref>1</xref><xref>2</xref>, P<xref>1</xref></p>", &["12 3, 1 2, P1"]);
+        check(
+            "<p>10<math><msup><mrow/><mn>6</mn></msup></math>, 2<math><mfrac><mn>1</mn><mn>2</mn></mfrac></math></p>",
+            &["10^6, 2 1/2"],
+        );
+        check("<p>10<math><msub><mi/><mn>2</mn></msub></math>, <math><mn>3</mn></math>4</p>", &["10_2, 3 4"]);
     }
 
     #[test]
