@@ -123,6 +123,11 @@ impl Line {
         begin.is_some()
     }
 
+    /// A space behind a word or a full stop, unless there is one.
+    pub(crate) fn part_from_name(&mut self) {
+        self.space_waiting |= self.text.ends_with(|last: char| last.is_alphanumeric() || last == '.');
+    }
+
     /// A space unless there is one, or an opening bracket.
     pub(crate) fn part_from_word(&mut self) {
         self.space_waiting |= !self.text.ends_with(['(', '[']);

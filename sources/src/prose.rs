@@ -111,6 +111,10 @@ impl<'o> Prose<'o> {
                 self.children(element);
                 self.line.space();
             }
+            Name::Person => {
+                self.line.part_from_name();
+                self.children(element);
+            }
             Name::GivenNames | Name::Suffix => {
                 self.line.space();
                 self.children(element);
@@ -220,6 +224,9 @@ impl<'o> Prose<'o> {
             }
         }
         self.push(lines.join("\n"));
+        for further in element.named(Name::DefList) {
+            self.definitions(further);
+        }
     }
 
     /// A figure or table: label and caption, then the figures and tables within it.
@@ -578,6 +585,8 @@ mod tests {
             "<def-list><def-item><term>t</term><def><p>d</p></def></def-item><def-item><term>u</term></def-item></def-list>",
             &["t: d\nu"],
         );
+        let inner = "<def-list><title>I</title><def-item><term>v</term><def><p>e</p></def></def-item></def-list>";
+        check(&format!("<def-list><def-item><term>t</term></def-item>{inner}</def-list>"), &["t", "I", "v: e"]);
     }
 
     #[test]

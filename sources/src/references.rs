@@ -120,6 +120,11 @@ mod tests {
              <source>J Inv</source> <year>1999</year>.</mixed-citation></ref>",
             &["References", "1. Roe A. J Inv 1999."],
         );
+        let name = "<name><surname>Roe</surname><given-names>A.</given-names></name>";
+        check(
+            &format!("<ref><mixed-citation>({name}{name}, {name}). T.</mixed-citation></ref>"),
+            &["(Roe A. Roe A., Roe A.). T."],
+        );
         check("<title>References</title><ref><label>1</label></ref>", &[]);
     }
 
