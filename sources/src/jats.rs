@@ -244,7 +244,8 @@ impl Identifiers {
     fn of(meta: Element<'_>) -> Self {
         let mut ids = Self::default();
         for element in meta.named(Name::ArticleId) {
-            let value = line_of(element);
+            // What is no id at all is not to be copied into every name made from it.
+            let value = Some(line_of(element)).filter(|value| is_usable_id(value)).unwrap_or_default();
             let kind = element.attribute("pub-id-type").unwrap_or_default();
             match kind.as_ref() {
                 "pmc" | "pmcid" if ids.pmcid.is_none() => ids.pmcid = pmcid(&value),
@@ -419,6 +420,8 @@ mod tests {
         check(id("pmid", "9") + &id("doi", "10.1/x"), ("9", 1));
         check(id("doi", "10.1/x"), ("10.1/x", 1));
         check(id("publisher-id", "p"), (text_id("T").as_str(), 1));
+        let long = "1".repeat(1_025);
+        check(["pmc", "pmid", "doi"].map(|kind| id(kind, &long)).concat() + &id("doi", "10.1/x"), ("10.1/x", 1));
         let meta = document(&(id("pmc", "1") + &id("pmid", "2") + &id("doi", "3") + TITLE), "").meta;
         assert_eq!([&meta["pmcid"], &meta["pmid"], &meta["doi"]], ["PMC1", "2", "3"]);
     }
