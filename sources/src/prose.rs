@@ -359,7 +359,7 @@ impl<'o> Prose<'o> {
     /// `10<sup>6</sup>` is written 10^6, lest it read as 106. Citation markers are set off from the word before them.
     fn superscript(&mut self, element: Element<'_>) {
         let text = Self::line(element, self.options);
-        let cites = element.child(Name::Xref).is_some();
+        let cites = holds_marker(element);
         if cites && text.is_empty() {
             return;
         }
@@ -508,6 +508,19 @@ fn labelled(label: &str, text: &str, between: &str) -> String {
     }
 }
 
+/// Whether an element holds a marker, be it in italics.
+fn holds_marker(mut element: Element<'_>) -> bool {
+    loop {
+        if element.child(Name::Xref).is_some() {
+            return true;
+        }
+        match element.elements().next() {
+            Some(first) => element = first,
+            None => return false,
+        }
+    }
+}
+
 /// Whether a superscript behind a digit is a number or a charge, or a letter that mathematics writes there: what would be
 /// read as one number with the digit. `4th`, `1a`, `3+` and `1+/-` are not.
 fn is_power(text: &str) -> bool {
@@ -645,6 +658,7 @@ mod tests {
         check("<p>log<sub>10</sub>5, O<sub>40</sub>8H<sub>2</sub>O, 10<sup>6</sup>5</p>", &["log10 5, O40 8H2O, 10^6 5"]);
         check("<p>P2<sub>1</sub>2<sub>1</sub>2<sub>1</sub>, Na<sup>+</sup>2, 5<sup>+</sup> 6</p>", &["P212121, Na+2, 5+ 6"]);
         check("<p>in 2010.<sup>12</sup> Then, in 2011,<sup>1</sup></p>", &["in 2010. 12 Then, in 2011, 1"]);
+        check("<p>in 2010<sup><italic><xref ref-type='bibr'>3</xref></italic></sup></p>", &["in 2010 3"]);
         check("<p>12<xref ref-type='bibr'>3</xref>, <xref>1</xref><xref>2</xref>, P<xref>1</xref></p>", &["12 3, 1 2, P1"]);
         check(
             "<p>10<math><msup><mrow/><mn>6</mn></msup></math>, 2<math><mfrac><mn>1</mn><mn>2</mn></mfrac></math></p>",
