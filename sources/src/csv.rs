@@ -65,7 +65,9 @@ fn row_of(table: &CsvTable, columns: &Columns) -> Row {
         cell => cell,
     };
     let mut meta = Meta::default();
-    for (index, name) in table.header.iter().enumerate().filter(|(_, name)| !columns.is_mapped(name)) {
+    // By place: a header that differs in case is still the column's, and what is cleaned as text is not to stand here as it was.
+    let mapped: Vec<usize> = columns.names().filter_map(|name| table.index(name)).collect();
+    for (index, name) in table.header.iter().enumerate().filter(|(index, _)| !mapped.contains(index)) {
         if let Some(Ok(value)) = table.records.field(index).map(std::str::from_utf8) {
             meta.insert(name, value);
         }

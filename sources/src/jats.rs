@@ -142,7 +142,8 @@ fn sub_articles(record: &Record<'_>, parent: &Document) -> Vec<Document> {
         let Some(mut document) = document(record, Article::of(part)) else {
             continue;
         };
-        let own = part.attribute("id").filter(|id| !taken.contains(id.as_ref()));
+        // No id of XML begins with the sign of those given here.
+        let own = part.attribute("id").filter(|id| !id.is_empty() && !id.starts_with('#') && !taken.contains(id.as_ref()));
         let own = own.unwrap_or_else(|| Cow::Owned(format!("#{}", index + 1)));
         let native_id = Some(format!("{}/{own}", parent.native_id)).filter(|id| is_usable_id(id));
         document.native_id = native_id.unwrap_or_else(|| format!("{}/#{}", parent.native_id, index + 1));
@@ -243,7 +244,8 @@ impl Identifiers {
     fn of(meta: Element<'_>) -> Self {
         let mut ids = Self::default();
         for element in meta.named(Name::ArticleId) {
-            let value = line_of(element);
+            // What is no id at all is not to be copied into every name made from it.
+            let value = Some(line_of(element)).filter(|value| is_usable_id(value)).unwrap_or_default();
             let kind = element.attribute("pub-id-type").unwrap_or_default();
             match kind.as_ref() {
                 "pmc" | "pmcid" if ids.pmcid.is_none() => ids.pmcid = pmcid(&value),
@@ -324,7 +326,7 @@ struct Terms {
 impl Terms {
     fn of<'t>(groups: impl Iterator<Item = Element<'t>>) -> Self {
         let mut terms = Self::default();
-        for element in groups.flat_map(Element::descendants) {
+        for element in groups.flat_map(|group| group.descendants(is_term)) {
             match element.name() {
                 Name::Subject | Name::Kwd => terms.words.extend(lines(std::iter::once(element))),
                 Name::CompoundSubjectPart | Name::CompoundKwdPart => {
@@ -338,6 +340,10 @@ impl Terms {
         }
         terms
     }
+}
+
+fn is_term(name: Name) -> bool {
+    matches!(name, Name::Subject | Name::Kwd | Name::CompoundSubjectPart | Name::CompoundKwdPart)
 }
 
 /// The statement, else `© year holder`.
@@ -414,6 +420,8 @@ mod tests {
         check(id("pmid", "9") + &id("doi", "10.1/x"), ("9", 1));
         check(id("doi", "10.1/x"), ("10.1/x", 1));
         check(id("publisher-id", "p"), (text_id("T").as_str(), 1));
+        let long = "1".repeat(1_025);
+        check(["pmc", "pmid", "doi"].map(|kind| id(kind, &long)).concat() + &id("doi", "10.1/x"), ("10.1/x", 1));
         let meta = document(&(id("pmc", "1") + &id("pmid", "2") + &id("doi", "3") + TITLE), "").meta;
         assert_eq!([&meta["pmcid"], &meta["pmid"], &meta["doi"]], ["PMC1", "2", "3"]);
     }
@@ -467,6 +475,12 @@ mod tests {
             "title_fr=Titre",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn terms_within_terms_are_taken_once() {
+        let nested = format!("{TITLE}<kwd-group>{}k{}</kwd-group>", "<kwd>".repeat(200), "</kwd>".repeat(200));
+        assert_eq!(document(&nested, "<p>x</p>").meta["keywords"], "k");
     }
 
     #[test]
@@ -539,6 +553,10 @@ mod tests {
         let outline: Vec<_> = found.iter().map(|one| format!("{} {}", one.id, one.text.replace("\n\n", " "))).collect();
         let expected = ["source:PMC5 T b", "source:PMC5/s1 T one", "source:PMC5/#2 T two", "source:PMC5/#4 T three"];
         assert_eq!(outline, expected);
+        let copied = xml.replace("id='s1'", "id='#2'").replacen("id='#2'", "id=''", 1);
+        let found_again = with_options(ReadOptions { sub_articles: SubArticles::Separate, ..ReadOptions::default() }, &copied);
+        let ids: Vec<_> = found_again.iter().map(|one| one.native_id.as_str()).collect();
+        assert_eq!(ids, ["PMC5", "PMC5/#1", "PMC5/#2", "PMC5/#4"]);
         for one in &found[1..] {
             assert_eq!((one.meta["parent"].as_str(), one.meta["article_type"].as_str()), ("PMC5", "reply"));
             assert_eq!((one.year, one.licence.as_deref()), (Some(2001), Some("CC-BY")));

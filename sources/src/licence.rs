@@ -35,7 +35,7 @@ pub(crate) fn licence_of(meta: Element<'_>) -> Option<String> {
 /// Every address in a licence, in order, its own first.
 fn addresses(licence: Element<'_>) -> Vec<String> {
     let mut found: Vec<String> = licence.attribute("href").into_iter().map(Cow::into_owned).collect();
-    for element in licence.descendants() {
+    for element in licence.descendants(|name| name == Name::LicenseRef) {
         found.extend(element.attribute("href").map(Cow::into_owned));
         if element.name() == Name::LicenseRef {
             found.push(line_of(element));
@@ -167,6 +167,9 @@ mod tests {
             Some("https://example.org/terms"),
         );
         check("<copyright-statement>© A</copyright-statement>", None);
+        let nested = format!("<license>{}x{}</license>", "<license_ref>".repeat(200), "</license_ref>".repeat(200));
+        let tree = Tree::parse(&nested, &Limits::default()).unwrap();
+        assert_eq!(addresses(tree.root()), ["x"]);
         let long = format!("<license><license-p>{}</license-p></license>", "é".repeat(500));
         check(&long, Some("é".repeat(200).as_str()));
     }

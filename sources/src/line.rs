@@ -10,6 +10,10 @@ pub(crate) struct Line {
     text: String,
     space_waiting: bool,
     dropped: bool,
+    /// Where digits that follow would be read as one number with those before.
+    border: Option<usize>,
+    /// Where a raised sign begins that ends the text, behind a digit.
+    sign: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,10 @@ const CLASSES: [Class; 256] = {
 impl Line {
     /// Appends text.
     pub(crate) fn push(&mut self, text: &str) {
+        if self.border == Some(self.text.len()) && starts_with_digit(text) && self.ends_with_digit() {
+            self.space_waiting = true;
+        }
+        self.sign = None;
         let bytes = text.as_bytes();
         // What stands from here on is copied in one go, with the single spaces between its words.
         let (mut from, mut at) = (0, 0);
@@ -88,6 +96,38 @@ impl Line {
         !self.space_waiting && self.text.ends_with(|last: char| last.is_ascii_digit())
     }
 
+    /// Whether digits here would be taken for decimals: `5.` and then a raised `12`.
+    pub(crate) fn ends_with_digit_and_stop(&self) -> bool {
+        let number = self.text.strip_suffix(['.', ',']).unwrap_or_default();
+        !self.space_waiting && number.ends_with(|last: char| last.is_ascii_digit())
+    }
+
+    /// Digits that follow right here are a number of their own.
+    pub(crate) fn keep_digits_apart(&mut self) {
+        self.border = Some(self.text.len());
+    }
+
+    /// A sign raised behind a digit: with what is raised next it may be a power.
+    pub(crate) fn push_raised_sign(&mut self, sign: &str) {
+        let begin = self.text.len();
+        self.push(sign);
+        self.sign = Some(begin);
+    }
+
+    /// Makes the raised sign that ends the text a part of a power; whether there is one.
+    pub(crate) fn raise_power(&mut self) -> bool {
+        let begin = self.sign.take().filter(|_| !self.space_waiting);
+        if let Some(begin) = begin {
+            self.text.insert(begin, '^');
+        }
+        begin.is_some()
+    }
+
+    /// A space behind a word or a full stop, unless there is one.
+    pub(crate) fn part_from_name(&mut self) {
+        self.space_waiting |= self.text.ends_with(|last: char| last.is_alphanumeric() || last == '.');
+    }
+
     /// A space unless there is one, or an opening bracket.
     pub(crate) fn part_from_word(&mut self) {
         self.space_waiting |= !self.text.ends_with(['(', '[']);
@@ -98,6 +138,10 @@ impl Line {
         let line = std::mem::take(self);
         if line.dropped { without_markers(&line.text) } else { line.text }
     }
+}
+
+pub(crate) fn starts_with_digit(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit())
 }
 
 fn is_plain(byte: Option<&u8>) -> bool {

@@ -87,6 +87,13 @@ impl Lines {
             self.ended = true;
             return Ok(Line::End);
         }
+        if offset == 0 {
+            // Before the line is measured, so that the mark is no part of it however the stream is cut.
+            if let Err(error) = self.pass_mark() {
+                return self.fault(error, 0, 0);
+            }
+            offset = self.offset();
+        }
         let (mut bytes, mut over) = (0_u64, false);
         loop {
             let block = match self.stream.fill_buf() {
@@ -110,11 +117,6 @@ impl Lines {
                 break;
             }
         }
-        if offset == 0 && self.content.starts_with(BYTE_ORDER_MARK) {
-            self.content.drain(..BYTE_ORDER_MARK.len());
-            offset = BYTE_ORDER_MARK.len() as u64;
-            bytes -= offset;
-        }
         if over {
             self.content = Vec::new();
             return Ok(Line::OverLimit { offset, bytes });
@@ -131,6 +133,13 @@ impl Lines {
             return Ok(Line::OverLimit { offset, bytes });
         }
         Ok(Line::Content { offset, bytes })
+    }
+
+    fn pass_mark(&mut self) -> io::Result<()> {
+        if self.stream.peek(BYTE_ORDER_MARK.len())?.starts_with(BYTE_ORDER_MARK) {
+            self.stream.consume(BYTE_ORDER_MARK.len());
+        }
+        Ok(())
     }
 
     /// Goes to the byte behind the next line end, or to the end, without holding what lies between.
@@ -203,6 +212,9 @@ mod tests {
     fn lines_over_the_limit_are_skipped() {
         let over = Line::OverLimit { offset: 4, bytes: 5 };
         check(b"abc\nabcd\nabc\r\n", 3, &[(content(0, 4), "abc"), (over, "abcd"), (content(9, 5), "abc")]);
+        // The mark before the first line is no part of it.
+        check(b"\xef\xbb\xbfabc\r\nd", 3, &[(content(3, 5), "abc"), (content(8, 1), "d")]);
+        check(b"\xef\xbb\xbfabcd\n", 3, &[(Line::OverLimit { offset: 3, bytes: 5 }, "abcd")]);
         let long = [vec![b'x'; 300_000], b"\nok".to_vec()].concat();
         check(&long, 100, &[(Line::OverLimit { offset: 0, bytes: 300_001 }, ""), (content(300_001, 2), "ok")]);
     }

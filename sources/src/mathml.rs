@@ -34,16 +34,71 @@ pub(crate) fn render(element: Element<'_>) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The sign of a script on nothing, where the whole formula is one: it stands on what is before the formula.
+pub(crate) fn lone_script(mut element: Element<'_>) -> Option<&'static str> {
+    loop {
+        let mut parts = element.elements();
+        let (first, second) = (parts.next()?, parts.next());
+        match element.name() {
+            Name::Msup if one(first).is_empty() => return Some("^"),
+            Name::Msub if one(first).is_empty() => return Some("_"),
+            Name::Semantics => {}
+            _ if second.is_some() => return None,
+            _ => {}
+        }
+        element = first;
+    }
+}
+
 /// Children side by side.
 fn row(element: Element<'_>, out: &mut String) {
     let mut first = true;
+    let mut before: Option<Element<'_>> = None;
     for node in element.children() {
+        let begin = out.len();
         match node {
             Node::Text(text) => out.push_str(text.trim()),
             Node::Element(child) if child.name() == Name::Mo => operator(child, first, out),
             Node::Element(child) => part(child, out),
         }
+        if let Node::Element(child) = node {
+            let (left, right) = out.split_at(begin);
+            let adjoin =
+                left.ends_with(|last: char| last.is_ascii_digit()) && right.starts_with(|next: char| next.is_ascii_digit());
+            // `2` and one half are not `21/2`; digits in elements of their own may be one number.
+            if adjoin
+                && (is_layout(child, |parts| parts.first().copied())
+                    || before.is_some_and(|before| is_layout(before, |parts| parts.last().copied())))
+            {
+                out.insert(begin, ' ');
+            }
+            before = Some(child);
+        }
         first = first && matches!(node, Node::Text(text) if text.trim().is_empty());
+    }
+}
+
+/// Whether what stands at this end of an element is more than a token.
+fn is_layout<'t>(mut element: Element<'t>, pick: fn(Vec<Element<'t>>) -> Option<Element<'t>>) -> bool {
+    loop {
+        let scripts = matches!(
+            element.name(),
+            Name::Mfrac
+                | Name::Msub
+                | Name::Msup
+                | Name::Msubsup
+                | Name::Munder
+                | Name::Munderover
+                | Name::Mover
+                | Name::Mmultiscripts
+        );
+        if scripts {
+            return true;
+        }
+        match pick(element.elements().collect()) {
+            Some(inner) => element = inner,
+            None => return false,
+        }
     }
 }
 
@@ -72,7 +127,12 @@ fn part(element: Element<'_>, out: &mut String) {
         }
         (Name::Semantics, [first, ..]) => part(*first, out),
         (Name::Mfrac, [over, under]) => out.extend([&grouped(*over), "/", &grouped(*under)]),
-        (Name::Msqrt, _) => out.extend(["√(", &render(element), ")"]),
+        (Name::Msqrt, _) => {
+            out.push_str("√(");
+            row(element, out);
+            out.truncate(out.trim_end().len());
+            out.push(')');
+        }
         (Name::Mroot, [base, index]) => out.extend(["(", &one(*base), ")^(1/", &one(*index), ")"]),
         (Name::Msup, [base, upper]) => scripts(&one(*base), None, Some(*upper), out),
         (Name::Msub | Name::Munder, [base, lower]) => scripts(&one(*base), Some(*lower), None, out),
@@ -141,7 +201,7 @@ fn scripts(base: &str, lower: Option<Element<'_>>, upper: Option<Element<'_>>, o
             out.push_str(text.trim_matches(['(', ')']));
         } else {
             // A script on nothing is a prefix, as the mass number in ¹³C.
-            if !base.is_empty() {
+            if !base.is_empty() || out.ends_with(|last: char| last.is_ascii_digit()) {
                 out.push(sign);
             }
             out.push_str(&text);
@@ -165,8 +225,12 @@ fn accented(base: Element<'_>, upper: Element<'_>, out: &mut String) {
 
 fn multiscripts(base: Element<'_>, rest: &[Element<'_>], out: &mut String) {
     let split = rest.iter().position(|part| part.name() == Name::Mprescripts).unwrap_or(rest.len());
-    for prescript in rest[split..].iter().skip(1) {
-        out.push_str(&one(*prescript));
+    for pair in rest[split..].get(1..).unwrap_or_default().chunks(2) {
+        let scripts: Vec<_> = pair.iter().map(|script| one(*script)).collect();
+        match scripts.as_slice() {
+            [lower, upper] if !lower.is_empty() && !upper.is_empty() => out.extend(["_", lower, "^", upper]),
+            _ => out.extend(scripts),
+        }
     }
     let present = |part: Option<&Element<'_>>| part.is_some_and(|part| part.name() != Name::NoScript);
     let mut text = one(base);
@@ -231,6 +295,11 @@ mod tests {
         check("<msubsup><mi>x</mi><mi>i</mi><mn>2</mn></msubsup>", "x_i^2");
         check("<msup><mi>f</mi><mo>′</mo></msup>", "f′");
         check("<msup><mrow/><mn>13</mn></msup><mi>C</mi>", "13C");
+        check("<mn>10</mn><msup><mrow/><mn>6</mn></msup>", "10^6");
+        check("<msubsup><mrow/><mn>6</mn><mn>13</mn></msubsup><mi>C</mi>", "6^13C");
+        check("<mn>2</mn><mfrac><mn>1</mn><mn>2</mn></mfrac>", "2 1/2");
+        check("<mn>3</mn><mrow><msup><mn>10</mn><mn>6</mn></msup></mrow><mn>5</mn>", "3 10^6 5");
+        check("<mn>1</mn><mn>0</mn><mrow><mn>0</mn></mrow>", "100");
         check("<mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mi>c</mi></mfrac>", "(a + b)/c");
         check("<msqrt><mi>a</mi><mo>+</mo><mi>b</mi></msqrt>", "√(a + b)");
         check("<mroot><mi>a</mi><mn>3</mn></mroot>", "(a)^(1/3)");
@@ -246,6 +315,7 @@ mod tests {
         check("<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>2</mn></mtd></mtr><mtr><mtd><mn>3</mn></mtd></mtr></mtable>", "1 2; 3");
         check("<semantics><mi>x</mi><annotation>TeX</annotation></semantics>", "x");
         check("<mmultiscripts><mi>C</mi><mn>6</mn><none/><mprescripts/><none/><mn>13</mn></mmultiscripts>", "13C_6");
+        check("<mmultiscripts><mi>C</mi><mprescripts/><mn>6</mn><mn>13</mn></mmultiscripts>", "_6^13C");
         check("", "");
     }
 }

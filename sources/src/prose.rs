@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use crate::line::Line;
+use crate::line::{Line, starts_with_digit};
 use crate::mathml;
 use crate::names::Name;
 use crate::options::{Formulas, Markers, ReadOptions, Tables};
@@ -16,6 +16,9 @@ use crate::xml::{Element, Node};
 /// For names, titles of journals and the like, which no option touches.
 static PLAIN: LazyLock<ReadOptions> = LazyLock::new(ReadOptions::default);
 
+/// Lists within lists up to here are indented; each level copies and widens every line below it.
+const INDENTED_LISTS: usize = 4;
+
 /// Collects paragraphs.
 #[derive(Debug)]
 pub(crate) struct Prose<'o> {
@@ -24,11 +27,13 @@ pub(crate) struct Prose<'o> {
     line: Line,
     /// Footnotes of the paragraph that is being put together.
     notes: Vec<String>,
+    /// Lists around what is collected.
+    lists: usize,
 }
 
 impl<'o> Prose<'o> {
     fn new(options: &'o ReadOptions) -> Self {
-        Self { options, paragraphs: Vec::new(), line: Line::default(), notes: Vec::new() }
+        Self { options, paragraphs: Vec::new(), line: Line::default(), notes: Vec::new(), lists: 0 }
     }
 
     /// The paragraphs of an element's content.
@@ -102,11 +107,15 @@ impl<'o> Prose<'o> {
             Name::Sub => self.subscript(element),
             Name::Xref => self.marker(element),
             Name::Break | Name::Br => self.line.space(),
-            Name::Label => {
+            Name::Label | Name::Prefix => {
                 self.children(element);
                 self.line.space();
             }
-            Name::GivenNames => {
+            Name::Person => {
+                self.line.part_from_name();
+                self.children(element);
+            }
+            Name::GivenNames | Name::Suffix => {
                 self.line.space();
                 self.children(element);
             }
@@ -124,7 +133,7 @@ impl<'o> Prose<'o> {
             | Name::PubmedDispFormula
             | Name::DispFormulaGroup
                 if formulas == Formulas::Drop => {}
-            Name::Math => self.line.push(&mathml::render(element)),
+            Name::Math => self.math(element),
             Name::TexMath if formulas == Formulas::Readable => {}
             Name::TexMath => self.line.push(tex_of(&element.raw_text())),
             Name::Alternatives => self.alternatives(element),
@@ -158,14 +167,15 @@ impl<'o> Prose<'o> {
         self.flush();
         let title = self.line_of(element.child(Name::Title));
         self.push(title);
+        if self.lists >= INDENTED_LISTS {
+            self.flat_list(element);
+            return;
+        }
         let ordered = element.attribute("list-type").as_deref() == Some("order");
         let mut lines = Vec::new();
         for (index, item) in element.named(Name::ListItem).enumerate() {
-            let mut inner = Self::new(self.options);
-            for child in item.elements().filter(|child| child.name() != Name::Label) {
-                inner.element(child);
-            }
-            inner.flush();
+            let mut inner = Self { lists: self.lists + 1, ..Self::new(self.options) };
+            inner.item(item);
             if inner.paragraphs.is_empty() {
                 continue;
             }
@@ -178,6 +188,23 @@ impl<'o> Prose<'o> {
             lines.push(format!("{mark} {}", inner.paragraphs.join("\n").replace('\n', "\n  ")));
         }
         self.push(lines.join("\n"));
+    }
+
+    /// What a list item holds, its label aside.
+    fn item(&mut self, item: Element<'_>) {
+        for child in item.elements().filter(|child| child.name() != Name::Label) {
+            self.element(child);
+        }
+        self.flush();
+    }
+
+    /// The items of a list that stands too deep to be indented, as paragraphs.
+    fn flat_list(&mut self, element: Element<'_>) {
+        for item in element.named(Name::ListItem) {
+            let label = self.line_of(item.child(Name::Label));
+            self.push(label);
+            self.item(item);
+        }
     }
 
     /// One paragraph with a line `term: definition` for each item.
@@ -197,6 +224,9 @@ impl<'o> Prose<'o> {
             }
         }
         self.push(lines.join("\n"));
+        for further in element.named(Name::DefList) {
+            self.definitions(further);
+        }
     }
 
     /// A figure or table: label and caption, then the figures and tables within it.
@@ -307,23 +337,46 @@ impl<'o> Prose<'o> {
         if element.child(Name::Sup).is_some() {
             self.line.part_from_word();
         }
+        // `12` and the number of a reference are two numbers.
+        self.line.keep_digits_apart();
         self.children(element);
+        self.line.keep_digits_apart();
+    }
+
+    /// A formula that is nothing but a power or an index belongs to the digits before it.
+    fn math(&mut self, element: Element<'_>) {
+        let text = mathml::render(element);
+        if self.line.ends_with_digit() {
+            if let Some(sign) = mathml::lone_script(element) {
+                self.line.push(sign);
+            }
+            self.line.keep_digits_apart();
+        }
+        self.line.push(&text);
+        self.line.keep_digits_apart();
     }
 
     /// `10<sup>6</sup>` is written 10^6, lest it read as 106. Citation markers are set off from the word before them.
     fn superscript(&mut self, element: Element<'_>) {
         let text = Self::line(element, self.options);
-        let cites = element.child(Name::Xref).is_some();
+        let cites = holds_marker(element);
         if cites && text.is_empty() {
             return;
         }
         self.set_off(element, |line| {
-            if cites {
+            let is_number = starts_with_digit(&text);
+            if cites || (is_number && line.ends_with_digit_and_stop()) {
                 line.part_from_word();
             } else if line.ends_with_digit() && is_power(&text) {
                 line.push("^");
+            } else if line.ends_with_digit() && text.chars().all(is_sign) {
+                line.push_raised_sign(&text);
+                return;
+            } else if is_number {
+                line.raise_power();
             }
             line.push(&text);
+            line.keep_digits_apart();
         });
     }
 
@@ -331,6 +384,10 @@ impl<'o> Prose<'o> {
     fn subscript(&mut self, element: Element<'_>) {
         if !self.line.ends_with_digit() {
             self.children(element);
+            let (_, last) = element.outer_texts();
+            if last.len() > 1 {
+                self.line.keep_digits_apart();
+            }
             return;
         }
         let text = Self::line(element, self.options);
@@ -339,6 +396,9 @@ impl<'o> Prose<'o> {
                 line.push("_");
             }
             line.push(&text);
+            if text.len() > 1 {
+                line.keep_digits_apart();
+            }
         });
     }
 
@@ -448,14 +508,31 @@ fn labelled(label: &str, text: &str, between: &str) -> String {
     }
 }
 
+/// Whether an element holds a marker, be it in italics.
+fn holds_marker(mut element: Element<'_>) -> bool {
+    loop {
+        if element.child(Name::Xref).is_some() {
+            return true;
+        }
+        match element.elements().next() {
+            Some(first) => element = first,
+            None => return false,
+        }
+    }
+}
+
 /// Whether a superscript behind a digit is a number or a charge, or a letter that mathematics writes there: what would be
 /// read as one number with the digit. `4th`, `1a`, `3+` and `1+/-` are not.
 fn is_power(text: &str) -> bool {
-    let unsigned = text.trim_start_matches(['+', '-', '−', '–', '‐', '‑']);
+    let unsigned = text.trim_start_matches(is_sign);
     if unsigned.len() < text.len() {
         return unsigned.contains(char::is_alphanumeric);
     }
-    text.starts_with(|first: char| first.is_ascii_digit()) || matches!(text, "n" | "N" | "m" | "k" | "x")
+    starts_with_digit(text.strip_prefix('.').unwrap_or(text)) || matches!(text, "n" | "N" | "m" | "k" | "x")
+}
+
+fn is_sign(one: char) -> bool {
+    matches!(one, '+' | '-' | '−' | '–' | '‐' | '‑')
 }
 
 /// The formula in what may be a whole LaTeX document.
@@ -512,10 +589,17 @@ mod tests {
         );
         check("<list><title>L</title><list-item><label>•</label><p>x</p></list-item><list-item/></list>", &["L", "• x"]);
         check("<list><list-item><p>x</p><list><list-item><p>y</p></list-item></list></list-item></list>", &["- x\n  - y"]);
+        let deep = |depth: usize| {
+            format!("{}<code>a\nb</code>{}", "<list><list-item>".repeat(depth), "</list-item></list>".repeat(depth))
+        };
+        check(&deep(2), &["- - a\n    b"]);
+        check(&deep(6), &["- - - - a\n        b"]);
         check(
             "<def-list><def-item><term>t</term><def><p>d</p></def></def-item><def-item><term>u</term></def-item></def-list>",
             &["t: d\nu"],
         );
+        let inner = "<def-list><title>I</title><def-item><term>v</term><def><p>e</p></def></def-item></def-list>";
+        check(&format!("<def-list><def-item><term>t</term></def-item>{inner}</def-list>"), &["t", "I", "v: e"]);
     }
 
     #[test]
@@ -566,6 +650,21 @@ mod tests {
         );
         check("<p>F1<sub>100-23</sub>, H<sub>2</sub>O, P2<sub>1</sub>, 10 <sub>22</sub></p>", &["F1_100-23, H2O, P21, 10 22"]);
         check("<p>5 × 10<sup> 3 </sup>l and cm<sup>-1</sup></p>", &["5 × 10 3 l and cm-1"]);
+    }
+
+    #[test]
+    fn numbers_side_by_side_stay_two() {
+        check("<p>10<sup>−</sup><sup>6</sup> M, 10<sup>-</sup><sup>5</sup>, 10<sup>.5</sup></p>", &["10^−6 M, 10^-5, 10^.5"]);
+        check("<p>log<sub>10</sub>5, O<sub>40</sub>8H<sub>2</sub>O, 10<sup>6</sup>5</p>", &["log10 5, O40 8H2O, 10^6 5"]);
+        check("<p>P2<sub>1</sub>2<sub>1</sub>2<sub>1</sub>, Na<sup>+</sup>2, 5<sup>+</sup> 6</p>", &["P212121, Na+2, 5+ 6"]);
+        check("<p>in 2010.<sup>12</sup> Then, in 2011,<sup>1</sup></p>", &["in 2010. 12 Then, in 2011, 1"]);
+        check("<p>in 2010<sup><italic><xref ref-type='bibr'>3</xref></italic></sup></p>", &["in 2010 3"]);
+        check("<p>12<xref ref-type='bibr'>3</xref>, <xref>1</xref><xref>2</xref>, P<xref>1</xref></p>", &["12 3, 1 2, P1"]);
+        check(
+            "<p>10<math><msup><mrow/><mn>6</mn></msup></math>, 2<math><mfrac><mn>1</mn><mn>2</mn></mfrac></math></p>",
+            &["10^6, 2 1/2"],
+        );
+        check("<p>10<math><msub><mi/><mn>2</mn></msub></math>, <math><mn>3</mn></math>4</p>", &["10_2, 3 4"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::prose::{Prose, line_of};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
 use crate::records::{Record, XmlRecords};
 use crate::reject::RejectReason;
+use crate::row::is_usable_id;
 use crate::withdrawal::{Withdrawal, WithdrawalReason};
 use crate::xml::Element;
 
@@ -178,7 +179,7 @@ fn corrections<'t>(citation: Element<'t>, kinds: &'static [&'static str]) -> imp
 }
 
 fn is_pmid(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+    is_usable_id(text) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn invalid(field: &str) -> RejectReason {

@@ -208,7 +208,7 @@ impl SourceContext {
 pub struct Limits {
     /// Bytes of one record, decompressed. Default 64 MiB.
     pub record_bytes: u64,
-    /// Nesting of elements or values. Default 256.
+    /// Nesting of elements or values, 512 at most. Default 256.
     pub depth: usize,
     /// Elements of one XML record. Default 2,000,000.
     pub elements: usize,

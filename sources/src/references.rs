@@ -120,6 +120,11 @@ mod tests {
              <source>J Inv</source> <year>1999</year>.</mixed-citation></ref>",
             &["References", "1. Roe A. J Inv 1999."],
         );
+        let name = "<name><surname>Roe</surname><given-names>A.</given-names></name>";
+        check(
+            &format!("<ref><mixed-citation>({name}{name}, {name}). T.</mixed-citation></ref>"),
+            &["(Roe A. Roe A., Roe A.). T."],
+        );
         check("<title>References</title><ref><label>1</label></ref>", &[]);
     }
 
@@ -133,6 +138,11 @@ mod tests {
                  </element-citation></ref>"
             ),
             &["Roe A, The Group. Why? J Inv. 1999;3(2):1-9. doi:10.1/x"],
+        );
+        check(
+            "<ref><element-citation><name><surname>Roe</surname><given-names>A</given-names><suffix>Jr</suffix></name>\
+             <year>1999</year></element-citation></ref>",
+            &["Roe A Jr. 1999"],
         );
         check(
             "<ref><citation-alternatives><element-citation><source>S</source></element-citation><mixed-citation>S.</mixed-citation></citation-alternatives></ref>",

@@ -45,11 +45,16 @@ impl Columns {
         }
     }
 
-    /// Whether a column has a meaning of its own and so is no meta data.
-    pub(crate) fn is_mapped(&self, name: &str) -> bool {
+    /// The columns that have a meaning of their own and so are no meta data.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let optional = [&self.year, &self.licence, &self.version];
-        [&self.id, &self.text, &self.title].into_iter().any(|own| own == name)
-            || optional.into_iter().any(|own| own.as_deref() == Some(name))
+        let optional = optional.into_iter().filter_map(|own| own.as_deref());
+        [&self.id, &self.text, &self.title].into_iter().map(String::as_str).chain(optional)
+    }
+
+    /// Whether a column is one of these.
+    pub(crate) fn is_mapped(&self, name: &str) -> bool {
+        self.names().any(|own| own == name)
     }
 }
 

@@ -214,16 +214,12 @@ fn dataset_paper(record: &Value<'_>, limits: &Limits) -> Result<Paper, RejectRea
     let title = paper.title.clone().unwrap_or_default();
     paper.push(&title);
     let abstracts = byte_ranges(text, &spans("abstract")?)?;
-    for range in &abstracts {
-        paper.push(&text[range.clone()]);
-    }
-    let mut body = byte_ranges(text, &[spans("section_header")?, spans("paragraph")?].concat())?;
-    body.sort_by_key(|range| (range.start, range.end));
-    let written = |range: &Range| titles.iter().chain(&abstracts).any(|own| own.start <= range.start && range.end <= own.end);
-    for range in body.iter().filter(|range| !written(range)) {
-        paper.push(&text[range.clone()]);
-    }
-    if body.is_empty() && abstracts.is_empty() {
+    push_ranges(&mut paper, text, abstracts.clone());
+    let body = byte_ranges(text, &[spans("section_header")?, spans("paragraph")?].concat())?;
+    let bodiless = body.is_empty();
+    let written = Covered::of([titles, abstracts.clone()].concat());
+    push_ranges(&mut paper, text, body.into_iter().filter(|range| !written.holds(range)).collect());
+    if bodiless && abstracts.is_empty() {
         paper.parts.clear();
         paper.push(text);
     }
@@ -231,6 +227,40 @@ fn dataset_paper(record: &Value<'_>, limits: &Limits) -> Result<Paper, RejectRea
 }
 
 type Range = std::ops::Range<usize>;
+
+/// Adds ranges in the order of the text, what lies in several of them once: a line of spans over each other is no longer text.
+fn push_ranges(paper: &mut Paper, text: &str, mut ranges: Vec<Range>) {
+    ranges.sort_by_key(|range| (range.start, range.end));
+    let mut done = 0;
+    for range in ranges {
+        let begin = range.start.max(done);
+        if begin < range.end {
+            paper.push(&text[begin..range.end]);
+            done = range.end;
+        }
+    }
+}
+
+/// Ranges by their start, each with the furthest end of those up to it.
+struct Covered(Vec<Range>);
+
+impl Covered {
+    fn of(mut ranges: Vec<Range>) -> Self {
+        ranges.sort_by_key(|range| range.start);
+        let mut furthest = 0;
+        for range in &mut ranges {
+            furthest = furthest.max(range.end);
+            range.end = furthest;
+        }
+        Self(ranges)
+    }
+
+    /// Whether one of the ranges holds all of this one.
+    fn holds(&self, range: &Range) -> bool {
+        let before = self.0.partition_point(|own| own.start <= range.start);
+        before > 0 && range.end <= self.0[before - 1].end
+    }
+}
 
 /// The spans of one kind, in code points: a list, or JSON of a list inside a string.
 fn spans_of(annotations: &Value<'_>, kind: &str, limits: &Limits) -> Result<Vec<Range>, RejectReason> {

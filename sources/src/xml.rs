@@ -15,6 +15,8 @@ use crate::reader::Limits;
 use crate::reject::{RejectReason, safe_name};
 
 const NONE: u32 = u32::MAX;
+/// Deepest nesting whatever the limits say: those who walk the tree call themselves at each level.
+const MAX_DEPTH: usize = 512;
 /// Source bytes for which one slot is set aside at the start.
 const BYTES_PER_SLOT: usize = 24;
 /// Bytes looked at in one step when looking for control characters.
@@ -123,7 +125,7 @@ impl<'a> Parser<'a> {
             at: 0,
             tree: Tree { slots, resolved: String::new() },
             open: Vec::new(),
-            depth_limit: limits.depth,
+            depth_limit: limits.depth.min(MAX_DEPTH),
             slot_limit,
             attribute_limit: limits.attributes,
         }
@@ -377,13 +379,17 @@ impl<'t> Element<'t> {
         names.iter().try_fold(self, |element, &name| element.child(name))
     }
 
-    /// Every element below this one, in order.
-    pub(crate) fn descendants(self) -> Vec<Element<'t>> {
+    /// Every element below this one, in order, but for those below a leaf: an element that is taken with all it holds is to be
+    /// a leaf, or one within the other would be many copies.
+    pub(crate) fn descendants(self, is_leaf: impl Fn(Name) -> bool) -> Vec<Element<'t>> {
         let mut found = Vec::new();
         let mut waiting: Vec<_> = self.elements().collect();
         waiting.reverse();
         while let Some(element) = waiting.pop() {
             found.push(element);
+            if is_leaf(element.name()) {
+                continue;
+            }
             let before = waiting.len();
             waiting.extend(element.elements());
             waiting[before..].reverse();
@@ -543,6 +549,15 @@ mod tests {
     }
 
     #[test]
+    fn nesting_has_a_bound_whatever_the_limits_say() {
+        let limits = Limits { depth: usize::MAX, ..Limits::default() };
+        let nested = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+        assert!(Tree::parse(&nested(MAX_DEPTH), &limits).is_ok());
+        let reason = Tree::parse(&nested(MAX_DEPTH + 1), &limits).unwrap_err();
+        assert_eq!(reason, RejectReason::over_limit("depth", MAX_DEPTH as u64));
+    }
+
+    #[test]
     fn undefined_and_illegal_references() {
         check("<a>&lol;</a>", Err("undefined-entity: lol"));
         check("<a>&#0;</a>", Err("undefined-entity: ?0"));
@@ -613,7 +628,7 @@ mod tests {
         let texts: Vec<_> = root.named(Name::Sub).map(Element::raw_text).collect();
         assert_eq!(texts, ["1", "3"]);
         assert_eq!(root.path(&[Name::List, Name::Sub]).map(Element::raw_text).as_deref(), Some("2"));
-        let names: Vec<_> = root.descendants().into_iter().map(|one| (one.name(), one.raw_text())).collect();
+        let names: Vec<_> = root.descendants(|_| false).into_iter().map(|one| (one.name(), one.raw_text())).collect();
         let expected = [(Name::Sub, "1"), (Name::List, "2"), (Name::Sub, "2"), (Name::Sub, "3")];
         assert_eq!(names, expected.map(|(name, text)| (name, text.to_string())));
         assert_eq!(root.outer_texts(), ("1", "3"));

@@ -110,7 +110,7 @@ fn normalize(text: &mut String, cleaning: &Cleaning, changes: &mut Changes) {
         changes.note(Change::LineEnds, true);
     }
     if cleaning.strip_control && text.contains(is_stripped) {
-        text.retain(|c| !is_stripped(c));
+        *text = strip(text);
         changes.note(Change::ControlCharacters, true);
     }
     changes.note(Change::NormalForm, compose(text));
@@ -180,6 +180,28 @@ fn normalize_newlines(text: &str) -> String {
             c => output.push(c),
         }
         after_return = c == '\r';
+    }
+    output
+}
+
+/// Two numbers stay two: the soft hyphen between them stands for the hyphen that it looks like, a space without width for a space.
+fn strip(text: &str) -> String {
+    let mut output = String::with_capacity(text.len());
+    let mut between = None;
+    for c in text.chars() {
+        if is_stripped(c) {
+            between = match c {
+                '\u{ad}' => Some('-'),
+                '\u{200b}' => between.or(Some(' ')),
+                _ => between,
+            };
+            continue;
+        }
+        if let Some(sign) = between.take().filter(|_| c.is_ascii_digit() && output.ends_with(|last: char| last.is_ascii_digit()))
+        {
+            output.push(sign);
+        }
+        output.push(c);
     }
     output
 }
@@ -328,6 +350,7 @@ mod tests {
         let plain = Cleaning::default();
         check("\u{feff}a\0b\u{200b}c\u{202e}d\te\u{ad}f\u{7f}", &plain, "abcd\tef");
         check("نمی\u{200c}خواهم", &plain, "نمی\u{200c}خواهم");
+        check("5\u{ad}10 mg, 1\u{200b}2, 3\u{2060}4, 5\u{200b}\u{ad}6, 7\u{ad}x\u{ad}8", &plain, "5-10 mg, 1 2, 34, 5-6, 7x8");
         let kept = Cleaning { strip_control: false, ..Cleaning::default() };
         check("a\0b\u{200b}c", &kept, "a\0b\u{200b}c");
     }

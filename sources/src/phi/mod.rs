@@ -5,9 +5,11 @@
 //! towns (B); dates finer than a year and ages over 89, in digits and words (C); telephone, fax, e-mail, social security,
 //! record, plan, account and licence numbers (D to K); vehicles, devices, web and network addresses (L to O). Biometric
 //! identifiers (P), photographs (Q) and free descriptions (R) have no shape in text; codes are found after their word.
-//! Marks that de-identification left (`[** … **]`, `___`) are not hits. All patterns run in linear time.
+//! Marks that de-identification left (`[** … **]`, `___`) are not hits. Dashes, spaces and digits beyond ASCII are read as
+//! those of ASCII. All patterns run in linear time.
 
 mod dates;
+mod folded;
 mod patterns;
 
 use std::fmt;
@@ -15,6 +17,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use folded::Folded;
 use patterns::Patterns;
 
 /// What an identifier is.
@@ -146,7 +149,10 @@ const MASK_ROUNDS: usize = 8;
 
 /// The identifiers of `text`, sorted by place, without overlaps: hits that touch the same bytes are one, of the kind of the first.
 pub fn scan(text: &str) -> Vec<PhiHit> {
-    let mut hits = Patterns::shared().find(text);
+    let mut hits = match Folded::of(text) {
+        None => Patterns::shared().find(text),
+        Some(folded) => folded.unfold(Patterns::shared().find(&folded.text)),
+    };
     let marks = mark_ranges(text);
     hits.retain(|hit| !touches_any(&marks, &hit.range));
     hits.sort_by(|a, b| a.range.start.cmp(&b.range.start).then(b.range.end.cmp(&a.range.end)).then(a.kind.cmp(&b.kind)));

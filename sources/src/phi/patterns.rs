@@ -27,6 +27,8 @@ const LINK: &str = r"(?:[ \t]{0,2}(?:is|was|no\.?|number|num\.?|id|#))?[ \t]{0,2
 const CODE: &str = r"(?P<v>[A-Za-z]{0,4}-?[0-9][0-9A-Za-z-]{3,24})(?-u:\b)";
 /// A North American telephone number, whole or local, or an extension, after a word that announces it.
 const ANNOUNCED: &str = r"(?:[ :.#-]{1,3}(?:(?:number|num|no|at|is|me|her|him|them|us)[ :.#]{1,3}){0,2})(?P<v>(?:\+?1[-. ])?\(?[0-9]{3}\)?[-. ]?[0-9]{3}[-. ]?[0-9]{4}|[0-9]{3}[-. ][0-9]{4}|x?[0-9]{4,6})(?-u:\b)";
+/// What may stand between a title and the capital of a name.
+const PARTICLES: &str = "(?:(?:d[aeiou]|de[lnr]|el|l[ae]|los|van|von|ter|ten) ){0,3}";
 /// A capitalized name, an initial, or a name in capitals.
 const NAME: &str = r"(?:\p{Lu}\.|\p{Lu}[\p{L}'’-]*\p{L})";
 const STATES: &str = "al ak az ar ca co ct de dc fl ga hi id il in ia ks ky la me md ma mi mn ms mo mt ne nv nh nj nm ny nc nd oh \
@@ -450,14 +452,14 @@ fn names() -> Vec<Row> {
         (
             PhiKind::Name,
             after_title,
-            format!(r"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?|Miss|(?:DR|MRS)\.)[ \t]{{0,2}}\n?(?P<v>{NAME}(?: {NAME}){{0,3}})"),
+            format!(r"(?:(?:Dr|Mr|Mrs|Ms|Prof)\.?|Miss|(?:DR|MRS)\.)[ \t]{{0,2}}\n?(?P<v>{PARTICLES}{NAME}(?: {NAME}){{0,3}})"),
             is_name,
         ),
         (
             PhiKind::Name,
             labels,
             format!(
-                r"(?i-u:(?:(?:patient|pt|full|first|last|family|maiden|middle)(?:'s)? name|name of (?:the )?patient))[ \t]{{0,2}}[:=][ \t]{{0,4}}(?P<v>{NAME}(?:,? {NAME}){{0,3}})"
+                r"(?i-u:(?:(?:patient|pt|full|first|last|family|maiden|middle)(?:'s)? name|name of (?:the )?patient))[ \t]{{0,2}}[:=][ \t]{{0,4}}(?P<v>{NAME}(?:(?:,? |,){NAME}){{0,3}})"
             ),
             is_name,
         ),
@@ -465,7 +467,7 @@ fn names() -> Vec<Row> {
             PhiKind::Name,
             signed,
             format!(
-                r"(?i-u:(?:(?:signed|dictated|reviewed|approved|transcribed|authenticated) by|attending(?: physician)?:|pcp:|next of kin:|name:))[ \t]{{0,2}}:?[ \t]{{0,4}}(?P<v>{NAME}(?:,? {NAME}){{1,3}})"
+                r"(?i-u:(?:(?:signed|dictated|reviewed|approved|transcribed|authenticated) by|attending(?: physician)?:|pcp:|next of kin:|name:))[ \t]{{0,2}}:?[ \t]{{0,4}}(?P<v>{NAME}(?:(?:,? |,){NAME}){{1,3}})"
             ),
             is_name,
         ),

@@ -122,6 +122,8 @@ fn names_after_titles_and_labels_are_found() {
     check("Dr. Müller", &["name=Müller"]);
     check("Patient name: Doe, Jane", &["name=Doe, Jane"]);
     check("Electronically signed by: Jane A. Roe", &["name=Jane A. Roe"]);
+    check("Dr. de la Cruz and Mr. van der Berg", &["name=de la Cruz", "name=van der Berg"]);
+    check("Attending: Doe,Jane", &["name=Doe,Jane"]);
 }
 
 #[test]

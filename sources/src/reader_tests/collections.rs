@@ -129,6 +129,21 @@ fn datasets_are_cut_by_code_points() {
 }
 
 #[test]
+fn spans_over_each_other_give_their_text_once() {
+    let paper = |spans: &str| {
+        let line = format!(
+            r#"{{"corpusid": 1, "content": {{"text": "Title one two three", "annotations": {{"title": [{{"start": 0, "end": 5}}], {spans}}}}}}}"#
+        );
+        one(Format::S2orc, &line).text
+    };
+    let span = |begin: usize, end: usize| format!(r#"{{"start": {begin}, "end": {end}}}"#);
+    let spans = [span(0, 4), span(6, 13), span(6, 19), span(10, 13), span(6, 9)].join(",");
+    assert_eq!(paper(&format!(r#""paragraph": [{spans}]"#)), "Title\n\none\n\ntwo\n\nthree");
+    let many = vec![span(6, 19); 20_000].join(",");
+    assert_eq!(paper(&format!(r#""abstract": [{many}], "paragraph": [{many}]"#)), "Title\n\none two three");
+}
+
+#[test]
 fn pes2o_records_are_whole() {
     let line = r#"{"id": "4", "text": "Title\n\nText.", "source": "s2ag/train", "version": "v2", "added": "2023-03-01T00:00:00.000Z", "created": "2005-01-01T00:00:00.000Z"}"#;
     let document = one(Format::S2orc, line);

@@ -22,6 +22,14 @@ fn csv_records_become_documents() {
 }
 
 #[test]
+fn columns_found_in_another_case_are_no_meta_data() {
+    let found = csv_with("ID,TEXT,Title,ward\n7,called 555-123-4567,T,ICU\n", Fields::default());
+    let document = documents(&found)[0];
+    assert_eq!((document.native_id.as_str(), document.text.as_str()), ("7", "called 555-123-4567"));
+    assert_eq!(document.meta.keys().collect::<Vec<_>>(), ["ward"]);
+}
+
+#[test]
 fn csv_columns_are_named_by_the_recipe() {
     let fields = Fields { id: Some("key".into()), text: Some("note".into()), year: Some("y".into()), ..Fields::default() };
     let found = csv_with("key;note;y\n1;a,b;2011\n;c;2012\n", fields.clone());
