@@ -14,6 +14,9 @@ use crate::reject::{RejectReason, safe_name};
 
 /// Bytes of a prolog instruction kept to find the declared encoding.
 const DECLARATION_BYTES: usize = 256;
+/// How often in an object what an unclosed comment, CDATA section or instruction has swallowed is looked through again. Each
+/// time may cost a record's bytes.
+const MAX_REPLAYS: u32 = 16;
 
 /// What a format's files look like from outside. All names are local names.
 #[derive(Debug)]
@@ -60,10 +63,55 @@ pub(crate) enum Encoding {
     Latin1,
 }
 
+/// The stream, and before it bytes that are read a second time.
+#[derive(Debug)]
+struct Source {
+    stream: ByteStream,
+    replay: Vec<u8>,
+    /// How many of `replay` were read again.
+    replayed: usize,
+    replays: u32,
+}
+
+impl Source {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.replayed < self.replay.len() { Ok(&self.replay[self.replayed..]) } else { self.stream.fill_buf() }
+    }
+
+    fn consume(&mut self, count: usize) {
+        if self.replayed >= self.replay.len() {
+            self.stream.consume(count);
+            return;
+        }
+        self.replayed += count;
+        if self.replayed == self.replay.len() {
+            self.replay = Vec::new();
+            self.replayed = 0;
+        }
+    }
+
+    /// Offset of the next byte.
+    fn offset(&self) -> u64 {
+        self.stream.offset() - (self.replay.len() - self.replayed) as u64
+    }
+
+    /// Has the bytes that were read last read again; not for ever.
+    fn replay(&mut self, mut bytes: Vec<u8>) -> bool {
+        if self.replays >= MAX_REPLAYS {
+            return false;
+        }
+        self.replays += 1;
+        bytes.extend_from_slice(&self.replay[self.replayed..]);
+        self.replay = bytes;
+        self.replayed = 0;
+        true
+    }
+}
+
 /// The records of one object.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    stream: ByteStream,
+    bytes: Source,
     spec: &'static FrameSpec,
     record_limit: u64,
     depth_limit: usize,
@@ -89,7 +137,7 @@ pub(crate) struct Frames {
 impl Frames {
     pub(crate) fn new(input: Input, spec: &'static FrameSpec, limits: &Limits) -> Self {
         Self {
-            stream: ByteStream::new(input, limits),
+            bytes: Source { stream: ByteStream::new(input, limits), replay: Vec::new(), replayed: 0, replays: 0 },
             spec,
             record_limit: limits.record_bytes,
             depth_limit: limits.depth,
@@ -110,7 +158,7 @@ impl Frames {
 
     /// Offset of the next byte to be read.
     pub(crate) fn offset(&self) -> u64 {
-        self.stream.offset()
+        self.bytes.offset()
     }
 
     /// The record returned last proved to be malformed: damage right behind it is the same damage.
@@ -138,7 +186,7 @@ impl Frames {
             if self.mode == Mode::Done {
                 return Ok(None);
             }
-            let at_end = match self.stream.fill_buf() {
+            let at_end = match self.bytes.fill_buf() {
                 Ok(bytes) => bytes.is_empty(),
                 Err(error) => match StreamFault::of(&error) {
                     Some(StreamFault(reason)) => {
@@ -165,14 +213,14 @@ impl Frames {
         let mut head = Vec::new();
         // One byte at a time, so that the pieces do not matter.
         while head.len() < 3 {
-            match self.stream.fill_buf() {
+            match self.bytes.fill_buf() {
                 Ok([]) => break,
                 Ok(bytes) => {
                     if head.is_empty() && !matches!(bytes[0], 0xef | 0xff | 0xfe) {
                         return Ok(());
                     }
                     head.push(bytes[0]);
-                    self.stream.consume(1);
+                    self.bytes.consume(1);
                 }
                 Err(error) if StreamFault::of(&error).is_some() => break,
                 Err(error) => return Err(error),
@@ -191,12 +239,12 @@ impl Frames {
 
     /// Character data outside records: only white space belongs there.
     fn skip_text(&mut self) -> io::Result<()> {
-        let offset = self.stream.offset();
-        let bytes = self.stream.fill_buf()?;
+        let offset = self.bytes.offset();
+        let bytes = self.bytes.fill_buf()?;
         let text = &bytes[..memchr::memchr(b'<', bytes).unwrap_or(bytes.len())];
         let stray = text.iter().position(|byte| !byte.is_ascii_whitespace());
         let (count, markup_next) = (text.len(), text.len() < bytes.len());
-        self.stream.consume(count);
+        self.bytes.consume(count);
         if let Some(position) = stray {
             let place = offset + position as u64;
             if !self.seen_root {
@@ -210,7 +258,7 @@ impl Frames {
         }
         if markup_next {
             self.collected.clear();
-            self.begin = self.stream.offset();
+            self.begin = self.bytes.offset();
             self.mark_begin = 0;
             // The `<` itself, so that the markup is no longer in its text state.
             self.scan()?;
@@ -220,7 +268,7 @@ impl Frames {
 
     /// Scans one piece of markup, with the text before it when inside a record.
     fn scan(&mut self) -> io::Result<()> {
-        let bytes = self.stream.fill_buf()?;
+        let bytes = self.bytes.fill_buf()?;
         // One byte over the limit at most, so that what follows an oversized piece is still to be scanned.
         let room = (self.record_limit + 1).saturating_sub(self.collected.len() as u64).max(1);
         let bytes = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
@@ -243,7 +291,7 @@ impl Frames {
             self.mark_begin = self.collected.len() + begin - keep_from;
         }
         self.collected.extend_from_slice(&bytes[keep_from..scanned.used]);
-        self.stream.consume(scanned.used);
+        self.bytes.consume(scanned.used);
         if scanned.mark.is_none() && self.markup.in_text() {
             self.mark_begin = self.collected.len();
         }
@@ -360,7 +408,7 @@ impl Frames {
     fn break_record(&mut self) {
         let (begin, length) = (self.begin, self.mark_begin as u64);
         self.collected.drain(..self.mark_begin);
-        self.begin = self.stream.offset() - self.collected.len() as u64;
+        self.begin = self.bytes.offset() - self.collected.len() as u64;
         if self.mode == Mode::Inside {
             let reason = RejectReason::malformed_xml("a record that is never closed");
             self.break_at(begin, length, reason);
@@ -384,7 +432,8 @@ impl Frames {
         let kept = self.collected.len() as u64 <= self.record_limit;
         if !kept {
             // An unclosed comment or value must not swallow the records that follow.
-            self.collected = Vec::new();
+            let swallowed = std::mem::take(&mut self.collected);
+            self.bytes.replay(swallowed[1..].to_vec());
             self.markup.reset();
         }
         kept
@@ -412,14 +461,15 @@ impl Frames {
         if self.mode == Mode::Inside {
             self.finish_with(self.begin, self.collected.len() as u64, reason);
         } else {
-            self.finish_with(self.stream.offset(), 0, reason);
+            self.finish_with(self.bytes.offset(), 0, reason);
         }
     }
 
     fn end_object(&mut self) {
-        let end = self.stream.offset();
+        let end = self.bytes.offset();
         let mid_markup = !self.markup.in_text();
         match self.mode {
+            Mode::Inside | Mode::Outside if mid_markup && self.swallowed_a_record() => self.read_swallowed(),
             Mode::Inside => {
                 self.finish_with(self.begin, self.collected.len() as u64, RejectReason::TruncatedRecord);
             }
@@ -431,6 +481,28 @@ impl Frames {
             }
             _ => self.mode = Mode::Done,
         }
+    }
+
+    /// Whether another record begins in markup that is never closed.
+    fn swallowed_a_record(&self) -> bool {
+        let swallowed = &self.collected[self.mark_begin..];
+        self.bytes.replays < MAX_REPLAYS
+            && memchr::memchr_iter(b'<', swallowed).skip(1).any(|begin| {
+                let behind = &swallowed[begin + 1..];
+                self.spec.records.iter().any(|name| behind.starts_with(name.as_bytes()))
+            })
+    }
+
+    /// Rejects the record or place in which the markup began, and reads on behind its first byte.
+    fn read_swallowed(&mut self) {
+        let swallowed = self.collected.split_off(self.mark_begin);
+        let length = self.mark_begin as u64;
+        self.bytes.replay(swallowed[1..].to_vec());
+        self.markup.reset();
+        self.break_at(self.begin, length, RejectReason::malformed_xml("markup that is never closed"));
+        self.collected = Vec::new();
+        self.mark_begin = 0;
+        self.mode = Mode::Outside;
     }
 
     /// Looks for an encoding in `<?xml … encoding="…"?>`.
@@ -570,7 +642,36 @@ mod tests {
             40,
             &["5+0 over-limit: record_bytes = 40", "67 <r>2</r>"],
         );
+        // What it would have swallowed is read, as far back as the limit goes.
+        let swallowing = format!("<set><r><!-- x</r><r>2</r>{long}<r>3</r></set>");
+        check_limited(
+            &swallowing,
+            60,
+            &["5+0 over-limit: record_bytes = 60", "18 <r>2</r>", "26+0 malformed-xml: text outside every record", "76 <r>3</r>"],
+        );
         check_limited(&format!("<set><r>{long}"), 40, &["5+0 over-limit: record_bytes = 40", "58+0 truncated-record"]);
+    }
+
+    #[test]
+    fn unclosed_markup_costs_the_record_that_it_begins_in() {
+        for open in ["<!-- x", "<![CDATA[ x", "<? x"] {
+            let input = format!("<set><r>1</r><r>{open}</r><r>3</r><s>4</s></set>");
+            let behind = 13 + 3 + open.len() + 4;
+            let expected = [
+                "5 <r>1</r>".to_string(),
+                "13+3 malformed-xml: markup that is never closed".to_string(),
+                format!("{behind} <r>3</r>"),
+                format!("{} <s>4</s>", behind + 8),
+            ];
+            check(&input, &expected.each_ref().map(String::as_str));
+        }
+        check("<set><!-- <r>1</r></set>", &["5+0 malformed-xml: markup that is never closed", "10 <r>1</r>"]);
+        check("<set><r>1</r><r><!-- x </r></set>", &["5 <r>1</r>", "13+20 truncated-record"]);
+        // Not for ever: the last record that is looked for takes the rest.
+        let many = format!("<set>{}</set>", "<r><!-- </r>".repeat(40));
+        let found = frames(many.as_bytes(), 1 << 20, 4096);
+        assert_eq!(found.len(), MAX_REPLAYS as usize + 1, "{found:?}");
+        assert_eq!(found.last().map(String::as_str), Some("197+294 truncated-record"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ LINES = {
 # Abstracts beside the one that sums the article up.
 OTHER_ABSTRACTS = {"author-highlights", "graphical", "precis", "short", "teaser", "toc", "video", "web-summary"}
 # A number, a sign with a number or letter behind it, or a letter that mathematics writes as an exponent.
-POWER = re.compile(r"\s*(?:[0-9]|[+\-−–‐‑].*[^\W_]|[nNmkx]\s*$)", re.DOTALL)
+POWER = re.compile(r"\s*(?:\.?[0-9]|[+\-−–‐‑].*[^\W_]|[nNmkx]\s*$)", re.DOTALL)
 NOT_AVAILABLE = re.compile(r"\[Not Available\]\.?")
 PUBMED_ROOTS = {"PubmedArticleSet", "PubmedBookArticleSet", "MedlineCitationSet"}
 PUBMED_RECORDS = {"PubmedArticle", "PubmedBookArticle", "MedlineCitation"}
@@ -200,6 +200,8 @@ class Walk:
         self.exempt = None
         self.items = 0
         self.kind, self.source_line = "paragraph", 0
+        # Digits that come next would be read as one number with those before.
+        self.border = False
 
     def end(self):
         """Ends a line; one without text is none."""
@@ -211,6 +213,10 @@ class Walk:
         self.pieces = []
 
     def add(self, plain, rule=None, shown=""):
+        if self.border and plain:
+            self.border = False
+            if plain[0].isdecimal() and self.so_far()[-1:].isdecimal():
+                self.pieces.append(Piece(BOUNDARY, "digits-apart", " "))
         self.pieces.append(Piece(plain, rule, shown))
 
     def whole(self, element, kind, pieces):
@@ -358,19 +364,27 @@ class Walk:
     def reference(self, element):
         if child(element, "sup") is not None:
             self.citation_space()
+        self.border = True
         self.mixed(element, self.kind)
+        self.border = True
 
     def superscript(self, element):
-        if child(element, "xref") is not None:
+        text = "".join(element.itertext())
+        if next((one for one in element.iter() if local(one) == "xref"), None) is not None:
             self.citation_space()
-        elif self.so_far()[-1:].isdecimal() and POWER.match("".join(element.itertext())):
+        elif self.so_far()[-1:].isdecimal() and POWER.match(text):
             self.add(BOUNDARY, "power", "^")
+        elif re.search(r"[0-9][.,]$", self.so_far()) and text[:1].isdecimal():
+            self.add(BOUNDARY, "digits-apart", " ")
         self.mixed(element, self.kind)
+        self.border = True
 
     def subscript(self, element):
-        if self.so_far()[-1:].isdecimal() and re.match(r"[0-9]\S", "".join(element.itertext()).strip()):
+        text = "".join(element.itertext()).strip()
+        if self.so_far()[-1:].isdecimal() and re.match(r"[0-9]\S", text):
             self.add(BOUNDARY, "index", "_")
         self.mixed(element, self.kind)
+        self.border = len(text) > 1
 
     def citation_space(self):
         if not self.so_far().endswith(("(", "[")):

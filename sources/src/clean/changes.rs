@@ -25,11 +25,13 @@ pub enum Change {
     BlankLines,
     /// `phi = "mask"`: identifiers were replaced.
     PhiMasked,
+    /// `phi = "mask"` or `"reject"`: identifiers in the meta data were replaced.
+    PhiMetaMasked,
 }
 
 impl Change {
     /// Every change, in the order of the rules.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Mojibake,
         Self::LineEnds,
         Self::ControlCharacters,
@@ -40,6 +42,7 @@ impl Change {
         Self::RepeatedParagraphs,
         Self::BlankLines,
         Self::PhiMasked,
+        Self::PhiMetaMasked,
     ];
 
     /// Kebab-case code, the name of its counter.
@@ -55,6 +58,7 @@ impl Change {
             Self::RepeatedParagraphs => "repeated-paragraphs",
             Self::BlankLines => "blank-lines",
             Self::PhiMasked => "phi-masked",
+            Self::PhiMetaMasked => "phi-meta-masked",
         }
     }
 }

@@ -161,7 +161,24 @@ pub(super) fn apply(document: &mut Document, cleaning: Option<&Cleaning>, change
             cleaning.is_some_and(|cleaning| mask(document, cleaning, changes))
         }
     };
+    if kept && matches!(policy, PhiPolicy::Mask | PhiPolicy::Reject) {
+        changes.note(Change::PhiMetaMasked, mask_meta(document));
+    }
     (findings, kept)
+}
+
+/// Masks the values of the meta data, which nothing is trained on but people read; a value whose mask does not settle goes.
+/// Whether there was any to mask.
+fn mask_meta(document: &mut Document) -> bool {
+    let mut masked = false;
+    document.meta.retain(|_, value| {
+        if phi::scan(value).is_empty() {
+            return true;
+        }
+        masked = true;
+        settle(value, |_| {})
+    });
+    masked
 }
 
 /// Masks text and title until neither masking nor any other change has anything to do; whether that was reached.

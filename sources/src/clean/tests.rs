@@ -96,6 +96,26 @@ fn an_identifier_in_the_title_counts() {
 }
 
 #[test]
+fn meta_data_hold_no_identifier_either() {
+    let meta = [("contact", "Dr. Smith 617-555-1234"), ("ward", "7 East")];
+    let outcome = |policy: PhiPolicy, sensitivity| {
+        let mut subject = Document { sensitivity, ..document("Call the clinic before noon please.") };
+        subject.meta = meta.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let found = Cleaner::new(Some(&Cleaning { phi: policy.into(), ..Cleaning::default() })).clean(&mut subject);
+        assert_eq!((found.verdict, subject.meta["ward"].as_str()), (Verdict::Keep, "7 East"));
+        (subject.meta["contact"].clone(), found.changes.has(Change::PhiMetaMasked))
+    };
+    for policy in [PhiPolicy::Mask, PhiPolicy::Reject] {
+        assert_eq!(outcome(policy, Sensitivity::Phi), ("Dr. [NAME] [PHONE]".to_owned(), true));
+    }
+    assert_eq!(outcome(PhiPolicy::Report, Sensitivity::Phi), (meta[0].1.to_owned(), false));
+    let mut bare = Document { sensitivity: Sensitivity::Phi, ..document("Call the clinic before noon please.") };
+    bare.meta.insert("contact".to_owned(), meta[0].1.to_owned());
+    Cleaner::new(None).clean(&mut bare);
+    assert_eq!(bare.meta["contact"], "Dr. [NAME] [PHONE]");
+}
+
+#[test]
 fn the_default_policy_follows_the_sensitivity_and_fails_closed() {
     let text = "Call Dr. Smith at 617-555-1234 before noon.";
     let outcome = |cleaning: Option<&Cleaning>, sensitivity| {
