@@ -236,10 +236,12 @@ fn place(line: usize) -> String {
     if line == 0 { String::new() } else { format!("line {line}: ") }
 }
 
-/// Whether a file of a folder comes with the data and is none: checksums, licences, descriptions, what is hidden.
+/// Whether a file of a folder comes with the data and is none: checksums, licences, descriptions, lists of PMC and MIMIC-CXR, what
+/// is hidden.
 fn is_companion(key: &str) -> bool {
     let name = key.rsplit('/').next().unwrap_or(key);
-    let ends = [".md5", ".sha256"].iter().any(|end| name.ends_with(end));
+    let ends = [".md5", ".sha256", ".filelist.csv", ".filelist.txt"].iter().any(|end| name.ends_with(end))
+        || ["cxr-record-list.csv", "cxr-study-list.csv", "cxr-provider-list.csv"].iter().any(|list| name.starts_with(list));
     let begins = ["README", "LICENSE"].iter().any(|begin| name.starts_with(begin));
     ends || begins || ["SHA256SUMS.txt", "index.html"].contains(&name) || key.split('/').any(|part| part.starts_with('.'))
 }

@@ -171,6 +171,11 @@ fn without_markers(text: &str) -> String {
         if out.is_empty() || out.ends_with(' ') {
             rest = rest.trim_start_matches(' ');
         }
+        // `(Roe and Doe, ⌂; Doe, ⌂)` keeps the names alone.
+        if rest.trim_start().starts_with([')', ']', ';']) {
+            out.truncate(out.trim_end_matches([' ', ',', ';']).len());
+            rest = rest.trim_start();
+        }
     }
     out.push_str(rest);
     out
@@ -245,6 +250,7 @@ mod tests {
         check(&["as (see ", "*", ") say (x)"], "as (see) say (x)");
         check(&["*", " says (a [b"], "says (a [b");
         check(&["in ", "*", " and ", "*", "."], "in and.");
+        check(&["so (Roe and Doe, ", "*", "; Doe et al., ", "*", ") say"], "so (Roe and Doe; Doe et al.) say");
         check(&["(", "*", ")"], "");
         check(&["a", "*", "b"], "ab");
     }

@@ -63,19 +63,30 @@ fn row(element: Element<'_>, out: &mut String) {
         }
         if let Node::Element(child) = node {
             let (left, right) = out.split_at(begin);
-            let adjoin =
-                left.ends_with(|last: char| last.is_ascii_digit()) && right.starts_with(|next: char| next.is_ascii_digit());
+            let both = |kind: fn(char) -> bool| left.ends_with(kind) && right.starts_with(kind);
+            let behind_script = both(char::is_alphanumeric) && before.is_some_and(ends_in_script);
             // `2` and one half are not `21/2`; digits in elements of their own may be one number.
-            if adjoin
+            let beside_layout = both(|one| one.is_ascii_digit())
                 && (is_layout(child, |parts| parts.first().copied())
-                    || before.is_some_and(|before| is_layout(before, |parts| parts.last().copied())))
-            {
+                    || before.is_some_and(|before| is_layout(before, |parts| parts.last().copied())));
+            if behind_script || beside_layout {
                 out.insert(begin, ' ');
             }
             before = Some(child);
         }
         first = first && matches!(node, Node::Text(text) if text.trim().is_empty());
     }
+}
+
+/// Whether a script ends an element: what follows would be read as a part of it.
+fn ends_in_script(element: Element<'_>) -> bool {
+    let scripts = matches!(
+        element.name(),
+        Name::Msub | Name::Msup | Name::Msubsup | Name::Munder | Name::Munderover | Name::Mover | Name::Mmultiscripts
+    );
+    // A script on nothing belongs to what follows.
+    let based = || element.elements().next().is_some_and(|base| !one(base).is_empty());
+    (scripts && based()) || (element.name() == Name::Mrow && element.elements().last().is_some_and(ends_in_script))
 }
 
 /// Whether what stands at this end of an element is more than a token.
@@ -302,6 +313,8 @@ mod tests {
         check("<mn>1</mn><mn>0</mn><mrow><mn>0</mn></mrow>", "100");
         check("<mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mi>c</mi></mfrac>", "(a + b)/c");
         check("<msqrt><mi>a</mi><mo>+</mo><mi>b</mi></msqrt>", "√(a + b)");
+        check("<munderover><mo>∑</mo><mi>i</mi><mi>n</mi></munderover><msub><mi>x</mi><mi>i</mi></msub>", "∑_i^n x_i");
+        check("<mrow><msup><mi>x</mi><mn>2</mn></msup></mrow><mi>y</mi><mi>z</mi><mo>(</mo><mi>w</mi><mo>)</mo>", "x^2 yz(w)");
         check("<mroot><mi>a</mi><mn>3</mn></mroot>", "(a)^(1/3)");
     }
 

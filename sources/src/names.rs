@@ -177,6 +177,7 @@ names! {
     Mphantom = "mphantom",
     Mprescripts = "mprescripts",
     Mroot = "mroot",
+    Mrow = "mrow",
     Ms = "ms",
     Mspace = "mspace",
     Msqrt = "msqrt",

@@ -90,13 +90,13 @@ pub struct ReadOptions {
     pub sub_articles: SubArticles,
     /// Retracted articles (PubMed, JATS). Default `drop`.
     pub retracted: Retracted,
-    /// Names of the sets to take of a collection (`pile`, `redpajama`), as its records write them in `pile_set_name` or
-    /// `redpajama_set_name`. Default: empty, which takes all. Records of other sets, and of none, are dropped as `not-selected`.
+    /// Names of the sets to take of a collection (`pile`, `redpajama`), as its records write them in `pile_set_name`,
+    /// `redpajama_set_name` or `red_pajama_subset`. Default: empty, which takes all. Records of other sets, and of none, are dropped as `not-selected`.
     pub sets: Vec<String>,
 }
 
 /// Keys of the meta data that name the set of a record.
-const SET_KEYS: [&str; 2] = ["pile_set_name", "redpajama_set_name"];
+const SET_KEYS: [&str; 3] = ["pile_set_name", "redpajama_set_name", "red_pajama_subset"];
 
 impl ReadOptions {
     /// Whether a document belongs to the sets to take.

@@ -102,6 +102,15 @@ pub(crate) fn lines_of(input: Input) -> Result<LinesOfPart, Input> {
     Ok(LinesOfPart { input, base, end: part.end, skips_first: part.first > 0 })
 }
 
+/// The part that an input is, if it is one.
+pub(crate) fn part_of(input: &Input) -> Option<Part> {
+    match input {
+        Input::Random(object) => object.part(),
+        Input::Decoded(blocks) => blocks.part(),
+        Input::Stream(_) => None,
+    }
+}
+
 /// The part that is to be read, if it is not all, and the bytes from where it begins to the end of the object.
 pub(crate) fn tail_of(input: Input) -> (Input, Option<Part>) {
     match input {

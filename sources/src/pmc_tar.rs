@@ -11,11 +11,11 @@ use crate::decoded::DecodedBlocks;
 use crate::input::{ByteStream, Input};
 use crate::jats::JatsReader;
 use crate::member::{Entry, Member};
-use crate::part::{Part, tail_of};
+use crate::part::{Part, part_of, tail_of};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
-use crate::reject::RejectReason;
+use crate::reject::{Reject, RejectReason};
 use crate::tar::{SharedTar, Tar, is_empty_tar, is_tar};
-use crate::tar_header::BLOCK_BYTES;
+use crate::tar_header::{BLOCK_BYTES, Header};
 
 /// Endings of members that are articles, in any case.
 const ARTICLES: [&str; 2] = [".xml", ".nxml"];
@@ -196,6 +196,34 @@ fn shifted(error: ReadError, by: u64) -> ReadError {
 fn is_article(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ARTICLES.iter().any(|ending| name.ends_with(ending))
+}
+
+/// An object that is not read at all.
+pub(crate) struct Refused(Option<Reject>);
+
+impl Reader for Refused {
+    fn next(&mut self) -> Option<Result<Item, ReadError>> {
+        self.0.take().map(|reject| Ok(Item::Reject(reject)))
+    }
+}
+
+/// The input of a format that reads no archives, unless it is a tar: its headers would be taken for text.
+pub(crate) fn without_tar(context: &SourceContext, input: Input, limits: &Limits) -> Result<Result<Input, Refused>, ReadError> {
+    if part_of(&input).is_some() {
+        return Ok(Ok(input));
+    }
+    let mut stream = ByteStream::new(input, limits);
+    let packed = match stream.peek(BLOCK_BYTES) {
+        Ok(head) => head.first_chunk().is_some_and(|block| Header::parse(block).is_ok()),
+        // It comes again, and is the reader's to report.
+        Err(error) if StreamFault::of(&error).is_some() => false,
+        Err(error) => return Err(context.read_error(0, error)),
+    };
+    if packed {
+        let reason = RejectReason::UnsupportedCompression { compression: "tar".to_owned() };
+        return Ok(Err(Refused(Some(context.reject(0, 0, reason)))));
+    }
+    Ok(Ok(Input::Decoded(Box::new(stream))))
 }
 
 /// Opens JATS: articles in XML, or a package of them told by its first block.

@@ -538,7 +538,9 @@ fn is_sign(one: char) -> bool {
 /// The formula in what may be a whole LaTeX document.
 fn tex_of(text: &str) -> &str {
     let inside = text.split_once("\\begin{document}").map_or(text, |(_, inside)| inside);
-    inside.split_once("\\end{document}").map_or(inside, |(inside, _)| inside)
+    let formula = inside.split_once("\\end{document}").map_or(inside, |(inside, _)| inside).trim();
+    // Some publishers close a group there that was never opened.
+    formula.strip_prefix("}{}").unwrap_or(formula)
 }
 
 #[cfg(test)]
@@ -696,6 +698,7 @@ mod tests {
         check_with(&with(Formulas::Readable), body, &["a x b y"]);
         check_with(&with(Formulas::Tex), body, &["a $x_1$ b y"]);
         check_with(&with(Formulas::Drop), body, &["a b"]);
+        check_with(&with(Formulas::Tex), "<p><tex-math>\\begin{document} }{}$y$\\end{document}</tex-math></p>", &["$y$"]);
     }
 
     #[test]

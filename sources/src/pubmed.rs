@@ -104,7 +104,7 @@ fn document(record: &Record<'_>, citation: Element<'_>, article: Element<'_>) ->
     let options = &record.context.read;
     let title = title_of(article, options);
     let text = text_of(title.as_deref(), article, options).ok_or(RejectReason::EmptyRecord)?;
-    let pmid = pmid_of(citation)?;
+    let pmid = pmid_of(citation)?.or_else(|| identifier(record.root, article, "pubmed").filter(|id| is_pmid(id)));
     let mut document = record.document(pmid.clone().unwrap_or_else(|| text_id(&text)), text);
     document.version = version_of(citation)?;
     document.year = year_of(article);
@@ -461,6 +461,11 @@ mod tests {
     fn a_record_without_pmid_is_named_by_its_text() {
         let xml = "<MedlineCitation><Article><ArticleTitle>T</ArticleTitle></Article></MedlineCitation>";
         assert_eq!(document(xml).native_id, text_id("T"));
+        let listed = format!(
+            "<PubmedArticle>{xml}<PubmedData><ArticleIdList><ArticleId IdType=\"pubmed\">8</ArticleId></ArticleIdList></PubmedData>\
+             </PubmedArticle>"
+        );
+        assert_eq!(document(&listed).native_id, "8");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::mimic_cxr::MimicCxrReader;
 use crate::options::ReadOptions;
 use crate::parquet_reader::ParquetReader;
 use crate::pile::PileReader;
-use crate::pmc_tar::{PmcTarReader, open_jats};
+use crate::pmc_tar::{PmcTarReader, open_jats, without_tar};
 use crate::pubmed::PubmedReader;
 use crate::redpajama::RedpajamaReader;
 use crate::reject::{Reject, RejectReason};
@@ -190,8 +190,9 @@ impl SourceContext {
         }
     }
 
-    /// A reject of this source.
+    /// A reject of this source; where it is not open, without names that stand in the data.
     pub fn reject(&self, byte_offset: u64, bytes: u64, reason: RejectReason) -> Reject {
+        let reason = if self.sensitivity == Sensitivity::Open { reason } else { reason.without_names() };
         Reject { source: self.name.clone(), object: self.object.clone(), byte_offset, bytes, reason }
     }
 
@@ -288,6 +289,15 @@ pub trait Reader: Send {
 /// # Errors
 /// [`ReadError`] when the first bytes cannot be had.
 pub fn open(format: Format, context: SourceContext, input: Input, limits: &Limits) -> Result<Box<dyn Reader>, ReadError> {
+    let input = match format {
+        Format::MimicNotes | Format::Redpajama | Format::Pile | Format::S2orc | Format::Jsonl | Format::Csv | Format::Text => {
+            match without_tar(&context, input, limits)? {
+                Ok(input) => input,
+                Err(refused) => return Ok(Box::new(refused)),
+            }
+        }
+        _ => input,
+    };
     Ok(match format {
         Format::PubmedXml => Box::new(PubmedReader::open(context, input, limits)?),
         Format::Jats => open_jats(context, input, limits)?,

@@ -207,6 +207,19 @@ impl RejectReason {
         Self::MalformedXml { what: what.to_string() }
     }
 
+    /// The same without the names of elements, entities and encodings, which come from the data.
+    #[must_use]
+    pub fn without_names(self) -> Self {
+        let hidden = || "(not shown)".to_string();
+        match self {
+            Self::UndefinedEntity { .. } => Self::UndefinedEntity { entity: hidden() },
+            Self::NotPubmed { .. } => Self::NotPubmed { root: hidden() },
+            Self::NotJats { .. } => Self::NotJats { root: hidden() },
+            Self::UnsupportedEncoding { .. } => Self::UnsupportedEncoding { encoding: hidden() },
+            other => other,
+        }
+    }
+
     /// A limit exceeded; `limit` is a field of [`crate::Limits`].
     pub fn over_limit(limit: &'static str, value: u64) -> Self {
         Self::OverLimit { limit: limit.to_string(), value }

@@ -215,7 +215,9 @@ fn dataset_paper(record: &Value<'_>, limits: &Limits) -> Result<Paper, RejectRea
     paper.push(&title);
     let abstracts = byte_ranges(text, &spans("abstract")?)?;
     push_ranges(&mut paper, text, abstracts.clone());
-    let body = byte_ranges(text, &[spans("section_header")?, spans("paragraph")?].concat())?;
+    // The published records write it as one word, its documentation as two.
+    let headings = [spans("sectionheader")?, spans("section_header")?].concat();
+    let body = byte_ranges(text, &[headings, spans("paragraph")?].concat())?;
     let bodiless = body.is_empty();
     let written = Covered::of([titles, abstracts.clone()].concat());
     push_ranges(&mut paper, text, body.into_iter().filter(|range| !written.holds(range)).collect());

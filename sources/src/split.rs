@@ -13,6 +13,8 @@ use crate::input::RangeRead;
 use crate::parquet_chunks::Chunks;
 use crate::part::{HEAD_BYTES, Part, is_plain};
 use crate::reader::{Format, Limits};
+use crate::tar::is_tar;
+use crate::tar_header::BLOCK_BYTES;
 use crate::{tar_parts, zstd_frames};
 
 /// The parts of an object, of about `part_bytes` stored bytes each, in order; none where it is to be read as one.
@@ -70,7 +72,7 @@ fn lines(object: &dyn RangeRead, part_bytes: u64) -> io::Result<Vec<Part>> {
         }
         return Ok(parts.parts);
     }
-    if !is_plain(&head) {
+    if !is_plain(&head) || is_tar(&object.read_at(0, BLOCK_BYTES.min(object.len() as usize))?) {
         return Ok(Vec::new());
     }
     let length = object.len();

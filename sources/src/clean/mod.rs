@@ -21,7 +21,7 @@ pub use changes::{Change, Changes};
 pub use identifiers::{PhiFindings, PhiPolicies, PhiPolicy};
 pub use rules::{Cleaning, CleaningError, Deidentification, Spaces};
 
-use crate::document::Document;
+use crate::document::{Document, Domain};
 use quality::Measures;
 
 /// Means and shares are taken of texts with at least this many words: "Noncontributory." is a good section of a note.
@@ -127,12 +127,15 @@ impl fmt::Display for DropReason {
 #[derive(Debug, Clone)]
 pub struct Cleaner {
     cleaning: Option<Cleaning>,
+    /// The same for notes, in which a paragraph under another date is another finding.
+    clinical: Option<Cleaning>,
 }
 
 impl Cleaner {
     /// A cleaner for the recipe's table, or for its absence. Thresholds are taken as they are: see [`Cleaning::check`].
     pub fn new(cleaning: Option<&Cleaning>) -> Self {
-        Self { cleaning: cleaning.cloned() }
+        let clinical = cleaning.map(|cleaning| Cleaning { drop_repeated_paragraphs: false, ..cleaning.clone() });
+        Self { cleaning: cleaning.cloned(), clinical }
     }
 
     /// Cleans text and title in place and judges the text.
@@ -141,7 +144,8 @@ impl Cleaner {
     /// (`kind:start-end`, separated by spaces, at most 64) and their number as `phi_hits`.
     pub fn clean(&self, document: &mut Document) -> Cleaned {
         let mut changes = Changes::default();
-        match &self.cleaning {
+        let cleaning = if document.domain == Domain::Clinical { &self.clinical } else { &self.cleaning };
+        match cleaning {
             None => {
                 changes.note(Change::NormalForm, text::compose(&mut document.text));
                 changes.note(Change::NormalForm, document.title.as_mut().is_some_and(text::compose));
@@ -153,8 +157,8 @@ impl Cleaner {
                 }
             }
         }
-        let (phi, kept) = identifiers::apply(document, self.cleaning.as_ref(), &mut changes);
-        let verdict = match &self.cleaning {
+        let (phi, kept) = identifiers::apply(document, cleaning.as_ref(), &mut changes);
+        let verdict = match cleaning {
             _ if !kept => Verdict::Drop(DropReason::Phi),
             None => Verdict::Keep,
             Some(cleaning) => judge(&document.text, cleaning),

@@ -21,6 +21,8 @@ pub(super) struct Measures {
     /// Words.
     pub(super) words: u64,
     alphabetic_words: u64,
+    /// Numbers, with their signs and units of signs, and single signs: cells of a table and what stands between them.
+    neutral_words: u64,
     visible: u64,
     symbols: u64,
     digits: u64,
@@ -43,7 +45,9 @@ impl Measures {
             self.words += 1;
             self.visible += word.len() as u64;
             self.symbols += (word.len() - letters - marks) as u64;
-            self.alphabetic_words += u64::from(word.bytes().any(|b| b.is_ascii_alphabetic()) || word.contains("___"));
+            let alphabetic = word.bytes().any(|b| b.is_ascii_alphabetic()) || word.contains("___");
+            self.alphabetic_words += u64::from(alphabetic);
+            self.neutral_words += u64::from(!alphabetic && (word.len() == 1 || word.bytes().any(|b| b.is_ascii_digit())));
             return;
         }
         let mut spaced = 0_u64;
@@ -62,6 +66,8 @@ impl Measures {
         self.visible += spaced + unspaced;
         self.words += unspaced + u64::from(spaced > 0);
         self.alphabetic_words += unspaced + u64::from(letters);
+        let number = spaced == 1 || word.chars().any(char::is_numeric);
+        self.neutral_words += u64::from(spaced > 0 && !letters && number);
     }
 
     /// Visible characters per word; 0 without words.
@@ -69,9 +75,11 @@ impl Measures {
         share(self.visible, self.words)
     }
 
-    /// Words with a letter among all words; 1 without words.
+    /// Words with a letter among all that are neither numbers nor single signs; 1 without such words. So a table of laboratory
+    /// values or vital signs is no noise: whether there are too many digits is another measure.
     pub(super) fn alphabetic_share(&self) -> f64 {
-        if self.words == 0 { 1.0 } else { share(self.alphabetic_words, self.words) }
+        let measured = self.words - self.neutral_words;
+        if measured == 0 { 1.0 } else { share(self.alphabetic_words, measured) }
     }
 
     /// Symbols among visible characters; 0 without any.
@@ -143,7 +151,8 @@ mod tests {
     fn words_and_characters_are_counted() {
         let measures = Measures::of("BP 120/80, pt ___ 你好\n");
         assert_eq!((measures.words, measures.characters), (6, 21));
-        near(measures.alphabetic_share(), 5.0 / 6.0);
+        near(measures.alphabetic_share(), 1.0);
+        near(Measures::of("Na | 138 | 135–145 ½ ** -- x").alphabetic_share(), 2.0 / 4.0);
         near(measures.word_length_mean(), 16.0 / 6.0);
         near(measures.symbol_share(), 2.0 / 16.0);
         near(measures.digit_share(), 5.0 / 16.0);

@@ -12,7 +12,7 @@ fn document(text: &str) -> Document {
         id: "s:1".into(),
         version: 1,
         source: "s".into(),
-        domain: Domain::Clinical,
+        domain: Domain::Biomedical,
         native_id: "1".into(),
         licence: None,
         sensitivity: Sensitivity::Open,
@@ -53,7 +53,8 @@ fn each_rule_drops_with_its_reason() {
     dropped("one two three four five six", &Cleaning { max_words: 5, ..rules.clone() }, DropReason::TooManyWords);
     dropped(&"abcdefghijklmnopqrst ".repeat(12), &rules, DropReason::LongWords);
     check("Noncontributory otherwise, unremarkable cholecystectomy postoperatively", &rules, Verdict::Keep);
-    dropped("1 2 3 4 5 6 7 8 9 a b", &rules, DropReason::FewAlphabeticWords);
+    dropped("-- ++ == ** ## -- ++ == abcdefghijkl abcdefghijklm", &rules, DropReason::FewAlphabeticWords);
+    dropped("1 2 3 4 5 6 7 8 9 a b", &rules, DropReason::ManyDigits);
     dropped("a# #b c## ##d #e# #f# g## h## i## j##", &rules, DropReason::ManySymbols);
     dropped(&"normal sinus rhythm\n".repeat(4), &rules, DropReason::RepeatedLines);
     dropped(&"a b c d e f g h i j k l ".repeat(9), &rules, DropReason::RepeatedNgrams);
@@ -93,6 +94,32 @@ fn an_identifier_in_the_title_counts() {
     subject.title = Some("Letter of Dr. Smith".into());
     let rules = Cleaning { phi: PhiPolicy::Reject.into(), ..Cleaning::default() };
     assert_eq!(Cleaner::new(Some(&rules)).clean(&mut subject).verdict, Verdict::Drop(DropReason::Phi));
+}
+
+#[test]
+fn laboratory_tables_and_vital_signs_are_no_noise() {
+    let counts = "LABS\nWBC  RBC  Hgb  Hct  Plt\n03-01 12.3* 4.10 12.1 36.2 250\n03-02 11.0 4.02* 11.9 35.8 241\n03-03 9.8 3.99 11.7 35.0 233";
+    let hour = |hour: u32| format!("{hour:02}:00  T 98.{}  HR {}  BP 120/80  RR 16  SpO2 98%", hour % 10, 70 + hour);
+    let vitals = (0..24).map(hour).collect::<Vec<_>>().join("\n");
+    let pipes = "Na | 138 | 135-145\nK | 4.1 | 3.5-5.0\nCl | 101 | 98-107\nGlucose | 180 H | 70-110\n";
+    for table in [counts, &vitals, pipes] {
+        check(table, &Cleaning::default(), Verdict::Keep);
+    }
+    // Columns of numbers without a name are.
+    let columns = (10..40).map(|row| format!("{row}.31 {}.62", row + 40)).collect::<Vec<_>>().join("\n");
+    dropped(&columns, &Cleaning::default(), DropReason::ManyDigits);
+}
+
+#[test]
+fn notes_keep_what_stands_under_another_date() {
+    let note =
+        "The patient was seen on the ward, was comfortable at rest, had no fever, and took all of the medication as written.";
+    let days = format!("Day 1:\n\n{note}\n\nDay 2:\n\n{note}");
+    let mut subject = Document { domain: Domain::Clinical, ..document(&days) };
+    assert_eq!(Cleaner::new(Some(&Cleaning::default())).clean(&mut subject).changes, Changes::default());
+    assert_eq!(subject.text, days);
+    let mut article = document(&days);
+    assert_eq!(Cleaner::new(Some(&Cleaning::default())).clean(&mut article).changes.repeated_paragraphs, 1);
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::io::{BufReader, Cursor};
 
-use super::{Random, end, entry, file, header, pax, sealed, tar_of};
+use super::{Random, end, entry, file, gzip, header, pax, sealed, tar_of};
 use crate::input::{ByteStream, Input};
 use crate::member::Entry;
-use crate::reader::Limits;
+use crate::reader::{Format, Item, Limits};
+use crate::reader_tests::{context, items, outline};
 use crate::tar::{Tar, is_empty_tar, is_tar};
 
 /// `OFFSET NAME SIZE CONTENT`, `OFFSET+BYTES REASON` and `OFFSET! REASON`, the content read or passed over.
@@ -230,4 +231,20 @@ fn any_damage_ends_without_a_panic() {
         assert!(read.len() <= damaged.len() / 512 + 1);
         listed(&damaged, 512, &Limits::default(), false);
     }
+}
+
+#[test]
+fn an_archive_in_a_format_that_reads_none_is_one_reject() {
+    let bytes = [file("a.txt", "{\"text\": \"x\"}\n"), end()].concat();
+    let formats = [Format::Text, Format::Csv, Format::Jsonl, Format::Redpajama, Format::Pile, Format::S2orc, Format::MimicNotes];
+    for format in formats {
+        for stored in [bytes.clone(), gzip(&bytes)] {
+            let found = items(format, context("a.tar"), stored, &Limits::default());
+            assert_eq!(outline(&found), ["0+0 unsupported-compression: tar"], "{format}");
+        }
+    }
+    // What only looks like one is read.
+    let text = [vec![b'x'; 257], b"ustar".to_vec(), vec![b' '; 600]].concat();
+    let found = items(Format::Text, context("a.txt"), text, &Limits::default());
+    assert!(matches!(found.as_slice(), [Item::Document(_)]));
 }

@@ -84,6 +84,8 @@ fn sets_are_selected_by_name() {
     assert_eq!(selected(&[]), [true, true, true]);
     assert_eq!(selected(&["PubMed Central", "PubMed Abstracts"]), [true, false, false]);
     assert_eq!(selected(&["RedPajamaC4"]), [false, true, false]);
+    let first = one(Format::Redpajama, r#"{"text": "T", "meta": {}, "red_pajama_subset": "arxiv"}"#);
+    assert!(ReadOptions { sets: vec!["arxiv".to_owned()], ..ReadOptions::default() }.selects(&first));
 }
 
 #[test]
@@ -122,6 +124,8 @@ fn datasets_are_cut_by_code_points() {
     assert_eq!((document.title.as_deref(), document.licence.as_deref()), (Some("Über β"), Some("CCBY")));
     let meta = |key: &str| document.meta[key].clone();
     assert_eq!([meta("corpusid"), meta("pmid"), meta("pmcid"), meta("doi")], ["123", "9", "PMC8", "10.2/y"]);
+    // As the published records spell it.
+    assert_eq!(one(Format::S2orc, &line.replace("section_header", "sectionheader")).text, document.text);
     let newer = r#"{"corpusid": 5, "title": "N", "year": 2021, "body": {"text": "Body.", "annotations": {"paragraph": [{"start": 0, "end": 5}]}}}"#;
     assert_eq!(one(Format::S2orc, newer).text, "N\n\nBody.");
     let bare = r#"{"corpusId": 6, "content": {"text": "All of it.", "annotations": {}}}"#;

@@ -88,8 +88,8 @@ fn case_26_entities_are_never_expanded() {
         let xml = format!("<!DOCTYPE article [{bomb}]>{}", article(&format!("<p>{reference}</p>")));
         let found = items(Format::Jats, xml.as_bytes());
         assert_eq!(documents(&found), [""; 0]);
-        let entity = &reference[1..2];
-        assert_eq!(reasons(&found), [format!("undefined-entity: {entity}")]);
+        // The source is not open, so its names are not shown.
+        assert_eq!(reasons(&found), ["undefined-entity: (not shown)"]);
     }
     // Declared and not used: the article is read without them.
     let xml = format!("<!DOCTYPE article [{bomb}]>{}", article("<p>x</p>"));
