@@ -85,7 +85,7 @@ fn ends_in_script(element: Element<'_>) -> bool {
         Name::Msub | Name::Msup | Name::Msubsup | Name::Munder | Name::Munderover | Name::Mover | Name::Mmultiscripts
     );
     // A script on nothing belongs to what follows.
-    let based = || element.elements().next().is_some_and(|base| !one(base).is_empty());
+    let based = || element.elements().next().is_some_and(Element::has_text);
     (scripts && based()) || (element.name() == Name::Mrow && element.elements().last().is_some_and(ends_in_script))
 }
 
@@ -325,6 +325,10 @@ mod tests {
         check("<munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi></munderover>", "∑_(i = 1)^n");
         check("<mfenced><mi>a</mi><mi>b</mi></mfenced>", "(a, b)");
         check("<mfenced open='[' close=']' separators='|'><mi>a</mi><mi>b</mi></mfenced>", "[a| b]");
+        let nested = (0..60).fold("<mi>a</mi>".to_string(), |base, _| {
+            format!("<mrow><msup><mrow>{base}</mrow><mn>2</mn></msup><mi>b</mi></mrow>")
+        });
+        check(&nested, &format!("a{}", "^2 b".repeat(60)));
         check("<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>2</mn></mtd></mtr><mtr><mtd><mn>3</mn></mtd></mtr></mtable>", "1 2; 3");
         check("<semantics><mi>x</mi><annotation>TeX</annotation></semantics>", "x");
         check("<mmultiscripts><mi>C</mi><mn>6</mn><none/><mprescripts/><none/><mn>13</mn></mmultiscripts>", "13C_6");

@@ -409,6 +409,20 @@ impl<'t> Element<'t> {
         (outer(|mut children| children.next()), outer(Iterator::last))
     }
 
+    /// Whether any text but white space stands below this element.
+    pub(crate) fn has_text(self) -> bool {
+        let mut waiting = vec![self.children()];
+        while let Some(children) = waiting.last_mut() {
+            match children.next() {
+                Some(Node::Text(text)) if !text.trim().is_empty() => return true,
+                Some(Node::Text(_)) => {}
+                Some(Node::Element(element)) => waiting.push(element.children()),
+                None => drop(waiting.pop()),
+            }
+        }
+        false
+    }
+
     /// All text below this element as it stands.
     pub(crate) fn raw_text(self) -> String {
         let mut text = String::new();
