@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use arrow::array::{Array, RecordBatch};
+use arrow::util::display::array_value_to_string;
 use mellama_shards::{Segment, Sequence, ShardFile, ShardHeader, StoreChunks};
 use mellama_sources::archive::DocumentReader;
 use mellama_sources::{Document, Sensitivity};
@@ -248,10 +249,8 @@ fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
 
 fn row_line(batch: &RecordBatch, row: usize) -> String {
     let cell = |column: &dyn Array| {
-        let shown = format!("{:?}", column.slice(row, 1));
-        let inner = shown.split_once("[\n").map_or(shown.as_str(), |(_, rest)| rest);
-        let flat: Vec<&str> = inner.trim_end_matches(']').split_whitespace().collect();
-        flat.join(" ").trim_end_matches(',').chars().take(SHOWN_CHARACTERS).collect::<String>()
+        let shown = array_value_to_string(column, row).unwrap_or_else(|_| "?".to_owned());
+        shown.chars().take(SHOWN_CHARACTERS).collect::<String>()
     };
     let schema = batch.schema();
     let cells =
