@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use mellama_shards::{Segment, Sequence, ShardFile, ShardHeader, StoreChunks};
 use mellama_sources::archive::DocumentReader;
@@ -250,7 +251,9 @@ fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
 fn row_line(batch: &RecordBatch, row: usize) -> String {
     let cell = |column: &dyn Array| {
         let shown = array_value_to_string(column, row).unwrap_or_else(|_| "?".to_owned());
-        shown.chars().take(SHOWN_CHARACTERS).collect::<String>()
+        let shown = shown.chars().take(SHOWN_CHARACTERS).collect::<String>();
+        // Text in quotes, its control characters escaped.
+        if *column.data_type() == DataType::Utf8 { format!("{shown:?}") } else { shown }
     };
     let schema = batch.schema();
     let cells =
