@@ -48,27 +48,40 @@ impl Partitioning {
     }
 }
 
-/// Calls `edge(smallest, other)` for each further document of each bucket of one band, and returns their number.
-/// `keys` gives the band key of ordinals 0, 1, 2 … in turn.
+/// Calls `edge(smallest, other)` for each further document of each bucket of one band, and returns their number: the pairs
+/// that the band proposes. `records` gives the band key and the ordinal of each document, in any order; `expected` is about
+/// how many there are, and decides with `memory_bytes` whether they go through files in `scratch`. Neither changes which
+/// pairs are proposed, only the order of the calls.
 ///
 /// # Errors
-/// The scratch folder cannot be written or read.
-pub(crate) fn join_band(
-    keys: impl Iterator<Item = u64>,
+/// What `records` ends with, or the scratch folder cannot be written or read.
+pub fn join_band<E: From<io::Error>>(
+    records: impl Iterator<Item = Result<(u64, u32), E>>,
+    expected: usize,
+    memory_bytes: u64,
+    scratch: &Path,
+    edge: &mut impl FnMut(u32, u32),
+) -> Result<u64, E> {
+    join(records, Partitioning::new(expected, memory_bytes), scratch, edge)
+}
+
+fn join<E: From<io::Error>>(
+    records: impl Iterator<Item = Result<(u64, u32), E>>,
     cut: Partitioning,
     scratch: &Path,
     edge: &mut impl FnMut(u32, u32),
-) -> io::Result<u64> {
-    let records = keys.zip(0u32..);
+) -> Result<u64, E> {
     let mut buckets = Buckets::new(cut.sorted_records, edge);
     if cut.partitions == 1 {
-        records.for_each(|record| buckets.push(record));
+        for record in records {
+            buckets.push(record?);
+        }
         buckets.close();
         return Ok(buckets.edges);
     }
     let mut spill = Spill::create(scratch, cut.partitions, cut.buffer_bytes)?;
     for record in records {
-        spill.push(record)?;
+        spill.push(record?)?;
     }
     for reader in spill.into_readers() {
         let mut reader = reader?;
@@ -80,9 +93,9 @@ pub(crate) fn join_band(
     Ok(buckets.edges)
 }
 
-/// Gathers records, which arrive with ascending ordinals, and gives the edges of their buckets.
+/// Gathers records and gives the edges of their buckets.
 ///
-/// When the buffer is full, only the first record of each key stays in it: a template shared by millions of documents
+/// When the buffer is full, only the smallest ordinal of each key stays in it: a template shared by millions of documents
 /// takes one record. Keys are uniform hashes, so the distinct ones of a partition fit; if they do not, the buffer grows.
 struct Buckets<'a, F: FnMut(u32, u32)> {
     records: Vec<Record>,
@@ -135,9 +148,8 @@ mod tests {
     fn edges(keys: &[u64], cut: Partitioning) -> (Vec<(u32, u32)>, u64) {
         let scratch = tempfile::tempdir().unwrap();
         let mut edges = Vec::new();
-        let count = join_band(keys.iter().copied(), cut, scratch.path(), &mut |a, b| {
-            edges.push((a, b));
-        });
+        let records = keys.iter().copied().zip(0u32..).map(Ok::<_, io::Error>);
+        let count = join(records, cut, scratch.path(), &mut |a, b| edges.push((a, b)));
         edges.sort_unstable();
         (edges, count.unwrap())
     }

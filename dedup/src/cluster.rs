@@ -1,26 +1,40 @@
 //! Decides, inside one proposed cluster, which documents a kept one makes superfluous. This is the only place where a
-//! near-duplicate is removed.
+//! document is removed because of what its text says.
 //!
-//! Members come in priority order. Each is compared with the root, the document of highest priority; if that proves
-//! nothing, with one other representative, the one whose signature is most alike, which must have an equal token
-//! sequence. A member without a proof is kept and becomes a representative. So a cluster of n documents takes at most
-//! 2·(n − 1) comparisons, and a removed document was always compared with one that is kept.
+//! Members come in priority order. First those that their own records link to another member. Then each is compared with
+//! the root, the document of highest priority; if that proves nothing, it goes only if a member that is kept has exactly its
+//! tokens. What is not proved is kept, however many members it shares bands with. So a cluster takes at most a few
+//! comparisons a member, and bands that chain unlike documents together remove nothing.
+//!
+//! Notes of one source are compared inside a subject, and then the rest of them with what other sources hold.
+
+use std::collections::{BTreeMap, HashMap};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use xxhash_rust::xxh3::xxh3_128;
 
-use crate::comparison::{Lexicon, TokenText, fold, holds_all, jaccard, numeric_tokens};
+use crate::carried::Carrier;
+use crate::comparison::{Lexicon, TokenText, containment, fold, holds_all, jaccard, numeric_tokens};
 use crate::deduplicate::DedupError;
-use crate::entry::{Entry, Removal, Rule, Texts, VerifyMode};
-use crate::sketch::{Sketcher, equal_rows, exact_hash};
-
-/// Most representatives of one cluster, the root included.
-const MAX_REPRESENTATIVES: usize = 32;
-
-/// Most characters of the representatives of one cluster. A longer root is the only one.
-const MAX_REPRESENTATIVE_CHARACTERS: usize = 2_000_000;
+use crate::entry::{Removal, Rule, Texts, VerifyMode};
+use crate::links::LinkKind;
+use crate::normal::NormalForm;
+use crate::sketch::{Sketcher, exact_hash};
 
 /// Members of a large cluster that are compared with the root at once.
 const BATCH_MEMBERS: usize = 64;
+
+/// Documents of earlier releases that are read for one cluster; the others stay as they are.
+const MAX_RELEASED_READ: usize = 32;
+
+/// A note with fewer words than this is mostly template: it goes only if it is almost equal, too.
+const SHORT_NOTE_WORDS: u32 = 100;
+
+/// Least Jaccard similarity of a short note and what stands for it.
+const SHORT_NOTE_SIMILARITY: f64 = 0.95;
+
+/// Least share of a preprint's shingles that its article has: two texts of one work, not a wrong link.
+const PREPRINT_CONTAINMENT: f64 = 0.3;
 
 /// Whether a cluster is decided by several threads, and alone: then `BATCH_MEMBERS` texts are held at once.
 pub(crate) fn is_large<T>(cluster: &[T]) -> bool {
@@ -28,192 +42,353 @@ pub(crate) fn is_large<T>(cluster: &[T]) -> bool {
     cluster.len() > LARGE_CLUSTER
 }
 
-/// Proves or refuses the pairs of one cluster after another.
-pub(crate) struct Verifier<'a> {
-    pub(crate) entries: &'a [Entry],
-    pub(crate) texts: &'a dyn Texts,
-    pub(crate) sketcher: &'a Sketcher,
-    pub(crate) mode: VerifyMode,
+/// One document of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Document number.
+    pub number: u32,
+    /// As [`crate::Profile::source`].
+    pub source: u16,
+    /// As [`crate::Profile::group`].
+    pub group: u64,
+    /// As [`crate::Profile::words`].
+    pub words: u32,
+    /// As [`crate::Profile::exact`].
+    pub exact: [u8; 16],
+    /// As [`crate::Profile::form`].
+    pub form: NormalForm,
+    /// Kept in an earlier release.
+    pub released: bool,
+    /// The number of the document that stands for it by what their records say.
+    pub owner: Option<(u32, LinkKind)>,
 }
 
 /// What was decided in one cluster.
-pub(crate) struct Decided {
-    pub(crate) removals: Vec<Removal>,
-    pub(crate) comparisons: u64,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decided {
+    /// Removals in the order in which they were decided; every member at most once.
+    pub removals: Vec<Removal>,
+    /// Pairs that were compared.
+    pub comparisons: u64,
+}
+
+/// Proves or refuses the pairs of one cluster after another.
+pub struct Verifier<'a> {
+    texts: &'a dyn Texts,
+    sketcher: &'a Sketcher,
+    mode: VerifyMode,
+}
+
+/// A cluster while it is decided. Members are named by their place in it.
+struct Cluster<'c> {
+    members: &'c [Member],
+    gone: Vec<bool>,
+    /// Another member was removed because of it.
+    keeps: Vec<bool>,
+    decided: Decided,
+}
+
+/// Members of a cluster that are compared with one root.
+struct Part<'p> {
+    members: &'p [Member],
+    root: Root,
+    /// Members that stay whatever is found.
+    fixed: Vec<bool>,
+    /// Whether the first may stand for the second.
+    comparable: fn(&Member, &Member) -> bool,
+}
+
+/// A text that was read.
+struct Read {
+    text: String,
+    folded: String,
 }
 
 /// The document of highest priority, with what the comparisons with it need.
 struct Root {
     index: usize,
     shingles: Vec<u64>,
+    lexicon: Lexicon,
     /// `Strict` only.
     tokens: Option<TokenText>,
     /// `Tolerant` only.
     numbers: Vec<Box<str>>,
 }
 
-/// A kept document of the cluster other than the root.
-struct Representative {
-    index: usize,
-    tokens: Vec<u32>,
-    signature: Vec<u64>,
-}
-
-/// A document that is being decided.
-struct Member {
-    index: usize,
-    text: String,
-    folded: String,
-}
-
 /// A member after the comparison with the root.
 enum Compared {
     Proved(Removal),
-    Open(Member),
+    /// Hash of its token sequence.
+    Open(u128),
 }
 
-/// The representatives of a cluster and the numbers of their tokens.
-struct Kept {
-    lexicon: Lexicon,
-    others: Vec<Representative>,
-    characters: usize,
-}
-
-impl Kept {
-    fn has_room_for(&self, characters: usize) -> bool {
-        // The root is one of them.
-        self.others.len() + 1 < MAX_REPRESENTATIVES && self.characters + characters <= MAX_REPRESENTATIVE_CHARACTERS
+impl Cluster<'_> {
+    fn remove(&mut self, index: usize, keeper: usize, removal: Removal) {
+        self.gone[index] = true;
+        self.keeps[keeper] = true;
+        self.decided.removals.push(removal);
     }
 
-    /// The representative with the most equal rows; of several the one of highest priority.
-    fn most_alike(&self, signature: &[u64]) -> Option<&Representative> {
-        let alike = |r: &Representative| equal_rows(&r.signature, signature);
-        self.others.iter().reduce(|best, next| if alike(next) > alike(best) { next } else { best })
+    fn standing(&self) -> Vec<usize> {
+        (0..self.members.len()).filter(|&index| !self.gone[index]).collect()
     }
 }
 
-impl Verifier<'_> {
-    /// Decides a cluster, given as entry indexes in priority order.
+impl<'a> Verifier<'a> {
+    /// A verifier that reads `texts` and proves by `mode`; `sketcher` is the one that made the sketches.
+    pub fn new(texts: &'a dyn Texts, sketcher: &'a Sketcher, mode: VerifyMode) -> Self {
+        Self { texts, sketcher, mode }
+    }
+
+    /// Decides clusters, each given in priority order. Large ones go one after another, each on all threads; small ones side
+    /// by side, each on one. So the texts in memory stay few.
     ///
     /// # Errors
     /// A text cannot be read, or is not the text that was sketched.
-    pub(crate) fn decide(&self, cluster: &[usize]) -> Result<Decided, DedupError> {
-        let mut decided = Decided { removals: Vec::new(), comparisons: 0 };
-        let [root, members @ ..] = cluster else {
-            return Ok(decided);
-        };
-        let (root, mut kept) = self.start(*root)?;
-        for batch in members.chunks(if is_large(cluster) { BATCH_MEMBERS } else { 1 }) {
-            // The root's verdict does not depend on the other representatives, so a batch can ask for it at once.
-            let compare = |&index: &usize| self.compare_root(index, &root, &kept.lexicon);
-            let compared: Vec<Compared> = match batch {
-                [one] => vec![compare(one)?],
-                many => many.par_iter().map(compare).collect::<Result<_, _>>()?,
-            };
-            decided.comparisons += batch.len() as u64;
-            for compared in compared {
-                let removal = match compared {
-                    Compared::Proved(removal) => Some(removal),
-                    Compared::Open(member) => self.compare_other(&member, &mut kept, &mut decided.comparisons)?,
-                };
-                decided.removals.extend(removal);
+    pub fn decide_all(&self, clusters: &[&[Member]]) -> Result<Vec<Decided>, DedupError> {
+        let mut decided = Vec::with_capacity(clusters.len());
+        for run in clusters.chunk_by(|a, b| is_large(a) == is_large(b)) {
+            if is_large(run[0]) {
+                for cluster in run {
+                    decided.push(self.decide(cluster)?);
+                }
+            } else {
+                decided.extend(run.par_iter().map(|cluster| self.decide(cluster)).collect::<Result<Vec<_>, _>>()?);
             }
         }
         Ok(decided)
     }
 
-    /// Compares a member with the root.
-    fn compare_root(&self, index: usize, root: &Root, lexicon: &Lexicon) -> Result<Compared, DedupError> {
-        let member = self.member(index)?;
-        Ok(match self.compare(root, &member, lexicon) {
-            Some(similarity) => Compared::Proved(self.removal(index, root.index, similarity)),
-            None => Compared::Open(member),
-        })
-    }
-
-    /// Compares a member that the root does not prove with the most alike representative. Without a proof the member
-    /// becomes a representative, if the limits allow it.
-    fn compare_other(&self, member: &Member, kept: &mut Kept, comparisons: &mut u64) -> Result<Option<Removal>, DedupError> {
-        let characters = member.text.chars().count();
-        // A token that no representative has leaves no equal sequence to look for.
-        let tokens = kept.lexicon.find(&member.folded);
-        if tokens.is_none() && !kept.has_room_for(characters) {
-            return Ok(None);
+    fn decide(&self, members: &[Member]) -> Result<Decided, DedupError> {
+        let mut cluster =
+            Cluster { members, gone: vec![false; members.len()], keeps: vec![false; members.len()], decided: Decided::default() };
+        self.decide_links(&mut cluster)?;
+        // Notes with a subject by source and subject; everything else together.
+        let mut parts: BTreeMap<Option<(u16, u64)>, Vec<usize>> = BTreeMap::new();
+        for index in cluster.standing() {
+            let member = &members[index];
+            parts.entry((member.group != 0).then_some((member.source, member.group))).or_default().push(index);
         }
-        let signature = self.sketcher.signature(&member.text, self.entries[member.index].form);
-        if let Some(tokens) = tokens
-            && let Some(other) = kept.most_alike(&signature)
-        {
-            *comparisons += 1;
-            if other.tokens == tokens {
-                let similarity = self.similarity(other.index, member)?;
-                return Ok(Some(self.removal(member.index, other.index, similarity)));
+        let is_grouped = parts.keys().any(Option::is_some);
+        for part in parts.values() {
+            if let [root, others @ ..] = part.as_slice() {
+                self.decide_part(&mut cluster, *root, others, |_, _| true)?;
             }
         }
-        if kept.has_room_for(characters) {
-            kept.characters += characters;
-            kept.others.push(Representative { index: member.index, tokens: kept.lexicon.add(&member.folded), signature });
+        if is_grouped {
+            self.decide_across_sources(&mut cluster)?;
         }
-        Ok(None)
+        Ok(cluster.decided)
     }
 
-    fn member(&self, index: usize) -> Result<Member, DedupError> {
-        let entry = &self.entries[index];
-        let text = self.texts.text(index).map_err(|source| DedupError::Text { id: entry.id.clone(), source })?;
-        // A text that is not the one sketched would make every proof worthless.
-        if exact_hash(&text) != entry.sketch.exact {
-            return Err(DedupError::TextChanged { id: entry.id.clone() });
+    /// Members that their records link to another one.
+    fn decide_links(&self, cluster: &mut Cluster<'_>) -> Result<(), DedupError> {
+        if cluster.members.iter().all(|member| member.owner.is_none()) {
+            return Ok(());
         }
-        let folded = fold(&text, entry.form);
-        Ok(Member { index, text, folded })
+        let places: HashMap<u32, usize> = (0..).zip(cluster.members).map(|(index, member)| (member.number, index)).collect();
+        let mut keepers: HashMap<usize, usize> = HashMap::new();
+        for index in 0..cluster.members.len() {
+            let Some((owner, kind)) = cluster.members[index].owner else { continue };
+            let Some(mut kept) = places.get(&owner).copied() else { continue };
+            while let Some(&next) = keepers.get(&kept) {
+                kept = next;
+            }
+            // Two records that each call the other its article keep one of them.
+            if kept == index || cluster.members[index].released {
+                continue;
+            }
+            cluster.decided.comparisons += 1;
+            if let Some(removal) = self.compare_linked(&cluster.members[index], &cluster.members[kept], kind)? {
+                keepers.insert(index, kept);
+                cluster.remove(index, kept, removal);
+            }
+        }
+        Ok(())
     }
 
-    /// Reads the root, which is the first representative.
-    fn start(&self, index: usize) -> Result<(Root, Kept), DedupError> {
-        let member = self.member(index)?;
-        let mut kept = Kept { lexicon: Lexicon::default(), others: Vec::new(), characters: member.text.chars().count() };
-        let tokens = kept.lexicon.add(&member.folded);
-        let strict = self.mode == VerifyMode::Strict;
-        let root = Root {
-            index,
-            shingles: self.shingles(&member),
-            tokens: strict.then(|| TokenText::new(tokens, &kept.lexicon)),
-            numbers: if strict { Vec::new() } else { numeric_tokens(&member.folded) },
+    fn compare_linked(&self, member: &Member, owner: &Member, kind: LinkKind) -> Result<Option<Removal>, DedupError> {
+        let (text, stands) = (self.read(member)?.text, self.read(owner)?.text);
+        let (ours, theirs) = (self.sketcher.shingles(&text, member.form), self.sketcher.shingles(&stands, owner.form));
+        let (similarity, containment) = (jaccard(&ours, &theirs), containment(&ours, &theirs));
+        let (rule, proved) = match kind {
+            LinkKind::Preprint => (Rule::Preprint, containment >= PREPRINT_CONTAINMENT),
+            LinkKind::FullText => {
+                let least = match self.mode {
+                    VerifyMode::Strict => 1.0,
+                    VerifyMode::Tolerant { min_similarity } => min_similarity,
+                };
+                (Rule::FullText, Carrier::new(&stands, owner.form).carries(&text, member.form, least))
+            }
         };
-        Ok((root, kept))
+        Ok(proved.then_some(Removal { dropped: member.number, kept: owner.number, rule, similarity, containment }))
     }
 
-    /// The similarity of the member and the root, if the rules of the mode prove the member superfluous.
-    fn compare(&self, root: &Root, member: &Member, lexicon: &Lexicon) -> Option<f64> {
-        match self.mode {
+    /// Compares `others` with `root`, then with the members of `others` that are kept, where `comparable` allows it.
+    fn decide_part(
+        &self,
+        cluster: &mut Cluster<'_>,
+        root: usize,
+        others: &[usize],
+        comparable: fn(&Member, &Member) -> bool,
+    ) -> Result<(), DedupError> {
+        let members = cluster.members;
+        let others = worth_reading(members, others);
+        if others.iter().all(|&index| members[index].released) {
+            return Ok(());
+        }
+        // A member that a tolerant comparison kept for others must itself stay: likeness does not pass on, containment does.
+        let stays = |index: usize| members[index].released || (self.mode != VerifyMode::Strict && cluster.keeps[index]);
+        let fixed: Vec<bool> = (0..members.len()).map(stays).collect();
+        let part = Part { members, root: self.root(members, root)?, fixed, comparable };
+        let mut kept: HashMap<u128, Vec<usize>> = HashMap::new();
+        for batch in others.chunks(if is_large(&others) { BATCH_MEMBERS } else { 1 }) {
+            // The root's verdict does not depend on the others, so a batch can ask for it at once.
+            let compared: Vec<Compared> = match batch {
+                [one] => vec![self.compare_root(&part, *one)?],
+                many => many.par_iter().map(|&index| self.compare_root(&part, index)).collect::<Result<_, _>>()?,
+            };
+            cluster.decided.comparisons += batch.len() as u64;
+            for (&index, compared) in batch.iter().zip(compared) {
+                match compared {
+                    Compared::Proved(removal) => cluster.remove(index, root, removal),
+                    Compared::Open(tokens) => self.compare_kept(cluster, &part, index, kept.entry(tokens).or_default())?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that no note of their subject stands for, with what other sources hold: with the preferred document of all, then
+    /// those of its own source with the preferred one of another.
+    fn decide_across_sources(&self, cluster: &mut Cluster<'_>) -> Result<(), DedupError> {
+        let members = cluster.members;
+        let standing = cluster.standing();
+        let [first, others @ ..] = standing.as_slice() else { return Ok(()) };
+        let source = members[*first].source;
+        let Some(&second) = others.iter().find(|&&index| members[index].source != source) else { return Ok(()) };
+        self.decide_part(cluster, *first, others, |a, b| a.source != b.source)?;
+        if cluster.gone[second] {
+            return Ok(());
+        }
+        let left: Vec<usize> =
+            cluster.standing().into_iter().filter(|&index| index > second && members[index].source == source).collect();
+        self.decide_part(cluster, second, &left, |a, b| a.source != b.source)
+    }
+
+    /// Compares a member with the root.
+    fn compare_root(&self, part: &Part<'_>, index: usize) -> Result<Compared, DedupError> {
+        let (member, stands) = (&part.members[index], &part.members[part.root.index]);
+        let read = self.read(member)?;
+        if !part.fixed[index]
+            && (part.comparable)(stands, member)
+            && let Some((similarity, containment)) = self.prove(&part.root, member, &read)
+        {
+            let (dropped, kept, rule) = (member.number, stands.number, self.rule());
+            return Ok(Compared::Proved(Removal { dropped, kept, rule, similarity, containment }));
+        }
+        Ok(Compared::Open(token_hash(&read.folded)))
+    }
+
+    /// Compares a member with the kept ones that have its tokens, at most one a source.
+    fn compare_kept(
+        &self,
+        cluster: &mut Cluster<'_>,
+        part: &Part<'_>,
+        index: usize,
+        equal: &mut Vec<usize>,
+    ) -> Result<(), DedupError> {
+        let member = &part.members[index];
+        let found = equal.iter().copied().find(|&other| (part.comparable)(&part.members[other], member));
+        if let Some(other) = found.filter(|_| !part.fixed[index]) {
+            cluster.decided.comparisons += 1;
+            let removal = self.compare_equal(member, &part.members[other])?;
+            cluster.remove(index, other, removal);
+        } else if equal.iter().all(|&other| part.members[other].source != member.source) {
+            equal.push(index);
+        }
+        Ok(())
+    }
+
+    /// Similarity and containment of a member in the root, if the rules of the mode prove it superfluous.
+    fn prove(&self, root: &Root, member: &Member, read: &Read) -> Option<(f64, f64)> {
+        let scores = || {
+            let shingles = self.sketcher.shingles(&read.text, member.form);
+            (jaccard(&root.shingles, &shingles), containment(&shingles, &root.shingles))
+        };
+        let scores = match self.mode {
             VerifyMode::Strict => {
-                let tokens = TokenText::new(lexicon.find(&member.folded)?, lexicon);
-                let proved = holds_all(root.tokens.as_ref()?, &tokens, lexicon);
-                proved.then(|| jaccard(&root.shingles, &self.shingles(member)))
+                let tokens = TokenText::new(root.lexicon.find(&read.folded)?, &root.lexicon);
+                holds_all(root.tokens.as_ref()?, &tokens, &root.lexicon).then(scores)?
             }
             VerifyMode::Tolerant { min_similarity } => {
-                let similarity = jaccard(&root.shingles, &self.shingles(member));
-                let proved = similarity >= min_similarity && root.numbers == numeric_tokens(&member.folded);
-                proved.then_some(similarity)
+                let scores = scores();
+                (scores.0 >= min_similarity && root.numbers == numeric_tokens(&read.folded)).then_some(scores)?
             }
+        };
+        let is_short = member.form == NormalForm::Clinical && member.words < SHORT_NOTE_WORDS;
+        (!is_short || scores.0 >= SHORT_NOTE_SIMILARITY).then_some(scores)
+    }
+
+    /// The removal of a member whose tokens are those of another.
+    fn compare_equal(&self, member: &Member, kept: &Member) -> Result<Removal, DedupError> {
+        let shingles = |member: &Member| Ok::<_, DedupError>(self.sketcher.shingles(&self.read(member)?.text, member.form));
+        let (ours, theirs) = (shingles(member)?, shingles(kept)?);
+        let (similarity, containment) = (jaccard(&ours, &theirs), containment(&ours, &theirs));
+        Ok(Removal { dropped: member.number, kept: kept.number, rule: self.rule(), similarity, containment })
+    }
+
+    fn rule(&self) -> Rule {
+        match self.mode {
+            VerifyMode::Strict => Rule::Strict,
+            VerifyMode::Tolerant { .. } => Rule::Tolerant,
         }
     }
 
-    /// The similarity of the member and a representative, whose text is read again for it: such removals are rare.
-    fn similarity(&self, representative: usize, member: &Member) -> Result<f64, DedupError> {
-        let representative = self.member(representative)?;
-        Ok(jaccard(&self.shingles(&representative), &self.shingles(member)))
+    fn read(&self, member: &Member) -> Result<Read, DedupError> {
+        let document = || self.texts.name(member.number);
+        let text = self.texts.text(member.number).map_err(|source| DedupError::Text { document: document(), source })?;
+        // A text that is not the one sketched would make every proof worthless.
+        if exact_hash(&text) != member.exact {
+            return Err(DedupError::TextChanged { document: document() });
+        }
+        let folded = fold(&text, member.form);
+        Ok(Read { text, folded })
     }
 
-    fn shingles(&self, member: &Member) -> Vec<u64> {
-        self.sketcher.shingles(&member.text, self.entries[member.index].form)
+    fn root(&self, members: &[Member], index: usize) -> Result<Root, DedupError> {
+        let member = &members[index];
+        let read = self.read(member)?;
+        let mut lexicon = Lexicon::default();
+        let tokens = lexicon.add(&read.folded);
+        let strict = self.mode == VerifyMode::Strict;
+        Ok(Root {
+            index,
+            shingles: self.sketcher.shingles(&read.text, member.form),
+            tokens: strict.then(|| TokenText::new(tokens, &lexicon)),
+            lexicon,
+            numbers: if strict { Vec::new() } else { numeric_tokens(&read.folded) },
+        })
     }
+}
 
-    fn removal(&self, dropped: usize, kept: usize, similarity: f64) -> Removal {
-        let rule = match self.mode {
-            VerifyMode::Strict => Rule::Strict,
-            VerifyMode::Tolerant { .. } => Rule::Tolerant,
-        };
-        Removal { dropped, kept, rule, similarity }
+/// All of `others` but the documents of earlier releases beyond a number: those stay, and reading them costs.
+fn worth_reading(members: &[Member], others: &[usize]) -> Vec<usize> {
+    let mut released = 0;
+    let read = |&index: &usize| {
+        released += usize::from(members[index].released);
+        !members[index].released || released < MAX_RELEASED_READ
+    };
+    others.iter().copied().filter(read).collect()
+}
+
+/// XXH3-128 of the tokens of a folded text, each behind a space. Equal texts up to case and whitespace have equal hashes;
+/// two others at odds of 1 to 2¹²⁸.
+fn token_hash(folded: &str) -> u128 {
+    let mut tokens = String::with_capacity(folded.len() + 1);
+    for token in folded.split_whitespace() {
+        tokens.push(' ');
+        tokens.push_str(token);
     }
+    xxh3_128(tokens.as_bytes())
 }

@@ -156,6 +156,12 @@ pub(crate) fn jaccard<T: Ord>(a: &[T], b: &[T]) -> f64 {
     if all == 0 { 1.0 } else { common as f64 / all as f64 }
 }
 
+/// Share of the ascending set `part` that is in `whole`; 1 for an empty part.
+pub(crate) fn containment<T: Ord>(part: &[T], whole: &[T]) -> f64 {
+    let (common, _) = overlap(part, whole);
+    if part.is_empty() { 1.0 } else { common as f64 / part.len() as f64 }
+}
+
 /// Sizes of the intersection and the union of two ascending sets.
 fn overlap<T: Ord>(a: &[T], b: &[T]) -> (usize, usize) {
     let (mut i, mut j, mut common) = (0, 0, 0);
@@ -366,6 +372,18 @@ mod tests {
         check(&[1, 2, 3], &[1, 2, 3], 1.0);
         check(&[1, 2, 3], &[2, 3, 4], 0.5);
         check(&[1, 3, 5], &[2, 4, 6], 0.0);
+    }
+
+    #[test]
+    fn containment_of_sets() {
+        let check = |part: &[u8], whole: &[u8], expected: f64| {
+            assert!((containment(part, whole) - expected).abs() < f64::EPSILON, "{part:?} {whole:?}");
+        };
+        check(&[], &[], 1.0);
+        check(&[], &[1], 1.0);
+        check(&[1], &[], 0.0);
+        check(&[1, 2], &[1, 2, 3], 1.0);
+        check(&[1, 2, 3, 4], &[4], 0.25);
     }
 
     #[test]

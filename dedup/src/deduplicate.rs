@@ -1,34 +1,32 @@
-//! One deduplication from entries to removals: ids, exact hashes, bands, then proof.
+//! One deduplication of a corpus in memory, from entries to removals: ids, exact hashes, bands, then proof.
 //!
-//! It reads no text until a pair is proposed, and publishes nothing: the caller writes the decisions.
+//! It is the steps of the larger pipeline in a row ([`Arranger`], [`join_band`], [`Forest`], [`Verifier`]), which a caller
+//! with more documents than memory runs one by one. It reads no text until a pair is proposed, and publishes nothing.
 
 use std::io;
 use std::path::Path;
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use thiserror::Error;
 
-use crate::band_join::{Partitioning, join_band};
-use crate::cluster::{Decided, Verifier, is_large};
-use crate::entry::{Entry, Options, Removal, Rule, TextError, Texts, VerifyMode};
-use crate::outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss};
-use crate::priority::{by_priority, exact_copies, same_ids};
+use crate::arrange::{Arranged, Arranger, NO_ORDINAL};
+use crate::band_join::join_band;
+use crate::cluster::{Decided, Member, Verifier};
+use crate::entry::{Entry, Options, TextError, Texts, VerifyMode};
+use crate::forest::Forest;
+use crate::outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss, over_limit};
 use crate::sketch::Sketcher;
 use crate::spec::SpecError;
-use crate::union_find::UnionFind;
 
-/// Finds the documents to remove: first all but the newest entry of an id, then exact copies, then near-duplicates that
-/// the bands propose and a direct comparison proves.
+/// Finds the documents to remove: first all but the newest entry of an id, then exact copies, then those that bands or their
+/// own records propose and a direct comparison proves.
 ///
-/// Of two documents the one of higher priority is kept: smaller rank, then more words, then more characters, then the
-/// smaller id (bytes). The result
-/// depends on the entries as a set: not on their order (but for entries with equal id and version, where the first given
-/// stays), not on `memory_bytes` and not on the number of threads. `scratch` must exist; it is used only when the records
-/// of one band exceed the budget, and for files without a name.
+/// Of two documents the one of higher priority is kept ([`crate::Profile`]). The result depends on the entries as a set: not
+/// on their order (but for entries with equal id and version, where the first given stays), not on `memory_bytes` and not on
+/// the number of threads. `scratch` must exist; it is used only for what exceeds the budget, and for files without a name.
 ///
 /// # Errors
-/// [`DedupError::SourceLoss`] if verified near-duplicates take more than `max_source_loss` of a source's characters
-/// (same ids and exact copies are not counted); otherwise bad settings or entries, the scratch folder, or a text.
+/// [`DedupError::SourceLoss`] if verified removals take more than `max_source_loss` of a source's characters (same ids and
+/// exact copies are not counted); otherwise bad settings or entries, the scratch folder, or a text.
 pub fn deduplicate(
     entries: &[Entry],
     sources: &[String],
@@ -37,31 +35,39 @@ pub fn deduplicate(
     texts: &dyn Texts,
 ) -> Result<Outcome, DedupError> {
     let sketcher = Sketcher::new(options.spec)?;
-    check_options(options)?;
+    options.check()?;
     check_entries(entries, sources, options)?;
 
-    let mut removals = same_ids(entries);
-    let mut order = by_priority(entries);
-    retain(&mut order, &removals);
-    let exact = exact_copies(entries, &order);
-    retain(&mut order, &exact);
-    removals.extend(exact);
-    order.retain(|&index| {
-        let entry = &entries[index as usize];
-        !entry.exact_only && !entry.sketch.bands.is_empty()
-    });
+    let mut arranger = Arranger::new(options.memory_bytes, scratch);
+    for entry in entries {
+        arranger.push(&entry.profile(), &entry.links)?;
+    }
+    let arranged = arranger.finish()?;
+    let (roots, candidates) = propose(entries, &arranged, options, scratch)?;
+    let members = members(entries, &arranged, &roots);
+    let clusters: Vec<&[Member]> = clusters(&members, &arranged, &roots).collect();
+    let decided = Verifier::new(texts, &sketcher, options.verify).decide_all(&clusters)?;
 
-    let (links, candidates) = propose(entries, &order, options, scratch)?;
-    let verifier = Verifier { entries, texts, sketcher: &sketcher, mode: options.verify };
-    let clusters: Vec<&[(u32, u32)]> = links.chunk_by(|a, b| a.0 == b.0).collect();
-    let decided = decide(&verifier, &order, &clusters)?;
-
-    let report = report(entries, &order, &clusters, &decided);
+    let report = report(entries, &clusters, &decided);
     let comparisons = decided.iter().map(|d| d.comparisons).sum();
+    let mut losses = totals(entries, sources);
+    for removal in decided.iter().flat_map(|d| &d.removals) {
+        let entry = &entries[removal.dropped as usize];
+        losses[usize::from(entry.source)].add(entry.characters);
+    }
+    if let Some(worst) = over_limit(&losses, options.max_source_loss) {
+        let (source_name, share) = (worst.source.clone(), worst.share);
+        return Err(DedupError::SourceLoss {
+            source_name,
+            share,
+            limit: options.max_source_loss,
+            clusters: Box::new(report),
+            losses,
+        });
+    }
+    let mut removals = arranged.removals;
     removals.extend(decided.into_iter().flat_map(|d| d.removals));
     removals.sort_unstable_by_key(|removal| removal.dropped);
-    let losses = losses(entries, sources, &removals);
-    check_losses(&losses, options.max_source_loss, &report)?;
     Ok(Outcome { removals, clusters: report, losses, candidates, comparisons })
 }
 
@@ -88,29 +94,29 @@ pub enum DedupError {
         problem: String,
     },
     /// More entries than ordinals.
-    #[error("dedup: got {got} documents, expected at most {}; deduplicate in parts", u32::MAX)]
+    #[error("dedup: got {got} documents, expected at most {}; deduplicate in parts", u32::MAX - 1)]
     TooManyEntries {
         /// Number of entries.
         got: usize,
     },
     /// The scratch folder failed.
     #[error("dedup: scratch folder not usable; free space there or name another with --scratch")]
-    Scratch(#[source] io::Error),
+    Scratch(#[from] io::Error),
     /// A text could not be read.
-    #[error("{id}: text needed for a comparison")]
+    #[error("{document}: text needed for a comparison")]
     Text {
-        /// Document id.
-        id: String,
+        /// Its id or its place.
+        document: String,
         /// The cause.
         source: TextError,
     },
     /// A text is not the one that was sketched.
-    #[error("{id}: text differs from the one sketched; its object changed, run \"mellama verify\"")]
+    #[error("{document}: text differs from the one sketched; its object changed, run \"mellama verify\"")]
     TextChanged {
-        /// Document id.
-        id: String,
+        /// Its id or its place.
+        document: String,
     },
-    /// Verified near-duplicates take too much of a source; nothing must be published.
+    /// Verified removals take too much of a source; nothing must be published.
     #[error(
         "{source_name}: near-duplicates take {share:.4} of its characters, expected at most {limit}; \
          mark it `templated`, or raise max_source_loss after a look at its largest clusters"
@@ -129,52 +135,87 @@ pub enum DedupError {
     },
 }
 
-/// Links (root, ordinal) of all clusters, ascending, and the number of proposed pairs. Ordinals are positions in `order`.
-fn propose(entries: &[Entry], order: &[u32], options: &Options, scratch: &Path) -> Result<(Vec<(u32, u32)>, u64), DedupError> {
-    let cut = Partitioning::new(order.len(), options.memory_bytes);
-    let mut sets = UnionFind::new(order.len() as u32);
-    let mut candidates = 0;
-    for band in 0..options.spec.bands as usize {
-        let keys = order.iter().map(|&index| entries[index as usize].sketch.bands[band]);
-        candidates += join_band(keys, cut, scratch, &mut |a, b| sets.join(a, b)).map_err(DedupError::Scratch)?;
+impl Options {
+    /// Checks the shares.
+    ///
+    /// # Errors
+    /// [`DedupError::Option`] for one outside 0 to 1.
+    pub fn check(&self) -> Result<(), DedupError> {
+        let min_similarity = match self.verify {
+            VerifyMode::Strict => 1.0,
+            VerifyMode::Tolerant { min_similarity } => min_similarity,
+        };
+        for (key, got) in [("min_similarity", min_similarity), ("max_source_loss", self.max_source_loss)] {
+            // The range refuses NaN too.
+            if !(0.0..=1.0).contains(&got) {
+                return Err(DedupError::Option { key, got });
+            }
+        }
+        Ok(())
     }
-    Ok((sets.clustered(), candidates))
 }
 
-/// What is decided in each cluster. Large ones go one after another, each on all threads; small ones side by side, each
-/// on one. So the texts in memory stay few.
-fn decide(verifier: &Verifier<'_>, order: &[u32], clusters: &[&[(u32, u32)]]) -> Result<Vec<Decided>, DedupError> {
-    let indexes = |links: &[(u32, u32)]| -> Vec<usize> { links.iter().map(|link| order[link.1 as usize] as usize).collect() };
-    let mut decided = Vec::with_capacity(clusters.len());
-    for run in clusters.chunk_by(|a, b| is_large(a) == is_large(b)) {
-        if is_large(run[0]) {
-            for links in run {
-                decided.push(verifier.decide(&indexes(links))?);
-            }
-        } else {
-            let side_by_side = run.par_iter().map(|links| verifier.decide(&indexes(links)));
-            decided.extend(side_by_side.collect::<Result<Vec<_>, _>>()?);
+/// The root of each ordinal that shares a set with another, and the number of pairs that the bands proposed.
+fn propose(entries: &[Entry], arranged: &Arranged, options: &Options, scratch: &Path) -> Result<(Vec<u32>, u64), DedupError> {
+    let mut forest = Forest::new(entries.len() as u32);
+    let mut candidates = 0;
+    let joined = |&(entry, ordinal): &(&Entry, u32)| ordinal != NO_ORDINAL && entry.profile().has_bands();
+    let expected = arranged.ordinals.iter().filter(|&&ordinal| ordinal != NO_ORDINAL).count();
+    for band in 0..options.spec.bands as usize {
+        let documents = entries.iter().zip(arranged.ordinals.iter().copied()).filter(joined);
+        let records = documents.map(|(entry, ordinal)| Ok::<_, io::Error>((entry.sketch.bands[band], ordinal)));
+        candidates += join_band(records, expected, options.memory_bytes, scratch, &mut |a, b| forest.join(a, b))?;
+    }
+    for link in &arranged.links {
+        forest.join(arranged.ordinals[link.dependent as usize], arranged.ordinals[link.owner as usize]);
+    }
+    Ok((forest.into_roots(), candidates))
+}
+
+/// The members of all clusters, by root, then by ordinal.
+fn members(entries: &[Entry], arranged: &Arranged, roots: &[u32]) -> Vec<Member> {
+    let mut order: Vec<(u32, u32, u32)> = Vec::new();
+    for (number, &ordinal) in (0u32..).zip(&arranged.ordinals) {
+        let root = roots.get(ordinal as usize).copied().unwrap_or(NO_ORDINAL);
+        if root != NO_ORDINAL {
+            order.push((root, ordinal, number));
         }
     }
-    Ok(decided)
+    order.sort_unstable();
+    let member = |&(_, _, number): &(u32, u32, u32)| {
+        let (entry, profile) = (&entries[number as usize], entries[number as usize].profile());
+        let link = arranged.links.binary_search_by_key(&number, |link| link.dependent);
+        Member {
+            number,
+            source: entry.source,
+            group: entry.group,
+            words: profile.words,
+            exact: profile.exact,
+            form: entry.form,
+            released: entry.release.is_some(),
+            owner: link.ok().map(|found| (arranged.links[found].owner, arranged.links[found].kind)),
+        }
+    };
+    order.iter().map(member).collect()
 }
 
-/// Takes the dropped entries out of `order`.
-fn retain(order: &mut Vec<u32>, removals: &[Removal]) {
-    let mut dropped: Vec<usize> = removals.iter().map(|removal| removal.dropped).collect();
-    dropped.sort_unstable();
-    order.retain(|&index| dropped.binary_search(&(index as usize)).is_err());
+/// The clusters that hold a document of this run.
+fn clusters<'m>(members: &'m [Member], arranged: &'m Arranged, roots: &'m [u32]) -> impl Iterator<Item = &'m [Member]> {
+    let root = |member: &Member| roots[arranged.ordinals[member.number as usize] as usize];
+    let clusters = members.chunk_by(move |a, b| root(a) == root(b));
+    clusters.filter(|cluster| cluster.iter().any(|member| !member.released))
 }
 
-fn report(entries: &[Entry], order: &[u32], clusters: &[&[(u32, u32)]], decided: &[Decided]) -> ClusterReport {
+fn report(entries: &[Entry], clusters: &[&[Member]], decided: &[Decided]) -> ClusterReport {
     let mut by_size: Vec<usize> = (0..clusters.len()).collect();
     // Clusters stand in the order of their roots, so a stable sort ends ties by priority.
     by_size.sort_by_key(|&c| std::cmp::Reverse(clusters[c].len()));
+    let entry = |number: u32| &entries[number as usize];
     let largest = by_size.iter().take(LARGEST_CLUSTERS).map(|&c| ClusterSummary {
-        keeper: entries[order[clusters[c][0].0 as usize] as usize].id.clone(),
+        keeper: entry(clusters[c][0].number).id.clone(),
         documents: clusters[c].len() as u64,
         removed: decided[c].removals.len() as u64,
-        removed_characters: decided[c].removals.iter().map(|removal| entries[removal.dropped].characters).sum(),
+        removed_characters: decided[c].removals.iter().map(|removal| entry(removal.dropped).characters).sum(),
     });
     ClusterReport {
         clusters: clusters.len() as u64,
@@ -183,76 +224,33 @@ fn report(entries: &[Entry], order: &[u32], clusters: &[&[(u32, u32)]], decided:
     }
 }
 
-fn losses(entries: &[Entry], sources: &[String], removals: &[Removal]) -> Vec<SourceLoss> {
-    let mut losses: Vec<SourceLoss> = sources
-        .iter()
-        .map(|source| SourceLoss { source: source.clone(), documents: 0, characters: 0, total_characters: 0, share: 0.0 })
-        .collect();
-    for entry in entries {
-        losses[entry.source as usize].total_characters += entry.characters;
-    }
-    for removal in removals {
-        if matches!(removal.rule, Rule::Strict | Rule::Tolerant) {
-            let entry = &entries[removal.dropped];
-            let loss = &mut losses[entry.source as usize];
-            loss.documents += 1;
-            loss.characters += entry.characters;
-        }
-    }
-    for loss in &mut losses {
-        // An empty source has lost nothing.
-        loss.share = loss.characters as f64 / loss.total_characters.max(1) as f64;
+/// What each source has, nothing of it lost. Documents of earlier releases belong to no source of this run.
+fn totals(entries: &[Entry], sources: &[String]) -> Vec<SourceLoss> {
+    let named = |source: &String| SourceLoss { source: source.clone(), ..SourceLoss::default() };
+    let mut losses: Vec<SourceLoss> = sources.iter().map(named).collect();
+    for entry in entries.iter().filter(|entry| entry.release.is_none()) {
+        losses[usize::from(entry.source)].total_characters += entry.characters;
     }
     losses
 }
 
-/// Names the source with the largest share over the limit; of equal ones the first.
-fn check_losses(losses: &[SourceLoss], limit: f64, clusters: &ClusterReport) -> Result<(), DedupError> {
-    let over = losses.iter().filter(|loss| loss.share > limit);
-    match over.reduce(|worst, next| if next.share > worst.share { next } else { worst }) {
-        None => Ok(()),
-        Some(worst) => Err(DedupError::SourceLoss {
-            source_name: worst.source.clone(),
-            share: worst.share,
-            limit,
-            clusters: Box::new(clusters.clone()),
-            losses: losses.to_vec(),
-        }),
-    }
-}
-
-fn check_options(options: &Options) -> Result<(), DedupError> {
-    let min_similarity = match options.verify {
-        VerifyMode::Strict => 1.0,
-        VerifyMode::Tolerant { min_similarity } => min_similarity,
-    };
-    let shares = [("min_similarity", min_similarity), ("max_source_loss", options.max_source_loss)];
-    for (key, got) in shares {
-        // The range refuses NaN too.
-        if !(0.0..=1.0).contains(&got) {
-            return Err(DedupError::Option { key, got });
-        }
-    }
-    Ok(())
-}
-
 fn check_entries(entries: &[Entry], sources: &[String], options: &Options) -> Result<(), DedupError> {
-    if u32::try_from(entries.len()).is_err() {
+    if entries.len() >= u32::MAX as usize {
         return Err(DedupError::TooManyEntries { got: entries.len() });
     }
     let bands = options.spec.bands as usize;
     for entry in entries {
-        let got = entry.sketch.bands.len();
-        let problem = if entry.source as usize >= sources.len() {
-            format!("source {}, expected less than {}", entry.source, sources.len())
-        } else if got != bands && got != 0 {
-            format!("{got} band keys, expected {bands}")
-        } else if (got == 0) != (entry.sketch.words == 0) {
-            format!("{got} band keys for {} words", entry.sketch.words)
-        } else {
-            continue;
-        };
-        return Err(DedupError::Entry { id: entry.id.clone(), problem });
+        let refuse = |problem: String| Err(DedupError::Entry { id: entry.id.clone(), problem });
+        if usize::from(entry.source) >= sources.len() {
+            return refuse(format!("source {}, expected less than {}", entry.source, sources.len()));
+        }
+        let keys = entry.sketch.bands.len();
+        if keys != 0 && keys != bands {
+            return refuse(format!("{keys} band keys, expected {bands}"));
+        }
+        if (keys == 0) != (entry.sketch.words == 0) {
+            return refuse(format!("{keys} band keys for {} words", entry.sketch.words));
+        }
     }
     Ok(())
 }

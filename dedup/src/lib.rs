@@ -9,30 +9,40 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod arrange;
 mod band_join;
+mod bits;
+mod carried;
 mod cluster;
 mod comparison;
 mod contamination;
 mod deduplicate;
 mod entry;
+mod forest;
 mod gram_table;
+mod links;
 mod matched_ranges;
 mod normal;
 mod outcome;
 mod permutation;
-mod priority;
 mod resolve;
 mod shingle;
 mod sketch;
+mod sorter;
 mod spec;
 mod spill;
-mod union_find;
 
+pub use arrange::{Arranged, Arranger, NO_ORDINAL};
+pub use band_join::join_band;
+pub use cluster::{Decided, Member, Verifier};
 pub use contamination::{BenchmarkIndex, BenchmarkItem, IndexError, MIN_WHOLE_WORDS, Overlap};
 pub use deduplicate::{DedupError, deduplicate};
-pub use entry::{Entry, Options, Removal, Rule, TextError, Texts, VerifyMode};
+pub use entry::{Entry, Options, Profile, Removal, Rule, TextError, Texts, VerifyMode, document_key};
+pub use forest::Forest;
+pub use links::{Link, LinkKind, Links, name_hash};
 pub use normal::NormalForm;
-pub use outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss};
+pub use outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss, over_limit};
 pub use resolve::{BOILERPLATE_DOCUMENTS, Boilerplate, Contamination, Frequencies, MIN_SHARE, PartOverlap};
 pub use sketch::{Sketch, Sketcher, estimate};
+pub use sorter::{Merge, Sorted, Sorter};
 pub use spec::{CurvePoint, MAX_ROWS, MAX_SHINGLE_WORDS, SPEC_VERSION, SketchSpec, SketchSummary, SpecError};

@@ -10,11 +10,11 @@ pub const LARGEST_CLUSTERS: usize = 20;
 /// Result of [`crate::deduplicate`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Removed documents, ascending by `dropped`; every index occurs at most once.
+    /// Removed documents, ascending by `dropped`; every number occurs at most once.
     pub removals: Vec<Removal>,
-    /// What the bands proposed.
+    /// What the bands and links proposed.
     pub clusters: ClusterReport,
-    /// What each source lost to near-duplicates, in the order of the sources.
+    /// What each source lost to verified removals, in the order of the sources.
     pub losses: Vec<SourceLoss>,
     /// Pairs that the bands proposed: for each bucket of n documents, n − 1.
     pub candidates: u64,
@@ -23,10 +23,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The entry that stands for `index` in the end: itself if it is kept.
-    pub fn survivor(&self, index: usize) -> usize {
-        let mut at = index;
-        // Rules apply in a fixed order and each keeps an entry of higher priority, so no chain closes.
+    /// The document that stands for `number` in the end: itself if it is kept.
+    pub fn survivor(&self, number: u32) -> u32 {
+        let mut at = number;
+        // Rules apply in a fixed order and each keeps a document that stands then, so no chain closes.
         while let Ok(found) = self.removals.binary_search_by_key(&at, |r| r.dropped) {
             at = self.removals[found].kept;
         }
@@ -37,7 +37,7 @@ impl Outcome {
 /// Connected components of the proposed pairs. A large one is no loss by itself: only verified removals are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterReport {
-    /// Number of clusters (two or more documents).
+    /// Number of clusters (two or more documents, at least one of this run).
     pub clusters: u64,
     /// Documents in them.
     pub documents: u64,
@@ -58,17 +58,32 @@ pub struct ClusterSummary {
     pub removed_characters: u64,
 }
 
-/// What verified near-duplicates took from one source.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What verified removals took from one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceLoss {
     /// Name of the source.
     pub source: String,
-    /// Documents removed as near-duplicates.
+    /// Documents removed after a comparison.
     pub documents: u64,
     /// Their characters.
     pub characters: u64,
-    /// Characters of all entries of the source.
+    /// Characters of all documents of the source.
     pub total_characters: u64,
     /// `characters` / `total_characters`; 0 for an empty source.
     pub share: f64,
+}
+
+impl SourceLoss {
+    /// Counts one removed document.
+    pub fn add(&mut self, characters: u64) {
+        self.documents += 1;
+        self.characters += characters;
+        self.share = self.characters as f64 / self.total_characters.max(1) as f64;
+    }
+}
+
+/// The source with the largest share over `limit`; of equal ones the first.
+pub fn over_limit(losses: &[SourceLoss], limit: f64) -> Option<&SourceLoss> {
+    let over = losses.iter().filter(|loss| loss.share > limit);
+    over.reduce(|worst, next| if next.share > worst.share { next } else { worst })
 }

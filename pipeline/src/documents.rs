@@ -1,22 +1,26 @@
 //! Documents of finished ingest tasks: where each one lies, and its text again when a comparison asks for it.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use mellama_dedup::{TextError, Texts};
 use mellama_shards::StoreChunks;
-use mellama_sources::archive::{ArchiveError, DocumentReader};
+use mellama_sources::archive::{ArchiveError, DocumentReader, TextReader};
 use mellama_storage::{Key, ObjectEntry, RangeReader, TaskCommit, Workdir};
 
 use crate::failure::{Failure, chain};
 
 /// Rows that are read together.
 const BLOCK_ROWS: u32 = 256;
-/// Share of the memory budget that texts of compared documents may take.
-const TEXT_MEMORY_SHARE: u64 = 4;
 
 /// The documents object of an ingest commit, if the task wrote any document.
 pub(crate) fn object_of(commit: &TaskCommit) -> Option<&ObjectEntry> {
     commit.objects.iter().find(|entry| entry.key.starts_with("documents/"))
+}
+
+fn chunks(workdir: &Workdir, entry: &ObjectEntry) -> Result<StoreChunks, Failure> {
+    Ok(StoreChunks(RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?))
 }
 
 /// Opens a documents object for reading row group by row group.
@@ -24,8 +28,7 @@ pub(crate) fn object_of(commit: &TaskCommit) -> Option<&ObjectEntry> {
 /// # Errors
 /// `Failure::Storage` and `Failure::Verification`.
 pub(crate) fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<DocumentReader, Failure> {
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?;
-    DocumentReader::open(StoreChunks(reader)).map_err(|e| Failure::Verification(format!("{}: {}", entry.key, chain(&e))))
+    DocumentReader::open(chunks(workdir, entry)?).map_err(|e| Failure::Verification(format!("{}: {}", entry.key, chain(&e))))
 }
 
 /// The texts of the block of rows that `row` lies in, and the block's first row.
@@ -40,6 +43,20 @@ pub(crate) fn texts_around(workdir: &Workdir, entry: &ObjectEntry, row: u32) -> 
     Ok((first, texts.map_err(|e| Failure::Verification(format!("{}: {}", entry.key, chain(&e))))?))
 }
 
+/// The texts of some rows of one object, which must rise.
+///
+/// # Errors
+/// As `open`; `Failure::Verification` when the object has fewer rows.
+pub(crate) fn texts(workdir: &Workdir, entry: &ObjectEntry, rows: &[u64]) -> Result<Vec<String>, Failure> {
+    let wrong = |e: ArchiveError| Failure::Verification(format!("{}: {}", entry.key, chain(&e)));
+    let reader = TextReader::open(chunks(workdir, entry)?, rows).map_err(wrong)?;
+    let texts = reader.collect::<Result<Vec<String>, ArchiveError>>().map_err(wrong)?;
+    if texts.len() < rows.len() {
+        return Err(Failure::Verification(format!("{}: fewer rows than its signatures; run \"mellama verify\"", entry.key)));
+    }
+    Ok(texts)
+}
+
 /// A place in the corpus: ingest task and row of its documents object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
@@ -47,63 +64,88 @@ pub(crate) struct Place {
     pub row: u32,
 }
 
-/// Texts by entry index, read from the documents objects and kept while memory allows.
-pub(crate) struct StoredTexts<'a> {
-    workdir: &'a Workdir,
-    objects: &'a [Option<ObjectEntry>],
-    places: &'a [Place],
-    budget_bytes: u64,
-    groups: Mutex<Vec<Group>>,
-}
-
-/// Texts of one run of rows of one object.
-struct Group {
-    task: u32,
-    first_row: u32,
-    texts: Arc<Vec<String>>,
+/// Texts by number, end to end in memory while they fit a budget, then in a file without a name.
+#[derive(Debug)]
+pub(crate) struct GatheredTexts {
+    /// (number, where it begins, bytes), rising.
+    places: Vec<(u32, u64, u64)>,
+    memory: Vec<u8>,
+    file: Option<Mutex<File>>,
     bytes: u64,
 }
 
-impl<'a> StoredTexts<'a> {
-    pub(crate) fn new(
-        workdir: &'a Workdir,
-        objects: &'a [Option<ObjectEntry>],
-        places: &'a [Place],
-        memory_bytes: u64,
-    ) -> StoredTexts<'a> {
-        StoredTexts { workdir, objects, places, budget_bytes: memory_bytes / TEXT_MEMORY_SHARE, groups: Mutex::default() }
+impl GatheredTexts {
+    pub(crate) fn new() -> GatheredTexts {
+        GatheredTexts { places: Vec::new(), memory: Vec::new(), file: None, bytes: 0 }
     }
 
-    fn read(&self, place: Place) -> Result<String, Failure> {
-        let mut groups = self.groups.lock().expect("no holder panics");
-        let holds = |g: &Group| g.task == place.task && (g.first_row..g.first_row + g.texts.len() as u32).contains(&place.row);
-        if let Some(found) = groups.iter().position(holds) {
-            // Most recently used last.
-            let group = groups.remove(found);
-            let text = group.texts[(place.row - group.first_row) as usize].clone();
-            groups.push(group);
-            return Ok(text);
+    /// Adds the text of a number that is greater than all before it.
+    ///
+    /// # Errors
+    /// `Failure::Storage` when the scratch folder is needed and cannot be written.
+    pub(crate) fn push(&mut self, number: u32, text: &str, memory_bytes: u64, scratch: &Path) -> Result<(), Failure> {
+        self.places.push((number, self.bytes, text.len() as u64));
+        self.bytes += text.len() as u64;
+        if self.file.is_none() && self.bytes > memory_bytes {
+            let mut file = tempfile::tempfile_in(scratch).map_err(|e| scratch_failure(&e))?;
+            file.write_all(&self.memory).map_err(|e| scratch_failure(&e))?;
+            self.memory = Vec::new();
+            self.file = Some(Mutex::new(file));
         }
-        let group = self.load(place)?;
-        let text = group.texts[(place.row - group.first_row) as usize].clone();
-        let mut kept: u64 = groups.iter().map(|g| g.bytes).sum::<u64>() + group.bytes;
-        while kept > self.budget_bytes && !groups.is_empty() {
-            kept -= groups.remove(0).bytes;
+        match &mut self.file {
+            None => self.memory.extend_from_slice(text.as_bytes()),
+            Some(file) => {
+                let file = file.get_mut().expect("no holder panics");
+                file.write_all(text.as_bytes()).map_err(|e| scratch_failure(&e))?;
+            }
         }
-        groups.push(group);
-        Ok(text)
+        Ok(())
     }
 
-    fn load(&self, place: Place) -> Result<Group, Failure> {
-        let entry = self.objects[place.task as usize].as_ref().expect("a place lies in an object that was written");
-        let (first_row, texts) = texts_around(self.workdir, entry, place.row)?;
-        let bytes = texts.iter().map(|text| text.len() as u64).sum();
-        Ok(Group { task: place.task, first_row, texts: Arc::new(texts), bytes })
+    /// The text of a number, if it was gathered.
+    ///
+    /// # Errors
+    /// `Failure::Storage` when the scratch file cannot be read.
+    pub(crate) fn get(&self, number: u32) -> Result<Option<String>, Failure> {
+        let Ok(found) = self.places.binary_search_by_key(&number, |place| place.0) else { return Ok(None) };
+        let (_, start, length) = self.places[found];
+        let bytes = match &self.file {
+            None => self.memory[start as usize..(start + length) as usize].to_vec(),
+            Some(file) => {
+                let mut file = file.lock().expect("no holder panics");
+                let mut bytes = vec![0; length as usize];
+                file.seek(SeekFrom::Start(start)).map_err(|e| scratch_failure(&e))?;
+                file.read_exact(&mut bytes).map_err(|e| scratch_failure(&e))?;
+                bytes
+            }
+        };
+        Ok(Some(String::from_utf8(bytes).expect("what was pushed is text")))
     }
 }
 
-impl Texts for StoredTexts<'_> {
-    fn text(&self, index: usize) -> Result<String, TextError> {
-        self.read(self.places[index]).map_err(|failure| TextError::new(failure.to_string()))
+/// The scratch folder failed.
+pub(crate) fn scratch_failure(error: &std::io::Error) -> Failure {
+    Failure::Storage(format!("scratch folder: {error}; free space there or name another with --scratch"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_come_back_from_memory_and_from_the_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        for memory_bytes in [0, 10, 1 << 20] {
+            let mut gathered = GatheredTexts::new();
+            let texts = [(2, "first"), (3, ""), (7, "dreißig"), (900, "last")];
+            for (number, text) in texts {
+                gathered.push(number, text, memory_bytes, scratch.path()).unwrap();
+            }
+            for (number, text) in texts.into_iter().rev() {
+                assert_eq!(gathered.get(number).unwrap().as_deref(), Some(text));
+            }
+            assert_eq!(gathered.get(4).unwrap(), None);
+            assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "a file has a name");
+        }
     }
 }

@@ -14,9 +14,9 @@ use serde::Serialize;
 use crate::failure::{Failure, chain};
 use crate::inputs;
 use crate::plan::{Plan, TASK_INPUT_BYTES};
-use crate::recipe::{RecipeFile, TotalRecipe};
+use crate::recipe::{Recipe, RecipeFile, TotalRecipe};
 use crate::stage::Stage;
-use crate::stages::mix;
+use crate::stages::{self, mix};
 
 /// Bytes of one ranged read, for counting requests.
 const READ_BYTES: u64 = 8 << 20;
@@ -57,6 +57,10 @@ pub struct StageForecast {
     pub stage: &'static str,
     /// Tasks; null while an earlier stage decides them.
     pub tasks: Option<u64>,
+    /// First task and the one behind the last of each wave, where the tasks of a stage come in several: those of one may run
+    /// side by side once the waves before it are done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<(u64, u64)>,
     /// Its manifest exists.
     pub complete: bool,
 }
@@ -134,7 +138,8 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
     let bytes: Option<u64> = sources.iter().map(|s| s.bytes).sum();
     let stages = Stage::of(recipe).into_iter().map(|stage| StageForecast {
         stage: stage.name(),
-        tasks: done.manifest(stage).map(|m| m.tasks).or_else(|| planned_tasks(stage, plan.as_ref())),
+        tasks: done.manifest(stage).map(|m| m.tasks).or_else(|| planned_tasks(stage, recipe, plan.as_ref())),
+        waves: waves(stage, recipe, plan.as_ref()),
         complete: done.manifest(stage).is_some(),
     });
     Ok(Forecast {
@@ -171,8 +176,14 @@ impl Done {
     }
 }
 
-fn planned_tasks(stage: Stage, plan: Option<&Plan>) -> Option<u64> {
+fn waves(stage: Stage, recipe: &Recipe, plan: Option<&Plan>) -> Vec<(u64, u64)> {
+    let Some((corpus, plan)) = recipe.corpus.as_ref().zip(plan).filter(|_| stage == Stage::Dedup) else { return Vec::new() };
+    stages::dedup::waves(corpus, plan).into_iter().map(|wave| (wave.start, wave.end)).collect()
+}
+
+fn planned_tasks(stage: Stage, recipe: &Recipe, plan: Option<&Plan>) -> Option<u64> {
     match stage {
+        Stage::Dedup => waves(stage, recipe, plan).last().map(|wave| wave.1),
         Stage::Ingest | Stage::Tokenize => plan.map(|plan| plan.ingest.len() as u64),
         Stage::Evaluate => plan.map(|plan| plan.evaluation.len() as u64),
         Stage::Pack | Stage::Publish => None,
@@ -323,7 +334,11 @@ impl Forecast {
         lines.push(String::new());
         for stage in &self.stages {
             let state = if stage.complete { "done" } else { "to do" };
-            lines.push(format!("{:<14} {:>8} tasks  {state}", stage.stage, number(stage.tasks)));
+            let shown =
+                |wave: &(u64, u64)| if wave.1 - wave.0 == 1 { wave.0.to_string() } else { format!("{}-{}", wave.0, wave.1 - 1) };
+            let waves = stage.waves.iter().map(shown).collect::<Vec<_>>().join(", ");
+            let waves = if stage.waves.len() > 1 { format!("; in waves {waves}") } else { String::new() };
+            lines.push(format!("{:<14} {:>8} tasks  {state}{waves}", stage.stage, number(stage.tasks)));
         }
         lines.push(format!(
             "\nmemory: {} MiB a worker; requests to read the inputs: {}; a task reads at most {} MiB of input, or one object that cannot be cut",

@@ -80,6 +80,14 @@ pub enum InputError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A work folder of an earlier run that cannot be deduplicated against.
+    #[error("corpus.dedup.against: {name}: {problem}")]
+    Release {
+        /// As the recipe writes it.
+        name: String,
+        /// What is wrong with it, and what would do.
+        problem: String,
+    },
     /// A file list that cannot be used, or a line of one.
     #[error("{list}: {}{problem}", place(*.line))]
     List {

@@ -217,6 +217,24 @@ fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
         "rule",
         "similarity",
         "spec_version",
+        "containment",
+        "kept_release",
+        "dropped",
+        "kept",
+        "ordinal",
+        "joined",
+        "dependent",
+        "owner",
+        "preprint",
+        "root",
+        "number",
+        "group",
+        "flags",
+        "quality",
+        "abridged",
+        "names",
+        "preprint_of",
+        "published_from",
         "task",
         "row",
         "reason",
@@ -245,7 +263,7 @@ fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
         "heldout",
     ];
     let mut names = names.peekable();
-    names.peek().is_some() && names.all(|name| columns.contains(&name))
+    names.peek().is_some() && names.all(|name| columns.contains(&name) || name.starts_with("band_"))
 }
 
 fn row_line(batch: &RecordBatch, row: usize) -> String {

@@ -15,6 +15,7 @@ mod overlaps;
 mod page;
 mod plan;
 mod recipe;
+mod releases;
 mod sequence;
 mod session;
 mod signatures;

@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use crate::inputs::{self, InputError, InputObject};
 use crate::recipe::{Recipe, RecipeFile, SourceRecipe};
+use crate::releases::PlannedRelease;
 
 /// Version of the layout of `plan.json` and of everything that a plan's digest must tell apart.
-pub const PLAN_FORMAT: u32 = 2;
+pub const PLAN_FORMAT: u32 = 3;
 /// Input bytes after which an ingest task is closed.
 pub(crate) const TASK_INPUT_BYTES: u64 = 64 << 20;
 /// Bytes of an object above which it is cut into parts of about `TASK_INPUT_BYTES`, where its format allows that.
@@ -37,6 +38,8 @@ pub struct Plan {
     pub ingest: Vec<IngestTask>,
     /// Input objects of each `[[instruct.source]]`.
     pub instruct: Vec<Vec<InputObject>>,
+    /// Earlier runs that the corpus is deduplicated against.
+    pub releases: Vec<PlannedRelease>,
     /// Benchmark files that the corpus must not contain.
     pub benchmarks: Vec<InputObject>,
     /// The tokenizer file.
@@ -62,6 +65,9 @@ pub struct FrozenPlan<'a> {
     pub ingest: &'a [IngestTask],
     /// Instruction inputs by source.
     pub instruct: &'a [Vec<InputObject>],
+    /// Earlier runs.
+    #[serde(skip_serializing_if = "<[PlannedRelease]>::is_empty")]
+    pub releases: &'a [PlannedRelease],
     /// Benchmark files.
     pub benchmarks: &'a [InputObject],
     /// Tokenizer file.
@@ -82,6 +88,7 @@ impl Plan {
             id: String::new(),
             ingest: Vec::new(),
             instruct: Vec::new(),
+            releases: Vec::new(),
             benchmarks: Vec::new(),
             tokenizer: None,
             checkpoint: Vec::new(),
@@ -105,6 +112,7 @@ impl Plan {
             recipe,
             ingest: &self.ingest,
             instruct: &self.instruct,
+            releases: &self.releases,
             benchmarks: &self.benchmarks,
             tokenizer: &self.tokenizer,
             checkpoint: &self.checkpoint,
@@ -119,6 +127,9 @@ impl Plan {
             let resolved = inputs::resolve(file, &format!("source \"{}\"", source.name), &source.inputs)?;
             self.warnings.extend(resolved.warnings);
             self.ingest.extend(cut(index, split(source, resolved.objects, &limits)?));
+        }
+        if let Some(dedup) = &corpus.dedup {
+            self.releases = PlannedRelease::resolve(file, dedup)?;
         }
         if let Some(decontaminate) = &corpus.decontaminate {
             let resolved = inputs::resolve(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks)?;

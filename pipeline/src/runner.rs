@@ -65,7 +65,10 @@ pub fn run_stage(context: &Context<'_>, stage: Stage) -> Result<StageResult, Fai
     let tasks = stage.task_count(context)?;
     let pending = pending(context, stage, tasks)?;
     begin(context, stage, tasks, &pending);
-    over_threads(context, &pending, |task| commit(context, stage, task))?;
+    for wave in stage.waves(context)? {
+        let open: Vec<u64> = pending.iter().copied().filter(|task| wave.contains(task)).collect();
+        over_threads(stage.workers(context)?, &open, |task| commit(context, stage, task))?;
+    }
     let missing = || Failure::Storage(format!("stage {stage}: a commit that was just written is gone; check the storage"));
     let closed = close(context, stage, tasks)?.ok_or_else(missing)?;
     context.observer.end(stage.name(), &summary(&closed));
@@ -220,7 +223,11 @@ fn begin(context: &Context<'_>, stage: Stage, tasks: u64, pending: &[u64]) {
     context.observer.begin(stage.name(), total, unit);
 }
 
-fn commit(context: &Context<'_>, stage: Stage, task: u64) -> Result<TaskCommit, Failure> {
+/// Does one task and commits it.
+///
+/// # Errors
+/// Whatever the task meets.
+pub(crate) fn commit(context: &Context<'_>, stage: Stage, task: u64) -> Result<TaskCommit, Failure> {
     context.check_stop()?;
     let output = stage.run_task(context, task)?;
     output.counts.check().map_err(|e| Failure::Failed(format!("stage {stage}: task {task}: {e}")))?;
@@ -329,10 +336,9 @@ fn succeed_if_complete(context: &Context<'_>) -> Result<(), Failure> {
     Ok(context.workdir.mark_success(&Success { plan: &context.plan.id, manifests, published })?)
 }
 
-/// Runs tasks on as many threads as memory allows; the first failure stops the rest and is returned.
-fn over_threads<T>(context: &Context<'_>, tasks: &[u64], work: impl Fn(u64) -> Result<T, Failure> + Sync) -> Result<(), Failure> {
-    let by_memory = (context.resources.memory_bytes / TASK_MEMORY_BYTES).max(1) as usize;
-    let workers = context.resources.threads.min(by_memory).min(tasks.len()).max(1);
+/// Runs tasks on at most `workers` threads; the first failure stops the rest and is returned.
+fn over_threads<T>(workers: usize, tasks: &[u64], work: impl Fn(u64) -> Result<T, Failure> + Sync) -> Result<(), Failure> {
+    let workers = workers.min(tasks.len()).max(1);
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let failure = Mutex::new(None);

@@ -1,59 +1,111 @@
-//! Sketches at rest: one row a document in the order of its documents object. Width fixed by the recipe's bands.
+//! What the joins of `dedup` need of each document, at rest: one row a document in the order of its documents object.
+//!
+//! The profile stands in narrow columns and each band in a column of its own, so that the task that joins a band reads that
+//! column and nothing else: 8 bytes a document and band.
 
-use arrow::array::{FixedSizeBinaryArray, StringArray, UInt32Array, UInt64Array};
-use mellama_dedup::Sketch;
+use arrow::array::{FixedSizeBinaryArray, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use mellama_dedup::{Links, Sketch};
+use mellama_sources::Document;
 use mellama_storage::{ObjectEntry, Workdir};
 
 use crate::failure::Failure;
 use crate::tables;
 
-/// Collects the sketches of one ingest task: 48 bytes, the id, and 8 bytes a band for each document.
+/// Columns before the bands, in the order of the table.
+const PROFILE: [&str; 12] = [
+    "id",
+    "version",
+    "characters",
+    "bytes",
+    "words",
+    "quality",
+    "abridged",
+    "group",
+    "exact",
+    "names",
+    "preprint_of",
+    "published_from",
+];
+
+/// Column of one band.
+pub(crate) fn band_column(band: u32) -> String {
+    format!("band_{band:03}")
+}
+
+/// Collects the signatures of one ingest task: about 80 bytes, the id, 8 bytes a name and 8 bytes a band for each document.
 #[derive(Debug)]
 pub(crate) struct SignatureWriter {
-    bands: u32,
     ids: Vec<String>,
     versions: Vec<u32>,
     characters: Vec<u64>,
     bytes: Vec<u64>,
     words: Vec<u32>,
+    quality: Vec<u32>,
+    abridged: Vec<u32>,
+    groups: Vec<u64>,
     exact: Vec<Vec<u8>>,
-    keys: Vec<Vec<u8>>,
+    links: [Vec<Vec<u64>>; 3],
+    bands: Vec<Vec<u64>>,
 }
 
-/// One document's sketch with what decides its priority.
+/// One document's profile as it is stored.
 #[derive(Debug, Clone)]
 pub(crate) struct SignatureRow {
     pub id: String,
     pub version: u32,
     pub characters: u64,
-    pub bytes: u64,
-    pub sketch: Sketch,
+    pub words: u32,
+    pub quality: u32,
+    pub abridged: bool,
+    pub group: u64,
+    pub exact: [u8; 16],
+    pub links: Links,
+}
+
+/// What a signature has besides the sketch.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standing {
+    pub quality: u32,
+    pub abridged: bool,
+    pub group: u64,
+    pub links: Links,
 }
 
 impl SignatureWriter {
     pub(crate) fn new(bands: u32) -> SignatureWriter {
         SignatureWriter {
-            bands,
             ids: Vec::new(),
             versions: Vec::new(),
             characters: Vec::new(),
             bytes: Vec::new(),
             words: Vec::new(),
+            quality: Vec::new(),
+            abridged: Vec::new(),
+            groups: Vec::new(),
             exact: Vec::new(),
-            keys: Vec::new(),
+            links: [Vec::new(), Vec::new(), Vec::new()],
+            bands: vec![Vec::new(); bands as usize],
         }
     }
 
-    pub(crate) fn push(&mut self, id: &str, version: u32, text: &str, sketch: &Sketch) {
-        self.ids.push(id.to_owned());
-        self.versions.push(version);
-        self.characters.push(text.chars().count() as u64);
-        self.bytes.push(text.len() as u64);
+    pub(crate) fn push(&mut self, document: &Document, characters: u64, sketch: &Sketch, standing: Standing) {
+        self.ids.push(document.id.clone());
+        self.versions.push(document.version);
+        self.characters.push(characters);
+        self.bytes.push(document.text.len() as u64);
         self.words.push(sketch.words);
+        self.quality.push(standing.quality);
+        self.abridged.push(u32::from(standing.abridged));
+        self.groups.push(standing.group);
         self.exact.push(sketch.exact.to_vec());
-        let mut keys: Vec<u8> = sketch.bands.iter().flat_map(|key| key.to_le_bytes()).collect();
-        keys.resize(self.width(), 0);
-        self.keys.push(keys);
+        let Links { names, preprint_of, published_from } = standing.links;
+        for (column, values) in self.links.iter_mut().zip([names, preprint_of, published_from]) {
+            column.push(values);
+        }
+        // A text without words has no bands; the columns hold zeros in their place.
+        for (band, column) in self.bands.iter_mut().enumerate() {
+            column.push(sketch.bands.get(band).copied().unwrap_or(0));
+        }
     }
 
     /// Publishes `folder/stem-DIGEST.parquet`.
@@ -61,47 +113,112 @@ impl SignatureWriter {
     /// # Errors
     /// `Failure::Storage`.
     pub(crate) fn publish(self, workdir: &Workdir, folder: &str, stem: &str) -> Result<ObjectEntry, Failure> {
-        let width = self.width();
-        let batch = tables::batch(vec![
-            ("id", tables::strings(&self.ids)),
-            ("version", tables::u32s(self.versions)),
-            ("characters", tables::u64s(self.characters)),
-            ("bytes", tables::u64s(self.bytes)),
-            ("words", tables::u32s(self.words)),
-            ("exact", tables::fixed(16, &self.exact)),
-            ("bands", tables::fixed(width, &self.keys)),
-        ]);
-        tables::publish(workdir, folder, stem, &batch)
-    }
-
-    fn width(&self) -> usize {
-        self.bands as usize * 8
+        let [names, preprint_of, published_from] = self.links;
+        let arrays = [
+            tables::strings(&self.ids),
+            tables::u32s(self.versions),
+            tables::u64s(self.characters),
+            tables::u64s(self.bytes),
+            tables::u32s(self.words),
+            tables::u32s(self.quality),
+            tables::u32s(self.abridged),
+            tables::u64s(self.groups),
+            tables::fixed(16, &self.exact),
+            tables::lists(&names),
+            tables::lists(&preprint_of),
+            tables::lists(&published_from),
+        ];
+        let bands: Vec<String> = (0u32..).zip(&self.bands).map(|(band, _)| band_column(band)).collect();
+        let columns = PROFILE.into_iter().zip(arrays);
+        let bands = bands.iter().map(String::as_str).zip(self.bands.into_iter().map(tables::u64s));
+        tables::publish(workdir, folder, stem, &tables::batch(columns.chain(bands).collect()))
     }
 }
 
-/// Reads the sketches of one object in row order.
+/// Calls `visit` with each profile of one object in row order.
 ///
 /// # Errors
-/// `Failure::Verification` when the object is not one.
-pub(crate) fn read(workdir: &Workdir, entry: &ObjectEntry) -> Result<Vec<SignatureRow>, Failure> {
-    let mut rows = Vec::with_capacity(entry.records as usize);
-    for batch in tables::read(workdir, entry)? {
-        let ids: &StringArray = tables::column(&batch, "id")?;
-        let versions: &UInt32Array = tables::column(&batch, "version")?;
-        let characters: &UInt64Array = tables::column(&batch, "characters")?;
-        let bytes: &UInt64Array = tables::column(&batch, "bytes")?;
-        let words: &UInt32Array = tables::column(&batch, "words")?;
-        let exact: &FixedSizeBinaryArray = tables::column(&batch, "exact")?;
-        let keys: &FixedSizeBinaryArray = tables::column(&batch, "bands")?;
-        for row in 0..batch.num_rows() {
-            let bands = keys.value(row).chunks_exact(8).map(|key| u64::from_le_bytes(key.try_into().expect("eight bytes")));
-            // A text without words has no bands; the column holds zeros in their place.
-            let bands = if words.value(row) == 0 { Vec::new() } else { bands.collect() };
-            let exact = exact.value(row).try_into().expect("sixteen bytes");
-            let sketch = Sketch { exact, words: words.value(row), bands };
-            let (version, characters, bytes) = (versions.value(row), characters.value(row), bytes.value(row));
-            rows.push(SignatureRow { id: ids.value(row).to_owned(), version, characters, bytes, sketch });
+/// `Failure::Verification` when the object is not one, and what `visit` returns.
+pub(crate) fn for_each(
+    workdir: &Workdir,
+    entry: &ObjectEntry,
+    mut visit: impl FnMut(SignatureRow) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for batch in tables::stream(workdir, entry, &PROFILE)? {
+        let batch = batch?;
+        let columns = Columns::of(&batch)?;
+        (0..batch.num_rows()).try_for_each(|row| visit(columns.row(row)))?;
+    }
+    Ok(())
+}
+
+/// The profile columns of one batch.
+struct Columns<'b> {
+    id: &'b StringArray,
+    version: &'b UInt32Array,
+    characters: &'b UInt64Array,
+    words: &'b UInt32Array,
+    quality: &'b UInt32Array,
+    abridged: &'b UInt32Array,
+    group: &'b UInt64Array,
+    exact: &'b FixedSizeBinaryArray,
+    links: [&'b ListArray; 3],
+}
+
+impl<'b> Columns<'b> {
+    fn of(batch: &'b RecordBatch) -> Result<Columns<'b>, Failure> {
+        let exact: &FixedSizeBinaryArray = tables::column(batch, "exact")?;
+        if exact.value_length() != 16 {
+            return Err(Failure::Verification(format!("column exact: {} bytes, expected 16", exact.value_length())));
+        }
+        Ok(Columns {
+            id: tables::column(batch, "id")?,
+            version: tables::column(batch, "version")?,
+            characters: tables::column(batch, "characters")?,
+            words: tables::column(batch, "words")?,
+            quality: tables::column(batch, "quality")?,
+            abridged: tables::column(batch, "abridged")?,
+            group: tables::column(batch, "group")?,
+            exact,
+            links: [
+                tables::column(batch, "names")?,
+                tables::column(batch, "preprint_of")?,
+                tables::column(batch, "published_from")?,
+            ],
+        })
+    }
+
+    fn row(&self, row: usize) -> SignatureRow {
+        let [names, preprint_of, published_from] = self.links.map(|lists| tables::list_row(lists, row));
+        let mut exact = [0; 16];
+        exact.copy_from_slice(self.exact.value(row));
+        SignatureRow {
+            id: self.id.value(row).to_owned(),
+            version: self.version.value(row),
+            characters: self.characters.value(row),
+            words: self.words.value(row),
+            quality: self.quality.value(row),
+            abridged: self.abridged.value(row) != 0,
+            group: self.group.value(row),
+            exact,
+            links: Links { names, preprint_of, published_from },
         }
     }
-    Ok(rows)
+}
+
+/// Calls `visit` with each id of one object in row order.
+///
+/// # Errors
+/// As `for_each`.
+pub(crate) fn for_each_id(
+    workdir: &Workdir,
+    entry: &ObjectEntry,
+    mut visit: impl FnMut(&str, u64) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for batch in tables::stream(workdir, entry, &["id", "bytes"])? {
+        let batch = batch?;
+        let (ids, bytes): (&StringArray, &UInt64Array) = (tables::column(&batch, "id")?, tables::column(&batch, "bytes")?);
+        (0..batch.num_rows()).try_for_each(|row| visit(ids.value(row), bytes.value(row)))?;
+    }
+    Ok(())
 }

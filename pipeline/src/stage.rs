@@ -1,6 +1,7 @@
 //! The stages in their order, and which of them a recipe has. One plain list; every stage is tasks with a commit each.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use mellama_storage::{Counts, ObjectEntry, TaskCommit};
@@ -9,6 +10,7 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::recipe::{Recipe, SourceRecipe};
+use crate::runner::TASK_MEMORY_BYTES;
 use crate::stages;
 
 /// A step of a run, in the order of the recipe's contract.
@@ -107,6 +109,31 @@ impl Stage {
         }
     }
 
+    /// The tasks in waves: those of one may run side by side, in any order, once those before it are committed.
+    ///
+    /// # Errors
+    /// As `task_count`.
+    pub fn waves(self, context: &Context<'_>) -> Result<Vec<Range<u64>>, Failure> {
+        match self {
+            Stage::Dedup => Ok(stages::dedup::waves(context.corpus(), context.plan)),
+            _ => Ok(std::iter::once(0..self.task_count(context)?).collect()),
+        }
+    }
+
+    /// Tasks that run at once within the threads and the memory.
+    ///
+    /// # Errors
+    /// As `task_count`.
+    pub fn workers(self, context: &Context<'_>) -> Result<usize, Failure> {
+        match self {
+            Stage::Dedup => stages::dedup::workers(context),
+            _ => {
+                let by_memory = (context.resources.memory_bytes / TASK_MEMORY_BYTES).max(1) as usize;
+                Ok(context.resources.threads.min(by_memory))
+            }
+        }
+    }
+
     /// Number of tasks; the manifests of the stages it reads must exist.
     ///
     /// # Errors
@@ -114,6 +141,7 @@ impl Stage {
     pub fn task_count(self, context: &Context<'_>) -> Result<u64, Failure> {
         match self {
             Stage::Ingest => Ok(context.plan.ingest.len() as u64),
+            Stage::Dedup => Ok(stages::dedup::waves(context.corpus(), context.plan).last().map_or(0, |wave| wave.end)),
             Stage::Tokenize => stages::tokenize::task_count(context),
             Stage::Pack => stages::pack::task_count(context),
             Stage::Publish => stages::publish::task_count(context),
@@ -129,7 +157,7 @@ impl Stage {
     pub fn run_task(self, context: &Context<'_>, task: u64) -> Result<TaskOutput, Failure> {
         match self {
             Stage::Ingest => stages::ingest::run_task(context, task),
-            Stage::Dedup => stages::dedup::run_task(context),
+            Stage::Dedup => stages::dedup::run_task(context, task),
             Stage::Tokenize => stages::tokenize::run_task(context, task),
             Stage::Mix => stages::mix::run_task(context),
             Stage::Pack => stages::pack::run_task(context, task),
@@ -152,6 +180,8 @@ impl Stage {
             Stage::Tokenize => Ok(stages::tokenize::close(context, commits)),
             Stage::Pack => Ok(stages::pack::close(commits)),
             Stage::Publish => stages::publish::close(context, commits),
+            // The last task says it all.
+            Stage::Dedup => Ok(commits.last().map_or(Value::Null, |c| c.facts.clone())),
             _ => Ok(commits.first().map_or(Value::Null, |c| c.facts.clone())),
         }
     }

@@ -11,11 +11,14 @@ use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use mellama_shards::StoreChunks;
 use mellama_shards::page_checksums::{ChecksummedWriter, properties};
-use mellama_storage::{Key, ObjectEntry, RangeReader, Workdir};
+use mellama_storage::{Key, ObjectEntry, PartWriter, RangeReader, Workdir};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 
 use crate::failure::Failure;
 
+/// Rows of a batch that is read while others wait.
+const STREAM_ROWS: usize = 8192;
 /// Rows of a row group.
 pub(crate) const ROW_GROUP_ROWS: usize = 65_536;
 
@@ -32,14 +35,51 @@ pub(crate) fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
 /// # Errors
 /// `Failure::Storage`.
 pub(crate) fn publish(workdir: &Workdir, folder: &str, stem: &str, batch: &RecordBatch) -> Result<ObjectEntry, Failure> {
-    let failed = |e: parquet::errors::ParquetError| Failure::Storage(format!("{folder}: writing a table: {e}"));
-    let mut writer = ChecksummedWriter::new(workdir.part()?, batch.schema(), properties().build()).map_err(failed)?;
-    for first in (0..batch.num_rows()).step_by(ROW_GROUP_ROWS) {
-        let rows = batch.slice(first, ROW_GROUP_ROWS.min(batch.num_rows() - first));
-        writer.write_row_group(&rows).map_err(failed)?;
+    let mut writer = TableWriter::new(workdir, folder, batch)?;
+    writer.push(batch)?;
+    writer.finish(stem)
+}
+
+/// Writes a table batch by batch, a row group each.
+pub(crate) struct TableWriter {
+    writer: ChecksummedWriter<PartWriter>,
+    folder: String,
+    rows: u64,
+}
+
+impl TableWriter {
+    /// Starts a table with the columns of `like`, whose rows are not written.
+    ///
+    /// # Errors
+    /// `Failure::Storage`.
+    pub(crate) fn new(workdir: &Workdir, folder: &str, like: &RecordBatch) -> Result<TableWriter, Failure> {
+        let writer = ChecksummedWriter::new(workdir.part()?, like.schema(), properties().build());
+        let writer = writer.map_err(|e| Failure::Storage(format!("{folder}: writing a table: {e}")))?;
+        Ok(TableWriter { writer, folder: folder.to_owned(), rows: 0 })
     }
-    let part = writer.finish().map_err(failed)?;
-    Ok(part.finish(folder, stem, "parquet", batch.num_rows() as u64)?)
+
+    /// Writes a batch of at least one row as row groups of `ROW_GROUP_ROWS`.
+    ///
+    /// # Errors
+    /// `Failure::Storage`.
+    pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        for first in (0..batch.num_rows()).step_by(ROW_GROUP_ROWS) {
+            let rows = batch.slice(first, ROW_GROUP_ROWS.min(batch.num_rows() - first));
+            let written = self.writer.write_row_group(&rows);
+            written.map_err(|e| Failure::Storage(format!("{}: writing a table: {e}", self.folder)))?;
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Publishes `folder/stem-DIGEST.parquet`.
+    ///
+    /// # Errors
+    /// `Failure::Storage`.
+    pub(crate) fn finish(self, stem: &str) -> Result<ObjectEntry, Failure> {
+        let part = self.writer.finish().map_err(|e| Failure::Storage(format!("{}: writing a table: {e}", self.folder)))?;
+        Ok(part.finish(&self.folder, stem, "parquet", self.rows)?)
+    }
 }
 
 /// Reads a table back, checked against its entry.
@@ -97,6 +137,29 @@ pub(crate) fn lists(values: &[Vec<u64>]) -> ArrayRef {
 pub(crate) fn list_row(lists: &ListArray, row: usize) -> Vec<u64> {
     let values = lists.value(row);
     values.as_any().downcast_ref::<UInt64Array>().map_or_else(Vec::new, |v| v.values().to_vec())
+}
+
+/// Reads some columns of a table, a batch at a time. Every page is checked by its checksum, the object's digest is not.
+///
+/// # Errors
+/// As `read`; a column that is absent is.
+pub(crate) fn stream(
+    workdir: &Workdir,
+    entry: &ObjectEntry,
+    columns: &[&str],
+) -> Result<impl Iterator<Item = Result<RecordBatch, Failure>> + use<>, Failure> {
+    let key = entry.key.clone();
+    let wrong = move |e: &dyn std::fmt::Display| Failure::Verification(format!("{key}: not a readable table: {e}"));
+    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(StoreChunks(reader)).map_err(|e| wrong(&e))?;
+    let known = builder.schema();
+    if let Some(absent) = columns.iter().find(|name| known.column_with_name(name).is_none()) {
+        return Err(wrong(&format!("column {absent} is absent")));
+    }
+    let roots = columns.iter().filter_map(|name| known.column_with_name(name)).map(|(index, _)| index);
+    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let reader = builder.with_projection(mask).with_batch_size(STREAM_ROWS).build().map_err(|e| wrong(&e))?;
+    Ok(reader.map(move |batch| batch.map_err(|e| wrong(&e))))
 }
 
 /// Reads `rows` rows from `first` of a table, without the rest of it.

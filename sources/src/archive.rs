@@ -32,7 +32,7 @@ use parquet::schema::parser::parse_message_type;
 use crate::document::Document;
 use crate::pages::CheckedPages;
 
-pub use crate::archive_reader::DocumentReader;
+pub use crate::archive_reader::{DocumentReader, TextReader};
 pub use crate::reject::write_rejects;
 
 /// Bytes of text and meta data after which a row group is closed.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, UInt16Array, UInt32Array, UInt64Array};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
@@ -134,6 +135,72 @@ impl Iterator for DocumentReader {
 impl std::fmt::Debug for DocumentReader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("DocumentReader").field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+/// Texts of chosen rows of one file in rising order; the other columns are not read. After an error it yields nothing more.
+pub struct TextReader {
+    batches: Option<ParquetRecordBatchReader>,
+    batch: Option<(StringArray, usize)>,
+}
+
+impl TextReader {
+    /// Reads the footer and checks the layout. `rows` must rise; a row past the end of the file has no text.
+    ///
+    /// # Errors
+    /// As [`DocumentReader::open`].
+    pub fn open<R: ChunkReader + 'static>(reader: R, rows: &[u64]) -> Result<Self, ArchiveError> {
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_page_index_policy(PageIndexPolicy::Optional);
+        let metadata = ArrowReaderMetadata::load(&reader, options)?;
+        check_layout(metadata.parquet_schema())?;
+        let count = usize::try_from(metadata.metadata().file_metadata().num_rows())
+            .map_err(|_| ParquetError::General("a negative number of rows".to_string()))?;
+        let ranges = rows.iter().map(|&row| row as usize).take_while(|&row| row < count).map(|row| row..row + 1);
+        let selection = RowSelection::from_consecutive_ranges(ranges, count);
+        let columns = metadata.parquet_schema().columns();
+        let text = ProjectionMask::leaves(
+            metadata.parquet_schema(),
+            (0..columns.len()).filter(|&column| columns[column].name() == "text"),
+        );
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, metadata).with_batch_size(BATCH_ROWS);
+        let batches = builder.with_row_selection(selection).with_projection(text).build()?;
+        Ok(Self { batches: Some(batches), batch: None })
+    }
+
+    fn advance(&mut self) -> Result<Option<String>, ArchiveError> {
+        loop {
+            if let Some((texts, next)) = &mut self.batch
+                && *next < texts.len()
+            {
+                let text = texts.value(*next).to_string();
+                *next += 1;
+                return Ok(Some(text));
+            }
+            let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else {
+                return Ok(None);
+            };
+            let batch = batch.map_err(|error| ParquetError::General(error.to_string()))?;
+            self.batch = Some((column(&batch, "text")?, 0));
+        }
+    }
+}
+
+impl Iterator for TextReader {
+    type Item = Result<String, ArchiveError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let text = self.advance();
+        if !matches!(text, Ok(Some(_))) {
+            self.batches = None;
+            self.batch = None;
+        }
+        text.transpose()
+    }
+}
+
+impl std::fmt::Debug for TextReader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TextReader").finish_non_exhaustive()
     }
 }
 
@@ -316,6 +383,20 @@ mod tests {
         assert_eq!(numbers(open().rows(300..900)), [0; 0]);
         assert_eq!(numbers(open().select(&[0, 1, 1, 63, 64, 199, 200, 500])), [0, 1, 63, 64, 199]);
         assert_eq!(numbers(open().select(&[])), [0; 0]);
+    }
+
+    #[test]
+    fn texts_of_chosen_rows() {
+        let documents: Vec<_> = (0..200).map(document).collect();
+        let bytes = Bytes::from(written(&documents));
+        let check = |rows: &[u64], expected: &[usize]| {
+            let texts: Vec<String> = TextReader::open(bytes.clone(), rows).unwrap().map(Result::unwrap).collect();
+            let expected: Vec<&str> = expected.iter().map(|&row| documents[row].text.as_str()).collect();
+            assert_eq!(texts, expected, "{rows:?}");
+        };
+        check(&[], &[]);
+        check(&[0, 1, 63, 64, 65, 199, 200, 900], &[0, 1, 63, 64, 65, 199]);
+        check(&(0..200).collect::<Vec<u64>>(), &(0..200).collect::<Vec<usize>>());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod bad_input;
 mod cleaning;
 mod commands;
 mod counts;
+mod dedup;
 mod determinism;
 mod edges;
 mod kill;

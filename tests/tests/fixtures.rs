@@ -131,8 +131,8 @@ fn articles_share_the_expected_pubmed_ids() {
 struct Held<'a>(&'a [Document]);
 
 impl Texts for Held<'_> {
-    fn text(&self, index: usize) -> Result<String, TextError> {
-        Ok(self.0[index].text.clone())
+    fn text(&self, number: u32) -> Result<String, TextError> {
+        Ok(self.0[number as usize].text.clone())
     }
 }
 
@@ -140,7 +140,7 @@ impl Texts for Held<'_> {
 fn removals(documents: &[Document]) -> Vec<(Rule, String, u32, String)> {
     let sketcher = Sketcher::new(SketchSpec::default()).unwrap();
     let entry = |document: &Document| {
-        let source = SOURCES.iter().position(|name| *name == document.source).unwrap() as u32;
+        let source = SOURCES.iter().position(|name| *name == document.source).unwrap() as u16;
         let form = if document.domain == Domain::Clinical { NormalForm::Clinical } else { NormalForm::Plain };
         Entry {
             id: document.id.clone(),
@@ -149,8 +149,8 @@ fn removals(documents: &[Document]) -> Vec<(Rule, String, u32, String)> {
             rank: source,
             characters: document.text.chars().count() as u64,
             form,
-            exact_only: false,
             sketch: sketcher.sketch(&document.text, form),
+            ..Entry::default()
         }
     };
     let entries: Vec<Entry> = documents.iter().map(entry).collect();
@@ -159,9 +159,9 @@ fn removals(documents: &[Document]) -> Vec<(Rule, String, u32, String)> {
     let scratch = tempfile::tempdir().unwrap();
     let names = SOURCES.map(str::to_owned);
     let outcome = deduplicate(&entries, &names, &options, scratch.path(), &Held(documents)).unwrap();
-    let name = |index: usize| documents[index].id.clone();
+    let document = |number: u32| &documents[number as usize];
     let rows = outcome.removals.iter();
-    rows.map(|r| (r.rule, name(r.dropped), documents[r.dropped].version, name(r.kept))).collect()
+    rows.map(|r| (r.rule, document(r.dropped).id.clone(), document(r.dropped).version, document(r.kept).id.clone())).collect()
 }
 
 /// Ids of a source as deduplication names them.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mellama_dedup::{
-    DedupError, Entry, NormalForm, Options, Outcome, SketchSpec, Sketcher, TextError, Texts, VerifyMode, deduplicate,
+    DedupError, Entry, Links, NormalForm, Options, Outcome, SketchSpec, Sketcher, TextError, Texts, VerifyMode, deduplicate,
 };
 
 /// One document before it is sketched.
@@ -11,17 +11,33 @@ use mellama_dedup::{
 pub(crate) struct Sample {
     pub(crate) id: String,
     pub(crate) text: String,
-    pub(crate) source: u32,
-    pub(crate) rank: u32,
+    pub(crate) source: u16,
+    pub(crate) rank: u16,
     pub(crate) version: u32,
     pub(crate) form: NormalForm,
     pub(crate) exact_only: bool,
+    pub(crate) release: Option<u16>,
+    pub(crate) abridged: bool,
+    pub(crate) group: u64,
+    pub(crate) links: Links,
 }
 
 impl Sample {
     /// A plain text of source 0.
     pub(crate) fn new(id: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { id: id.into(), text: text.into(), source: 0, rank: 0, version: 1, form: NormalForm::Plain, exact_only: false }
+        Self {
+            id: id.into(),
+            text: text.into(),
+            source: 0,
+            rank: 0,
+            version: 1,
+            form: NormalForm::Plain,
+            exact_only: false,
+            release: None,
+            abridged: false,
+            group: 0,
+            links: Links::default(),
+        }
     }
 }
 
@@ -32,9 +48,13 @@ pub(crate) struct InMemory<'a> {
 }
 
 impl Texts for InMemory<'_> {
-    fn text(&self, index: usize) -> Result<String, TextError> {
+    fn text(&self, number: u32) -> Result<String, TextError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        Ok(self.texts[index].text.clone())
+        Ok(self.texts[number as usize].text.clone())
+    }
+
+    fn name(&self, number: u32) -> String {
+        self.texts[number as usize].id.clone()
     }
 }
 
@@ -58,6 +78,11 @@ pub(crate) fn entries(texts: &[Sample], spec: SketchSpec) -> Vec<Entry> {
         characters: text.text.chars().count() as u64,
         form: text.form,
         exact_only: text.exact_only,
+        release: text.release,
+        abridged: text.abridged,
+        group: text.group,
+        links: text.links.clone(),
+        quality: 0,
         sketch: sketcher.sketch(&text.text, text.form),
     };
     texts.iter().map(entry).collect()
@@ -84,8 +109,11 @@ pub(crate) fn run(texts: &[Sample], options: &Options) -> Outcome {
 
 /// Removals as "dropped kept rule", sorted.
 pub(crate) fn by_id(texts: &[Sample], outcome: &Outcome) -> Vec<String> {
-    let mut lines: Vec<String> =
-        outcome.removals.iter().map(|r| format!("{} {} {}", texts[r.dropped].id, texts[r.kept].id, r.rule.as_str())).collect();
+    let mut lines: Vec<String> = outcome
+        .removals
+        .iter()
+        .map(|r| format!("{} {} {}", texts[r.dropped as usize].id, texts[r.kept as usize].id, r.rule.as_str()))
+        .collect();
     lines.sort();
     lines
 }

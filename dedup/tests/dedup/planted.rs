@@ -1,8 +1,10 @@
 //! Copies planted among unrelated texts, each with a known answer.
 
-use mellama_dedup::{NormalForm, Options, Removal, Rule, VerifyMode};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::corpus::{Random, Sample, by_id, run, strict, tolerant};
+use mellama_dedup::{Links, NormalForm, Options, Removal, Rule, VerifyMode, deduplicate};
+
+use crate::corpus::{InMemory, Random, Sample, by_id, entries, run, sources, strict, tolerant};
 
 /// 300 unrelated texts of 80 to 400 words: n000 … n299.
 fn background(random: &mut Random) -> Vec<Sample> {
@@ -30,9 +32,9 @@ fn planted_copies_are_found_and_each_by_its_rule() {
     let long = random.prose(400);
     let planted = vec![
         // Whitespace only: exact.
-        Sample::new("x-exact", base(0).replace(' ', "\n")),
-        // Case changed: not exact, but every token is held. Same length, so the smaller id stays.
-        Sample::new("x-case", base(1).to_uppercase()),
+        second(Sample::new("x-exact", base(0).replace(' ', "\n"))),
+        // Case changed: not exact, but every token is held. Same length, so the rank decides.
+        second(Sample::new("x-case", base(1).to_uppercase())),
         // The first 92% of a text.
         Sample::new("x-part", first_words(&base(2), 92)),
         // A text inside a longer one: the longer one stays.
@@ -85,6 +87,12 @@ fn tolerant_accepts_a_changed_word_but_no_changed_number() {
         run(&texts, &Options { verify, ..strict() }).removals.len()
     };
     assert_eq!((at_least(296.0 / 304.0), at_least(0.98)), (2, 0));
+}
+
+/// Of a source that is less preferred.
+fn second(mut text: Sample) -> Sample {
+    text.rank = 1;
+    text
 }
 
 /// The first `percent` of the words of a text.
@@ -218,43 +226,26 @@ fn a_chain_of_rules_ends_at_a_kept_document() {
     assert_eq!([0, 1, 2, 3].map(|i| outcome.survivor(i)), [3, 3, 3, 3]);
 }
 
-/// A cluster of notes of one length in which each note has another number; ids in priority order.
+/// A cluster of notes of one length in which each note has another number.
 fn notes(template: &str, count: usize) -> Vec<Sample> {
     (0..count).map(|i| Sample::new(format!("note{i:04}"), format!("{template} Room {:04} is his.", 1000 + i))).collect()
 }
 
 #[test]
-fn a_cluster_has_at_most_32_representatives() {
+fn every_kept_member_of_a_cluster_stands_for_its_copies() {
     let mut random = Random::new(10);
     let mut texts = notes(&random.prose(200), 40);
-    // Equal tokens, another case: proved by a representative, and notes 0 to 31 are the representatives.
+    // Equal tokens in another case; the 40 notes are all kept, each with a number of its own.
     for i in [0, 1, 31, 32, 39] {
         let copy = texts[i].text.to_uppercase();
-        texts.push(Sample::new(format!("z{i}"), copy));
+        texts.push(second(Sample::new(format!("z{i}"), copy)));
     }
     let outcome = run(&texts, &strict());
     assert_eq!(outcome.clusters.largest[0].documents, 45);
-    assert_eq!(by_id(&texts, &outcome), ["z0 note0000 near-strict", "z1 note0001 near-strict", "z31 note0031 near-strict"]);
-}
-
-#[test]
-fn representatives_have_at_most_two_million_characters() {
-    let mut random = Random::new(11);
-    let template = random.prose(115_000);
-    // Alike enough to meet, unlike enough for their signatures to differ. Words decide the priority.
-    let mut texts: Vec<Sample> = [("a", 19_000), ("b", 18_000), ("c", 17_000)]
-        .map(|(id, words)| Sample::new(id, format!("{template} {}", random.prose(words))))
-        .to_vec();
-    let total = |count: usize| texts[..count].iter().map(|t| t.text.len()).sum::<usize>();
-    assert!(total(2) < 2_000_000 && total(3) > 2_000_000, "{}", total(3));
-    for i in 0..3 {
-        let copy = texts[i].text.to_uppercase();
-        texts.push(Sample::new(format!("z-{}", texts[i].id), copy));
-    }
-    let outcome = run(&texts, &strict());
-    assert_eq!(outcome.clusters.largest[0].documents, 6);
-    // a and b are representatives; c is kept, but there is no room for it.
-    assert_eq!(by_id(&texts, &outcome), ["z-a a near-strict", "z-b b near-strict"]);
+    let expected: Vec<String> = [0, 1, 31, 32, 39].map(|i| format!("z{i} note{i:04} near-strict")).into();
+    assert_eq!(by_id(&texts, &outcome), expected);
+    // 44 with the root, and the copies that it does not hold with what they are copies of.
+    assert!((48..=49).contains(&outcome.comparisons), "{}", outcome.comparisons);
 }
 
 #[test]
@@ -264,7 +255,7 @@ fn determinism_a_large_cluster_is_decided_as_a_small_one() {
     for base in [0, 7] {
         for pattern in 1..=150 {
             let copy = upper_words(&texts[base].text, pattern);
-            texts.push(Sample::new(format!("z{base}-{pattern}"), copy));
+            texts.push(second(Sample::new(format!("z{base}-{pattern}"), copy)));
         }
     }
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
@@ -272,7 +263,7 @@ fn determinism_a_large_cluster_is_decided_as_a_small_one() {
     assert_eq!(one_thread.install(|| run(&texts, &strict())), outcome);
     assert_eq!((outcome.clusters.clusters, outcome.clusters.documents), (1, 1000));
     let kept = |id: &str| {
-        let of = |r: &&Removal| texts[r.kept].id == id && r.rule == Rule::Strict;
+        let of = |r: &&Removal| texts[r.kept as usize].id == id && r.rule == Rule::Strict;
         outcome.removals.iter().filter(of).count()
     };
     assert_eq!((kept("note0000"), kept("note0007")), (150, 150));
@@ -287,4 +278,151 @@ fn upper_words(text: &str, pattern: usize) -> String {
     };
     let words: Vec<String> = text.split(' ').enumerate().map(word).collect();
     words.join(" ")
+}
+
+/// Hash of a name, given as its number.
+fn names(numbers: &[u64]) -> Links {
+    Links { names: numbers.to_vec(), ..Links::default() }
+}
+
+#[test]
+fn an_abstract_goes_only_for_a_full_text_that_holds_it() {
+    let mut random = Random::new(13);
+    let (summary, body) = (random.prose(120), random.prose(900));
+    let mut article = Sample::new("pmc", format!("Title\n\nAbstract\n\n{summary}\n\n{body}"));
+    article.links = names(&[1, 2]);
+    // Preferred by rank, and still it goes.
+    let mut abridged = Sample::new("pubmed", summary.clone());
+    (abridged.abridged, abridged.links) = (true, names(&[1]));
+    article.rank = 1;
+    let texts = vec![abridged, article];
+    let outcome = run(&texts, &strict());
+    assert_eq!(by_id(&texts, &outcome), ["pubmed pmc full-text"]);
+    assert!((outcome.removals[0].containment - 1.0).abs() < 1e-12 && outcome.removals[0].similarity < 0.2);
+    assert_eq!(outcome.losses[0].documents, 1);
+    let check_kept = |change: &dyn Fn(&mut [Sample])| {
+        let mut changed = texts.clone();
+        change(&mut changed);
+        assert_eq!(by_id(&changed, &run(&changed, &strict())), Vec::<String>::new());
+    };
+    check_kept(&|texts| texts[0].text = format!("{summary} Dose 5 mg."));
+    check_kept(&|texts| texts[0].links = names(&[3]));
+    check_kept(&|texts| texts[0].exact_only = true);
+    check_kept(&|texts| texts[0].release = Some(0));
+    check_kept(&|texts| texts[1].abridged = true);
+    // Not carried whole: tolerant accepts a share, strict does not.
+    let mut changed = texts.clone();
+    changed[0].text = summary.replacen('.', " indeed.", 1);
+    assert_eq!(by_id(&changed, &run(&changed, &tolerant())), ["pubmed pmc full-text"]);
+    assert_eq!(by_id(&changed, &run(&changed, &strict())), Vec::<String>::new());
+}
+
+#[test]
+fn a_preprint_goes_for_its_article_unless_the_link_is_wrong() {
+    let mut random = Random::new(14);
+    let common = random.prose(600);
+    let mut preprint = Sample::new("p", format!("{common} {}", random.prose(500)));
+    preprint.links = Links { names: vec![5], preprint_of: vec![7], ..Links::default() };
+    let mut article = Sample::new("a", format!("{} {common}", random.prose(300)));
+    article.links = names(&[7]);
+    let texts = vec![preprint, article];
+    assert_eq!(by_id(&texts, &run(&texts, &strict())), ["p a preprint"]);
+    let mut wrong = texts.clone();
+    wrong[1].text = random.prose(900);
+    assert_eq!(by_id(&wrong, &run(&wrong, &strict())), Vec::<String>::new());
+    // Each says that it is the other's preprint: one of them stays.
+    let mut both = texts;
+    both[1].links = Links { names: vec![7], preprint_of: vec![5], ..Links::default() };
+    assert_eq!(run(&both, &strict()).removals.len(), 1);
+}
+
+fn clinical(id: &str, text: &str, source: u16, group: u64) -> Sample {
+    Sample { source, group, form: NormalForm::Clinical, ..Sample::new(id, text) }
+}
+
+#[test]
+fn copied_forward_notes_are_compared_inside_a_subject() {
+    let mut random = Random::new(15);
+    let (story, rest) = (random.prose(200), random.prose(8));
+    let longer = format!("{story} {rest}");
+    // The same story under two subjects: each keeps its longest note.
+    let texts = vec![
+        clinical("a-long", &longer, 0, 1),
+        clinical("a-short", &story, 0, 1),
+        clinical("b-short", &story.to_uppercase(), 0, 2),
+        clinical("b-equal", &upper_words(&story, 5), 0, 2),
+    ];
+    let outcome = run(&texts, &strict());
+    assert_eq!(by_id(&texts, &outcome)[0], "a-short a-long near-strict");
+    let b: Vec<&str> =
+        outcome.removals.iter().map(|r| texts[r.kept as usize].id.as_str()).filter(|id| id.starts_with('b')).collect();
+    assert_eq!((outcome.removals.len(), b.len()), (2, 1), "{:?}", by_id(&texts, &outcome));
+}
+
+#[test]
+fn notes_of_two_releases_meet_across_subjects() {
+    let mut random = Random::new(16);
+    let story = random.prose(200);
+    let with = |id: &str, name: &str, number: usize, source, group| {
+        clinical(id, &format!("Dr. {name} wrote: {story} Sodium {number}."), source, group)
+    };
+    let texts = vec![
+        with("iii-1", "[**Last Name 1**]", 140, 0, 11),
+        with("iii-2", "[**Last Name 2**]", 141, 0, 12),
+        with("iii-3", "[**Last Name 3**]", 142, 0, 13),
+        with("iv-1", "___", 140, 1, 91),
+        with("iv-2", "___", 141, 1, 92),
+        with("iv-4", "___", 144, 1, 94),
+    ];
+    let mut texts: Vec<Sample> = texts;
+    texts.iter_mut().filter(|text| text.source == 1).for_each(|text| text.rank = 1);
+    let outcome = run(&texts, &strict());
+    assert_eq!(by_id(&texts, &outcome), ["iv-1 iii-1 near-strict", "iv-2 iii-2 near-strict"]);
+    assert_eq!(outcome.clusters.largest[0].documents, 6);
+}
+
+#[test]
+fn short_notes_go_only_when_almost_equal() {
+    let mut random = Random::new(17);
+    let note = random.prose(60);
+    let case = |words: usize| {
+        let texts = vec![clinical("a", &note, 0, 1), clinical("b", &first_words(&note, words), 0, 1)];
+        (run(&texts, &strict()).clusters.clusters, run(&texts, &strict()).removals.len())
+    };
+    assert_eq!(case(98), (1, 1));
+    assert_eq!(case(93), (1, 0));
+}
+
+#[test]
+fn a_later_run_keeps_what_an_earlier_one_published() {
+    let mut random = Random::new(18);
+    let mut old = background(&mut random);
+    old.truncate(40);
+    for text in &mut old {
+        text.release = Some(0);
+    }
+    // Two old documents that are copies of each other stay.
+    let twin = Sample { id: "old-twin".into(), ..old[5].clone() };
+    let mut texts = old;
+    texts.push(twin);
+    let longer = |i: usize| format!("{} {}", texts[i].text, "more words behind it");
+    let new = vec![
+        Sample::new("exact", texts[0].text.clone()),
+        Sample::new("case", texts[1].text.to_uppercase()),
+        // Longer than the old one that it holds: neither goes.
+        Sample::new("longer", longer(2)),
+        Sample::new("part", first_words(&texts[3].text, 95)),
+        Sample::new("fresh", random.prose(200)),
+    ];
+    texts.extend(new);
+    let scratch = tempfile::tempdir().unwrap();
+    let source = InMemory { texts: &texts, reads: AtomicUsize::new(0) };
+    let entries = entries(&texts, strict().spec);
+    let outcome = deduplicate(&entries, &sources(), &strict(), scratch.path(), &source).unwrap();
+    assert_eq!(by_id(&texts, &outcome), ["case n001 near-strict", "exact n000 exact", "part n003 near-strict"]);
+    // Two texts for each of the three proposed pairs, and the longer text's second look: no other old text is read.
+    assert!(source.reads.load(Ordering::Relaxed) <= 7);
+    // The totals are those of the new documents.
+    let new_characters: u64 = texts[41..].iter().map(|text| text.text.len() as u64).sum();
+    assert_eq!(outcome.losses[0].total_characters, new_characters);
 }

@@ -28,8 +28,8 @@ fn mixed(seed: u64, count: usize) -> Vec<Sample> {
             _ => fresh,
         };
         let mut document = Sample::new(format!("d{i:03}"), text);
-        document.source = random.below(3) as u32;
-        document.rank = random.below(2) as u32;
+        document.source = random.below(3) as u16;
+        document.rank = random.below(2) as u16;
         document.exact_only = random.below(10) == 0;
         if random.below(12) == 0 && !id.is_empty() {
             // A newer version of an old id; versions differ, because equal ones are told apart by their order.
@@ -42,23 +42,23 @@ fn mixed(seed: u64, count: usize) -> Vec<Sample> {
 }
 
 fn check_invariants(texts: &[Sample], outcome: &Outcome) {
-    let dropped: Vec<usize> = outcome.removals.iter().map(|r| r.dropped).collect();
+    let dropped: Vec<u32> = outcome.removals.iter().map(|r| r.dropped).collect();
     assert!(dropped.windows(2).all(|w| w[0] < w[1]), "removals not ascending or twice");
     for removal in &outcome.removals {
         assert!((0.0..=1.0).contains(&removal.similarity));
         let kept_is_dropped = dropped.binary_search(&removal.kept).is_ok();
         let near = matches!(removal.rule, Rule::Strict | Rule::Tolerant);
         assert!(!(near && kept_is_dropped), "a near-duplicate was compared with a removed one");
-        assert!(!near || !(texts[removal.dropped].exact_only || texts[removal.kept].exact_only));
+        assert!(!near || !(texts[removal.dropped as usize].exact_only || texts[removal.kept as usize].exact_only));
         let survivor = outcome.survivor(removal.dropped);
         assert!(dropped.binary_search(&survivor).is_err());
         if removal.rule == Rule::Exact {
-            let collapsed = |i: usize| texts[i].text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let collapsed = |i: u32| texts[i as usize].text.split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(collapsed(removal.dropped), collapsed(removal.kept));
         }
         if removal.rule == Rule::Strict {
             // Independent of the code under test: every lowercased 3-gram of the removed text is in the kept one.
-            let tokens = |i: usize| -> Vec<String> { texts[i].text.split_whitespace().map(str::to_lowercase).collect() };
+            let tokens = |i: u32| -> Vec<String> { texts[i as usize].text.split_whitespace().map(str::to_lowercase).collect() };
             let (kept, gone) = (tokens(removal.kept), tokens(removal.dropped));
             assert!(gone.windows(3).all(|gram| kept.windows(3).any(|g| g == gram)));
         }
@@ -122,8 +122,10 @@ fn determinism_any_number_of_threads_gives_the_same_outcome() {
 fn a_second_pass_over_what_is_kept_removes_nothing() {
     let texts = mixed(5, 400);
     let outcome = run(&texts, &strict());
-    let kept: Vec<Sample> =
-        (0..texts.len()).filter(|i| !outcome.removals.iter().any(|r| r.dropped == *i)).map(|i| texts[i].clone()).collect();
+    let kept: Vec<Sample> = (0..texts.len())
+        .filter(|i| !outcome.removals.iter().any(|r| r.dropped as usize == *i))
+        .map(|i| texts[i].clone())
+        .collect();
     let again = run(&kept, &strict());
     let rules: Vec<Rule> = again.removals.iter().map(|r| r.rule).collect();
     assert!(!rules.contains(&Rule::SameId) && !rules.contains(&Rule::Exact));

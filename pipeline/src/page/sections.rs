@@ -162,7 +162,7 @@ pub(super) fn duplicates(report: &Report<'_>) -> Markup {
         } }
         @if let Some(losses) = found["losses"].as_array() {
             div.scroll { table {
-                thead { tr { th { "source" } th { "near-duplicates removed" } th { "share of its characters" } } }
+                thead { tr { th { "source" } th { "removed after a comparison" } th { "share of its characters" } } }
                 tbody { @for loss in losses { tr { td { (loss["source"].as_str().unwrap_or("")) } td { (number(&loss["documents"])) } td { (format!("{:.2} %", 100.0 * loss["share"].as_f64().unwrap_or(0.0))) } } } }
             } }
         }

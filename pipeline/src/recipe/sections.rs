@@ -83,6 +83,9 @@ pub struct SourceRecipe {
     /// Text from templates: only exact copies are removed.
     #[serde(default)]
     pub templated: bool,
+    /// Of copies in two sources that of the smaller rank is kept; the place in the recipe by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u16>,
     /// Share of records that may be rejected.
     #[serde(default = "max_rejects")]
     pub max_rejects: f64,
@@ -104,11 +107,22 @@ pub struct DedupRecipe {
     pub min_similarity: f64,
     /// Share of one source's characters in verified removals that stops the run.
     pub max_source_loss: f64,
+    /// Work folders of earlier runs: what they kept is kept, and what is new is compared with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<String>,
 }
 
 impl Default for DedupRecipe {
     fn default() -> Self {
-        DedupRecipe { bands: 14, rows: 8, shingle_words: 5, verify: "strict".into(), min_similarity: 0.95, max_source_loss: 0.2 }
+        DedupRecipe {
+            bands: 14,
+            rows: 8,
+            shingle_words: 5,
+            verify: "strict".into(),
+            min_similarity: 0.95,
+            max_source_loss: 0.2,
+            against: Vec::new(),
+        }
     }
 }
 

@@ -173,7 +173,7 @@ impl<'a> Output<'a> {
             return self.drop(object, document, rule);
         }
         self.counts.written += tally;
-        self.facts.characters += document.text.chars().count() as u64;
+        self.facts.characters += prepared.characters;
         if self.documents.is_none() {
             let part = self.context.workdir.part()?;
             self.documents = Some(DocumentWriter::new(part).map_err(|e| Failure::Storage(e.to_string()))?);
@@ -182,7 +182,7 @@ impl<'a> Output<'a> {
         writer.push(document).map_err(|e| Failure::Storage(e.to_string()))?;
         if let Some(sketch) = &prepared.sketch {
             let signatures = self.signatures.get_or_insert_with(|| SignatureWriter::new(self.preparer.bands()));
-            signatures.push(&document.id, document.version, &document.text, sketch);
+            signatures.push(document, prepared.characters, sketch, self.preparer.standing(document));
         }
         if !prepared.hits.is_empty() {
             self.overlaps.get_or_insert_with(OverlapWriter::default).push(self.rows, document, &prepared.hits);

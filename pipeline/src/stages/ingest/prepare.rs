@@ -1,23 +1,29 @@
 //! What is computed from one document's text alone: cleaning, sketch, benchmark hits. On any thread, in any order.
 
-use mellama_dedup::{Sketch, Sketcher};
-use mellama_sources::{Changes, Cleaned, Cleaner, Document, DropReason, PhiFindings, Retracted, Verdict};
+use mellama_dedup::{Links, Sketch, Sketcher, name_hash};
+use mellama_sources::{Changes, Cleaned, Cleaner, Document, Domain, DropReason, PhiFindings, Retracted, Verdict};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::overlaps::{self, DocumentHits};
 use crate::recipe::SourceRecipe;
+use crate::signatures::Standing;
 
 /// Formats of clinical notes, whose sections are found by their headings.
 const SECTIONED: [&str; 2] = ["mimic-notes", "mimic-cxr"];
 /// The key of the meta data that says whether its journal took a record back.
 const RETRACTED: &str = "retracted";
 
+/// Keys of the meta data that hold a name of the work.
+const NAMES: [&str; 3] = ["pmid", "pmcid", "doi"];
+
 /// A document after cleaning, with what was computed from its text.
 pub(super) struct Prepared {
     pub(super) document: Document,
     pub(super) cleaned: Cleaned,
     pub(super) sketch: Option<Sketch>,
+    /// Length of the text in Unicode scalars.
+    pub(super) characters: u64,
     pub(super) hits: DocumentHits,
 }
 
@@ -63,7 +69,34 @@ impl<'a> Preparer<'a> {
         let form = super::normal_form(document.domain);
         let sketch = self.sketcher.as_ref().map(|sketcher| sketcher.sketch(&document.text, form));
         let hits = overlaps::hits(self.context, &document)?;
-        Ok(Prepared { document, cleaned, sketch, hits })
+        let characters = document.text.chars().count() as u64;
+        Ok(Prepared { document, cleaned, sketch, characters, hits })
+    }
+
+    /// What decides a document's place among its copies, besides its text.
+    pub(super) fn standing(&self, document: &Document) -> Standing {
+        let meta = |key: &str| document.meta.get(key).map(String::as_str);
+        let hashes = |names: Vec<String>| {
+            let mut hashes: Vec<u64> = names.iter().map(|name| name_hash(name)).collect();
+            hashes.sort_unstable();
+            hashes.dedup();
+            hashes
+        };
+        let named = |key: &str| hashes(meta(key).unwrap_or_default().split_whitespace().map(str::to_lowercase).collect());
+        let is_pubmed = self.source.format == "pubmed-xml";
+        let mut names: Vec<String> =
+            NAMES.into_iter().filter_map(|key| meta(key).map(|value| format!("{key}:{value}").to_lowercase())).collect();
+        if is_pubmed {
+            names.push(format!("pmid:{}", document.native_id));
+        }
+        let filled = [document.title.is_some(), document.year.is_some(), document.licence.is_some()];
+        Standing {
+            quality: filled.into_iter().map(u32::from).sum(),
+            abridged: is_pubmed || meta("labels").is_some_and(|labels| labels.split("; ").any(|label| label == "no-body")),
+            // 0 says that there is no subject.
+            group: meta("subject_id").filter(|_| document.domain == Domain::Clinical).map_or(0, |id| name_hash(id).max(1)),
+            links: Links { names: hashes(names), preprint_of: named("preprint_of"), published_from: named("published_from") },
+        }
     }
 
     /// Why a document is dropped whatever its text is.
@@ -79,6 +112,6 @@ impl<'a> Preparer<'a> {
 
 impl Prepared {
     fn dropped(document: Document, cleaned: Cleaned) -> Prepared {
-        Prepared { document, cleaned, sketch: None, hits: DocumentHits::default() }
+        Prepared { document, cleaned, sketch: None, characters: 0, hits: DocumentHits::default() }
     }
 }
