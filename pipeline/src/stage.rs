@@ -125,13 +125,11 @@ impl Stage {
     /// # Errors
     /// As `task_count`.
     pub fn workers(self, context: &Context<'_>) -> Result<usize, Failure> {
-        match self {
-            Stage::Dedup => stages::dedup::workers(context),
-            _ => {
-                let by_memory = (context.resources.memory_bytes / TASK_MEMORY_BYTES).max(1) as usize;
-                Ok(context.resources.threads.min(by_memory))
-            }
+        if self == Stage::Dedup {
+            return stages::dedup::workers(context);
         }
+        let by_memory = (context.resources.memory_bytes / TASK_MEMORY_BYTES).max(1) as usize;
+        Ok(context.resources.threads.min(by_memory))
     }
 
     /// Number of tasks; the manifests of the stages it reads must exist.
