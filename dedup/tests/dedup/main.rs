@@ -8,3 +8,4 @@ mod corpus;
 mod failures;
 mod planted;
 mod properties;
+mod quality;
