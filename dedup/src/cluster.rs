@@ -109,8 +109,7 @@ struct Root {
     index: usize,
     shingles: Vec<u64>,
     lexicon: Lexicon,
-    /// `Strict` only.
-    tokens: Option<TokenText>,
+    tokens: TokenText,
     /// `Tolerant` only.
     numbers: Vec<Box<str>>,
 }
@@ -282,9 +281,9 @@ impl<'a> Verifier<'a> {
         let read = self.read(member)?;
         if !part.fixed[index]
             && (part.comparable)(stands, member)
-            && let Some((similarity, containment)) = self.prove(&part.root, member, &read)
+            && let Some((similarity, containment)) = self.prove(&part.root, stands, member, &read)
         {
-            let (dropped, kept, rule) = (member.number, stands.number, self.rule());
+            let (dropped, kept, rule) = (member.number, stands.number, self.rule(member, stands));
             return Ok(Compared::Proved(Removal { dropped, kept, rule, similarity, containment }));
         }
         Ok(Compared::Open(token_hash(&read.folded)))
@@ -311,15 +310,15 @@ impl<'a> Verifier<'a> {
     }
 
     /// Similarity and containment of a member in the root, if the rules of the mode prove it superfluous.
-    fn prove(&self, root: &Root, member: &Member, read: &Read) -> Option<(f64, f64)> {
+    fn prove(&self, root: &Root, stands: &Member, member: &Member, read: &Read) -> Option<(f64, f64)> {
         let scores = || {
             let shingles = self.sketcher.shingles(&read.text, member.form);
             (jaccard(&root.shingles, &shingles), containment(&shingles, &root.shingles))
         };
-        let scores = match self.mode {
+        let scores = match self.mode_of(stands, member) {
             VerifyMode::Strict => {
                 let tokens = TokenText::new(root.lexicon.find(&read.folded)?, &root.lexicon);
-                holds_all(root.tokens.as_ref()?, &tokens, &root.lexicon).then(scores)?
+                holds_all(&root.tokens, &tokens, &root.lexicon).then(scores)?
             }
             VerifyMode::Tolerant { min_similarity } => {
                 let scores = scores();
@@ -335,11 +334,11 @@ impl<'a> Verifier<'a> {
         let shingles = |member: &Member| Ok::<_, DedupError>(self.sketcher.shingles(&self.read(member)?.text, member.form));
         let (ours, theirs) = (shingles(member)?, shingles(kept)?);
         let (similarity, containment) = (jaccard(&ours, &theirs), containment(&ours, &theirs));
-        Ok(Removal { dropped: member.number, kept: kept.number, rule: self.rule(), similarity, containment })
+        Ok(Removal { dropped: member.number, kept: kept.number, rule: self.rule(member, kept), similarity, containment })
     }
 
-    fn rule(&self) -> Rule {
-        match self.mode {
+    fn rule(&self, member: &Member, kept: &Member) -> Rule {
+        match self.mode_of(member, kept) {
             VerifyMode::Strict => Rule::Strict,
             VerifyMode::Tolerant { .. } => Rule::Tolerant,
         }
@@ -356,18 +355,23 @@ impl<'a> Verifier<'a> {
         Ok(Read { text, folded })
     }
 
+    /// What proves a pair: clinical text is never compared tolerantly, where a changed side or unit is a changed fact.
+    fn mode_of(&self, a: &Member, b: &Member) -> VerifyMode {
+        if a.form == NormalForm::Clinical || b.form == NormalForm::Clinical { VerifyMode::Strict } else { self.mode }
+    }
+
     fn root(&self, members: &[Member], index: usize) -> Result<Root, DedupError> {
         let member = &members[index];
         let read = self.read(member)?;
         let mut lexicon = Lexicon::default();
         let tokens = lexicon.add(&read.folded);
-        let strict = self.mode == VerifyMode::Strict;
+        let is_strict = self.mode_of(member, member) == VerifyMode::Strict;
         Ok(Root {
             index,
             shingles: self.sketcher.shingles(&read.text, member.form),
-            tokens: strict.then(|| TokenText::new(tokens, &lexicon)),
+            tokens: TokenText::new(tokens, &lexicon),
             lexicon,
-            numbers: if strict { Vec::new() } else { numeric_tokens(&read.folded) },
+            numbers: if is_strict { Vec::new() } else { numeric_tokens(&read.folded) },
         })
     }
 }

@@ -11,11 +11,8 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::normal::NormalForm;
 
-/// Below this many tokens a text has no 3-gram, and only an equal token sequence proves anything.
-const GRAM_TOKENS: usize = 3;
-
-/// A text is repetitive if fewer than 9 of 10 of its 3-grams are distinct.
-const DISTINCT_GRAMS: (usize, usize) = (9, 10);
+/// Below this many tokens a text says too little by itself: only an equal token sequence proves anything.
+const MIN_HELD_TOKENS: usize = 3;
 
 /// A text has few tokens for its length if they have more characters than this on average.
 const MEAN_TOKEN_CHARACTERS: usize = 20;
@@ -81,51 +78,31 @@ impl Lexicon {
 /// The tokens of a text and what the strict rules need of them.
 pub(crate) struct TokenText {
     tokens: Vec<u32>,
-    /// Distinct 3-grams, ascending.
-    grams: Vec<[u32; 3]>,
     characters: usize,
 }
 
 impl TokenText {
     /// Takes the token numbers of a text and the lexicon that gave them.
     pub(crate) fn new(tokens: Vec<u32>, lexicon: &Lexicon) -> Self {
-        let mut grams: Vec<[u32; 3]> = tokens.windows(GRAM_TOKENS).map(|w| [w[0], w[1], w[2]]).collect();
-        grams.sort_unstable();
-        grams.dedup();
         let characters = tokens.iter().map(|&t| lexicon.tokens[t as usize].chars().count()).sum();
-        Self { tokens, grams, characters }
-    }
-
-    fn is_repetitive(&self) -> bool {
-        let total = self.tokens.len().saturating_sub(GRAM_TOKENS - 1);
-        self.grams.len() * DISTINCT_GRAMS.1 < total * DISTINCT_GRAMS.0
+        Self { tokens, characters }
     }
 
     fn has_few_tokens(&self) -> bool {
         self.characters > self.tokens.len() * MEAN_TOKEN_CHARACTERS
     }
-
-    fn contains_grams(&self, other: &Self) -> bool {
-        other.grams.iter().all(|gram| self.grams.binary_search(gram).is_ok())
-    }
 }
 
 /// Whether `survivor` holds all of `member`; all of these must be true:
-/// 1. the survivor has at least as many tokens;
-/// 2. every 3-gram of the member is in the survivor (a member of fewer than 3 tokens: equal sequences);
-/// 3. if either text is repetitive, the member's tokens occur in the survivor in one piece;
-/// 4. if either text has few tokens for its length, their character-5 Jaccard similarity is at least 0.9.
+/// 1. the member's tokens stand in the survivor in one piece (a member of fewer than 3 tokens: equal sequences). So the
+///    survivor is not shorter, has every 3-gram of the member, and says everything in the member's order: a value that moved
+///    to another day or side of the note is a loss;
+/// 2. if either text has few tokens for its length, their character-5 Jaccard similarity is at least 0.9.
 pub(crate) fn holds_all(survivor: &TokenText, member: &TokenText, lexicon: &Lexicon) -> bool {
-    if survivor.tokens.len() < member.tokens.len() {
-        return false;
-    }
-    if member.tokens.len() < GRAM_TOKENS {
+    if member.tokens.len() < MIN_HELD_TOKENS {
         return survivor.tokens == member.tokens;
     }
-    if !survivor.contains_grams(member) {
-        return false;
-    }
-    if (survivor.is_repetitive() || member.is_repetitive()) && !occurs(&member.tokens, &survivor.tokens) {
+    if !occurs(&member.tokens, &survivor.tokens) {
         return false;
     }
     if survivor.has_few_tokens() || member.has_few_tokens() {
@@ -294,21 +271,22 @@ mod tests {
     }
 
     #[test]
-    fn repetitive_text_must_occur_in_one_piece() {
-        // The survivor's 12 3-grams hold the member's 5, but "x" stands between its rounds: 10 of its 3-grams differ.
+    fn the_pieces_must_stand_together() {
+        // The survivor has every 3-gram of the member, but "x" stands between its rounds.
         let member = "a b c a b c a b c";
         check_holds("a b c a b c x a b c a b c y", member, false);
         check_holds("x a b c a b c a b c y", member, true);
-        // Without repetition in either text the pieces may stand apart.
         check_holds("x y z a b c d e f", "a b c d", true);
-        // 9 of 10 distinct is not repetitive, 8 of 9 is.
-        let lexicon_of = |text: &str| {
-            let mut lexicon = Lexicon::default();
-            let tokens = lexicon.add(text);
-            TokenText::new(tokens, &lexicon).is_repetitive()
-        };
-        assert!(!lexicon_of("a b c d e f g h i a b c"));
-        assert!(lexicon_of("a b c d e f g h a b c"));
+    }
+
+    #[test]
+    fn a_value_that_moved_blocks() {
+        let survivor = "On day one the temperature was 37.2 at noon. On day two the temperature was 38.9 at noon.";
+        // Every 3-gram of both is in the survivor: exchanged values, and the first day with the value of the second.
+        check_holds(survivor, "On day two the temperature was 37.2 at noon.", false);
+        check_holds(survivor, "On day one the temperature was 38.9 at noon.", false);
+        check_holds(survivor, "On day one the temperature was 37.2 at noon.", true);
+        check_holds(survivor, "the temperature was 38.9 at noon. On day one the temperature was 37.2 at noon.", false);
     }
 
     #[test]

@@ -136,9 +136,10 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VerifyMode {
-    /// All of the removed text is in the kept one: no token 3-gram is lost.
+    /// All of the removed text stands in the kept one, in one piece up to case and whitespace.
     Strict,
-    /// Equal numbers, and a Jaccard similarity of the shingle sets of at least `min_similarity`. For web text only.
+    /// Equal numbers, and a Jaccard similarity of the shingle sets of at least `min_similarity`. For web text only: a pair
+    /// with a text of the clinical form is always compared strictly.
     Tolerant {
         /// Least similarity, 0 to 1.
         min_similarity: f64,

@@ -486,12 +486,13 @@ fn near_duplicates_over_the_limit_publish_nothing() {
     }
     let text = |limit: &str| recipe("jsonl", &["data/*"], &format!("[corpus.dedup]\n{limit}"));
     let files = [("data/a.jsonl", lines.into_bytes())];
-    let said = ["s: near-duplicates take 0.4", "of its characters, expected at most 0.2;"];
+    let said =
+        ["source \"s\": verified removals take 0.4", "of its characters, max_source_loss is 0.2;", "s:d0 (2 documents, 1 removed"];
     let project = check(&text(""), &files, 3, &said);
     check_counts(&project, 8, 8, 0);
     let out = |name: &str| Path::new(&project.workdir()).join(name);
     assert!(out("manifests/ingest.json").exists() && !out("manifests/dedup.json").exists() && !out("_SUCCESS").exists());
-    assert!(all_files(&out("decisions")).is_empty() && all_files(&out("commits/dedup")).is_empty(), "nothing is published");
+    assert!(all_files(&out("decisions")).is_empty() && all_files(&out("removed")).is_empty(), "nothing is published");
     let allowed = check(&text("max_source_loss = 0.6\n"), &files, 0, &["8 read, 4 written, 4 dropped"]);
     check_counts(&allowed, 8, 8, 0);
 }

@@ -21,7 +21,7 @@ fn determinism_threads_memory_and_tasks() {
     assert!(again.stdout.contains("everything is in"), "a finished recipe is content: {}", again.stdout);
 }
 
-/// Every stage through `mellama stage --task N`, the last task first; then each of them answers that it is done.
+/// Every stage through `mellama stage --task N`, the last task of a wave first; then each of them answers that it is done.
 fn task_by_task(project: &Project) {
     let (recipe, workdir) = (project.recipe(), project.workdir());
     for stage in STAGES {
@@ -32,10 +32,19 @@ fn task_by_task(project: &Project) {
         let first = task(0);
         assert_eq!(first.code, 0, "stage {stage}: {}", first.stderr);
         let tasks = first.json()["tasks"].as_u64().expect("a number of tasks");
-        for number in (1..tasks).rev() {
-            let ended = task(number);
+        let plan = succeed(&["plan", &recipe, "--workdir", &workdir, "--json"]).json();
+        let planned = plan["stages"].as_array().expect("stages").iter().find(|planned| planned["stage"] == stage);
+        let waves: Vec<(u64, u64)> = serde_json::from_value(planned.expect("planned")["waves"].clone()).unwrap_or_default();
+        let waves = if waves.is_empty() { vec![(0, tasks)] } else { waves };
+        let order: Vec<u64> = waves.into_iter().flat_map(|(first, end)| (first.max(1)..end).rev()).collect();
+        for number in &order {
+            let ended = task(*number);
             assert_eq!(ended.code, 0, "stage {stage} task {number}: {}", ended.stderr);
-            assert_eq!(ended.json()["complete"].as_bool(), Some(number == 1), "the last task to come closes the stage");
+            assert_eq!(
+                ended.json()["complete"].as_bool(),
+                Some(order.last() == Some(number)),
+                "the last task to come closes the stage"
+            );
         }
         assert_eq!(task(0).code, 99, "stage {stage}: committed already");
         assert_eq!(task(tasks).code, 99, "stage {stage}: no such task");

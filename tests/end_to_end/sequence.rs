@@ -129,7 +129,7 @@ fn determinism_of_a_sequence_by_threads_and_tasks() {
     }
     std::fs::remove_dir_all(project.workdir()).expect("removed");
     for stage in ["ingest", "dedup", "report"] {
-        let ended = run(&["stage", stage, &project.recipe(), "--workdir", &project.workdir(), "--task", "0"]);
+        let ended = run(&["stage", stage, &project.recipe(), "--workdir", &project.workdir()]);
         assert_eq!(ended.code, 0, "{}", ended.stderr);
     }
     assert_eq!(published(&project), expected, "task by task");

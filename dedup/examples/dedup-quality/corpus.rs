@@ -49,8 +49,8 @@ pub(crate) struct Corpus {
 }
 
 impl Texts for Corpus {
-    fn text(&self, index: usize) -> Result<String, TextError> {
-        Ok(self.texts[index].clone())
+    fn text(&self, number: u32) -> Result<String, TextError> {
+        Ok(self.texts[number as usize].clone())
     }
 }
 
@@ -150,13 +150,9 @@ impl Corpus {
 fn entry(document: &Document, sketcher: &Sketcher) -> Entry {
     Entry {
         id: document.id.clone(),
-        source: 0,
-        version: 1,
-        rank: 0,
         characters: document.text.chars().count() as u64,
-        form: NormalForm::Plain,
-        exact_only: false,
         sketch: sketcher.sketch(&document.text, NormalForm::Plain),
+        ..Entry::default()
     }
 }
 

@@ -31,7 +31,7 @@ impl Decisions {
             .map_err(|error| error.to_string())?;
         let mut removed = vec![false; corpus.texts.len()];
         for removal in &outcome.removals {
-            removed[removal.dropped] = true;
+            removed[removal.dropped as usize] = true;
         }
         Ok(Self { mode, outcome, removed })
     }
@@ -49,7 +49,10 @@ impl Decisions {
         let mut missed = Vec::new();
         for removal in &self.outcome.removals {
             if let Some(problem) = self.problem(corpus, removal) {
-                missed.push(line(problem, &format!("{} for {}", corpus.ids[removal.dropped], corpus.ids[removal.kept])));
+                missed.push(line(
+                    problem,
+                    &format!("{} for {}", corpus.ids[removal.dropped as usize], corpus.ids[removal.kept as usize]),
+                ));
             }
         }
         for group in &corpus.groups {
@@ -67,14 +70,16 @@ impl Decisions {
     /// Whether the mode promises to keep what is in the group.
     fn must_see(&self, group: &Group) -> bool {
         let in_words = IN_WORDS.contains(&group.kind.as_str());
-        !group.kind.starts_with(MOVED) && (self.mode == VerifyMode::Strict || !in_words)
+        self.mode == VerifyMode::Strict || !(in_words || group.kind.starts_with(MOVED))
     }
 
     /// Why a removal is not proved.
     fn problem(&self, corpus: &Corpus, removal: &Removal) -> Option<&'static str> {
-        let [dropped, kept] = [removal.dropped, removal.kept].map(|index| corpus.texts[index].as_str());
-        let similarity = jaccard(&corpus.shingles[removal.dropped], &corpus.shingles[removal.kept]);
-        let near_kept_is_gone = removal.rule != Rule::Exact && self.removed[removal.kept];
+        let pair = [removal.dropped as usize, removal.kept as usize];
+        let [dropped, kept] = pair.map(|index| corpus.texts[index].as_str());
+        let [ours, theirs] = pair.map(|index| &corpus.shingles[index]);
+        let similarity = jaccard(ours, theirs);
+        let near_kept_is_gone = removal.rule != Rule::Exact && self.removed[pair[1]];
         match removal.rule {
             _ if near_kept_is_gone => Some("compared with a removed document"),
             _ if (similarity - removal.similarity).abs() > 1e-12 => Some("another similarity than measured"),
@@ -85,7 +90,7 @@ impl Decisions {
                 VerifyMode::Tolerant { min_similarity } if similarity >= min_similarity => None,
                 _ => Some("similarity below the threshold"),
             },
-            Rule::SameId => Some("ids are unique here"),
+            Rule::SameId | Rule::FullText | Rule::Preprint => Some("ids are unique here, and no record names another"),
             Rule::Exact | Rule::Strict => None,
         }
     }
@@ -98,8 +103,9 @@ impl Decisions {
     /// Removed documents of a group whose tokens do not stand in the kept document in their order.
     fn moved(&self, corpus: &Corpus, group: &Group) -> usize {
         let removals = &self.outcome.removals;
-        let removal = |id: &String| removals.binary_search_by_key(&corpus.index(id), |r| r.dropped).ok().map(|at| removals[at]);
-        let in_order = |r: Removal| stands_in_order(&corpus.texts[r.dropped], &corpus.texts[r.kept]);
+        let removal =
+            |id: &String| removals.binary_search_by_key(&(corpus.index(id) as u32), |r| r.dropped).ok().map(|at| removals[at]);
+        let in_order = |r: Removal| stands_in_order(&corpus.texts[r.dropped as usize], &corpus.texts[r.kept as usize]);
         group.ids.iter().filter_map(removal).filter(|&r| !in_order(r)).count()
     }
 }

@@ -112,8 +112,8 @@ fn templated_notes_that_differ_in_a_clinical_value_stay() {
     // All are proposed: nothing is kept because it was not looked at.
     assert_eq!((outcome.clusters.clusters, outcome.removals.len()), (180, 0));
     for removal in run(&texts, &tolerant()).removals {
-        let kind: usize = texts[removal.dropped].id.split('-').next().unwrap().parse().unwrap();
-        assert!(!VALUES[kind].2, "{} was removed", texts[removal.dropped].id);
+        let kind: usize = texts[removal.dropped as usize].id.split('-').next().unwrap().parse().unwrap();
+        assert!(!VALUES[kind].2, "{} was removed", texts[removal.dropped as usize].id);
     }
 }
 
@@ -138,9 +138,9 @@ fn families(random: &mut Random) -> Vec<Sample> {
 }
 
 fn check_removals(texts: &[Sample], outcome: &Outcome, least: f64) {
-    let gone: BTreeSet<usize> = outcome.removals.iter().map(|removal| removal.dropped).collect();
+    let gone: BTreeSet<u32> = outcome.removals.iter().map(|removal| removal.dropped).collect();
     for removal in outcome.removals.iter().filter(|removal| removal.rule != Rule::Exact) {
-        let [dropped, kept] = [removal.dropped, removal.kept].map(|index| texts[index].text.to_lowercase());
+        let [dropped, kept] = [removal.dropped, removal.kept].map(|index| texts[index as usize].text.to_lowercase());
         let similarity = jaccard(&dropped, &kept);
         assert!((similarity - removal.similarity).abs() < 1e-12, "{similarity} measured, {} told", removal.similarity);
         assert!(!gone.contains(&removal.kept), "proved by a removed document");
@@ -150,7 +150,7 @@ fn check_removals(texts: &[Sample], outcome: &Outcome, least: f64) {
                 let tokens: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
                 tokens.windows(3).map(<[String]>::to_vec).collect()
             };
-            assert!(grams(&dropped).is_subset(&grams(&kept)), "{}", texts[removal.dropped].id);
+            assert!(grams(&dropped).is_subset(&grams(&kept)), "{}", texts[removal.dropped as usize].id);
         }
     }
 }
@@ -163,7 +163,7 @@ fn strict_finds_what_is_held_and_tolerant_what_is_alike() {
     check_removals(&texts, &by_strict, 0.0);
     check_removals(&texts, &by_tolerant, 0.95);
     let removed = |outcome: &Outcome, kind: &str| {
-        outcome.removals.iter().filter(|removal| texts[removal.dropped].id.ends_with(kind)).count()
+        outcome.removals.iter().filter(|removal| texts[removal.dropped as usize].id.ends_with(kind)).count()
     };
     // Of copies that differ in white space the one with more of it is longer and stays.
     assert_eq!(removed(&by_strict, "-exact"), 0);
@@ -176,7 +176,7 @@ fn strict_finds_what_is_held_and_tolerant_what_is_alike() {
     assert!(removed(&by_tolerant, "-near-1") > removed(&by_strict, "-near-1"));
     // Each family keeps a document, and those that are gone stand for one that is kept.
     for (index, text) in texts.iter().enumerate() {
-        assert_eq!(texts[by_strict.survivor(index)].id[..2], text.id[..2]);
+        assert_eq!(texts[by_strict.survivor(index as u32) as usize].id[..2], text.id[..2]);
     }
 }
 
@@ -199,7 +199,12 @@ fn a_chain_does_not_pass_on_what_its_links_prove() {
     check_removals(&texts, &outcome, 0.95);
     // The last link is the longest, because "changed" is longer than any word, and it proves its neighbour only.
     assert_eq!(outcome.removals.len(), 20);
-    assert!(outcome.removals.iter().all(|r| texts[r.kept].id.ends_with("-7") && texts[r.dropped].id.ends_with("-6")));
+    assert!(
+        outcome
+            .removals
+            .iter()
+            .all(|r| texts[r.kept as usize].id.ends_with("-7") && texts[r.dropped as usize].id.ends_with("-6"))
+    );
     assert_eq!(run(&texts, &strict()).removals, []);
 }
 
@@ -213,6 +218,6 @@ fn a_chain_of_cuts_is_held_by_its_longest_link() {
     assert_eq!(outcome.removals.len(), 7);
     assert!(outcome.removals.iter().all(|removal| removal.kept == 0));
     // No number is in them, so the similarity to the longest decides: 288 of 296 shingles are enough, 280 are not.
-    let gone: Vec<usize> = run(&texts, &tolerant()).removals.iter().map(|removal| removal.dropped).collect();
+    let gone: Vec<u32> = run(&texts, &tolerant()).removals.iter().map(|removal| removal.dropped).collect();
     assert_eq!(gone, [1]);
 }
