@@ -314,7 +314,7 @@ fn field<const W: usize>(record: &[u8], at: usize) -> [u8; W] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::document_key;
+    use crate::entry::id_key;
     use crate::normal::NormalForm;
 
     /// Id, exact hash and what differs from an empty document.
@@ -326,7 +326,7 @@ mod tests {
 
     fn profile(row: &Row) -> Profile {
         let mut profile = Profile {
-            key: document_key(row.0),
+            key: id_key(row.0),
             release: None,
             source: 0,
             rank: 0,
@@ -372,10 +372,10 @@ mod tests {
     }
 
     #[test]
-    fn the_document_key_ends_ties() {
+    fn the_id_key_ends_ties() {
         let ids = ["a", "b", "c", "d"];
         let mut by_key = ids;
-        by_key.sort_by_key(|id| document_key(id));
+        by_key.sort_by_key(|id| id_key(id));
         let rows: Vec<Row> = (0u8..).zip(ids).map(|(i, id)| row(id, i, |_| {})).collect();
         let expected: Vec<u32> = ids.iter().map(|id| by_key.iter().position(|k| k == id).unwrap() as u32).collect();
         assert_eq!(arranged(&rows).ordinals, expected);
@@ -468,7 +468,7 @@ mod tests {
                 let id = format!("d{}", i % 4000);
                 let exact = [(i % 250) as u8; 16];
                 let mut profile = profile(&row("x", 0, |_| {}));
-                (profile.key, profile.exact, profile.words) = (document_key(&id), exact, (i % 7) as u32);
+                (profile.key, profile.exact, profile.words) = (id_key(&id), exact, (i % 7) as u32);
                 profile.version = (i % 3) as u32;
                 profile.abridged = i % 2 == 0;
                 let links = Links { names: vec![i % 600], preprint_of: vec![i % 900], published_from: Vec::new() };

@@ -16,7 +16,7 @@ use crate::spec::SketchSpec;
 /// preferred, where a greater version, length and quality count as smaller; the document number ends the last tie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// First 16 bytes of BLAKE3 over the document id: [`document_key`].
+    /// First 16 bytes of BLAKE3 over the document id: [`id_key`].
     pub key: [u8; 16],
     /// The earlier release that the document is kept in, from 0; none for a document of this run. An earlier release's
     /// documents are preferred, and never removed.
@@ -53,7 +53,7 @@ impl Profile {
 }
 
 /// First 16 bytes of BLAKE3 over the bytes of a document id: what stands for the id in every join.
-pub fn document_key(id: &str) -> [u8; 16] {
+pub fn id_key(id: &str) -> [u8; 16] {
     let mut key = [0; 16];
     key.copy_from_slice(&blake3::hash(id.as_bytes()).as_bytes()[..16]);
     key
@@ -115,7 +115,7 @@ impl Entry {
     /// What the joins need of it.
     pub fn profile(&self) -> Profile {
         Profile {
-            key: document_key(&self.id),
+            key: id_key(&self.id),
             release: self.release,
             source: self.source,
             rank: self.rank,

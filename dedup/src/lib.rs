@@ -37,7 +37,7 @@ pub use band_join::join_band;
 pub use cluster::{Decided, Member, Verifier};
 pub use contamination::{BenchmarkIndex, BenchmarkItem, IndexError, MIN_WHOLE_WORDS, Overlap};
 pub use deduplicate::{DedupError, deduplicate};
-pub use entry::{Entry, Options, Profile, Removal, Rule, TextError, Texts, VerifyMode, document_key};
+pub use entry::{Entry, Options, Profile, Removal, Rule, TextError, Texts, VerifyMode, id_key};
 pub use forest::Forest;
 pub use links::{Link, LinkKind, Links, name_hash};
 pub use normal::NormalForm;

@@ -141,3 +141,31 @@ fn source(value: &Value) -> ReleasedSource {
         templated: value["templated"].as_bool().unwrap_or(false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(change: impl Fn(&mut Value), expected: &str) {
+        let dedup = DedupRecipe::default();
+        let recipe = json!({"corpus": {"dedup": {"bands": 14, "rows": 8, "shingle_words": 5}}});
+        let mut plan = json!({"format": crate::plan::PLAN_FORMAT, "dedup_spec": mellama_dedup::SPEC_VERSION, "recipe": recipe});
+        assert_eq!(check_signatures(&plan, &dedup), Ok(()));
+        change(&mut plan);
+        let problem = check_signatures(&plan, &dedup).unwrap_err();
+        assert!(problem.starts_with(expected), "{problem}");
+    }
+
+    #[test]
+    fn signatures_meet_only_those_of_their_kind() {
+        check(|plan| plan["dedup_spec"] = json!(2), "spec version: its signatures were made with 2, expected 1");
+        check(|plan| plan["format"] = json!(1), "signature layout: its signatures were made with 1, expected");
+        for (key, value) in [("bands", 20), ("rows", 5), ("shingle_words", 4)] {
+            let expected = format!("{key}: its signatures were made with {value}, expected");
+            check(|plan| plan["recipe"]["corpus"]["dedup"][key] = json!(value), &expected);
+        }
+        check(|plan| plan["recipe"]["corpus"]["dedup"] = Value::Null, "its recipe has no [corpus.dedup]");
+    }
+}

@@ -486,8 +486,11 @@ fn near_duplicates_over_the_limit_publish_nothing() {
     }
     let text = |limit: &str| recipe("jsonl", &["data/*"], &format!("[corpus.dedup]\n{limit}"));
     let files = [("data/a.jsonl", lines.into_bytes())];
-    let said =
-        ["source \"s\": verified removals take 0.4", "of its characters, max_source_loss is 0.2;", "s:d0 (2 documents, 1 removed"];
+    let said = [
+        "source \"s\": verified removals take 0.4",
+        "of its characters, max_source_loss is 0.2;",
+        "s:d0 (2 documents, 1 removed",
+    ];
     let project = check(&text(""), &files, 3, &said);
     check_counts(&project, 8, 8, 0);
     let out = |name: &str| Path::new(&project.workdir()).join(name);

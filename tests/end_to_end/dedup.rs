@@ -275,3 +275,84 @@ fn a_scratch_folder_that_fills_up_is_told_and_nothing_is_lost() {
     assert!(said.contains("scratch folder") && said.contains("--scratch"), "{said}");
     project.succeed(&["--until", "dedup"]);
 }
+
+const LITERATURE: &str = r#"
+name = "literature"
+seed = 1
+workdir = "out"
+[[corpus.source]]
+name = "pubmed"
+format = "pubmed-xml"
+inputs = ["pubmed.xml"]
+domain = "biomedical"
+[[corpus.source]]
+name = "pmc"
+format = "jats"
+inputs = ["pmc/*.xml"]
+domain = "biomedical"
+[corpus.dedup]
+max_source_loss = 0.9
+"#;
+
+fn citation(pmid: u64, summary: &[(&str, &str)]) -> String {
+    let part = |(label, text): &(&str, &str)| format!("<AbstractText Label=\"{label}\">{text}</AbstractText>");
+    format!(
+        "<PubmedArticle><MedlineCitation><PMID Version=\"1\">{pmid}</PMID><Article><ArticleTitle>Study {pmid}.</ArticleTitle>\
+         <Abstract>{}</Abstract></Article></MedlineCitation></PubmedArticle>",
+        summary.iter().map(part).collect::<String>()
+    )
+}
+
+fn article(pmid: u64, summary: &[(&str, &str)], body: &str) -> String {
+    let part = |(label, text): &(&str, &str)| format!("<sec><title>{label}</title><p>{text}</p></sec>");
+    format!(
+        "<article><front><article-meta><article-id pub-id-type=\"pmid\">{pmid}</article-id>\
+         <article-id pub-id-type=\"pmc\">PMC{pmid}</article-id><title-group><article-title>Study {pmid}</article-title></title-group>\
+         <abstract>{}</abstract></article-meta></front><body><sec><title>Introduction</title><p>{body}</p></sec></body></article>",
+        summary.iter().map(part).collect::<String>()
+    )
+}
+
+#[test]
+fn an_abstract_gives_way_to_the_full_text_that_holds_it() {
+    let project = Project::with_recipe(LITERATURE);
+    let mut generator = Generator::named("literature");
+    let texts: Vec<String> = (0..8).map(|_| prose(&mut generator, 60)).collect();
+    let body = prose(&mut generator, 400);
+    let summary = |i: usize| [("Background", texts[i].as_str()), ("Results", texts[i + 1].as_str())];
+    // 1 is carried, 2 says a word more than its article, 3 has no article.
+    let longer = format!("{} indeed", texts[2]);
+    let citations = [
+        citation(1, &summary(0)),
+        citation(2, &[("Background", longer.as_str()), ("Results", texts[3].as_str())]),
+        citation(3, &summary(4)),
+    ];
+    let set = format!("<?xml version=\"1.0\"?><PubmedArticleSet>{}</PubmedArticleSet>", citations.concat());
+    project.write("pubmed.xml", set.as_bytes());
+    project.write("pmc/1.xml", article(1, &summary(0), &body).as_bytes());
+    project.write("pmc/2.xml", article(2, &summary(2), &prose(&mut generator, 400)).as_bytes());
+    project.succeed(&["--until", "dedup"]);
+    let found = decisions(&project);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let row = (found[0].dropped.as_str(), found[0].kept.as_str(), found[0].rule.as_str());
+    assert_eq!(row, ("pubmed:1", "pmc:PMC1", "full-text"));
+}
+
+#[test]
+fn a_document_of_fifty_megabytes_is_compared_within_the_memory() {
+    let project = Project::with_recipe(&RECIPE.replace("max_source_loss = 0.9", "max_source_loss = 1.0"));
+    let mut generator = Generator::named("long");
+    // Cheap words: it is the length that counts.
+    let text: String = (0..7_000_000).map(|_| format!("{:x} ", generator.below(0xffff))).collect();
+    assert!(text.len() > 30 << 20);
+    project.write("first/1.jsonl", &lines(&[("long".into(), text.clone()), ("blank".into(), "-".into())]));
+    project.write(
+        "second/1.jsonl",
+        &lines(&[("capitals".into(), text.to_uppercase()), ("word".into(), "word".into()), ("again".into(), "Word".into())]),
+    );
+    project.succeed(&["--until", "dedup", "--memory", "256MiB"]);
+    let found = decisions(&project);
+    let rows: Vec<(&str, &str)> = found.iter().map(|row| (row.dropped.as_str(), row.kept.as_str())).collect();
+    assert!(rows.contains(&("second:capitals", "first:long")), "{rows:?}");
+    assert_eq!(rows.len(), 2, "one of the two words stands for the other: {rows:?}");
+}

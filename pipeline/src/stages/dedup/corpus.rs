@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mellama_dedup::{Links, NormalForm, Profile, document_key};
+use mellama_dedup::{Links, NormalForm, Profile, id_key};
 use mellama_storage::{ObjectEntry, TaskCommit, Workdir};
 
 use crate::context::Context;
@@ -139,7 +139,7 @@ impl Part<'_> {
         let mut number = self.first;
         signatures::for_each(self.workdir, self.signatures, |row| {
             let profile = Profile {
-                key: document_key(&row.id),
+                key: id_key(&row.id),
                 release: self.release,
                 source: self.source,
                 rank: self.rank,
