@@ -8,7 +8,8 @@ use mellama_dedup::{Options, Outcome, Removal, Rule, SketchSpec, VerifyMode, ded
 use crate::corpus::{Corpus, Group, Pair};
 use crate::words::{jaccard, lost_gram, numbers, stands_in_order};
 
-/// Beginning of the kinds in which a value moved to where the same words stand around it: no proof by 3-grams sees that.
+/// Beginning of the kinds in which a value moved to where the same words stand around it: no proof by numbers and shingles sees
+/// that.
 const MOVED: &str = "moved-";
 /// Kinds that differ in a word: `tolerant` compares numbers.
 const IN_WORDS: [&str; 3] = ["value-laterality", "value-negation", "value-unit"];

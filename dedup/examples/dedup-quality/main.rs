@@ -16,8 +16,8 @@
 //! 4. documents that differ in a clinical value all stay, under `tolerant` those that differ in a number;
 //! 5. exact copies are all found.
 //!
-//! Without a bar are what strictness costs, and the kinds `moved-…`: there each 3-gram of the removed text is in the kept one
-//! and yet a value belongs to something else, which the rule of 3-grams cannot see.
+//! Under `strict` that includes the kinds `moved-…`: each 3-gram of such a text is in the other one, and yet a value belongs to
+//! something else. What strictness costs has no bar.
 
 mod corpus;
 mod curve;
