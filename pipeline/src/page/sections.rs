@@ -155,11 +155,18 @@ pub(super) fn duplicates(report: &Report<'_>) -> Markup {
     let rules: BTreeMap<String, u64> = serde_json::from_value(found["rules"].clone()).unwrap_or_default();
     html! {
         h2 { "Duplicates" }
-        p { "Bands proposed " (number(&found["candidates"])) " pairs in " (number(&found["clusters"]["clusters"])) " clusters; " (number(&found["comparisons"])) " direct comparisons decided (" (found["verify"].as_str().unwrap_or("")) ", hash specification " (number(&found["spec_version"])) ")." }
+        p { "Bands proposed " (number(&found["candidates"])) " pairs in " (number(&found["clusters"]["clusters"])) " clusters; " (number(&found["comparisons"])) " direct comparisons decided, " (number(&found["released_documents"])) " documents of earlier runs beside them (" (found["verify"].as_str().unwrap_or("")) ", hash specification " (number(&found["spec_version"])) ")." }
         div.scroll { table {
             thead { tr { th { "rule" } th { "documents removed" } } }
             tbody { @for (rule, n) in &rules { tr { td { (rule) } td { (count(*n)) } } } }
         } }
+        @if let Some(clusters) = found["clusters"]["largest"].as_array().filter(|clusters| !clusters.is_empty()) {
+            p { "The largest clusters. A large one is no loss by itself: only what was proved is removed." }
+            div.scroll { table {
+                thead { tr { th { "preferred document" } th { "documents" } th { "removed" } th { "their characters" } } }
+                tbody { @for cluster in clusters { tr { td { (cluster["keeper"].as_str().unwrap_or("")) } td { (number(&cluster["documents"])) } td { (number(&cluster["removed"])) } td { (number(&cluster["removed_characters"])) } } } }
+            } }
+        }
         @if let Some(losses) = found["losses"].as_array() {
             div.scroll { table {
                 thead { tr { th { "source" } th { "removed after a comparison" } th { "share of its characters" } } }
