@@ -33,6 +33,6 @@ pub use deduplicate::{DedupError, deduplicate};
 pub use entry::{Entry, Options, Removal, Rule, TextError, Texts, VerifyMode};
 pub use normal::NormalForm;
 pub use outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss};
-pub use resolve::{BOILERPLATE_DOCUMENTS, Boilerplate, Contamination, Frequencies, MIN_SHARE, PartOverlap};
+pub use resolve::{BOILERPLATE_DOCUMENTS, Boilerplate, Frequencies, MIN_SHARE, PartOverlap};
 pub use sketch::{Sketch, Sketcher, estimate};
 pub use spec::{CurvePoint, MAX_ROWS, MAX_SHINGLE_WORDS, SPEC_VERSION, SketchSpec, SketchSummary, SpecError};
