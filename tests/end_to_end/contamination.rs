@@ -228,7 +228,7 @@ fn documents_are_dropped_with_what_they_hold() {
     // Three of the eight n-grams of `first`, and of `among` the ten words that begin `second` are no n-gram.
     let partial = lines(&project)["s:partial"].clone();
     assert_eq!((&partial["contaminated"], &partial["action"]), (&json!(false), &json!("kept")));
-    assert_eq!(partial["partial"], json!([{"benchmark": "set", "item": "first", "share": 0.375}, ]));
+    assert_eq!(partial["partial"], json!([{"benchmark": "set", "item": "first", "share": 0.375, "by_name": false}]));
     assert_eq!(partial["items"], json!([]));
     let facts = facts(&project);
     assert_eq!(facts["documents_partial"].as_u64(), Some(1));
@@ -261,6 +261,8 @@ fn a_document_known_by_name_is_dropped_whole_where_others_are_cut() {
     project.write("benchmarks/set.jsonl", json!({"pmid": 1_000_001, "question": question}).to_string().as_bytes());
     project.succeed(&["--until", "dedup"]);
     check_held(&project, &[("s:1000001", "removed", "set/1000001"), ("s:1000002", "cut", "set/1000001")]);
+    let named = &lines(&project)["s:1000001"]["items"][0];
+    assert_eq!((&named["by_name"], &named["share"]), (&json!(true), &json!(1.0)));
     assert_eq!(facts(&project)["benchmarks"]["set"]["items_found_by_id"].as_u64(), Some(1));
 }
 

@@ -96,7 +96,6 @@ fn unreadable_items_name_their_place() {
         ("set.json", "{\"a\":{\"gold\":1}}", "item a: no question"),
         ("set.jsonl", "", "no item"),
         ("set.csv", "id,text\n1\n", "byte 8"),
-        ("set.txt", " \n", "whole file"),
     ] {
         let text = text.as_bytes().to_vec();
         let message =

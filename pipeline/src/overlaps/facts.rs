@@ -65,7 +65,7 @@ impl<'a> Tallies<'a> {
             let name = set_of(found.item);
             let set = self.sets.get_mut(name).expect("every item has its set");
             set.found.insert(found.item);
-            if found.share.is_none() {
+            if found.by_name {
                 set.found_by_id.insert(found.item);
             }
             let cell = self.matrix.entry(source.to_owned()).or_default().entry(name).or_default();

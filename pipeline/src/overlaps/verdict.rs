@@ -54,8 +54,10 @@ pub(super) enum Action {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
     pub item: u32,
-    /// Share of the n-grams of its best part; none for a match by name.
+    /// Share of the n-grams of its best part; none where only the name matches.
     pub share: Option<f64>,
+    /// Whether the document is a record that the item was made from.
+    pub by_name: bool,
 }
 
 /// The items that a document holds, and those of which it holds less, each ascending.
@@ -144,7 +146,7 @@ pub(crate) fn publish_leaks(context: &Context<'_>, rows: &Findings) -> Result<Ob
     let list = |found: &[Found]| -> Vec<Value> {
         let line = |found: &Found| {
             let item = index.item(found.item);
-            json!({"benchmark": item.benchmark, "item": item.item, "share": found.share})
+            json!({"benchmark": item.benchmark, "item": item.item, "share": found.share, "by_name": found.by_name})
         };
         found.iter().map(line).collect()
     };
@@ -190,8 +192,8 @@ impl Leak {
     fn list(&mut self) {
         for list in [&mut self.shared.items, &mut self.shared.partial] {
             self.left_out += list.len().saturating_sub(LISTED_ITEMS);
-            let share = |found: &Found| found.share.unwrap_or(f64::INFINITY);
-            list.sort_by(|a, b| share(b).total_cmp(&share(a)).then(a.item.cmp(&b.item)));
+            let rank = |found: &Found| if found.by_name { f64::INFINITY } else { found.share.unwrap_or(0.0) };
+            list.sort_by(|a, b| rank(b).total_cmp(&rank(a)).then(a.item.cmp(&b.item)));
             list.truncate(LISTED_ITEMS);
             list.sort_unstable_by_key(|found| found.item);
             list.shrink_to_fit();
@@ -231,19 +233,15 @@ impl Judge<'_> {
     }
 
     fn shared(&self, hit: &Hit) -> Shared {
-        let mut items: BTreeMap<u32, Option<f64>> = hit.hits.excluded.iter().map(|item| (*item as u32, None)).collect();
-        let mut best: BTreeMap<u32, f64> = BTreeMap::new();
+        let by_name = |share| Found { item: 0, share, by_name: true };
+        let mut found: BTreeMap<u32, Found> = hit.hits.excluded.iter().map(|item| (*item as u32, by_name(None))).collect();
         for part in self.index.shares(&hit.hits.grams, self.boilerplate) {
-            let share = best.entry(part.item).or_default();
-            *share = share.max(part.share);
+            let best = found.entry(part.item).or_insert(Found { item: 0, share: None, by_name: false });
+            best.share = Some(best.share.map_or(part.share, |share| share.max(part.share)));
         }
-        let is_held = |share: f64| share >= self.recipe.min_share;
-        items.extend(best.iter().filter(|(_, share)| is_held(**share)).map(|(item, share)| (*item, Some(*share))));
-        let partial = best.into_iter().filter(|(item, _)| !items.contains_key(item));
-        Shared {
-            partial: partial.map(|(item, share)| Found { item, share: Some(share) }).collect(),
-            items: items.into_iter().map(|(item, share)| Found { item, share }).collect(),
-        }
+        let is_held = |found: &Found| found.by_name || found.share.is_some_and(|share| share >= self.recipe.min_share);
+        let (items, partial) = found.into_iter().map(|(item, found)| Found { item, ..found }).partition(is_held);
+        Shared { items, partial }
     }
 
     /// Where the items stand that a document holds; nothing where no word would be left beside them.
