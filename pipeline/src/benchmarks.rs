@@ -23,7 +23,7 @@ const REMEDY: &str =
     "give JSON, JSON lines, CSV or TSV with a question, query, context, text or an id, or text files; unpack archives";
 /// Endings of compressed files, and of files that are not named further.
 const COMPRESSIONS: [&str; 4] = [".gz", ".bz2", ".xz", ".zst"];
-/// Folders of the original form of HoC and i2b2, which say nothing of the set.
+/// Folders of the original form of `HoC` and i2b2, which say nothing of the set.
 const PLAIN_FOLDERS: [&str; 4] = ["text", "texts", "txt", "notes"];
 /// Parts of names of sets that were made from PubMed, in which an id of digits is a PMID.
 const PUBMED_SETS: [&str; 4] = ["pubmed", "pqa", "hoc", "bionli"];
@@ -179,7 +179,7 @@ impl<'a> Set<'a> {
         Ok(items)
     }
 
-    /// A text of its own, named by its file: a note of i2b2, an abstract of HoC.
+    /// A text of its own, named by its file: a note of i2b2, an abstract of `HoC`.
     fn text(&self, bytes: &[u8]) -> Result<Vec<BenchmarkItem>, Failure> {
         let text = std::str::from_utf8(bytes).map_err(|_| self.wrong("whole file", "not UTF-8"))?;
         let mut parts = Vec::new();

@@ -83,12 +83,15 @@ fn row_of(table: &CsvTable, columns: &Columns) -> Row {
     }
 }
 
-/// The rows of a table with a header as (column, value), for tables that are no corpus, such as benchmarks. Compressed ones are
+/// One row of a table: columns and values in the order of the header.
+pub type NamedFields = Vec<(String, String)>;
+
+/// The rows of a table with a header, for tables that are no corpus, such as benchmarks. Compressed ones are
 /// decoded; the delimiter is told as for sources.
 ///
 /// # Errors
 /// The offset and reason of the first record that cannot be read.
-pub fn rows(name: &str, bytes: Vec<u8>, limits: &Limits) -> Result<Vec<Vec<(String, String)>>, (u64, RejectReason)> {
+pub fn rows(name: &str, bytes: Vec<u8>, limits: &Limits) -> Result<Vec<NamedFields>, (u64, RejectReason)> {
     let unreadable = |error: std::io::Error| (0, RejectReason::MalformedCsv { what: error.to_string() });
     let mut records = CsvRecords::open(Input::from_bytes(bytes), delimiter_of(name), limits).map_err(unreadable)?;
     let (mut header, mut rows): (Vec<String>, _) = (Vec::new(), Vec::new());

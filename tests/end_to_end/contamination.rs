@@ -317,7 +317,7 @@ fn a_benchmark_that_cannot_be_read_ends_the_run() {
     assert!(ended.stderr.contains("rqe.xml: line 1: not JSON") && !ended.stderr.contains("CANARY"), "{}", ended.stderr);
 }
 
-/// The original form of HoC, and the official test split of `PubMedQA`: files named and keyed by PMID.
+/// The original form of `HoC`, and the official test split of `PubMedQA`: files named and keyed by PMID.
 #[test]
 fn real_hoc_and_pubmedqa_exclude_by_pmid() {
     let data = std::env::var_os("MELLAMA_SAMPLE_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);

@@ -98,8 +98,7 @@ fn unreadable_items_name_their_place() {
         ("set.csv", "id,text\n1\n", "byte 8"),
     ] {
         let text = text.as_bytes().to_vec();
-        let message =
-            parse(name, text).map(|items| panic!("{name}: {} items", items.len())).unwrap_or_else(|e: Failure| e.to_string());
+        let message = parse(name, text).map_or_else(|e| e.to_string(), |items| panic!("{name}: {} items", items.len()));
         assert!(message.contains(expected), "{expected}: {message}");
     }
 }
