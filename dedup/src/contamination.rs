@@ -143,6 +143,11 @@ impl BenchmarkIndex {
         &self.items[index as usize]
     }
 
+    /// Whether some part of an item is long enough to be looked for.
+    pub fn is_checkable(&self, item: u32) -> bool {
+        self.parts.binary_search_by_key(&item, |part| part.item).is_ok()
+    }
+
     /// Items of which no part is long enough to be looked for.
     pub fn items_unchecked(&self) -> usize {
         self.items_unchecked

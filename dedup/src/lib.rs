@@ -42,7 +42,7 @@ pub use forest::Forest;
 pub use links::{Link, LinkKind, Links, name_hash};
 pub use normal::NormalForm;
 pub use outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss, over_limit};
-pub use resolve::{BOILERPLATE_DOCUMENTS, Boilerplate, Contamination, Frequencies, MIN_SHARE, PartOverlap};
+pub use resolve::{BOILERPLATE_DOCUMENTS, Boilerplate, Frequencies, MIN_SHARE, PartOverlap};
 pub use sketch::{Sketch, Sketcher, estimate};
 pub use sorter::{Merge, Sorted, Sorter};
 pub use spec::{CurvePoint, MAX_ROWS, MAX_SHINGLE_WORDS, SPEC_VERSION, SketchSpec, SketchSummary, SpecError};

@@ -1,7 +1,8 @@
 //! Phase 2 of the benchmark check: drops boilerplate n-grams and says which documents hold too much of an item.
 //!
 //! It reads no text. The caller gives what phase 1 found, of the documents that are still kept: copies that are removed
-//! anyway must not turn a leaked item into boilerplate.
+//! anyway must not turn a leaked item into boilerplate. It goes over them twice, one document at a time: all of them are
+//! counted ([`Frequencies::add`]), then each is judged ([`BenchmarkIndex::shares`]). The memory is that of the index.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,19 +46,6 @@ pub struct PartOverlap {
     pub grams: u32,
     /// `matched` / `grams`.
     pub share: f64,
-}
-
-/// Everything a document set shares with an index.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Contamination {
-    /// Documents that hold at least the least share of some part, with all that they share; ascending by document.
-    pub contaminated: Vec<(u64, Vec<PartOverlap>)>,
-    /// Documents that hold less.
-    pub partial: Vec<(u64, Vec<PartOverlap>)>,
-    /// n-grams that were dropped as boilerplate.
-    pub boilerplate_grams: u64,
-    /// Parts of which every n-gram is boilerplate: they were not checked after all.
-    pub boilerplate_parts: u64,
 }
 
 impl Frequencies {
@@ -109,6 +97,23 @@ impl Boilerplate {
         }
     }
 
+    /// n-grams that do not count.
+    pub fn gram_count(&self) -> u64 {
+        self.grams
+    }
+
+    /// Parts of which every n-gram is boilerplate: they are not checked after all.
+    pub fn part_count(&self) -> u64 {
+        self.left.iter().filter(|&&left| left == 0).count() as u64
+    }
+
+    /// Items of which every part that could be looked for is boilerplate, ascending.
+    pub fn items(&self, index: &BenchmarkIndex) -> Vec<u32> {
+        let parts: Vec<(u32, u32)> = index.parts.iter().map(|part| part.item).zip(self.left.iter().copied()).collect();
+        let items = parts.chunk_by(|a, b| a.0 == b.0);
+        items.filter(|parts| parts.iter().all(|(_, left)| *left == 0)).map(|parts| parts[0].0).collect()
+    }
+
     pub(crate) fn contains(&self, id: GramId) -> bool {
         self.dropped[id.table][id.gram]
     }
@@ -132,36 +137,5 @@ impl BenchmarkIndex {
             }
         };
         parts.chunk_by(|a, b| a == b).map(overlap).collect()
-    }
-
-    /// Phase 2 over all documents at once: `documents` gives for each kept document its number and the n-grams that
-    /// phase 1 found, twice the same (documents without any may be left out). n-grams in more than
-    /// `boilerplate_documents` of them are dropped; then a document is contaminated if it holds at least `min_share` of
-    /// the n-grams of one part.
-    pub fn resolve<'a, D>(&self, documents: D, boilerplate_documents: u32, min_share: f64) -> Contamination
-    where
-        D: Iterator<Item = (u64, &'a [u64])> + Clone,
-    {
-        let mut frequencies = Frequencies::new(self);
-        for (_, grams) in documents.clone() {
-            frequencies.add(self, grams);
-        }
-        let boilerplate = frequencies.boilerplate(self, boilerplate_documents);
-        let mut contamination = Contamination {
-            boilerplate_grams: boilerplate.grams,
-            boilerplate_parts: boilerplate.left.iter().filter(|&&left| left == 0).count() as u64,
-            ..Contamination::default()
-        };
-        for (document, grams) in documents {
-            let shares = self.shares(grams, &boilerplate);
-            if shares.iter().any(|overlap| overlap.share >= min_share) {
-                contamination.contaminated.push((document, shares));
-            } else if !shares.is_empty() {
-                contamination.partial.push((document, shares));
-            }
-        }
-        contamination.contaminated.sort_by_key(|&(document, _)| document);
-        contamination.partial.sort_by_key(|&(document, _)| document);
-        contamination
     }
 }

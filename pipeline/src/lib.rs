@@ -10,6 +10,7 @@ mod failure;
 mod file_list;
 mod files;
 mod inputs;
+mod names;
 mod observer;
 mod overlaps;
 mod page;

@@ -3,6 +3,7 @@
 //! Everything is escaped by the template engine; charts are inline SVG with their numbers beside them in tables.
 
 mod charts;
+mod contamination;
 mod sections;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -68,7 +69,7 @@ pub(crate) fn render(report: &Report<'_>) -> String {
                 (sections::rejects(report))
                 (sections::sequence(report))
                 (sections::duplicates(report))
-                (sections::contamination(report))
+                (contamination::section(report))
                 (sections::mixture(report))
                 (sections::shards(report))
                 (sections::instruction_data(report))

@@ -83,6 +83,38 @@ fn row_of(table: &CsvTable, columns: &Columns) -> Row {
     }
 }
 
+/// One row of a table: columns and values in the order of the header.
+pub type NamedFields = Vec<(String, String)>;
+
+/// The rows of a table with a header, for tables that are no corpus, such as benchmarks. Compressed ones are
+/// decoded; the delimiter is told as for sources.
+///
+/// # Errors
+/// The offset and reason of the first record that cannot be read.
+pub fn rows(name: &str, bytes: Vec<u8>, limits: &Limits) -> Result<Vec<NamedFields>, (u64, RejectReason)> {
+    let unreadable = |error: std::io::Error| (0, RejectReason::MalformedCsv { what: error.to_string() });
+    let mut records = CsvRecords::open(Input::from_bytes(bytes), delimiter_of(name), limits).map_err(unreadable)?;
+    let (mut header, mut rows): (Vec<String>, _) = (Vec::new(), Vec::new());
+    loop {
+        let offset = match records.read().map_err(unreadable)? {
+            Entry::End => return Ok(rows),
+            Entry::Bad { offset, reason, .. } | Entry::Fault { offset, reason, .. } => return Err((offset, reason)),
+            Entry::Record { offset, .. } => offset,
+        };
+        let fields = (0..records.columns()).filter_map(|index| records.field(index));
+        let fields: Result<Vec<String>, _> = fields.map(|field| std::str::from_utf8(field).map(str::to_owned)).collect();
+        let fields = fields.map_err(|_| (offset, RejectReason::InvalidUtf8))?;
+        if header.is_empty() {
+            header = fields;
+        } else if fields.len() == header.len() {
+            rows.push(header.iter().cloned().zip(fields).collect());
+        } else {
+            let what = format!("{} fields, header has {}", fields.len(), header.len());
+            return Err((offset, RejectReason::MalformedCsv { what }));
+        }
+    }
+}
+
 /// Tab for `.tsv` and `.tab` (compressed too), else told from the header.
 fn delimiter_of(object: &str) -> Option<u8> {
     let name = object.to_ascii_lowercase();
@@ -218,5 +250,22 @@ impl CsvTable {
         }
         let valid = (0..found).all(|i| self.records.field(i).is_some_and(|field| std::str::from_utf8(field).is_ok()));
         (!valid).then_some(RejectReason::InvalidUtf8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_table_are_read_by_their_header() {
+        let read = |name: &str, text: &str| rows(name, text.as_bytes().to_vec(), &Limits::default());
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let expected = vec![vec![pair("id", "1"), pair("text", "a, b\nc")], vec![pair("id", "2"), pair("text", "")]];
+        assert_eq!(read("set.csv", "id,text\n1,\"a, b\nc\"\n2,\n"), Ok(expected.clone()));
+        assert_eq!(read("set.tsv", "id\ttext\n1\t\"a, b\nc\"\n2\t\n"), Ok(expected));
+        assert_eq!(read("set.csv", ""), Ok(Vec::new()));
+        let ragged = read("set.csv", "id,text\n1,a\n2\n").unwrap_err();
+        assert_eq!((ragged.0, ragged.1.to_string().contains("1 fields, header has 2")), (12, true), "{ragged:?}");
     }
 }

@@ -14,8 +14,9 @@ use crate::licence::licence_of;
 use crate::names::Name;
 use crate::options::{ReadOptions, SubArticles};
 use crate::prose::{Prose, line_of};
-use crate::pubmed::{BETWEEN_VALUES, RETRACTED, first_year, lines, put_language};
+use crate::pubmed::{BETWEEN_VALUES, PREPRINT_OF, PUBLISHED_FROM, RETRACTED, first_year, lines, put_language};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
+use crate::record_names;
 use crate::records::{Record, XmlRecords};
 use crate::references::references_of;
 use crate::reject::RejectReason;
@@ -36,6 +37,12 @@ const LABELLED_TYPES: [(&str, &str); 7] = [
     ("partial-retraction", "partial-retraction"),
     ("retraction", "retraction"),
 ];
+/// The type of an article that is a preprint.
+const PREPRINT_TYPE: &str = "preprint";
+/// Types of the link from an article to its preprint, and from a preprint to its article. All others (corrections, comments,
+/// companions, reviews, updates) link works of their own.
+const LINKS_TO_PREPRINT: [&str; 1] = ["preprint"];
+const LINKS_TO_ARTICLE: [&str; 3] = ["journal-article", "published-article", "version-of-record"];
 /// How titles of retracted articles begin, in lower case.
 const RETRACTED_TITLES: [&str; 2] = ["retracted:", "retracted article:"];
 
@@ -52,7 +59,8 @@ static SPEC: FrameSpec = FrameSpec {
 /// `response` is the article's with `/` and its own behind it. Meta: `pmcid`, `pmid`, `doi`, `journal`, `article_type`,
 /// `subjects`, `subject_ids` (codes of subjects and keywords), `keywords`, `language`, `copyright`; several values are
 /// joined by `; `. Further `abstract_LANGUAGE` and `title_LANGUAGE` of translations, `parent` of a sub-article, `retracted`
-/// = `true`, and `labels`: `no-body`, `correction`, `addendum`, `expression-of-concern`, `partial-retraction`, `retraction`.
+/// = `true`, `preprint_of` and `published_from` (names of the article that a preprint became, and of the preprint), and
+/// `labels`: `no-body`, `correction`, `addendum`, `expression-of-concern`, `partial-retraction`, `retraction`.
 #[derive(Debug)]
 pub struct JatsReader(XmlRecords);
 
@@ -248,12 +256,12 @@ impl Identifiers {
             let value = Some(line_of(element)).filter(|value| is_usable_id(value)).unwrap_or_default();
             let kind = element.attribute("pub-id-type").unwrap_or_default();
             match kind.as_ref() {
-                "pmc" | "pmcid" if ids.pmcid.is_none() => ids.pmcid = pmcid(&value),
+                "pmc" | "pmcid" if ids.pmcid.is_none() => ids.pmcid = record_names::pmcid(&value),
                 "pmcid-ver" | "pmc-version" => {
                     let version = value.rsplit_once('.').and_then(|(_, version)| version.parse().ok());
                     ids.version = version.filter(|&version| version > 0).unwrap_or(ids.version);
                 }
-                "pmid" if ids.pmid.is_none() && is_number(&value) => ids.pmid = Some(value),
+                "pmid" if ids.pmid.is_none() => ids.pmid = record_names::pmid(&value),
                 "doi" if ids.doi.is_none() && !value.is_empty() => ids.doi = Some(value),
                 _ => {}
             }
@@ -266,14 +274,19 @@ impl Identifiers {
     }
 }
 
-/// `PMC` and digits, from either way of writing it.
-fn pmcid(value: &str) -> Option<String> {
-    let digits = value.strip_prefix("PMC").unwrap_or(value);
-    is_number(digits).then(|| format!("PMC{digits}"))
-}
-
-fn is_number(value: &str) -> bool {
-    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit())
+/// The names of the article that a preprint became, or of the preprint that an article comes from.
+fn preprint_links(meta: Element<'_>, is_preprint: bool) -> Option<String> {
+    let kinds: &[&str] = if is_preprint { &LINKS_TO_ARTICLE } else { &LINKS_TO_PREPRINT };
+    let related = meta.named(Name::RelatedArticle);
+    let wanted = related.filter(|one| one.attribute("related-article-type").is_some_and(|kind| kinds.contains(&kind.as_ref())));
+    record_names::links(wanted.filter_map(|one| {
+        let target = one.attribute("href")?;
+        match one.attribute("ext-link-type").as_deref() {
+            Some("pmid" | "pubmed") => record_names::pmid(&target).map(|pmid| format!("pmid:{pmid}")),
+            Some("pmc" | "pmcid") => record_names::pmcid(&target).map(|pmcid| format!("pmcid:{pmcid}")),
+            _ => record_names::doi(&target).map(|doi| format!("doi:{doi}")),
+        }
+    }))
 }
 
 /// The earliest year of publication, on paper or not.
@@ -295,7 +308,10 @@ fn meta_of(article: Article<'_>, ids: Identifiers, options: &ReadOptions) -> BTr
     };
     put("pmcid", ids.pmcid);
     put("pmid", ids.pmid);
-    put("doi", ids.doi);
+    put("doi", ids.doi.and_then(|doi| record_names::doi(&doi)));
+    let is_preprint = article.root.attribute("article-type").as_deref() == Some(PREPRINT_TYPE);
+    let links = article.meta.and_then(|meta| preprint_links(meta, is_preprint));
+    put(if is_preprint { PREPRINT_OF } else { PUBLISHED_FROM }, links);
     put("article_type", article.root.attribute("article-type").map(Cow::into_owned));
     put("language", article.root.attribute("lang").map(Cow::into_owned));
     let journal = article.root.path(&[Name::Front, Name::JournalMeta]);
@@ -422,8 +438,46 @@ mod tests {
         check(id("publisher-id", "p"), (text_id("T").as_str(), 1));
         let long = "1".repeat(1_025);
         check(["pmc", "pmid", "doi"].map(|kind| id(kind, &long)).concat() + &id("doi", "10.1/x"), ("10.1/x", 1));
-        let meta = document(&(id("pmc", "1") + &id("pmid", "2") + &id("doi", "3") + TITLE), "").meta;
-        assert_eq!([&meta["pmcid"], &meta["pmid"], &meta["doi"]], ["PMC1", "2", "3"]);
+        let spelled = id("pmc", "PMC1.2") + &id("pmid", "02") + &id("doi", "https://doi.org/10.1/X") + TITLE;
+        let meta = document(&spelled, "").meta;
+        assert_eq!([&meta["pmcid"], &meta["pmid"], &meta["doi"]], ["PMC1", "2", "10.1/x"]);
+        // What is no DOI names the document and joins nothing.
+        let odd = document(&(id("doi", "3") + TITLE), "");
+        assert_eq!((odd.native_id.as_str(), odd.meta.get("doi")), ("3", None));
+    }
+
+    #[test]
+    fn preprints_and_their_articles_name_each_other() {
+        let check = |kind: &str, links: &[(&str, &str, &str)], expected: &[&str]| {
+            let link = |(kind, by, target): &(&str, &str, &str)| {
+                format!("<related-article related-article-type='{kind}' ext-link-type='{by}' xlink:href='{target}'/>")
+            };
+            let links: String = links.iter().map(link).collect();
+            let xml = article(&(links + TITLE), "<p>x</p>").replace("<article>", &format!("<article article-type='{kind}'>"));
+            let meta = testing::document(Format::Jats, &xml).meta;
+            let found: Vec<String> = [PREPRINT_OF, PUBLISHED_FROM]
+                .into_iter()
+                .filter_map(|name| meta.get(name).map(|value| format!("{name}={value}")))
+                .collect();
+            assert_eq!(found, expected, "{xml}");
+        };
+        let server = ("preprint", "doi", "https://doi.org/10.1101/2020.A");
+        check(
+            "research-article",
+            &[server, ("preprint", "uri", "https://example.org/1")],
+            &["published_from=doi:10.1101/2020.a"],
+        );
+        check(
+            "preprint",
+            &[("published-article", "pmid", "12"), ("version-of-record", "pmc", "PMC5"), ("preprint", "doi", "10.1/other")],
+            &["preprint_of=pmid:12 pmcid:PMC5"],
+        );
+        let others =
+            ["corrected-article", "retracted-article", "retraction-forward", "commentary-article", "companion", "update"];
+        for kind in ["research-article", "preprint", "correction"] {
+            check(kind, &others.map(|other| (other, "doi", "10.1/x")), &[]);
+        }
+        check("research-article", &[("published-article", "doi", "10.1/x")], &[]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub mod pubmed;
 pub mod reader;
 #[cfg(test)]
 mod reader_tests;
+pub mod record_names;
 mod records;
 pub mod redpajama;
 mod references;

@@ -22,20 +22,26 @@ struct Release {
     meta: &'static [&'static str],
     /// `1` in it marks a note as written in error.
     error: Option<&'static str>,
+    /// Whose numbers patients, stays and notes have.
+    name: &'static str,
 }
 
 const TEXT: &str = "text";
+/// The meta entry that says which release a note is of.
+pub(crate) const RELEASE: &str = "release";
 const MIMIC_3: Release = Release {
     id: "row_id",
     needed: &["row_id", "subject_id", "category", "iserror"],
     meta: &["subject_id", "hadm_id", "category", "description", "chartdate", "charttime", "storetime", "cgid"],
     error: Some("iserror"),
+    name: "mimic-iii",
 };
 const MIMIC_4: Release = Release {
     id: "note_id",
     needed: &["note_id", "subject_id", "note_type"],
     meta: &["subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime"],
     error: None,
+    name: "mimic-iv",
 };
 
 /// Columns of the `_detail` files of MIMIC-IV-Note.
@@ -49,6 +55,9 @@ enum Content {
 }
 
 /// Reads MIMIC notes.
+///
+/// `native_id` is `ROW_ID` of MIMIC-III and `note_id` of MIMIC-IV-Note. Meta: `release` (`mimic-iii` or `mimic-iv`, whose
+/// numbers are others), `note_id`, and where the row has them `subject_id`, `hadm_id`, `category` or `note_type`, and times.
 #[derive(Debug)]
 pub struct MimicReader {
     table: CsvTable,
@@ -120,6 +129,10 @@ fn columns_of(release: &Release) -> Columns {
 
 fn row_of(table: &CsvTable, release: &Release) -> Row {
     let mut meta = Meta::default();
+    meta.insert(RELEASE, release.name);
+    if let Cell::Scalar(id) = table.cell(release.id) {
+        meta.insert("note_id", id.trim());
+    }
     for name in release.meta {
         if let Cell::Scalar(value) = table.cell(name) {
             meta.insert(name, value.trim());

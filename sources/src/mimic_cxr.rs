@@ -9,6 +9,7 @@ use std::io::{self, Cursor, Read};
 use crate::compression::{StreamFault, without_compression};
 use crate::input::{ByteStream, Input, RangeRead};
 use crate::member::{Entry, Member};
+use crate::mimic::RELEASE;
 use crate::parquet_reader::MAX_STREAMED_BYTES;
 use crate::part::{Part, tail_of};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
@@ -28,7 +29,8 @@ const MAX_DIGITS: usize = 20;
 
 /// Reads MIMIC-CXR reports.
 ///
-/// `native_id` is the study as `s50414267`. Meta: `subject_id` and `study_id` in digits, and `member` for those of an archive.
+/// `native_id` is the study as `s50414267`. Meta: `release` (`mimic-cxr`, whose patients are those of MIMIC-IV), `subject_id`
+/// and `study_id` in digits, and `member` for those of an archive.
 /// Offsets are those of the content in the decompressed tar, and in a zip those of the member as it is stored.
 #[derive(Debug)]
 pub struct MimicCxrReader {
@@ -143,7 +145,7 @@ impl MimicCxrReader {
             Err(reason) => return Item::Reject(self.context.reject(offset, bytes, reason)),
         };
         let mut document = self.context.document(format!("s{}", study.study), text, offset);
-        let facts = [("subject_id", study.subject), ("study_id", study.study)];
+        let facts = [(RELEASE, "mimic-cxr"), ("subject_id", study.subject), ("study_id", study.study)];
         for (name, value) in facts.into_iter().chain(member.map(|member| ("member", member))) {
             document.meta.insert(name.to_owned(), value.to_owned());
         }

@@ -228,6 +228,7 @@ names! {
     PubmedBookArticle = "PubmedBookArticle",
     PubmedData = "PubmedData",
     Qualifier = "QualifierName",
+    RefSource = "RefSource",
     PubmedTitle = "Title",
     VernacularTitle = "VernacularTitle",
     PubmedYear = "Year",

@@ -13,6 +13,7 @@ use crate::names::Name;
 use crate::options::ReadOptions;
 use crate::prose::{Prose, line_of};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
+use crate::record_names::{self, links};
 use crate::records::{Record, XmlRecords};
 use crate::reject::RejectReason;
 use crate::row::is_usable_id;
@@ -29,6 +30,16 @@ const NO_TITLE: [&str; 2] = ["[Not Available]", "[Not Available]."];
 const NO_LABEL: &str = "UNLABELLED";
 /// The type that PubMed gives to an article when it is retracted.
 const RETRACTED_TYPE: &str = "Retracted Publication";
+/// The type that PubMed gives to preprints.
+const PREPRINT_TYPE: &str = "Preprint";
+/// The meta entry of a preprint that names the article it became.
+pub(crate) const PREPRINT_OF: &str = "preprint_of";
+/// The meta entry of an article that names its preprint.
+pub(crate) const PUBLISHED_FROM: &str = "published_from";
+/// Servers of preprints as PubMed writes them where it cites one, in lower case. Updates of other sources (a review, a
+/// guideline) are works of their own.
+const PREPRINT_SERVERS: [&str; 9] =
+    ["arxiv", "biorxiv", "chemrxiv", "medrxiv", "preprints.org", "psyarxiv", "res sq", "research square", "ssrn"];
 
 static SPEC: FrameSpec = FrameSpec {
     roots: &["PubmedArticleSet", "MedlineCitationSet", "PubmedBookArticleSet"],
@@ -43,7 +54,8 @@ static SPEC: FrameSpec = FrameSpec {
 /// `LABEL: text`, with blank lines between. Meta: `pmid`, `pmcid`, `doi`, `pii`, `journal`, `language`, `mesh`
 /// (`Descriptor/Qualifier`), `keywords`, `publication_types`, `copyright`, `book`; several values are joined by `; `.
 /// Further `vernacular_title` where the text has an English one, `abstract_LANGUAGE` (PubMed's three letters) for abstracts
-/// of other languages and providers, and `retracted` = `true`.
+/// of other languages and providers, and `retracted` = `true`. `preprint_of` and `published_from` link a preprint and its
+/// article, as names with spaces between them (`pmid:123 doi:10.1/x`).
 #[derive(Debug)]
 pub struct PubmedReader(XmlRecords);
 
@@ -172,7 +184,7 @@ pub(crate) fn put_language(meta: &mut BTreeMap<String, String>, what: &str, lang
 }
 
 /// The corrections and comments of these kinds.
-fn corrections<'t>(citation: Element<'t>, kinds: &'static [&'static str]) -> impl Iterator<Item = Element<'t>> {
+fn corrections<'t, 'k>(citation: Element<'t>, kinds: &'k [&'k str]) -> impl Iterator<Item = Element<'t>> {
     let lists = citation.named(Name::CommentsCorrectionsList);
     let all = lists.flat_map(|list| list.named(Name::CommentsCorrections));
     all.filter(move |one| one.attribute("RefType").is_some_and(|kind| kinds.contains(&kind.as_ref())))
@@ -225,9 +237,10 @@ fn meta_of(root: Element<'_>, citation: Element<'_>, article: Element<'_>) -> BT
             meta.insert(name.to_string(), values.join(BETWEEN_VALUES));
         }
     };
-    for (name, kind) in [("doi", "doi"), ("pmcid", "pmc"), ("pii", "pii")] {
-        put(name, identifier(root, article, kind).into_iter().collect());
-    }
+    let own = |kind: &str| identifier(root, article, kind);
+    put("doi", own("doi").and_then(|doi| record_names::doi(&doi)).into_iter().collect());
+    put("pmcid", own("pmc").and_then(|pmcid| record_names::pmcid(&pmcid)).into_iter().collect());
+    put("pii", own("pii").into_iter().collect());
     put("journal", line(article, &[Name::Journal, Name::PubmedTitle]).into_iter().collect());
     put("book", line(article, &[Name::Book, Name::BookTitle]).into_iter().collect());
     put("language", lines(article.named(Name::Language)));
@@ -237,12 +250,37 @@ fn meta_of(root: Element<'_>, citation: Element<'_>, article: Element<'_>) -> BT
     let types = lines(types.chain(article.named(Name::PublicationType)));
     let retracted = types.iter().any(|kind| kind == RETRACTED_TYPE)
         || corrections(citation, &["RetractionIn", "RetractedandRepublishedIn"]).next().is_some();
+    let is_preprint = types.iter().any(|kind| kind == PREPRINT_TYPE);
+    put(if is_preprint { PREPRINT_OF } else { PUBLISHED_FROM }, preprint_links(citation, is_preprint).into_iter().collect());
     put("publication_types", types);
     put("copyright", line(article, &[Name::PubmedAbstract, Name::CopyrightInformation]).into_iter().collect());
     if retracted {
         put(RETRACTED, vec!["true".to_string()]);
     }
     meta
+}
+
+/// The article that a preprint became, or the preprint that an article comes from.
+fn preprint_links(citation: Element<'_>, is_preprint: bool) -> Option<String> {
+    let kinds: &[&str] = if is_preprint { &["UpdateIn"] } else { &["UpdateOf"] };
+    let cited = corrections(citation, kinds).filter(|one| is_preprint || cites_a_preprint(*one));
+    links(cited.flat_map(|one| {
+        let pmid = line(one, &[Name::Pmid]).and_then(|pmid| record_names::pmid(&pmid));
+        let doi = line(one, &[Name::RefSource]).and_then(|cited| cited_doi(&cited));
+        [pmid.map(|pmid| format!("pmid:{pmid}")), doi.map(|doi| format!("doi:{doi}"))].into_iter().flatten()
+    }))
+}
+
+/// Whether a citation begins with a server of preprints: `medRxiv. 2023 Apr 05:…`.
+fn cites_a_preprint(correction: Element<'_>) -> bool {
+    let cited = line(correction, &[Name::RefSource]).unwrap_or_default().to_lowercase();
+    PREPRINT_SERVERS.iter().any(|server| cited.strip_prefix(server).is_some_and(|rest| rest.starts_with(['.', ' ', '['])))
+}
+
+/// The DOI of a citation, which ends in `doi: 10.1/x.`.
+fn cited_doi(cited: &str) -> Option<String> {
+    let (_, behind) = cited.rsplit_once("doi:")?;
+    record_names::doi(behind.split_whitespace().next()?)
 }
 
 /// `Descriptor`, or `Descriptor/Qualifier/Qualifier`.
@@ -431,6 +469,47 @@ mod tests {
             "<ArticleTitle>T</ArticleTitle><PublicationTypeList><PublicationType>Retracted Publication</PublicationType></PublicationTypeList>",
         );
         assert_eq!(retracted(&typed).as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn preprints_and_their_articles_name_each_other() {
+        let check = |types: &str, links: &[(&str, &str, &str)], expected: &[&str]| {
+            let link = |(kind, source, pmid): &(&str, &str, &str)| {
+                format!(
+                    "<CommentsCorrections RefType=\"{kind}\"><RefSource>{source}</RefSource><PMID>{pmid}</PMID></CommentsCorrections>"
+                )
+            };
+            let links: String = links.iter().map(link).collect();
+            let xml = format!(
+                "<MedlineCitation><PMID>1</PMID><Article><ArticleTitle>T</ArticleTitle><PublicationTypeList>\
+                 <PublicationType>{types}</PublicationType></PublicationTypeList></Article>\
+                 <CommentsCorrectionsList>{links}</CommentsCorrectionsList></MedlineCitation>"
+            );
+            let meta = document(&xml).meta;
+            let found: Vec<String> = [PREPRINT_OF, PUBLISHED_FROM]
+                .into_iter()
+                .filter_map(|name| meta.get(name).map(|value| format!("{name}={value}")))
+                .collect();
+            assert_eq!(found, expected, "{xml}");
+        };
+        let journal = "J Inv Med. 2024 Sep 1;7(3):99. doi: 10.1/J.99.";
+        check(
+            "Preprint",
+            &[("UpdateIn", journal, "12"), ("CommentIn", "A", "13"), ("UpdateOf", "medRxiv. 2020", "14")],
+            &["preprint_of=pmid:12 doi:10.1/j.99"],
+        );
+        let server = "medRxiv. 2023 Apr 05:2023.03. doi: 10.1101/2023.03.";
+        let both = [("UpdateOf", server, "21"), ("UpdateOf", "Res Sq [Preprint]. 2022", "22")];
+        check("Journal Article", &both, &["published_from=pmid:21 doi:10.1101/2023.03 pmid:22"]);
+        // A review that updates a review, in both directions, and notices of every kind are works of their own.
+        check(
+            "Review",
+            &[("UpdateOf", "Cochrane Database Syst Rev. 2010;(3):CD1", "31"), ("UpdateIn", "Arxivology. 2012", "32")],
+            &[],
+        );
+        let others = ["ErratumIn", "ErratumFor", "RetractionIn", "CommentOn", "CommentIn", "RepublishedIn", "Cites"];
+        check("Preprint", &others.map(|kind| (kind, journal, "41")), &[]);
+        check("Preprint", &[("UpdateIn", "no doi", "x")], &[]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::input::Input;
 use crate::json::{self, Value};
 use crate::jsonl::{JsonLines, add_meta};
 use crate::reader::{Item, Limits, ReadError, Reader, SourceContext};
+use crate::record_names;
 use crate::reject::RejectReason;
 use crate::row::{Meta, is_usable_id, parse_year};
 
@@ -338,8 +339,13 @@ fn add_identifiers(meta: &mut Meta, places: &[Option<&Value<'_>>]) {
     for place in places.iter().flatten() {
         for (spelled, name) in IDENTIFIERS {
             let Some(value) = place.get(spelled).and_then(Value::as_scalar) else { continue };
-            let digits = name == "pmcid" && value.bytes().all(|b| b.is_ascii_digit());
-            meta.insert(name, &if digits && !value.is_empty() { format!("PMC{value}") } else { value.to_owned() });
+            let one_spelling = match name {
+                "pmid" => record_names::pmid(value),
+                "pmcid" => record_names::pmcid(value),
+                "doi" => record_names::doi(value),
+                _ => None,
+            };
+            meta.insert(name, one_spelling.as_deref().unwrap_or(value));
         }
     }
 }

@@ -4,6 +4,7 @@ mod archives;
 mod bad_input;
 mod cleaning;
 mod commands;
+mod contamination;
 mod counts;
 mod dedup;
 mod determinism;

@@ -18,7 +18,7 @@ use crate::training::TrainFacts;
 /// Scores by task: task name and the facts of its commit.
 pub(crate) type Evaluations = Vec<(String, Value)>;
 
-fn manifest<'r>(report: &'r Report<'_>, stage: Stage) -> Option<&'r StageManifest> {
+pub(super) fn manifest<'r>(report: &'r Report<'_>, stage: Stage) -> Option<&'r StageManifest> {
     report.manifests.iter().find(|m| m.stage == stage.name())
 }
 
@@ -27,7 +27,7 @@ fn facts<T: serde::de::DeserializeOwned>(report: &Report<'_>, stage: Stage) -> O
 }
 
 /// Digits in groups of three.
-fn count(value: u64) -> String {
+pub(super) fn count(value: u64) -> String {
     let digits = value.to_string();
     let first = digits.len() % 3;
     let mut text = digits[..first].to_owned();
@@ -40,7 +40,7 @@ fn count(value: u64) -> String {
     text
 }
 
-fn number(value: &Value) -> String {
+pub(super) fn number(value: &Value) -> String {
     value.as_u64().map_or_else(|| value.as_f64().map_or("–".into(), |v| format!("{v:.4}")), count)
 }
 
@@ -173,21 +173,6 @@ pub(super) fn duplicates(report: &Report<'_>) -> Markup {
                 tbody { @for loss in losses { tr { td { (loss["source"].as_str().unwrap_or("")) } td { (number(&loss["documents"])) } td { (format!("{:.2} %", 100.0 * loss["share"].as_f64().unwrap_or(0.0))) } } } }
             } }
         }
-    }
-}
-
-pub(super) fn contamination(report: &Report<'_>) -> Markup {
-    let Some(found) = manifest(report, Stage::Dedup).map(|m| &m.facts["contamination"]).filter(|v| v.is_object()) else {
-        return html! {};
-    };
-    let sets: Vec<String> = found["items"].as_object().map(|items| items.keys().cloned().collect()).unwrap_or_default();
-    html! {
-        h2 { "Benchmarks kept out" }
-        p { (number(&found["documents"])) " documents hold a benchmark item (policy: " (found["policy"].as_str().unwrap_or("")) "); " (number(&found["documents_partial"])) " more share some n-grams of " (number(&found["ngram"])) " words; " (number(&found["items_unchecked"])) " items are too short to check." }
-        div.scroll { table {
-            thead { tr { th { "source" } @for set in &sets { th { (set) } } } }
-            tbody { @for (name, _, _) in &report.sources { tr { td { (name) } @for set in &sets { td { (number(found["source_by_benchmark"][name].get(set).unwrap_or(&Value::from(0)))) } } } } }
-        } }
     }
 }
 

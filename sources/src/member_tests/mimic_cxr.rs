@@ -49,7 +49,7 @@ fn one_report_is_named_by_its_path() {
         let found = read(&format!("files/p10/p10000001/s50000001.txt{object}"), &stored);
         assert_eq!(outline(&found), ["0 s50000001"]);
         assert_eq!(documents(&found)[0].text, REPORT);
-        assert_eq!(meta(&found[0]), ["study_id=50000001", "subject_id=10000001"]);
+        assert_eq!(meta(&found[0]), ["release=mimic-cxr", "study_id=50000001", "subject_id=10000001"]);
         assert_eq!(documents(&found)[0].year, None);
     }
 }
@@ -84,7 +84,8 @@ fn archives_of_reports() {
         assert_eq!(outline(&found), ["1024 s50000001", "5120+2 empty-record", &format!("6144+5 {LAYOUT}"), "7168 s50000003"]);
         assert_eq!(documents(&found)[0].text, REPORT);
         assert_eq!(documents(&found)[1].text, "second");
-        let expected = ["member=files/p10/p10000001/s50000001.txt", "study_id=50000001", "subject_id=10000001"];
+        let expected =
+            ["member=files/p10/p10000001/s50000001.txt", "release=mimic-cxr", "study_id=50000001", "subject_id=10000001"];
         assert_eq!(meta(&found[0]), expected);
     }
     let found = read("mimic-cxr-reports.zip", &zip());

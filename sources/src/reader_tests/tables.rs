@@ -104,6 +104,8 @@ fn mimic_3_notes_are_read_by_their_header() {
         ("chartdate", "2151-08-04"),
         ("description", "Report"),
         ("hadm_id", "167853"),
+        ("note_id", "174"),
+        ("release", "mimic-iii"),
         ("subject_id", "22532"),
     ];
     assert_eq!(meta, expected);
@@ -117,7 +119,9 @@ fn mimic_4_notes_are_read_by_their_header() {
     let note = documents(&found)[0];
     assert_eq!(note.native_id, "10000032-DS-21");
     assert_eq!(note.text, " \nName:  ___\n");
-    assert_eq!((note.meta["note_type"].as_str(), note.meta["subject_id"].as_str()), ("DS", "10000032"));
+    let meta: Vec<&str> =
+        ["release", "note_id", "note_type", "subject_id", "hadm_id"].iter().map(|name| note.meta[*name].as_str()).collect();
+    assert_eq!(meta, ["mimic-iv", "10000032-DS-21", "DS", "10000032", "22595853"]);
     assert_eq!(note.year, None);
 }
 

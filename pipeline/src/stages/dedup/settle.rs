@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::documents::Place;
 use crate::failure::Failure;
-use crate::overlaps::{self, Leak};
+use crate::overlaps::{self, Findings, Leak};
 use crate::sequence::{self, Fate, Settled};
 use crate::signatures;
 use crate::stage::{Stage, TaskOutput};
@@ -57,7 +57,7 @@ pub(super) fn run(context: &Context<'_>, phases: Option<&Phases<'_>>) -> Result<
         facts.insert("sequence".into(), settled.facts.clone());
     }
     let mut objects = Vec::new();
-    let mut leaks = Vec::new();
+    let mut leaks = Findings::default();
     if let Some(recipe) = &context.corpus().decontaminate {
         let is_gone = |place: Place| {
             settled.gone.binary_search_by_key(&place, |gone| gone.place).is_ok()
@@ -87,7 +87,8 @@ struct Writer<'a> {
     context: &'a Context<'a>,
     found: Option<&'a Found<'a>>,
     settled: &'a Settled,
-    leaks: &'a [Leak],
+    /// In the order of the corpus.
+    leaks: Vec<&'a Leak>,
     decisions: Option<TableWriter>,
     objects: Vec<ObjectEntry>,
     /// Removed documents by source and reason.
@@ -100,7 +101,7 @@ impl<'a> Writer<'a> {
         context: &'a Context<'a>,
         found: Option<&'a mut Found<'a>>,
         settled: &'a Settled,
-        leaks: &'a [Leak],
+        leaks: &'a Findings,
     ) -> Result<Writer<'a>, Failure> {
         let mut decisions = None;
         if found.is_some() || !settled.facts.is_null() {
@@ -114,6 +115,7 @@ impl<'a> Writer<'a> {
             }
         };
         let (removed, dropped) = (BTreeMap::new(), Tally::default());
+        let leaks = leaks.into_iter().collect();
         Ok(Writer { context, found, settled, leaks, decisions, objects: Vec::new(), removed, dropped })
     }
 
@@ -141,7 +143,8 @@ impl<'a> Writer<'a> {
             duplicates(found, task, &mut out, &mut decisions)?;
         }
         let policy = self.context.corpus().decontaminate.as_ref().map_or("", |recipe| recipe.policy.as_str());
-        for leak in self.leaks.iter().filter(|leak| leak.place.task == task) {
+        let first = self.leaks.partition_point(|leak| leak.place.task < task);
+        for leak in self.leaks[first..].iter().take_while(|leak| leak.place.task == task) {
             take(policy, leak, &mut out);
         }
         self.count(task, &out);

@@ -14,8 +14,8 @@ const SECTIONED: [&str; 2] = ["mimic-notes", "mimic-cxr"];
 /// The key of the meta data that says whether its journal took a record back.
 const RETRACTED: &str = "retracted";
 
-/// Keys of the meta data that hold a name of the work.
-const NAMES: [&str; 3] = ["pmid", "pmcid", "doi"];
+/// How the names of a work begin.
+const WORK_NAMES: [&str; 3] = ["pmid:", "pmcid:", "doi:"];
 
 /// A document after cleaning, with what was computed from its text.
 pub(super) struct Prepared {
@@ -82,13 +82,11 @@ impl<'a> Preparer<'a> {
             hashes.dedup();
             hashes
         };
-        let named = |key: &str| hashes(meta(key).unwrap_or_default().split_whitespace().map(str::to_lowercase).collect());
+        let named = |key: &str| hashes(meta(key).unwrap_or_default().split_whitespace().map(str::to_owned).collect());
         let is_pubmed = self.source.format == "pubmed-xml";
-        let mut names: Vec<String> =
-            NAMES.into_iter().filter_map(|key| meta(key).map(|value| format!("{key}:{value}").to_lowercase())).collect();
-        if is_pubmed {
-            names.push(format!("pmid:{}", document.native_id));
-        }
+        let mut names = overlaps::names(self.context, document);
+        // Those of works; a patient has many notes.
+        names.retain(|name| WORK_NAMES.iter().any(|kind| name.starts_with(kind)));
         let filled = [document.title.is_some(), document.year.is_some(), document.licence.is_some()];
         Standing {
             quality: filled.into_iter().map(u32::from).sum(),
