@@ -66,7 +66,7 @@ pub(crate) fn hits(context: &Context<'_>, document: &Document) -> Result<Documen
 
 /// The names under which benchmarks may know a document: those of its meta data, and its native id where its source says what
 /// that is.
-fn names_of(context: &Context<'_>, document: &Document) -> Vec<String> {
+pub(crate) fn names_of(context: &Context<'_>, document: &Document) -> Vec<String> {
     let source = context.corpus().source.iter().find(|source| source.name == document.source);
     let id_field = source.map_or(String::new(), |source| match source.format.as_str() {
         "pubmed-xml" => "pmid".to_owned(),

@@ -84,7 +84,7 @@ impl<'a> Preparer<'a> {
         };
         let named = |key: &str| hashes(meta(key).unwrap_or_default().split_whitespace().map(str::to_owned).collect());
         let is_pubmed = self.source.format == "pubmed-xml";
-        let mut names = overlaps::names(self.context, document);
+        let mut names = overlaps::names_of(self.context, document);
         // Those of works; a patient has many notes.
         names.retain(|name| WORK_NAMES.iter().any(|kind| name.starts_with(kind)));
         let filled = [document.title.is_some(), document.year.is_some(), document.licence.is_some()];
