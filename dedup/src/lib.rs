@@ -22,6 +22,9 @@ mod outcome;
 mod permutation;
 mod priority;
 mod resolve;
+mod rows;
+#[cfg(target_arch = "x86_64")]
+mod rows_x86;
 mod shingle;
 mod sketch;
 mod spec;
@@ -34,5 +37,6 @@ pub use entry::{Entry, Options, Removal, Rule, TextError, Texts, VerifyMode};
 pub use normal::NormalForm;
 pub use outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss};
 pub use resolve::{BOILERPLATE_DOCUMENTS, Boilerplate, Contamination, Frequencies, MIN_SHARE, PartOverlap};
+pub use rows::Instructions;
 pub use sketch::{Sketch, Sketcher, estimate};
 pub use spec::{CurvePoint, MAX_ROWS, MAX_SHINGLE_WORDS, SPEC_VERSION, SketchSpec, SketchSummary, SpecError};

@@ -7,7 +7,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::normal::{NormalForm, for_each_word};
-use crate::permutation::{Permutation, permutations};
+use crate::rows::{Instructions, Rows};
 use crate::shingle::{Shingler, word_hash};
 use crate::spec::{SketchSpec, SpecError};
 
@@ -30,7 +30,7 @@ pub struct Sketch {
 #[derive(Clone, Debug)]
 pub struct Sketcher {
     spec: SketchSpec,
-    permutations: Vec<Permutation>,
+    rows: Rows,
 }
 
 impl Sketcher {
@@ -39,8 +39,17 @@ impl Sketcher {
     /// # Errors
     /// The spec is out of its limits.
     pub fn new(spec: SketchSpec) -> Result<Self, SpecError> {
+        Self::with_instructions(spec, Instructions::best())
+    }
+
+    /// As [`Self::new`], with instructions that need not be the fastest. For tests and measurements: every choice gives
+    /// the same sketches.
+    ///
+    /// # Errors
+    /// The spec is out of its limits.
+    pub fn with_instructions(spec: SketchSpec, instructions: Instructions) -> Result<Self, SpecError> {
         spec.validate()?;
-        Ok(Self { spec, permutations: permutations(spec.signature_rows()) })
+        Ok(Self { spec, rows: Rows::new(spec.signature_rows(), instructions) })
     }
 
     /// The setting this sketcher was made for.
@@ -50,13 +59,20 @@ impl Sketcher {
 
     /// Exact hash, words and band keys of a text.
     pub fn sketch(&self, text: &str, form: NormalForm) -> Sketch {
-        let (words, signature) = self.rows(text, form);
+        let (words, signature) = self.signed(text, form);
         Sketch { exact: exact_hash(text), words: u32::try_from(words).unwrap_or(u32::MAX), bands: self.band_keys(&signature) }
     }
 
     /// The minimum hashes, bands × rows of them in row order; empty when the text has no words.
     pub fn signature(&self, text: &str, form: NormalForm) -> Vec<u64> {
-        self.rows(text, form).1
+        self.signed(text, form).1
+    }
+
+    /// The minimum hashes of the shingles given, bands × rows of them in row order; `u64::MAX` each when there are none.
+    pub fn signature_of_shingles(&self, shingles: &[u64]) -> Vec<u64> {
+        let mut minima = self.rows.minima();
+        shingles.chunks(BLOCK_SHINGLES).for_each(|block| self.rows.lower(&mut minima, block));
+        self.rows.signature(&minima)
     }
 
     /// The distinct shingle hashes of a text, ascending. Takes 8 bytes a word.
@@ -81,30 +97,19 @@ impl Sketcher {
         shingler.words()
     }
 
-    fn rows(&self, text: &str, form: NormalForm) -> (usize, Vec<u64>) {
-        let mut minima = vec![u64::MAX; self.permutations.len()];
+    fn signed(&self, text: &str, form: NormalForm) -> (usize, Vec<u64>) {
+        let mut minima = self.rows.minima();
         let mut block = Vec::with_capacity(BLOCK_SHINGLES);
         let words = self.for_each_shingle(text, form, |shingle| {
             block.push(shingle);
             if block.len() == BLOCK_SHINGLES {
-                self.lower(&mut minima, &block);
+                self.rows.lower(&mut minima, &block);
                 block.clear();
             }
         });
-        self.lower(&mut minima, &block);
-        if words == 0 {
-            minima.clear();
-        }
-        (words, minima)
-    }
-
-    /// Lowers each row's minimum by the shingles of one block.
-    fn lower(&self, minima: &mut [u64], block: &[u64]) {
-        for (minimum, row) in minima.iter_mut().zip(&self.permutations) {
-            *minimum = block
-                .iter()
-                .fold(*minimum, |least, &shingle| least.min(row.multiplier.wrapping_mul(shingle).wrapping_add(row.increment)));
-        }
+        self.rows.lower(&mut minima, &block);
+        let signature = if words == 0 { Vec::new() } else { self.rows.signature(&minima) };
+        (words, signature)
     }
 
     /// Key of band b: XXH3-64 with seed b of its rows as little-endian bytes.
@@ -171,6 +176,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::permutation::permutations;
 
     const ASPIRIN: &str = "The patient was given Aspirin 81 mg daily.";
 
@@ -249,6 +255,7 @@ mod tests {
         let sketcher = sketcher(2, 3, 5);
         let shingles = sketcher.shingles(&text, NormalForm::Plain);
         assert_eq!(shingles.len(), 9_996);
+        assert_eq!(sketcher.signature_of_shingles(&shingles), sketcher.signature(&text, NormalForm::Plain));
         let expected: Vec<u64> = permutations(6)
             .iter()
             .map(|p| shingles.iter().map(|s| p.multiplier.wrapping_mul(*s).wrapping_add(p.increment)).min().unwrap())
@@ -299,6 +306,21 @@ mod tests {
         let got = estimate(&signature(&base), &signature(&other));
         assert!((got - 1796.0 / 2196.0).abs() < 0.146, "{got}");
         assert!(estimate(&signature(&base), &[]).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn all_instructions_give_the_same_sketches() {
+        let words: Vec<String> = (0..9_000).map(|i| format!("Word{} µ{i}", i % 700)).collect();
+        for (bands, rows) in [(14, 8), (20, 5), (3, 3)] {
+            let spec = SketchSpec { bands, rows, shingle_words: 5 };
+            for text in ["", "Two words", ASPIRIN, &words[..300].join(" "), &words.join(", ")] {
+                let expected = sketcher(bands, rows, 5).sketch(text, NormalForm::Plain);
+                for instructions in Instructions::available() {
+                    let sketcher = Sketcher::with_instructions(spec, instructions).unwrap();
+                    assert_eq!(sketcher.sketch(text, NormalForm::Plain), expected, "{}", instructions.name());
+                }
+            }
+        }
     }
 
     proptest! {
