@@ -15,7 +15,9 @@ mod comparison;
 mod contamination;
 mod deduplicate;
 mod entry;
+mod exact;
 mod gram_table;
+mod lanes;
 mod matched_ranges;
 mod normal;
 mod outcome;
@@ -25,15 +27,18 @@ mod resolve;
 mod rows;
 #[cfg(target_arch = "x86_64")]
 mod rows_x86;
+mod scalars;
 mod shingle;
 mod sketch;
 mod spec;
 mod spill;
 mod union_find;
+mod words;
 
 pub use contamination::{BenchmarkIndex, BenchmarkItem, IndexError, MIN_WHOLE_WORDS, Overlap};
 pub use deduplicate::{DedupError, deduplicate};
 pub use entry::{Entry, Options, Removal, Rule, TextError, Texts, VerifyMode};
+pub use exact::exact_hash;
 pub use normal::NormalForm;
 pub use outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss};
 pub use resolve::{BOILERPLATE_DOCUMENTS, Boilerplate, Contamination, Frequencies, MIN_SHARE, PartOverlap};

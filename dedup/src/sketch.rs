@@ -3,15 +3,17 @@
 //! It keeps no text and decides nothing.
 
 use serde::{Deserialize, Serialize};
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::normal::{NormalForm, for_each_word};
+pub(crate) use crate::exact::exact_hash;
+use crate::normal::NormalForm;
 use crate::rows::{Instructions, Rows};
 use crate::shingle::{Shingler, word_hash};
 use crate::spec::{SketchSpec, SpecError};
+use crate::words::WordBlocks;
 
-/// Shingles hashed at once, so that a long document takes no more memory than a short one.
+/// Most shingles hashed at once, so that a long document takes no more memory than a short one and all of them stay in
+/// the nearest cache.
 const BLOCK_SHINGLES: usize = 4096;
 
 /// What the join needs of one document.
@@ -78,47 +80,44 @@ impl Sketcher {
     /// The distinct shingle hashes of a text, ascending. Takes 8 bytes a word.
     pub fn shingles(&self, text: &str, form: NormalForm) -> Vec<u64> {
         let mut shingles = Vec::new();
-        self.for_each_shingle(text, form, |shingle| shingles.push(shingle));
+        self.for_each_block(text, form, |block| shingles.extend_from_slice(block));
         shingles.sort_unstable();
         shingles.dedup();
         shingles
     }
 
-    fn for_each_shingle(&self, text: &str, form: NormalForm, mut visit: impl FnMut(u64)) -> usize {
+    /// Calls `visit` with the shingle hashes of a text in the order of their words, repeated ones too, up to 4,096 at a
+    /// time. Returns the number of words.
+    pub fn for_each_block(&self, text: &str, form: NormalForm, mut visit: impl FnMut(&[u64])) -> usize {
+        let text = form.replace_placeholders(text);
         let mut shingler = Shingler::new(self.spec.shingle_words as usize);
-        for_each_word(&form.replace_placeholders(text), |word, _| {
-            if let Some(shingle) = shingler.push(word_hash(word)) {
-                visit(shingle);
-            }
-        });
+        let mut blocks = WordBlocks::new(&text);
+        let (mut hashes, mut shingles) = (Vec::new(), Vec::new());
+        while blocks.advance() {
+            shingles.clear();
+            hashes.clear();
+            hashes.extend(blocks.words().iter().map(|&[start, end]| word_hash(&blocks.bytes()[start..end])));
+            shingler.extend(&hashes, &mut shingles);
+            shingles.chunks(BLOCK_SHINGLES).for_each(&mut visit);
+        }
         if let Some(shingle) = shingler.short() {
-            visit(shingle);
+            visit(&[shingle]);
         }
         shingler.words()
     }
 
     fn signed(&self, text: &str, form: NormalForm) -> (usize, Vec<u64>) {
         let mut minima = self.rows.minima();
-        let mut block = Vec::with_capacity(BLOCK_SHINGLES);
-        let words = self.for_each_shingle(text, form, |shingle| {
-            block.push(shingle);
-            if block.len() == BLOCK_SHINGLES {
-                self.rows.lower(&mut minima, &block);
-                block.clear();
-            }
-        });
-        self.rows.lower(&mut minima, &block);
+        let words = self.for_each_block(text, form, |block| self.rows.lower(&mut minima, block));
         let signature = if words == 0 { Vec::new() } else { self.rows.signature(&minima) };
         (words, signature)
     }
 
     /// Key of band b: XXH3-64 with seed b of its rows as little-endian bytes.
     fn band_keys(&self, signature: &[u64]) -> Vec<u64> {
-        signature
-            .chunks_exact(self.spec.rows as usize)
-            .zip(0u64..)
-            .map(|(rows, band)| xxh3_64_with_seed(&little_endian(rows), band))
-            .collect()
+        let bytes = little_endian(signature);
+        let bands = bytes.chunks_exact(self.spec.rows as usize * size_of::<u64>());
+        bands.zip(0u64..).map(|(rows, band)| xxh3_64_with_seed(rows, band)).collect()
     }
 }
 
@@ -133,37 +132,6 @@ pub fn estimate(a: &[u64], b: &[u64]) -> f64 {
 
 pub(crate) fn equal_rows(a: &[u64], b: &[u64]) -> usize {
     a.iter().zip(b).filter(|(x, y)| x == y).count()
-}
-
-/// 128-bit BLAKE3 of the NFC text, whitespace runs collapsed to one space and trimmed, case kept.
-pub(crate) fn exact_hash(text: &str) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    if is_nfc_quick(text.chars()) == IsNormalized::Yes {
-        update_collapsed(&mut hasher, text);
-    } else {
-        update_collapsed(&mut hasher, &text.nfc().collect::<String>());
-    }
-    let digest = hasher.finalize();
-    let mut exact = [0; 16];
-    exact.copy_from_slice(&digest.as_bytes()[..16]);
-    exact
-}
-
-fn update_collapsed(hasher: &mut blake3::Hasher, text: &str) {
-    // BLAKE3 is slow on one word at a time, so words gather in a buffer of one of its large blocks.
-    const BUFFER_BYTES: usize = 16 * 1024;
-    let mut buffer = String::with_capacity(BUFFER_BYTES);
-    for (index, word) in text.split_whitespace().enumerate() {
-        if index > 0 {
-            buffer.push(' ');
-        }
-        buffer.push_str(word);
-        if buffer.len() >= BUFFER_BYTES {
-            hasher.update(buffer.as_bytes());
-            buffer.clear();
-        }
-    }
-    hasher.update(buffer.as_bytes());
 }
 
 fn little_endian(rows: &[u64]) -> Vec<u8> {
@@ -273,26 +241,6 @@ mod tests {
         assert_ne!(third.exact, fourth.exact);
         let plain = sketcher.sketch("Seen by Dr. ___ on ___ for chest pain.", NormalForm::Plain);
         assert_ne!(plain.bands, fourth.bands);
-    }
-
-    fn check_exact(a: &str, b: &str, equal: bool) {
-        assert_eq!(exact_hash(a) == exact_hash(b), equal, "{a:?} {b:?}");
-    }
-
-    #[test]
-    fn exact_hash_keeps_all_but_whitespace_and_composition() {
-        check_exact("a b", " a\n\t b\u{2003}", true);
-        check_exact("a b", "ab", false);
-        check_exact("a b", "A b", false);
-        check_exact("caf\u{e9}", "cafe\u{301}", true);
-        check_exact("10³", "103", false);
-        check_exact("ﬁ", "fi", false);
-        check_exact("", " \n", true);
-        check_exact("a.", "a", false);
-        // The hash is the one of the collapsed text, so that other programs can compute it.
-        assert_eq!(exact_hash("  a  b "), blake3::hash(b"a b").as_bytes()[..16]);
-        let long = "word ".repeat(50_000);
-        assert_eq!(exact_hash(&long), blake3::hash(long.trim().as_bytes()).as_bytes()[..16]);
     }
 
     #[test]
