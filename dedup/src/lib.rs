@@ -33,6 +33,7 @@ mod sketch;
 mod spec;
 mod spill;
 mod union_find;
+mod word_hashes;
 mod words;
 
 pub use contamination::{BenchmarkIndex, BenchmarkItem, IndexError, MIN_WHOLE_WORDS, Overlap};

@@ -8,8 +8,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub(crate) use crate::exact::exact_hash;
 use crate::normal::NormalForm;
 use crate::rows::{Instructions, Rows};
-use crate::shingle::{Shingler, word_hash};
+use crate::shingle::Shingler;
 use crate::spec::{SketchSpec, SpecError};
+use crate::word_hashes::WordHashes;
 use crate::words::WordBlocks;
 
 /// Most shingles hashed at once, so that a long document takes no more memory than a short one and all of them stay in
@@ -92,12 +93,10 @@ impl Sketcher {
         let text = form.replace_placeholders(text);
         let mut shingler = Shingler::new(self.spec.shingle_words as usize);
         let mut blocks = WordBlocks::new(&text);
-        let (mut hashes, mut shingles) = (Vec::new(), Vec::new());
+        let (mut hashes, mut shingles) = (WordHashes::default(), Vec::new());
         while blocks.advance() {
             shingles.clear();
-            hashes.clear();
-            hashes.extend(blocks.words().iter().map(|&[start, end]| word_hash(&blocks.bytes()[start..end])));
-            shingler.extend(&hashes, &mut shingles);
+            shingler.extend(hashes.hash(blocks.bytes(), blocks.words()), &mut shingles);
             shingles.chunks(BLOCK_SHINGLES).for_each(&mut visit);
         }
         if let Some(shingle) = shingler.short() {
