@@ -13,6 +13,8 @@ mod band_join;
 mod cluster;
 mod comparison;
 mod contamination;
+pub mod datatrove;
+mod datatrove_constants;
 mod deduplicate;
 mod entry;
 mod exact;
