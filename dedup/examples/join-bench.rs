@@ -84,10 +84,10 @@ fn profile(number: u32) -> Profile {
 }
 
 fn key(number: u32, band: u32) -> u64 {
-    if mix(u64::from(number) << 8 | u64::from(band)) % 100 == 0 {
+    if mix(u64::from(number) << 8 | u64::from(band)).is_multiple_of(100) {
         return u64::from(band);
     }
-    let shared = number % 10 == 5 && band % 5 == 0;
+    let shared = number % 10 == 5 && band.is_multiple_of(5);
     let text = if shared { number - 1 } else { number };
     mix(u64::from(text) << 16 | u64::from(band))
 }

@@ -6,8 +6,9 @@
 
 use std::collections::HashSet;
 
-use crate::normal::{NormalForm, for_each_word};
+use crate::normal::NormalForm;
 use crate::shingle::{Shingler, word_hash};
+use crate::words::for_each_word;
 
 /// Words of a gram.
 const GRAM_WORDS: usize = 3;

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::gram_table::GramTable;
-use crate::normal::for_each_word;
 use crate::shingle::{Shingler, word_hash};
+use crate::words::for_each_word;
 
 /// Fewest words of a part that is shorter than an n-gram and is matched whole.
 pub const MIN_WHOLE_WORDS: usize = 8;

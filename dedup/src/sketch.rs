@@ -3,15 +3,18 @@
 //! It keeps no text and decides nothing.
 
 use serde::{Deserialize, Serialize};
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::normal::{NormalForm, for_each_word};
-use crate::permutation::{Permutation, permutations};
-use crate::shingle::{Shingler, word_hash};
+pub(crate) use crate::exact::exact_hash;
+use crate::normal::NormalForm;
+use crate::rows::{Instructions, Rows};
+use crate::shingle::Shingler;
 use crate::spec::{SketchSpec, SpecError};
+use crate::word_hashes::WordHashes;
+use crate::words::WordBlocks;
 
-/// Shingles hashed at once, so that a long document takes no more memory than a short one.
+/// Most shingles hashed at once, so that a long document takes no more memory than a short one and all of them stay in
+/// the nearest cache.
 const BLOCK_SHINGLES: usize = 4096;
 
 /// What the join needs of one document.
@@ -30,7 +33,7 @@ pub struct Sketch {
 #[derive(Clone, Debug)]
 pub struct Sketcher {
     spec: SketchSpec,
-    permutations: Vec<Permutation>,
+    rows: Rows,
 }
 
 impl Sketcher {
@@ -39,8 +42,17 @@ impl Sketcher {
     /// # Errors
     /// The spec is out of its limits.
     pub fn new(spec: SketchSpec) -> Result<Self, SpecError> {
+        Self::with_instructions(spec, Instructions::best())
+    }
+
+    /// As [`Self::new`], with instructions that need not be the fastest. For tests and measurements: every choice gives
+    /// the same sketches.
+    ///
+    /// # Errors
+    /// The spec is out of its limits.
+    pub fn with_instructions(spec: SketchSpec, instructions: Instructions) -> Result<Self, SpecError> {
         spec.validate()?;
-        Ok(Self { spec, permutations: permutations(spec.signature_rows()) })
+        Ok(Self { spec, rows: Rows::new(spec.signature_rows(), instructions) })
     }
 
     /// The setting this sketcher was made for.
@@ -50,70 +62,61 @@ impl Sketcher {
 
     /// Exact hash, words and band keys of a text.
     pub fn sketch(&self, text: &str, form: NormalForm) -> Sketch {
-        let (words, signature) = self.rows(text, form);
+        let (words, signature) = self.signed(text, form);
         Sketch { exact: exact_hash(text), words: u32::try_from(words).unwrap_or(u32::MAX), bands: self.band_keys(&signature) }
     }
 
     /// The minimum hashes, bands × rows of them in row order; empty when the text has no words.
     pub fn signature(&self, text: &str, form: NormalForm) -> Vec<u64> {
-        self.rows(text, form).1
+        self.signed(text, form).1
+    }
+
+    /// The minimum hashes of the shingles given, bands × rows of them in row order; `u64::MAX` each when there are none.
+    pub fn signature_of_shingles(&self, shingles: &[u64]) -> Vec<u64> {
+        let mut minima = self.rows.minima();
+        shingles.chunks(BLOCK_SHINGLES).for_each(|block| self.rows.lower(&mut minima, block));
+        self.rows.signature(&minima)
     }
 
     /// The distinct shingle hashes of a text, ascending. Takes 8 bytes a word.
     pub fn shingles(&self, text: &str, form: NormalForm) -> Vec<u64> {
         let mut shingles = Vec::new();
-        self.for_each_shingle(text, form, |shingle| shingles.push(shingle));
+        self.for_each_block(text, form, |block| shingles.extend_from_slice(block));
         shingles.sort_unstable();
         shingles.dedup();
         shingles
     }
 
-    fn for_each_shingle(&self, text: &str, form: NormalForm, mut visit: impl FnMut(u64)) -> usize {
+    /// Calls `visit` with the shingle hashes of a text in the order of their words, repeated ones too, up to 4,096 at a
+    /// time. Returns the number of words.
+    pub fn for_each_block(&self, text: &str, form: NormalForm, mut visit: impl FnMut(&[u64])) -> usize {
+        let text = form.replace_placeholders(text);
         let mut shingler = Shingler::new(self.spec.shingle_words as usize);
-        for_each_word(&form.replace_placeholders(text), |word, _| {
-            if let Some(shingle) = shingler.push(word_hash(word)) {
-                visit(shingle);
-            }
-        });
+        let mut blocks = WordBlocks::new(&text);
+        let (mut hashes, mut shingles) = (WordHashes::default(), Vec::new());
+        while blocks.advance() {
+            shingles.clear();
+            shingler.extend(hashes.hash(blocks.bytes(), blocks.words()), &mut shingles);
+            shingles.chunks(BLOCK_SHINGLES).for_each(&mut visit);
+        }
         if let Some(shingle) = shingler.short() {
-            visit(shingle);
+            visit(&[shingle]);
         }
         shingler.words()
     }
 
-    fn rows(&self, text: &str, form: NormalForm) -> (usize, Vec<u64>) {
-        let mut minima = vec![u64::MAX; self.permutations.len()];
-        let mut block = Vec::with_capacity(BLOCK_SHINGLES);
-        let words = self.for_each_shingle(text, form, |shingle| {
-            block.push(shingle);
-            if block.len() == BLOCK_SHINGLES {
-                self.lower(&mut minima, &block);
-                block.clear();
-            }
-        });
-        self.lower(&mut minima, &block);
-        if words == 0 {
-            minima.clear();
-        }
-        (words, minima)
-    }
-
-    /// Lowers each row's minimum by the shingles of one block.
-    fn lower(&self, minima: &mut [u64], block: &[u64]) {
-        for (minimum, row) in minima.iter_mut().zip(&self.permutations) {
-            *minimum = block
-                .iter()
-                .fold(*minimum, |least, &shingle| least.min(row.multiplier.wrapping_mul(shingle).wrapping_add(row.increment)));
-        }
+    fn signed(&self, text: &str, form: NormalForm) -> (usize, Vec<u64>) {
+        let mut minima = self.rows.minima();
+        let words = self.for_each_block(text, form, |block| self.rows.lower(&mut minima, block));
+        let signature = if words == 0 { Vec::new() } else { self.rows.signature(&minima) };
+        (words, signature)
     }
 
     /// Key of band b: XXH3-64 with seed b of its rows as little-endian bytes.
     fn band_keys(&self, signature: &[u64]) -> Vec<u64> {
-        signature
-            .chunks_exact(self.spec.rows as usize)
-            .zip(0u64..)
-            .map(|(rows, band)| xxh3_64_with_seed(&little_endian(rows), band))
-            .collect()
+        let bytes = little_endian(signature);
+        let bands = bytes.chunks_exact(self.spec.rows as usize * size_of::<u64>());
+        bands.zip(0u64..).map(|(rows, band)| xxh3_64_with_seed(rows, band)).collect()
     }
 }
 
@@ -130,37 +133,6 @@ pub(crate) fn equal_rows(a: &[u64], b: &[u64]) -> usize {
     a.iter().zip(b).filter(|(x, y)| x == y).count()
 }
 
-/// 128-bit BLAKE3 of the NFC text, whitespace runs collapsed to one space and trimmed, case kept.
-pub(crate) fn exact_hash(text: &str) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    if is_nfc_quick(text.chars()) == IsNormalized::Yes {
-        update_collapsed(&mut hasher, text);
-    } else {
-        update_collapsed(&mut hasher, &text.nfc().collect::<String>());
-    }
-    let digest = hasher.finalize();
-    let mut exact = [0; 16];
-    exact.copy_from_slice(&digest.as_bytes()[..16]);
-    exact
-}
-
-fn update_collapsed(hasher: &mut blake3::Hasher, text: &str) {
-    // BLAKE3 is slow on one word at a time, so words gather in a buffer of one of its large blocks.
-    const BUFFER_BYTES: usize = 16 * 1024;
-    let mut buffer = String::with_capacity(BUFFER_BYTES);
-    for (index, word) in text.split_whitespace().enumerate() {
-        if index > 0 {
-            buffer.push(' ');
-        }
-        buffer.push_str(word);
-        if buffer.len() >= BUFFER_BYTES {
-            hasher.update(buffer.as_bytes());
-            buffer.clear();
-        }
-    }
-    hasher.update(buffer.as_bytes());
-}
-
 fn little_endian(rows: &[u64]) -> Vec<u8> {
     rows.iter().flat_map(|row| row.to_le_bytes()).collect()
 }
@@ -171,6 +143,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::permutation::permutations;
 
     const ASPIRIN: &str = "The patient was given Aspirin 81 mg daily.";
 
@@ -223,7 +196,7 @@ mod tests {
         for text in ["", "  \n", "--- !"] {
             let sketch = sketcher(14, 8, 5).sketch(text, NormalForm::Plain);
             assert_eq!((sketch.words, sketch.bands.len()), (0, 0), "{text:?}");
-            assert_eq!(sketcher(14, 8, 5).signature(text, NormalForm::Plain), []);
+            assert_eq!(sketcher(14, 8, 5).signature(text, NormalForm::Plain), [0u64; 0]);
         }
     }
 
@@ -249,6 +222,7 @@ mod tests {
         let sketcher = sketcher(2, 3, 5);
         let shingles = sketcher.shingles(&text, NormalForm::Plain);
         assert_eq!(shingles.len(), 9_996);
+        assert_eq!(sketcher.signature_of_shingles(&shingles), sketcher.signature(&text, NormalForm::Plain));
         let expected: Vec<u64> = permutations(6)
             .iter()
             .map(|p| shingles.iter().map(|s| p.multiplier.wrapping_mul(*s).wrapping_add(p.increment)).min().unwrap())
@@ -268,26 +242,6 @@ mod tests {
         assert_ne!(plain.bands, fourth.bands);
     }
 
-    fn check_exact(a: &str, b: &str, equal: bool) {
-        assert_eq!(exact_hash(a) == exact_hash(b), equal, "{a:?} {b:?}");
-    }
-
-    #[test]
-    fn exact_hash_keeps_all_but_whitespace_and_composition() {
-        check_exact("a b", " a\n\t b\u{2003}", true);
-        check_exact("a b", "ab", false);
-        check_exact("a b", "A b", false);
-        check_exact("caf\u{e9}", "cafe\u{301}", true);
-        check_exact("10³", "103", false);
-        check_exact("ﬁ", "fi", false);
-        check_exact("", " \n", true);
-        check_exact("a.", "a", false);
-        // The hash is the one of the collapsed text, so that other programs can compute it.
-        assert_eq!(exact_hash("  a  b "), blake3::hash(b"a b").as_bytes()[..16]);
-        let long = "word ".repeat(50_000);
-        assert_eq!(exact_hash(&long), blake3::hash(long.trim().as_bytes()).as_bytes()[..16]);
-    }
-
     #[test]
     fn the_estimate_is_close_to_the_similarity() {
         // 2,000 words, the last 200 replaced: 1,796 common shingles of 2,196. Standard deviation sqrt(.82·.18/112) =
@@ -299,6 +253,21 @@ mod tests {
         let got = estimate(&signature(&base), &signature(&other));
         assert!((got - 1796.0 / 2196.0).abs() < 0.146, "{got}");
         assert!(estimate(&signature(&base), &[]).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn all_instructions_give_the_same_sketches() {
+        let words: Vec<String> = (0..9_000).map(|i| format!("Word{} µ{i}", i % 700)).collect();
+        for (bands, rows) in [(14, 8), (20, 5), (3, 3)] {
+            let spec = SketchSpec { bands, rows, shingle_words: 5 };
+            for text in ["", "Two words", ASPIRIN, &words[..300].join(" "), &words.join(", ")] {
+                let expected = sketcher(bands, rows, 5).sketch(text, NormalForm::Plain);
+                for instructions in Instructions::available() {
+                    let sketcher = Sketcher::with_instructions(spec, instructions).unwrap();
+                    assert_eq!(sketcher.sketch(text, NormalForm::Plain), expected, "{}", instructions.name());
+                }
+            }
+        }
     }
 
     proptest! {
