@@ -88,7 +88,7 @@ impl SignatureWriter {
         }
     }
 
-    pub(crate) fn push(&mut self, document: &Document, characters: u64, sketch: &Sketch, standing: Standing) {
+    pub(crate) fn push(&mut self, document: &Document, characters: u64, sketch: &Sketch, standing: &Standing) {
         self.ids.push(document.id.clone());
         self.versions.push(document.version);
         self.characters.push(characters);
@@ -98,9 +98,9 @@ impl SignatureWriter {
         self.abridged.push(u32::from(standing.abridged));
         self.groups.push(standing.group);
         self.exact.push(sketch.exact.to_vec());
-        let Links { names, preprint_of, published_from } = standing.links;
+        let Links { names, preprint_of, published_from } = &standing.links;
         for (column, values) in self.links.iter_mut().zip([names, preprint_of, published_from]) {
-            column.push(values);
+            column.push(values.clone());
         }
         // A text without words has no bands; the columns hold zeros in their place.
         for (band, column) in self.bands.iter_mut().enumerate() {

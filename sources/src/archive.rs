@@ -17,7 +17,7 @@
 
 use std::borrow::Cow;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use parquet::basic::{Compression, ZstdLevel};
@@ -30,7 +30,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use crate::document::Document;
-use crate::pages::CheckedPages;
+use crate::pages::{CheckedPages, PageBytes};
 
 pub use crate::archive_reader::{DocumentReader, TextReader};
 pub use crate::reject::write_rejects;
@@ -120,13 +120,23 @@ pub enum ArchiveError {
     },
 }
 
-/// Writes documents to one Parquet file in the order given.
+/// Writes documents to one Parquet file in the order given. In memory are the compressed pages of one row group and the
+/// documents of the page that is next.
 pub struct DocumentWriter<W: Write + Send> {
     file: SerializedFileWriter<W>,
     properties: WriterPropertiesPtr,
+    group: Option<Group>,
     waiting: Vec<Document>,
     waiting_bytes: usize,
     rows: u64,
+}
+
+/// A row group while its columns are written side by side.
+struct Group {
+    columns: Vec<(ColumnWriter<'static>, PageBytes)>,
+    /// Rows and bytes of text and meta data, those that wait too.
+    rows: usize,
+    bytes: usize,
 }
 
 impl<W: Write + Send> DocumentWriter<W> {
@@ -138,22 +148,29 @@ impl<W: Write + Send> DocumentWriter<W> {
         let schema = Arc::new(parse_message_type(SCHEMA)?);
         let properties = Arc::new(properties());
         let file = SerializedFileWriter::new(w, schema, Arc::clone(&properties))?;
-        Ok(Self { file, properties, waiting: Vec::new(), waiting_bytes: 0, rows: 0 })
+        Ok(Self { file, properties, group: None, waiting: Vec::new(), waiting_bytes: 0, rows: 0 })
     }
 
-    /// Adds a document. At most one row group is held in memory.
+    /// Adds a document.
     ///
     /// # Errors
     /// When the writer below fails.
     pub fn push(&mut self, document: &Document) -> Result<(), ArchiveError> {
         let meta: usize = document.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
         let bytes = document.text.len() + meta;
-        let full = self.waiting_bytes + bytes > ROW_GROUP_TEXT_BYTES || self.waiting.len() >= ROW_GROUP_ROWS;
-        if full && !self.waiting.is_empty() {
-            self.write_row_group()?;
+        let full = |group: &Group| group.bytes + bytes > ROW_GROUP_TEXT_BYTES || group.rows >= ROW_GROUP_ROWS;
+        if self.group.as_ref().is_some_and(full) {
+            self.close_group()?;
         }
+        let group = self.open_group();
+        group.rows += 1;
+        group.bytes += bytes;
         self.waiting.push(document.clone());
         self.waiting_bytes += bytes;
+        if self.waiting.len() >= VALUES_PER_BATCH || self.waiting_bytes >= PAGE_BYTES {
+            // Whole looks at a page's size alone, so that pages do not depend on when this happens.
+            self.write_waiting(self.waiting.len() / VALUES_PER_CHECK * VALUES_PER_CHECK)?;
+        }
         Ok(())
     }
 
@@ -162,34 +179,51 @@ impl<W: Write + Send> DocumentWriter<W> {
     /// # Errors
     /// When the writer below fails.
     pub fn finish(mut self) -> Result<(W, u64), ArchiveError> {
-        if !self.waiting.is_empty() {
-            self.write_row_group()?;
-        }
+        self.close_group()?;
         Ok((self.file.into_inner()?, self.rows))
     }
 
-    fn write_row_group(&mut self) -> Result<(), ArchiveError> {
-        let documents = std::mem::take(&mut self.waiting);
-        self.waiting_bytes = 0;
-        self.rows += documents.len() as u64;
-        let schema = self.file.schema_descr().clone();
-        let mut group = self.file.next_row_group()?;
-        for (index, column) in COLUMNS.iter().enumerate() {
-            let mut bytes = Vec::new();
-            let pages = Box::new(CheckedPages::new(&mut bytes));
-            let mut writer = get_column_writer(schema.column(index), Arc::clone(&self.properties), pages);
-            column.write(&documents, &mut writer)?;
-            let chunk = writer.close()?;
-            group.append_column(&Bytes::from(bytes), chunk)?;
+    fn open_group(&mut self) -> &mut Group {
+        let (schema, properties) = (self.file.schema_descr(), &self.properties);
+        self.group.get_or_insert_with(|| {
+            let column = |index: usize| {
+                let bytes = PageBytes::default();
+                let pages = Box::new(CheckedPages::new(Arc::clone(&bytes)));
+                (get_column_writer(schema.column(index), Arc::clone(properties), pages), bytes)
+            };
+            Group { columns: (0..COLUMNS.len()).map(column).collect(), rows: 0, bytes: 0 }
+        })
+    }
+
+    /// Writes the first `count` documents that wait.
+    fn write_waiting(&mut self, count: usize) -> Result<(), ArchiveError> {
+        let Some(group) = &mut self.group else { return Ok(()) };
+        for (column, (writer, _)) in COLUMNS.iter().zip(&mut group.columns) {
+            column.write(&self.waiting[..count], writer)?;
         }
-        group.close()?;
+        self.waiting.drain(..count);
+        self.waiting_bytes = 0;
+        Ok(())
+    }
+
+    fn close_group(&mut self) -> Result<(), ArchiveError> {
+        self.write_waiting(self.waiting.len())?;
+        let Some(group) = self.group.take() else { return Ok(()) };
+        self.rows += group.rows as u64;
+        let mut written = self.file.next_row_group()?;
+        for (writer, bytes) in group.columns {
+            let chunk = writer.close()?;
+            let bytes = std::mem::take(&mut *bytes.lock().unwrap_or_else(PoisonError::into_inner));
+            written.append_column(&Bytes::from(bytes), chunk)?;
+        }
+        written.close()?;
         Ok(())
     }
 }
 
 impl<W: Write + Send> std::fmt::Debug for DocumentWriter<W> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let rows = self.rows + self.waiting.len() as u64;
+        let rows = self.rows + self.group.as_ref().map_or(0, |group| group.rows as u64);
         formatter.debug_struct("DocumentWriter").field("rows", &rows).finish_non_exhaustive()
     }
 }

@@ -4,6 +4,8 @@
 //! Page headers are Thrift compact structs (`PageHeader` in parquet-format's `parquet.thrift`); only those of the first data
 //! page version and of dictionaries are written.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use flate2::Crc;
 use parquet::basic::{Encoding, PageType};
 use parquet::column::page::{CompressedPage, Page, PageWriteSpec, PageWriter};
@@ -15,30 +17,34 @@ const BOOLEAN_FALSE: u8 = 2;
 const I32: u8 = 5;
 const STRUCT: u8 = 12;
 
+/// The pages of one chunk end to end, to be taken when its writer is closed.
+pub(crate) type PageBytes = Arc<Mutex<Vec<u8>>>;
+
 /// Appends pages, headers first, to a buffer that holds nothing else.
-pub(crate) struct CheckedPages<'a> {
-    out: &'a mut Vec<u8>,
+pub(crate) struct CheckedPages {
+    out: PageBytes,
 }
 
-impl<'a> CheckedPages<'a> {
-    pub(crate) fn new(out: &'a mut Vec<u8>) -> Self {
+impl CheckedPages {
+    pub(crate) fn new(out: PageBytes) -> Self {
         Self { out }
     }
 }
 
-impl PageWriter for CheckedPages<'_> {
+impl PageWriter for CheckedPages {
     fn write_page(&mut self, page: CompressedPage) -> Result<PageWriteSpec> {
         let header = header_of(&page)?;
-        let offset = self.out.len() as u64;
-        self.out.extend_from_slice(&header);
-        self.out.extend_from_slice(page.data());
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let offset = out.len() as u64;
+        out.extend_from_slice(&header);
+        out.extend_from_slice(page.data());
         let mut spec = PageWriteSpec::new();
         spec.page_type = page.page_type();
         spec.uncompressed_size = page.uncompressed_size() + header.len();
         spec.compressed_size = page.compressed_size() + header.len();
         spec.num_values = page.num_values();
         spec.offset = offset;
-        spec.bytes_written = self.out.len() as u64 - offset;
+        spec.bytes_written = out.len() as u64 - offset;
         Ok(spec)
     }
 

@@ -8,6 +8,8 @@ mod prepare;
 mod reading;
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::sync::mpsc::sync_channel;
 
 use mellama_dedup::NormalForm;
 use mellama_sources::{Cleaned, Domain, ReadError};
@@ -21,8 +23,11 @@ use crate::inputs::InputObject;
 use crate::recipe::SourceRecipe;
 use crate::stage::TaskOutput;
 
-use output::Output;
+use output::{Made, Output};
+use prepare::Preparer;
 
+/// Prepared batches that wait to be written.
+const BATCHES_TO_WRITE: usize = 1;
 /// Reject places that a message shows.
 const PLACES_SHOWN: usize = 3;
 
@@ -55,9 +60,25 @@ pub(crate) struct IngestFacts {
 /// Reads, cleans and sketches the objects of one task.
 pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, Failure> {
     let planned = &context.plan.ingest[task as usize];
-    let mut output = Output::begin(context, planned, task)?;
-    reading::read(context, planned, &mut |batch| output.take(batch))?;
-    output.finish()
+    let preparer = Preparer::new(context, &context.corpus().source[planned.source])?;
+    let mut output = Output::begin(context, planned, task, preparer.bands());
+    if context.resources.threads < 2 {
+        reading::read(context, planned, &mut |batch| output.write(Made::of(context, &preparer, batch)?))?;
+        return output.finish();
+    }
+    // What is prepared is written, and so compressed, while the next batch is prepared.
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel::<Made>(BATCHES_TO_WRITE);
+        let writing = scope.spawn(move || receiver.iter().try_for_each(|made| output.write(made)).map(|()| output));
+        // Nobody receives any more only where writing has failed: its failure is the one that is told.
+        let unwanted = |_| Failure::Failed("ingest: nobody writes what is read".into());
+        let read =
+            reading::read(context, planned, &mut |batch| sender.send(Made::of(context, &preparer, batch)?).map_err(unwanted));
+        drop(sender);
+        let output = writing.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        read?;
+        output.finish()
+    })
 }
 
 /// Facts of the whole stage by source; refuses sources with more rejects than their budget.

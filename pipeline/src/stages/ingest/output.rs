@@ -57,11 +57,34 @@ struct Notice<'a> {
     reason: WithdrawalReason,
 }
 
+/// A batch with what was computed from it, in its order.
+pub(super) struct Made {
+    items: Vec<(u32, MadeItem)>,
+    finished_bytes: u64,
+}
+
 /// An item with what was computed from it.
-enum Made {
+enum MadeItem {
     Document(Box<Prepared>),
     Reject(Reject),
     Withdrawal(Withdrawal),
+}
+
+impl Made {
+    /// Cleans and sketches a batch over all threads.
+    pub(super) fn of(context: &Context<'_>, preparer: &Preparer<'_>, batch: Batch) -> Result<Made, Failure> {
+        context.check_stop()?;
+        let make = |(object, item): (u32, Item)| {
+            let made = match item {
+                Item::Document(document) => MadeItem::Document(Box::new(preparer.prepare(document)?)),
+                Item::Reject(reject) => MadeItem::Reject(reject),
+                Item::Withdrawal(notice) => MadeItem::Withdrawal(notice),
+            };
+            Ok((object, made))
+        };
+        let items = batch.items.into_par_iter().map(make).collect::<Result<_, Failure>>()?;
+        Ok(Made { items, finished_bytes: batch.finished_bytes })
+    }
 }
 
 /// JSON lines of one object, opened with the first of them.
@@ -74,7 +97,8 @@ pub(super) struct Output<'a> {
     planned: &'a IngestTask,
     source: &'a SourceRecipe,
     task: u64,
-    preparer: Preparer<'a>,
+    /// Bands of a sketch.
+    bands: u32,
     rows: u64,
     documents: Option<DocumentWriter<PartWriter>>,
     signatures: Option<SignatureWriter>,
@@ -90,14 +114,14 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn begin(context: &'a Context<'a>, planned: &'a IngestTask, task: u64) -> Result<Output<'a>, Failure> {
+    pub(super) fn begin(context: &'a Context<'a>, planned: &'a IngestTask, task: u64, bands: u32) -> Output<'a> {
         let source = &context.corpus().source[planned.source];
-        Ok(Output {
+        Output {
             context,
             planned,
             source,
             task,
-            preparer: Preparer::new(context, source)?,
+            bands,
             rows: 0,
             documents: None,
             signatures: None,
@@ -109,30 +133,19 @@ impl<'a> Output<'a> {
             withdrawals: Lines::default(),
             counts: Counts::default(),
             facts: IngestFacts { source: source.name.clone(), ..IngestFacts::default() },
-        })
+        }
     }
 
-    /// Cleans and sketches a batch over all threads, then writes it in order.
-    pub(super) fn take(&mut self, batch: Batch) -> Result<(), Failure> {
-        self.context.check_stop()?;
-        let preparer = &self.preparer;
-        let make = |(object, item): (u32, Item)| {
-            let made = match item {
-                Item::Document(document) => Made::Document(Box::new(preparer.prepare(document)?)),
-                Item::Reject(reject) => Made::Reject(reject),
-                Item::Withdrawal(notice) => Made::Withdrawal(notice),
-            };
-            Ok((object, made))
-        };
-        let made: Result<Vec<(u32, Made)>, Failure> = batch.items.into_par_iter().map(make).collect();
-        for (object, made) in made? {
-            match made {
-                Made::Document(prepared) => self.document(object, &prepared)?,
-                Made::Reject(reject) => self.reject(&reject)?,
-                Made::Withdrawal(notice) => self.withdrawal(object, &notice)?,
+    /// Writes a batch in its order.
+    pub(super) fn write(&mut self, made: Made) -> Result<(), Failure> {
+        for (object, item) in made.items {
+            match item {
+                MadeItem::Document(prepared) => self.document(object, &prepared)?,
+                MadeItem::Reject(reject) => self.reject(&reject)?,
+                MadeItem::Withdrawal(notice) => self.withdrawal(object, &notice)?,
             }
         }
-        self.context.observer.advance(batch.finished_bytes);
+        self.context.observer.advance(made.finished_bytes);
         Ok(())
     }
 
@@ -180,9 +193,9 @@ impl<'a> Output<'a> {
         }
         let writer = self.documents.as_mut().expect("opened above");
         writer.push(document).map_err(|e| Failure::Storage(e.to_string()))?;
-        if let Some(sketch) = &prepared.sketch {
-            let signatures = self.signatures.get_or_insert_with(|| SignatureWriter::new(self.preparer.bands()));
-            signatures.push(document, prepared.characters, sketch, self.preparer.standing(document));
+        if let Some((sketch, standing)) = &prepared.sketch {
+            let signatures = self.signatures.get_or_insert_with(|| SignatureWriter::new(self.bands));
+            signatures.push(document, prepared.characters, sketch, standing);
         }
         if !prepared.hits.is_empty() {
             self.overlaps.get_or_insert_with(OverlapWriter::default).push(self.rows, document, &prepared.hits);

@@ -21,7 +21,8 @@ const WORK_NAMES: [&str; 3] = ["pmid:", "pmcid:", "doi:"];
 pub(super) struct Prepared {
     pub(super) document: Document,
     pub(super) cleaned: Cleaned,
-    pub(super) sketch: Option<Sketch>,
+    /// With what decides its place among its copies; none without `[corpus.dedup]`.
+    pub(super) sketch: Option<(Sketch, Standing)>,
     /// Length of the text in Unicode scalars.
     pub(super) characters: u64,
     pub(super) hits: DocumentHits,
@@ -67,14 +68,14 @@ impl<'a> Preparer<'a> {
             document.meta.insert("sections".to_owned(), sections);
         }
         let form = super::normal_form(document.domain);
-        let sketch = self.sketcher.as_ref().map(|sketcher| sketcher.sketch(&document.text, form));
+        let sketch = self.sketcher.as_ref().map(|sketcher| (sketcher.sketch(&document.text, form), self.standing(&document)));
         let hits = overlaps::hits(self.context, &document)?;
         let characters = document.text.chars().count() as u64;
         Ok(Prepared { document, cleaned, sketch, characters, hits })
     }
 
     /// What decides a document's place among its copies, besides its text.
-    pub(super) fn standing(&self, document: &Document) -> Standing {
+    fn standing(&self, document: &Document) -> Standing {
         let meta = |key: &str| document.meta.get(key).map(String::as_str);
         let hashes = |names: Vec<String>| {
             let mut hashes: Vec<u64> = names.iter().map(|name| name_hash(name)).collect();

@@ -19,8 +19,8 @@ use crate::recipe::SourceRecipe;
 
 /// Items of a batch.
 const BATCH_ITEMS: usize = 256;
-/// Bytes of text and meta data after which a batch is closed early. Three batches are held at most: one that is read, one that
-/// waits, one that is cleaned and written.
+/// Bytes of text and meta data after which a batch is closed early. Five batches are held at most: one that is read, one that
+/// waits, one that is cleaned, one that waits to be written, one that is written.
 const BATCH_BYTES: usize = 2 << 20;
 /// Batches that wait.
 const BATCHES_AHEAD: usize = 1;
