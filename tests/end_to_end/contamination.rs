@@ -162,6 +162,10 @@ fn names_take_documents_their_twins_and_the_notes_of_a_patient() {
     });
     assert_eq!(facts["source_by_benchmark"], matrix);
     assert_eq!(facts["source_by_benchmark_items"]["cxr"]["mimic_sum"].as_u64(), Some(1));
+    project.succeed(&[]);
+    let page = std::fs::read_to_string(Path::new(&project.workdir()).join("report.html")).expect("there");
+    let row = "<td>mimic_sum</td><td>–</td><td>–</td><td>–</td><td>1 (1)</td><td>2 (1)</td><td>–</td>";
+    assert!(page.contains(row), "sources in the order of the recipe");
 }
 
 const SHORT: &str = "which drug is safe in pregnancy and lactation";
@@ -182,7 +186,11 @@ fn texts() -> Vec<(&'static str, String, String)> {
 }
 
 fn policy(policy: &str) -> Project {
-    let project = Project::with_recipe(&recipe(&[("s", "jsonl", "")], &format!("policy = \"{policy}\"")));
+    project_of(&format!("policy = \"{policy}\""))
+}
+
+fn project_of(settings: &str) -> Project {
+    let project = Project::with_recipe(&recipe(&[("s", "jsonl", "")], settings));
     let line = |(id, text, _): &(&str, String, String)| json!({"id": id, "text": text}).to_string() + "\n";
     project.write("s/texts.jsonl", texts().iter().map(line).collect::<String>().as_bytes());
     let items = [
@@ -273,6 +281,20 @@ fn reported_documents_stay() {
     assert_eq!(taken(&project), [(0, 0), (0, 0), (5, bytes_of(&LEAKS))]);
     assert!(held(&project).iter().all(|(_, action, _)| action == "reported"));
     assert_eq!(project.json("manifests/dedup.json")["counts"]["dropped"]["documents"].as_u64(), Some(0));
+}
+
+#[test]
+fn the_least_share_decides_what_is_a_leak() {
+    for (min_share, leaks) in [("0.375", 6), ("0.376", 5), ("1.0", 5)] {
+        let project = project_of(&format!("min_share = {min_share}"));
+        project.succeed(&["--until", "dedup"]);
+        let facts = facts(&project);
+        assert_eq!(
+            (facts["documents"].as_u64(), facts["documents_partial"].as_u64()),
+            (Some(leaks), Some(6 - leaks)),
+            "{min_share}"
+        );
+    }
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn page(project: &Project) {
         "Where every record went",
         "Duplicates",
         "Benchmarks kept out",
+        "Source × benchmark",
         "Mixture",
         "Continual pre-training",
         "Instruction tuning",

@@ -34,7 +34,9 @@ struct Contamination {
 /// Phase 2 over numbered documents: all are counted, then each is judged.
 fn resolve<'a>(index: &BenchmarkIndex, documents: impl Iterator<Item = (u64, &'a [u64])> + Clone) -> Contamination {
     let mut frequencies = Frequencies::new(index);
-    documents.clone().for_each(|(_, grams)| frequencies.add(index, grams));
+    for (_, grams) in documents.clone() {
+        frequencies.add(index, grams);
+    }
     let boilerplate = frequencies.boilerplate(index, BOILERPLATE_DOCUMENTS);
     let shared = documents.map(|(document, grams)| (document, index.shares(grams, &boilerplate)));
     let found = shared.filter(|(_, shares)| !shares.is_empty());

@@ -168,3 +168,15 @@ fn jats_contents() {
         assert!(document.text.len() > 2_000, "{}", document.id);
     }
 }
+
+/// Two citations of the sample update a preprint: found with the sample's own element names, by another parser.
+#[test]
+fn articles_name_their_preprints() {
+    let Some((documents, _)) = read("pubmed", Format::PubmedXml) else { return };
+    let links: BTreeMap<&str, &str> = documents
+        .iter()
+        .filter_map(|document| Some((document.native_id.as_str(), document.meta.get("published_from")?.as_str())))
+        .collect();
+    assert_eq!(links.keys().copied().collect::<Vec<_>>(), ["36156117", "39345789"]);
+    assert_eq!(links["39345789"], "pmid:36993193 doi:10.1101/2023.03.21.23286947");
+}
