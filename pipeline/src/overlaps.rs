@@ -19,7 +19,7 @@ use crate::documents::Place;
 use crate::failure::{Failure, chain};
 use crate::{benchmarks, names, tables};
 
-pub(crate) use verdict::{Findings, Leak, leaks, publish_leaks};
+pub(crate) use verdict::{Fates, Findings, Leak, leaks, publish_leaks};
 
 /// What one document shares with the benchmarks, before boilerplate is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

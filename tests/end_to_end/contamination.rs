@@ -388,3 +388,27 @@ fn unpacked(path: &Path) -> Vec<(String, Vec<u8>)> {
     }
     files
 }
+
+#[test]
+fn names_of_a_removed_copy_pass_to_what_stands_for_it() {
+    let dedup = "[corpus.dedup]\nmax_source_loss = 1.0\n";
+    let text = recipe(&[("web", "jsonl", ""), ("pubmed", "jsonl", "fields = { id = \"pmid\" }")], "")
+        .replace("[corpus.decon", &format!("{dedup}[corpus.decon"));
+    let project = Project::with_recipe(&text);
+    let shared = words('s', 0..60);
+    let lines = |rows: &[Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+    // The web's copy has no PMID and is preferred; the other document of the web is unlike all.
+    project.write(
+        "web/1.jsonl",
+        lines(&[json!({"id": "page", "text": shared}), json!({"id": "other", "text": words('o', 0..60)})]).as_bytes(),
+    );
+    project.write(
+        "pubmed/1.jsonl",
+        lines(&[json!({"pmid": "7654321", "text": shared}), json!({"pmid": "7654322", "text": words('p', 0..60)})]).as_bytes(),
+    );
+    project.write("benchmarks/pubmedqa.json", br#"{"7654321":{"QUESTION":"Short?"},"7654322":{"QUESTION":"Short too?"}}"#);
+    project.succeed(&["--until", "dedup"]);
+    check_held(&project, &[("pubmed:7654322", "removed", "pubmedqa/7654322"), ("web:page", "removed", "pubmedqa/7654321")]);
+    let removed = project.json("manifests/dedup.json")["facts"]["removed"].clone();
+    assert_eq!(removed, json!({"pubmed": {"contaminated": 1, "exact": 1}, "web": {"contaminated": 1}}));
+}

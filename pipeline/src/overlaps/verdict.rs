@@ -11,10 +11,10 @@ use mellama_storage::{ObjectEntry, TaskCommit};
 use serde_json::{Value, json};
 
 use super::facts::Tallies;
-use super::{Hit, index, read};
+use super::{DocumentHits, Hit, index, read};
 use crate::context::Context;
 use crate::documents::{self, Place};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::recipe::DecontaminateRecipe;
 
 /// Documents listed of those that hold only a part of an item; all are counted.
@@ -100,7 +100,17 @@ impl Action {
     }
 }
 
-/// Decides which documents of the corpus hold a benchmark item; those for which `gone` holds do not count.
+/// What has become of documents before benchmarks are looked at.
+pub(crate) trait Fates {
+    /// Whether a document is removed.
+    fn is_gone(&self, place: Place) -> bool;
+
+    /// The document that stands for a removed one, if it is in this run.
+    fn stands_for(&self, place: Place) -> Option<Place>;
+}
+
+/// Decides which documents of the corpus hold a benchmark item. Removed ones do not count, but what they are named passes to the
+/// documents that stand for them: those say the same.
 ///
 /// # Errors
 /// `Failure::Verification` for damaged objects.
@@ -108,12 +118,19 @@ pub(crate) fn leaks(
     context: &Context<'_>,
     commits: &[TaskCommit],
     recipe: &DecontaminateRecipe,
-    gone: impl Fn(Place) -> bool,
+    fates: &dyn Fates,
 ) -> Result<Leaks, Failure> {
     let index = index(context)?.expect("called with [corpus.decontaminate]");
     let mut frequencies = Frequencies::new(&index);
-    each_hit(context, commits, &gone, |hit| {
-        frequencies.add(&index, &hit.hits.grams);
+    let mut inherited: BTreeMap<Place, BTreeSet<u64>> = BTreeMap::new();
+    each_hit(context, commits, |hit| {
+        if !fates.is_gone(hit.place) {
+            frequencies.add(&index, &hit.hits.grams);
+        } else if !hit.hits.excluded.is_empty()
+            && let Some(kept) = fates.stands_for(hit.place)
+        {
+            inherited.entry(kept).or_default().extend(&hit.hits.excluded);
+        }
         Ok(())
     })?;
     let boilerplate = frequencies.boilerplate(&index, BOILERPLATE_DOCUMENTS);
@@ -121,7 +138,7 @@ pub(crate) fn leaks(
     let mut tallies = Tallies::new(&index, &boilerplate);
     let mut judge = Judge { context, commits, index: &index, boilerplate: &boilerplate, recipe, block: None };
     let mut rows = Findings::default();
-    each_hit(context, commits, &gone, |hit| {
+    let mut take = |hit: Hit| {
         let Some(mut leak) = judge.judge(hit)? else { return Ok(()) };
         let taken = leak.taken_bytes();
         let source = context.source_name(context.plan.ingest[leak.place.task as usize].source);
@@ -133,7 +150,19 @@ pub(crate) fn leaks(
             _ => rows.leaks.push(leak),
         }
         Ok(())
+    };
+    each_hit(context, commits, |mut hit| {
+        if fates.is_gone(hit.place) {
+            return Ok(());
+        }
+        let items = inherited.remove(&hit.place).unwrap_or_default();
+        hit.hits.excluded = items.into_iter().chain(hit.hits.excluded).collect::<BTreeSet<u64>>().into_iter().collect();
+        take(hit)
     })?;
+    for (place, items) in inherited {
+        take(named(context, commits, place, items)?)?;
+    }
+    rows.leaks.sort_unstable_by_key(|leak| leak.place);
     Ok(Leaks { facts: tallies.facts(recipe), rows })
 }
 
@@ -165,17 +194,25 @@ pub(crate) fn publish_leaks(context: &Context<'_>, rows: &Findings) -> Result<Ob
     Ok(part.finish("contamination", "documents", "jsonl", (rows.leaks.len() + rows.partial.len()) as u64)?)
 }
 
-/// Calls `visit` with every hit that counts, in the order of the corpus; one object is in memory at a time.
+/// A document that has nothing of a benchmark but the names that it inherits.
+fn named(context: &Context<'_>, commits: &[TaskCommit], place: Place, items: BTreeSet<u64>) -> Result<Hit, Failure> {
+    let entry = documents::object_of(&commits[place.task as usize]).expect("a document lies in an object that was written");
+    let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{}: row {}: {e}", entry.key, place.row));
+    let document = documents::open(context.workdir, entry)?.select(&[u64::from(place.row)]).next();
+    let document = document.ok_or_else(|| wrong(&"absent"))?.map_err(|e| wrong(&chain(&e)))?;
+    let hits = DocumentHits { grams: Vec::new(), excluded: items.into_iter().collect() };
+    Ok(Hit { place, id: document.id, bytes: document.text.len() as u64, hits })
+}
+
+/// Calls `visit` with every hit in the order of the corpus; one object is in memory at a time.
 fn each_hit(
     context: &Context<'_>,
     commits: &[TaskCommit],
-    gone: &impl Fn(Place) -> bool,
     mut visit: impl FnMut(Hit) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     for commit in commits {
         for entry in commit.objects.iter().filter(|entry| entry.key.starts_with("overlaps/")) {
-            let hits = read(context.workdir, commit.task as u32, entry)?;
-            hits.into_iter().filter(|hit| !gone(hit.place)).try_for_each(&mut visit)?;
+            read(context.workdir, commit.task as u32, entry)?.into_iter().try_for_each(&mut visit)?;
         }
         context.check_stop()?;
     }

@@ -114,6 +114,13 @@ impl<'a> Found<'a> {
         self.corpus.number(place).is_some_and(|number| self.kept_of[number as usize] != KEPT)
     }
 
+    /// The place of the document that stands for one in the end, if it is in this run.
+    pub(super) fn last_place(&self, place: Place) -> Option<Place> {
+        let last = self.last(self.corpus.number(place)?);
+        let part = self.corpus.part(last);
+        part.release.is_none().then(|| Place { task: part.task, row: last - part.first })
+    }
+
     /// The part of an ingest task that loses a document.
     pub(super) fn part_with_removals(&self, task: u32) -> Option<&Part<'a>> {
         let first = self.corpus.number(Place { task, row: 0 })?;

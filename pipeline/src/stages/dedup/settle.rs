@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::documents::Place;
 use crate::failure::Failure;
-use crate::overlaps::{self, Findings, Leak};
-use crate::sequence::{self, Fate, Settled};
+use crate::overlaps::{self, Fates, Findings, Leak};
+use crate::sequence::{self, Fate, Gone, Settled};
 use crate::signatures;
 use crate::stage::{Stage, TaskOutput};
 use crate::tables::{self, TableWriter};
@@ -59,11 +59,8 @@ pub(super) fn run(context: &Context<'_>, phases: Option<&Phases<'_>>) -> Result<
     let mut objects = Vec::new();
     let mut leaks = Findings::default();
     if let Some(recipe) = &context.corpus().decontaminate {
-        let is_gone = |place: Place| {
-            settled.gone.binary_search_by_key(&place, |gone| gone.place).is_ok()
-                || found.as_ref().is_some_and(|found| found.is_removed(place))
-        };
-        let held = overlaps::leaks(context, &inputs.commits, recipe, is_gone)?;
+        let fates = Standing { settled: &settled, found: found.as_ref() };
+        let held = overlaps::leaks(context, &inputs.commits, recipe, &fates)?;
         objects.push(overlaps::publish_leaks(context, &held.rows)?);
         facts.insert("contamination".into(), held.facts);
         leaks = held.rows;
@@ -80,6 +77,37 @@ pub(super) fn run(context: &Context<'_>, phases: Option<&Phases<'_>>) -> Result<
     let written = Tally { documents: read.documents - dropped.documents, bytes: read.bytes - dropped.bytes };
     let counts = Counts { read, written, dropped, rejected: Tally::default() };
     Ok(TaskOutput { objects, counts, facts: facts.into() })
+}
+
+/// What stands once sequences and duplicates are settled.
+struct Standing<'a> {
+    settled: &'a Settled,
+    found: Option<&'a Found<'a>>,
+}
+
+impl Standing<'_> {
+    fn gone(&self, place: Place) -> Option<&Gone> {
+        let gone = &self.settled.gone;
+        gone.binary_search_by_key(&place, |gone| gone.place).ok().map(|found| &gone[found])
+    }
+}
+
+impl Fates for Standing<'_> {
+    fn is_gone(&self, place: Place) -> bool {
+        self.gone(place).is_some() || self.found.is_some_and(|found| found.is_removed(place))
+    }
+
+    fn stands_for(&self, place: Place) -> Option<Place> {
+        let place = match self.gone(place).map(|gone| gone.fate) {
+            Some(Fate::Replaced(by)) => by,
+            Some(_) => return None,
+            None => place,
+        };
+        match self.found {
+            Some(found) => found.last_place(place),
+            None => Some(place),
+        }
+    }
 }
 
 /// Writes `decisions/` and `removed/`, one ingest task after the other.
