@@ -396,7 +396,7 @@ fn names_of_a_removed_copy_pass_to_what_stands_for_it() {
         .replace("[corpus.decon", &format!("{dedup}[corpus.decon"));
     let project = Project::with_recipe(&text);
     let shared = words('s', 0..60);
-    let lines = |rows: &[Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+    let lines = |rows: &[Value]| rows.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     // The web's copy has no PMID and is preferred; the other document of the web is unlike all.
     project.write(
         "web/1.jsonl",

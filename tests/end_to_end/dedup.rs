@@ -343,7 +343,9 @@ fn a_document_of_fifty_megabytes_is_compared_within_the_memory() {
     let project = Project::with_recipe(&RECIPE.replace("max_source_loss = 0.9", "max_source_loss = 1.0"));
     let mut generator = Generator::named("long");
     // Cheap words: it is the length that counts.
-    let text: String = (0..7_000_000).map(|_| format!("{:x} ", generator.below(0xffff))).collect();
+    let words: Vec<String> = (0..7_000_000).map(|_| format!("{:x}", generator.below(0xffff))).collect();
+    let text = words.join(" ");
+    drop(words);
     assert!(text.len() > 30 << 20);
     project.write("first/1.jsonl", &lines(&[("long".into(), text.clone()), ("blank".into(), "-".into())]));
     project.write(

@@ -265,7 +265,9 @@ fn the_overlap_check_finds_the_planted_questions_and_nothing_else() {
     let grams: Vec<(u64, Vec<u64>)> =
         (0..).zip(&documents).map(|(number, document)| (number, index.grams(&document.text))).collect();
     let mut frequencies = Frequencies::new(&index);
-    grams.iter().for_each(|(_, grams)| frequencies.add(&index, grams));
+    for (_, grams) in &grams {
+        frequencies.add(&index, grams);
+    }
     let boilerplate = frequencies.boilerplate(&index, BOILERPLATE_DOCUMENTS);
     let shared = grams.iter().map(|(number, grams)| (*number, index.shares(grams, &boilerplate)));
     let (contaminated, partial): (Vec<_>, Vec<_>) = shared

@@ -6,7 +6,8 @@ use mellama_sources::{Document, Domain, Fields, Item, ReadOptions, Sensitivity, 
 use mellama_storage::{TaskCommit, Workdir};
 use serde_json::{Value, json};
 
-use super::output::Output;
+use super::output::{Made, Output};
+use super::prepare::Preparer;
 use super::reading::{self, Batch};
 use crate::context::{Context, Resources};
 use crate::failure::{Failure, Signal};
@@ -57,12 +58,13 @@ fn settle(folder: &Path, read: &str, items: Vec<(u32, Item)>) -> (Value, Value, 
     let workdir = Workdir::open(&folder.join("out").display().to_string()).unwrap();
     let resources = Resources { threads: 2, memory_bytes: 1 << 30, scratch: folder.to_owned() };
     let context = Context::new(&file, &plan, &workdir, &resources, &Silent);
-    let mut output = Output::begin(&context, &plan.ingest[0], 0).unwrap();
+    let preparer = Preparer::new(&context, &context.corpus().source[0]).unwrap();
+    let mut output = Output::begin(&context, &plan.ingest[0], 0, preparer.bands());
     let mut batch = Batch::default();
     for (object, item) in items {
         batch.push(object, item);
     }
-    output.take(batch).unwrap();
+    output.write(Made::of(&context, &preparer, batch).unwrap()).unwrap();
     let output = output.finish().unwrap();
     let commit = TaskCommit {
         plan: plan.id.clone(),
