@@ -237,9 +237,9 @@ impl Standing<'_> {
             let owner = if named.abridged { article } else { full_text };
             self.link(named.number, owner, LinkKind::Preprint, links);
         }
-        let published = |abridged: bool| preferred(&mut of(Role::PublishedFrom).filter(|named| abridged || !named.abridged));
+        let published = [false, true].map(|any| preferred(&mut of(Role::PublishedFrom).filter(|named| any || !named.abridged)));
         for named in of(Role::Is) {
-            self.link(named.number, published(named.abridged), LinkKind::Preprint, links);
+            self.link(named.number, published[usize::from(named.abridged)], LinkKind::Preprint, links);
         }
     }
 
@@ -247,7 +247,8 @@ impl Standing<'_> {
         let is_free = self.ordinals[dependent as usize] != NO_ORDINAL
             && !self.released.contains(dependent)
             && !self.exact_only.contains(dependent);
-        if let Some(owner) = owner.filter(|&owner| is_free && owner != dependent) {
+        // Templated text takes no part on either side, or a cluster would hold it.
+        if let Some(owner) = owner.filter(|&owner| is_free && owner != dependent && !self.exact_only.contains(owner)) {
             links.push(Link { dependent, owner, kind });
         }
     }
@@ -437,6 +438,7 @@ mod tests {
         // Templated and released ones stay.
         check_links(&[named("s", 1, |p| (p.abridged, p.exact_only) = (true, true), &[7]), named("f", 2, |_| {}, &[7])], &[]);
         check_links(&[named("s", 1, |p| (p.abridged, p.release) = (true, Some(0)), &[7]), named("f", 2, |_| {}, &[7])], &[]);
+        check_links(&[short(1, &[7]), named("f", 2, |p| p.exact_only = true, &[7])], &[]);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!
 //! Notes of one source are compared inside a subject, and then the rest of them with what other sources hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use xxhash_rust::xxh3::xxh3_128;
@@ -24,8 +24,9 @@ use crate::sketch::{Sketcher, exact_hash};
 /// Members of a large cluster that are compared with the root at once.
 const BATCH_MEMBERS: usize = 64;
 
-/// Documents of earlier releases that are read for one cluster; the others stay as they are.
-const MAX_RELEASED_READ: usize = 32;
+/// Documents of earlier releases that are read for one cluster; the others stay as they are, and a new text that only they
+/// stand for, but for case and whitespace, is kept.
+pub const MAX_RELEASED_READ: usize = 1024;
 
 /// A note with fewer words than this is mostly template: it goes only if it is almost equal, too.
 const SHORT_NOTE_WORDS: u32 = 100;
@@ -93,7 +94,7 @@ struct Part<'p> {
     members: &'p [Member],
     root: Root,
     /// Members that stay whatever is found.
-    fixed: Vec<bool>,
+    fixed: HashSet<usize>,
     /// Whether the first may stand for the second.
     comparable: fn(&Member, &Member) -> bool,
 }
@@ -172,6 +173,7 @@ impl<'a> Verifier<'a> {
         for part in parts.values() {
             if let [root, others @ ..] = part.as_slice() {
                 self.decide_part(&mut cluster, *root, others, |_, _| true)?;
+                self.decide_by_longest(&mut cluster, *root, others)?;
             }
         }
         if is_grouped {
@@ -187,20 +189,23 @@ impl<'a> Verifier<'a> {
         }
         let places: HashMap<u32, usize> = (0..).zip(cluster.members).map(|(index, member)| (member.number, index)).collect();
         let mut keepers: HashMap<usize, usize> = HashMap::new();
-        for index in 0..cluster.members.len() {
-            let Some((owner, kind)) = cluster.members[index].owner else { continue };
-            let Some(mut kept) = places.get(&owner).copied() else { continue };
-            while let Some(&next) = keepers.get(&kept) {
-                kept = next;
-            }
-            // Two records that each call the other its article keep one of them.
-            if kept == index || cluster.members[index].released {
-                continue;
-            }
-            cluster.decided.comparisons += 1;
-            if let Some(removal) = self.compare_linked(&cluster.members[index], &cluster.members[kept], kind)? {
-                keepers.insert(index, kept);
-                cluster.remove(index, kept, removal);
+        // Preprints first: an abstract must be held by the text that stands for the work in the end.
+        for wanted in [LinkKind::Preprint, LinkKind::FullText] {
+            for index in 0..cluster.members.len() {
+                let Some((owner, kind)) = cluster.members[index].owner else { continue };
+                let Some(mut kept) = places.get(&owner).copied().filter(|_| kind == wanted) else { continue };
+                while let Some(&next) = keepers.get(&kept) {
+                    kept = next;
+                }
+                // Two records that each call the other its article keep one of them.
+                if kept == index || cluster.members[index].released {
+                    continue;
+                }
+                cluster.decided.comparisons += 1;
+                if let Some(removal) = self.compare_linked(&cluster.members[index], &cluster.members[kept], kind)? {
+                    keepers.insert(index, kept);
+                    cluster.remove(index, kept, removal);
+                }
             }
         }
         Ok(())
@@ -236,9 +241,9 @@ impl<'a> Verifier<'a> {
         if others.iter().all(|&index| members[index].released) {
             return Ok(());
         }
-        // A member that a tolerant comparison kept for others must itself stay: likeness does not pass on, containment does.
-        let stays = |index: usize| members[index].released || (self.mode != VerifyMode::Strict && cluster.keeps[index]);
-        let fixed: Vec<bool> = (0..members.len()).map(stays).collect();
+        // A member that others were compared with must itself stay: so every removal names a document that is kept.
+        let stays = |index: &usize| members[*index].released || cluster.keeps[*index];
+        let fixed: HashSet<usize> = others.iter().copied().filter(stays).collect();
         let part = Part { members, root: self.root(members, root)?, fixed, comparable };
         let mut kept: HashMap<u128, Vec<usize>> = HashMap::new();
         for batch in others.chunks(if is_large(&others) { BATCH_MEMBERS } else { 1 }) {
@@ -256,6 +261,17 @@ impl<'a> Verifier<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The longest of those that are left, where the root is a shorter text of a preferred source, may hold others.
+    fn decide_by_longest(&self, cluster: &mut Cluster<'_>, root: usize, others: &[usize]) -> Result<(), DedupError> {
+        let members = cluster.members;
+        let standing: Vec<usize> = others.iter().copied().filter(|&index| !cluster.gone[index]).collect();
+        // Of equally long ones the preferred, so that none of them goes for a lesser one.
+        let longest = standing.iter().copied().rev().max_by_key(|&index| members[index].words);
+        let Some(longest) = longest.filter(|&index| members[index].words > members[root].words) else { return Ok(()) };
+        let left: Vec<usize> = standing.into_iter().filter(|&index| index > longest).collect();
+        self.decide_part(cluster, longest, &left, |_, _| true)
     }
 
     /// Notes that no note of their subject stands for, with what other sources hold: with the preferred document of all, then
@@ -279,7 +295,7 @@ impl<'a> Verifier<'a> {
     fn compare_root(&self, part: &Part<'_>, index: usize) -> Result<Compared, DedupError> {
         let (member, stands) = (&part.members[index], &part.members[part.root.index]);
         let read = self.read(member)?;
-        if !part.fixed[index]
+        if !part.fixed.contains(&index)
             && (part.comparable)(stands, member)
             && let Some((similarity, containment)) = self.prove(&part.root, stands, member, &read)
         {
@@ -299,7 +315,7 @@ impl<'a> Verifier<'a> {
     ) -> Result<(), DedupError> {
         let member = &part.members[index];
         let found = equal.iter().copied().find(|&other| (part.comparable)(&part.members[other], member));
-        if let Some(other) = found.filter(|_| !part.fixed[index]) {
+        if let Some(other) = found.filter(|_| !part.fixed.contains(&index)) {
             cluster.decided.comparisons += 1;
             let removal = self.compare_equal(member, &part.members[other])?;
             cluster.remove(index, other, removal);
@@ -381,7 +397,7 @@ fn worth_reading(members: &[Member], others: &[usize]) -> Vec<usize> {
     let mut released = 0;
     let read = |&index: &usize| {
         released += usize::from(members[index].released);
-        !members[index].released || released < MAX_RELEASED_READ
+        !members[index].released || released <= MAX_RELEASED_READ
     };
     others.iter().copied().filter(read).collect()
 }

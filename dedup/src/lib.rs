@@ -44,7 +44,7 @@ mod words;
 
 pub use arrange::{Arranged, Arranger, NO_ORDINAL};
 pub use band_join::join_band;
-pub use cluster::{Decided, Member, Verifier};
+pub use cluster::{Decided, MAX_RELEASED_READ, Member, Verifier};
 pub use contamination::{BenchmarkIndex, BenchmarkItem, IndexError, MIN_WHOLE_WORDS, Overlap};
 pub use deduplicate::{DedupError, deduplicate};
 pub use entry::{Entry, Options, Profile, Removal, Rule, TextError, Texts, VerifyMode, id_key};

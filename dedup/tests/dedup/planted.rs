@@ -426,3 +426,34 @@ fn a_later_run_keeps_what_an_earlier_one_published() {
     let new_characters: u64 = texts[41..].iter().map(|text| text.text.len() as u64).sum();
     assert_eq!(outcome.losses[0].total_characters, new_characters);
 }
+
+#[test]
+fn a_short_root_does_not_hide_what_the_longest_member_holds() {
+    let mut random = Random::new(19);
+    let text = random.prose(200);
+    let (middle, long) = (format!("{text} {}", random.prose(4)), random.prose(8));
+    let texts = vec![
+        Sample::new("a", text),
+        second(Sample::new("b", middle.clone())),
+        second(Sample::new("c", format!("{middle} {long}"))),
+    ];
+    assert_eq!(by_id(&texts, &run(&texts, &strict())), ["b c near-strict"]);
+}
+
+#[test]
+fn an_abstract_is_compared_with_the_text_that_stands_for_the_preprint() {
+    let mut random = Random::new(20);
+    let (summary, common) = (random.prose(80), random.prose(500));
+    let mut abridged = Sample::new("s", summary.clone());
+    (abridged.abridged, abridged.links) = (true, names(&[1]));
+    let mut preprint = Sample::new("p", format!("{summary} {common}"));
+    preprint.links = Links { names: vec![1], preprint_of: vec![2], ..Links::default() };
+    let mut article = Sample::new("a", format!("{common} {}", random.prose(300)));
+    article.links = names(&[2]);
+    // Whatever the order of the sources: the preprint goes for the article, which does not hold the abstract.
+    for ranks in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        let mut texts = vec![abridged.clone(), preprint.clone(), article.clone()];
+        texts.iter_mut().zip(ranks).for_each(|(text, rank)| text.rank = rank);
+        assert_eq!(by_id(&texts, &run(&texts, &strict())), ["p a preprint"], "{ranks:?}");
+    }
+}
