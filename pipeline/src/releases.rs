@@ -45,6 +45,7 @@ struct ReleasedSource {
     name: String,
     form: NormalForm,
     templated: bool,
+    rank: u16,
 }
 
 impl PlannedRelease {
@@ -118,27 +119,29 @@ impl Release {
         };
         let commits = (0..ingest.tasks).map(commit).collect::<Result<_, _>>()?;
         let plan = workdir.read_plan()?.unwrap_or_default();
-        let sources = plan["recipe"]["corpus"]["source"].as_array().into_iter().flatten().map(source).collect();
+        let sources = plan["recipe"]["corpus"]["source"].as_array().into_iter().flatten().enumerate().map(source).collect();
         Ok(Release { name: planned.name.clone(), workdir, commits, dedup, sources })
     }
 
-    /// Normal form of a source's text, and whether it takes part in the exact join only.
+    /// Normal form of a source's text, whether it takes part in the exact join only, and its rank.
     ///
     /// # Errors
     /// `Failure::Verification` for a source that its plan does not have.
-    pub(crate) fn source(&self, name: &str) -> Result<(NormalForm, bool), Failure> {
+    pub(crate) fn source(&self, name: &str) -> Result<(NormalForm, bool, u16), Failure> {
         let found = self.sources.iter().find(|source| source.name == name);
         let found = found.ok_or_else(|| Failure::Verification(format!("{}: source {name} is not in its plan", self.name)))?;
-        Ok((found.form, found.templated))
+        Ok((found.form, found.templated, found.rank))
     }
 }
 
-fn source(value: &Value) -> ReleasedSource {
+fn source((index, value): (usize, &Value)) -> ReleasedSource {
+    let rank = value["rank"].as_u64().unwrap_or(index as u64);
     let domain = value["domain"].as_str().and_then(Domain::from_name);
     ReleasedSource {
         name: value["name"].as_str().unwrap_or_default().to_owned(),
         form: domain.map_or(NormalForm::Plain, crate::stages::ingest::normal_form),
         templated: value["templated"].as_bool().unwrap_or(false),
+        rank: u16::try_from(rank).unwrap_or(u16::MAX),
     }
 }
 

@@ -9,7 +9,7 @@ use mellama_sources::Document;
 use mellama_storage::{ObjectEntry, Workdir};
 
 use crate::failure::Failure;
-use crate::tables;
+use crate::tables::{self, TableWriter};
 
 /// Columns before the bands, in the order of the table.
 const PROFILE: [&str; 12] = [
@@ -32,9 +32,16 @@ pub(crate) fn band_column(band: u32) -> String {
     format!("band_{band:03}")
 }
 
-/// Collects the signatures of one ingest task: about 80 bytes, the id, 8 bytes a name and 8 bytes a band for each document.
-#[derive(Debug)]
+/// Writes the signatures of one ingest task, a row group at a time: about 80 bytes, the id, 8 bytes a name and 8 bytes a band
+/// for each of its documents are in memory.
 pub(crate) struct SignatureWriter {
+    table: TableWriter,
+    columns: Rows,
+}
+
+/// The columns of a row group.
+#[derive(Debug)]
+struct Rows {
     ids: Vec<String>,
     versions: Vec<u32>,
     characters: Vec<u64>,
@@ -72,8 +79,44 @@ pub(crate) struct Standing {
 }
 
 impl SignatureWriter {
-    pub(crate) fn new(bands: u32) -> SignatureWriter {
-        SignatureWriter {
+    /// # Errors
+    /// `Failure::Storage`.
+    pub(crate) fn new(workdir: &Workdir, folder: &str, bands: u32) -> Result<SignatureWriter, Failure> {
+        let table = TableWriter::new(workdir, folder, &Rows::new(bands).batch())?;
+        Ok(SignatureWriter { table, columns: Rows::new(bands) })
+    }
+
+    /// # Errors
+    /// `Failure::Storage`.
+    pub(crate) fn push(
+        &mut self,
+        document: &Document,
+        characters: u64,
+        sketch: &Sketch,
+        standing: &Standing,
+    ) -> Result<(), Failure> {
+        self.columns.push(document, characters, sketch, standing);
+        if self.columns.ids.len() < tables::ROW_GROUP_ROWS {
+            return Ok(());
+        }
+        let bands = self.columns.bands.len() as u32;
+        let full = std::mem::replace(&mut self.columns, Rows::new(bands));
+        self.table.push(&full.batch())
+    }
+
+    /// Publishes `folder/stem-DIGEST.parquet`.
+    ///
+    /// # Errors
+    /// `Failure::Storage`.
+    pub(crate) fn publish(mut self, stem: &str) -> Result<ObjectEntry, Failure> {
+        self.table.push(&self.columns.batch())?;
+        self.table.finish(stem)
+    }
+}
+
+impl Rows {
+    fn new(bands: u32) -> Rows {
+        Rows {
             ids: Vec::new(),
             versions: Vec::new(),
             characters: Vec::new(),
@@ -88,7 +131,7 @@ impl SignatureWriter {
         }
     }
 
-    pub(crate) fn push(&mut self, document: &Document, characters: u64, sketch: &Sketch, standing: &Standing) {
+    fn push(&mut self, document: &Document, characters: u64, sketch: &Sketch, standing: &Standing) {
         self.ids.push(document.id.clone());
         self.versions.push(document.version);
         self.characters.push(characters);
@@ -108,11 +151,7 @@ impl SignatureWriter {
         }
     }
 
-    /// Publishes `folder/stem-DIGEST.parquet`.
-    ///
-    /// # Errors
-    /// `Failure::Storage`.
-    pub(crate) fn publish(self, workdir: &Workdir, folder: &str, stem: &str) -> Result<ObjectEntry, Failure> {
+    fn batch(self) -> RecordBatch {
         let [names, preprint_of, published_from] = self.links;
         let arrays = [
             tables::strings(&self.ids),
@@ -131,7 +170,7 @@ impl SignatureWriter {
         let bands: Vec<String> = (0u32..).zip(&self.bands).map(|(band, _)| band_column(band)).collect();
         let columns = PROFILE.into_iter().zip(arrays);
         let bands = bands.iter().map(String::as_str).zip(self.bands.into_iter().map(tables::u64s));
-        tables::publish(workdir, folder, stem, &tables::batch(columns.chain(bands).collect()))
+        tables::batch(columns.chain(bands).collect())
     }
 }
 

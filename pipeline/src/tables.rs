@@ -14,9 +14,12 @@ use mellama_shards::page_checksums::{ChecksummedWriter, properties};
 use mellama_storage::{Key, ObjectEntry, PartWriter, RangeReader, Workdir};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::file::reader::ChunkReader;
 
 use crate::failure::Failure;
 
+/// Bytes of a table that is read whole.
+const WHOLE_BYTES: u64 = 16 << 20;
 /// Rows of a batch that is read while others wait.
 const STREAM_ROWS: usize = 8192;
 /// Rows of a row group.
@@ -139,7 +142,8 @@ pub(crate) fn list_row(lists: &ListArray, row: usize) -> Vec<u64> {
     values.as_any().downcast_ref::<UInt64Array>().map_or_else(Vec::new, |v| v.values().to_vec())
 }
 
-/// Reads some columns of a table, a batch at a time. Every page is checked by its checksum, the object's digest is not.
+/// Reads some columns of a table, a batch at a time. A table of at most [`WHOLE_BYTES`] is read whole and checked by its digest;
+/// of a larger one every page is checked by its checksum.
 ///
 /// # Errors
 /// As `read`; a column that is absent is.
@@ -147,11 +151,26 @@ pub(crate) fn stream(
     workdir: &Workdir,
     entry: &ObjectEntry,
     columns: &[&str],
-) -> Result<impl Iterator<Item = Result<RecordBatch, Failure>> + use<>, Failure> {
-    let key = entry.key.clone();
-    let wrong = move |e: &dyn std::fmt::Display| Failure::Verification(format!("{key}: not a readable table: {e}"));
+) -> Result<Box<dyn Iterator<Item = Result<RecordBatch, Failure>>>, Failure> {
+    if entry.bytes <= WHOLE_BYTES {
+        return stream_from(Bytes::from(workdir.read_object(entry)?), workdir, entry, columns);
+    }
     let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(StoreChunks(reader)).map_err(|e| wrong(&e))?;
+    stream_from(StoreChunks(reader), workdir, entry, columns)
+}
+
+fn stream_from<R: ChunkReader + 'static>(
+    reader: R,
+    workdir: &Workdir,
+    entry: &ObjectEntry,
+    columns: &[&str],
+) -> Result<Box<dyn Iterator<Item = Result<RecordBatch, Failure>>>, Failure> {
+    // A table may be of an earlier release, so it is named with its folder.
+    let place = format!("{}/{}", workdir.store().uri(), entry.key);
+    let wrong = move |e: &dyn std::fmt::Display| {
+        Failure::Verification(format!("{place}: not a readable table: {e}; run \"mellama verify\" on that folder"))
+    };
+    let builder = ParquetRecordBatchReaderBuilder::try_new(reader).map_err(|e| wrong(&e))?;
     let known = builder.schema();
     if let Some(absent) = columns.iter().find(|name| known.column_with_name(name).is_none()) {
         return Err(wrong(&format!("column {absent} is absent")));
@@ -159,7 +178,7 @@ pub(crate) fn stream(
     let roots = columns.iter().filter_map(|name| known.column_with_name(name)).map(|(index, _)| index);
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let reader = builder.with_projection(mask).with_batch_size(STREAM_ROWS).build().map_err(|e| wrong(&e))?;
-    Ok(reader.map(move |batch| batch.map_err(|e| wrong(&e))))
+    Ok(Box::new(reader.map(move |batch| batch.map_err(|e| wrong(&e)))))
 }
 
 /// Reads `rows` rows from `first` of a table, without the rest of it.
@@ -167,6 +186,17 @@ pub(crate) fn stream(
 /// # Errors
 /// As `read`.
 pub(crate) fn read_rows(workdir: &Workdir, entry: &ObjectEntry, first: u64, rows: u64) -> Result<Vec<RecordBatch>, Failure> {
+    if entry.bytes <= WHOLE_BYTES {
+        let batches = read(workdir, entry)?;
+        let schema = batches.first().map(RecordBatch::schema);
+        let all = schema.map(|schema| arrow::compute::concat_batches(&schema, &batches)).transpose();
+        let all = all.map_err(|e| Failure::Verification(format!("{}: not a readable table: {e}", entry.key)))?;
+        let slice = |all: RecordBatch| {
+            let first = (first as usize).min(all.num_rows());
+            all.slice(first, (rows as usize).min(all.num_rows() - first))
+        };
+        return Ok(all.map(slice).into_iter().collect());
+    }
     let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{}: not a readable table: {e}", entry.key));
     let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(StoreChunks(reader)).map_err(|e| wrong(&e))?;

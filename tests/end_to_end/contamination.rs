@@ -412,3 +412,20 @@ fn names_of_a_removed_copy_pass_to_what_stands_for_it() {
     let removed = project.json("manifests/dedup.json")["facts"]["removed"].clone();
     assert_eq!(removed, json!({"pubmed": {"contaminated": 1, "exact": 1}, "web": {"contaminated": 1}}));
 }
+
+#[test]
+fn a_document_is_kept_again_when_the_one_that_held_it_goes_for_a_benchmark() {
+    let dedup = "[corpus.dedup]\nmax_source_loss = 1.0\n";
+    let text = recipe(&[("a", "jsonl", "")], "").replace("[corpus.decon", &format!("{dedup}[corpus.decon"));
+    let project = Project::with_recipe(&text);
+    let (clean, question) = (words('t', 0..400), words('q', 0..20));
+    let rows = [json!({"id": "clean", "text": clean}), json!({"id": "leaky", "text": format!("{clean} {question}")})];
+    project.write("a/1.jsonl", rows.map(|row| row.to_string()).join("\n").as_bytes());
+    project.write("benchmarks/set.jsonl", json!({"id": "q1", "question": question}).to_string().as_bytes());
+    project.succeed(&["--until", "dedup"]);
+    check_held(&project, &[("a:leaky", "removed", "set/q1")]);
+    let facts = project.json("manifests/dedup.json")["facts"].clone();
+    assert_eq!(facts["removed"], json!({"a": {"contaminated": 1}}));
+    assert_eq!((&facts["duplicates"]["restored"], &facts["duplicates"]["rules"]), (&json!(1), &json!({})));
+    assert_eq!(project.json("manifests/dedup.json")["counts"]["written"]["documents"], 1);
+}

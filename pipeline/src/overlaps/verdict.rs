@@ -220,6 +220,11 @@ fn each_hit(
 }
 
 impl Leak {
+    /// Whether the whole document goes for what its text shares, and not because it is a record that an item was made from.
+    pub(crate) fn goes_for_its_text(&self) -> bool {
+        self.action == Action::Removed && !self.shared.items.iter().any(|found| found.by_name)
+    }
+
     /// Bytes that the policy takes; of what is only reported all that it could.
     fn taken_bytes(&self) -> u64 {
         if self.action == Action::Cut { self.ranges.iter().map(|(start, end)| end - start).sum() } else { self.bytes }

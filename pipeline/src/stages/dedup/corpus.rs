@@ -58,10 +58,11 @@ impl<'a> Corpus<'a> {
         for (index, release) in (0u16..).zip(&inputs.releases) {
             for commit in &release.commits {
                 let name = facts_of(commit)?.source;
-                let (form, exact_only) = release.source(&name)?;
+                let (form, exact_only, rank) = release.source(&name)?;
                 let source = corpus.source(&name)?;
                 corpus.push(&release.workdir, commit, |part| {
-                    (part.release, part.source, part.form, part.exact_only) = (Some(index), source, form, exact_only);
+                    (part.release, part.source, part.rank) = (Some(index), source, rank);
+                    (part.form, part.exact_only) = (form, exact_only);
                 })?;
             }
         }

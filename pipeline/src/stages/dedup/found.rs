@@ -1,6 +1,6 @@
 //! What the earlier tasks found: which document stands for which, by number, and the alarm over it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use mellama_dedup::{ClusterReport, ClusterSummary, Removal, Rule, SourceLoss, over_limit};
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::documents::Place;
 use crate::failure::Failure;
+use crate::overlaps::Findings;
 use crate::sequence::{Fate, Settled};
 use crate::signatures;
 
@@ -31,6 +32,9 @@ pub(super) struct Found<'a> {
     same_ids: Vec<u32>,
     /// What was removed after a comparison, by `dropped`.
     verified: Vec<Removal>,
+    /// Removed documents by rule.
+    rules: BTreeMap<&'static str, u64>,
+    restored: u64,
     /// Numbers that stand for others in the end, rising, and where the id of each ends in `ids`.
     survivors: Vec<(u32, u64)>,
     ids: String,
@@ -56,15 +60,16 @@ impl<'a> Found<'a> {
             kept_of: vec![KEPT; corpus.documents as usize],
             same_ids: Vec::new(),
             verified: Vec::new(),
+            rules: BTreeMap::new(),
+            restored: 0,
             survivors: Vec::new(),
             ids: String::new(),
         };
-        let mut rules: BTreeMap<&str, u64> = BTreeMap::new();
-        for_each_removal(context.workdir, order.object("exact")?, |removal| found.add(removal, &mut rules))?;
+        for_each_removal(context.workdir, order.object("exact")?, |removal| found.add(removal))?;
         let mut sums = VerifyFacts::default();
         for task in phases.verify() {
             let done = phases.commit(context, task)?;
-            for_each_removal(context.workdir, &done.commit.objects[0], |removal| found.add(removal, &mut rules))?;
+            for_each_removal(context.workdir, &done.commit.objects[0], |removal| found.add(removal))?;
             sums.add(&done.facts()?);
         }
         found.verified.sort_unstable_by_key(|removal| removal.dropped);
@@ -77,7 +82,6 @@ impl<'a> Found<'a> {
             "spec_version": mellama_dedup::SPEC_VERSION,
             "sketch": spec(phases.recipe).summary(),
             "verify": phases.recipe.verify,
-            "rules": rules,
             "candidates": linked.candidates,
             "comparisons": sums.comparisons,
             "clusters": clusters,
@@ -88,14 +92,40 @@ impl<'a> Found<'a> {
         Ok((found, facts))
     }
 
-    fn add(&mut self, removal: Removal, rules: &mut BTreeMap<&str, u64>) {
-        *rules.entry(removal.rule.as_str()).or_default() += 1;
+    fn add(&mut self, removal: Removal) {
+        *self.rules.entry(removal.rule.as_str()).or_default() += 1;
         self.kept_of[removal.dropped as usize] = removal.kept;
         match removal.rule {
             Rule::Exact => {}
             Rule::SameId => self.same_ids.push(removal.dropped),
             _ => self.verified.push(removal),
         }
+    }
+
+    /// Keeps the documents again that were removed, after a comparison, for one that now goes for a benchmark's text: nothing
+    /// stands for them any more. Returns how many there are.
+    pub(super) fn restore(&mut self, leaks: &Findings) -> u64 {
+        let going = leaks.into_iter().filter(|leak| leak.goes_for_its_text());
+        let going: HashSet<u32> = going.filter_map(|leak| self.corpus.number(leak.place)).collect();
+        let is_back = |removal: &Removal| going.contains(&self.last(removal.dropped));
+        let (back, verified): (Vec<Removal>, Vec<Removal>) = self.verified.iter().copied().partition(is_back);
+        self.verified = verified;
+        for removal in &back {
+            self.kept_of[removal.dropped as usize] = KEPT;
+            *self.rules.entry(removal.rule.as_str()).or_default() -= 1;
+        }
+        self.restored += back.len() as u64;
+        back.len() as u64
+    }
+
+    /// Removed documents by rule.
+    pub(super) fn rules(&self) -> BTreeMap<&'static str, u64> {
+        self.rules.iter().filter(|(_, count)| **count > 0).map(|(rule, count)| (*rule, *count)).collect()
+    }
+
+    /// Documents that were removed and are kept again.
+    pub(super) fn restored(&self) -> u64 {
+        self.restored
     }
 
     /// The clusters as a person reads them.

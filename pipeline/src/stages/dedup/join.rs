@@ -30,7 +30,9 @@ pub(super) fn run(context: &Context<'_>, phases: &Phases<'_>, band: u32) -> Resu
     let mut failure = None;
     let ordinals = ordinals(context, order.object("ordinals")?)?;
     let keys = keys(&corpus, band);
-    let records = keys.zip(ordinals).filter_map(|(key, ordinal)| match (key, ordinal) {
+    let mut read = 0u32;
+    let pairs = keys.zip(ordinals).inspect(|_| read += 1);
+    let records = pairs.filter_map(|(key, ordinal)| match (key, ordinal) {
         (Ok(key), Ok((ordinal, true))) => Some(Ok((key, ordinal))),
         (Ok(_), Ok((_, false))) => None,
         (Err(error), _) | (_, Err(error)) => {
@@ -41,6 +43,10 @@ pub(super) fn run(context: &Context<'_>, phases: &Phases<'_>, band: u32) -> Resu
     let memory = join_budget(context, facts.documents);
     let candidates = join_band(records, facts.joined as usize, memory, &context.resources.scratch, &mut |a, b| forest.join(a, b));
     let candidates = candidates.map_err(|error| failure.unwrap_or_else(|| scratch_failure(&error)))?;
+    if read != facts.documents {
+        let documents = facts.documents;
+        return Err(Failure::Verification(format!("band {band}: {read} keys for {documents} documents; run \"mellama verify\"")));
+    }
     let object = publish(context, forest, &format!("{}-forest", band_column(band)))?;
     Ok(TaskOutput { objects: vec![object], facts: json!({ "candidates": candidates }), ..TaskOutput::default() })
 }

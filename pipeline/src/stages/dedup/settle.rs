@@ -46,11 +46,12 @@ pub(super) fn run(context: &Context<'_>, phases: Option<&Phases<'_>>) -> Result<
     let settled = sequence::settle(context, &inputs.commits)?;
     let corpus = phases.map(|_| Corpus::of(context, &inputs)).transpose()?;
     let mut facts = serde_json::Map::new();
-    let mut found = None;
+    let mut found: Option<Found<'_>> = None;
+    let mut duplicate_facts = None;
     if let (Some(phases), Some(corpus)) = (phases, &corpus) {
         let names = inputs.releases.iter().map(|release| release.name.clone()).collect();
         let (loaded, summary) = Found::load(context, phases, corpus, names)?;
-        facts.insert("duplicates".into(), summary);
+        duplicate_facts = Some(summary);
         found = Some(loaded);
     }
     if !settled.facts.is_null() {
@@ -59,11 +60,20 @@ pub(super) fn run(context: &Context<'_>, phases: Option<&Phases<'_>>) -> Result<
     let mut objects = Vec::new();
     let mut leaks = Findings::default();
     if let Some(recipe) = &context.corpus().decontaminate {
-        let fates = Standing { settled: &settled, found: found.as_ref() };
-        let held = overlaps::leaks(context, &inputs.commits, recipe, &fates)?;
+        let mut held = overlaps::leaks(context, &inputs.commits, recipe, &Standing { settled: &settled, found: found.as_ref() })?;
+        while let Some(found) = &mut found
+            && found.restore(&held.rows) > 0
+        {
+            let fates = Standing { settled: &settled, found: Some(found) };
+            held = overlaps::leaks(context, &inputs.commits, recipe, &fates)?;
+        }
         objects.push(overlaps::publish_leaks(context, &held.rows)?);
         facts.insert("contamination".into(), held.facts);
         leaks = held.rows;
+    }
+    if let (Some(mut summary), Some(found)) = (duplicate_facts, &found) {
+        (summary["rules"], summary["restored"]) = (json!(found.rules()), json!(found.restored()));
+        facts.insert("duplicates".into(), summary);
     }
     let mut writer = Writer::new(context, found.as_mut(), &settled, &leaks)?;
     for commit in &inputs.commits {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mellama_dedup::{Decided, Member, Sketcher, TextError, Texts, Verifier};
+use mellama_dedup::{Decided, DedupError, MAX_RELEASED_READ, Member, Sketcher, TextError, Texts, Verifier};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,8 @@ use super::{Phases, order, verify_mode};
 const TEXT_MEMORY_SHARE: u64 = 4;
 /// Memory that reading the texts of one ingest task may take: a row group and its copies.
 const READ_BYTES: u64 = 256 << 20;
-/// Documents of releases that are gathered for one cluster; the few more that may be asked for are read one by one.
-const RELEASED_GATHERED: usize = 32;
+/// Texts of one ingest task that are read at a time.
+const TEXTS_AT_ONCE: usize = 1024;
 
 /// What a task says of its clusters.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -53,7 +53,10 @@ pub(super) fn run(context: &Context<'_>, phases: &Phases<'_>, index: u64) -> Res
     let texts = CorpusTexts { corpus: &corpus, gathered: gather(context, &corpus, &slices)? };
     let sketcher = Sketcher::new(super::spec(recipe)).map_err(|e| Failure::Policy(chain(&e)))?;
     let decided = Verifier::new(&texts, &sketcher, verify_mode(recipe)).decide_all(&slices);
-    let decided = decided.map_err(|error| Failure::Storage(chain(&error)))?;
+    let decided = decided.map_err(|error| match error {
+        DedupError::TextChanged { .. } | DedupError::Text { .. } => Failure::Verification(chain(&error)),
+        _ => Failure::Storage(chain(&error)),
+    })?;
     let facts = facts(&clusters, &decided, &link);
     let mut removals: Vec<_> = decided.into_iter().flat_map(|decided| decided.removals).collect();
     removals.sort_unstable_by_key(|removal| removal.dropped);
@@ -91,11 +94,12 @@ fn gather(context: &Context<'_>, corpus: &Corpus<'_>, clusters: &[&[Member]]) ->
         let mut released = 0;
         numbers.extend(cluster.iter().filter_map(|member| {
             released += usize::from(member.released);
-            (!member.released || released <= RELEASED_GATHERED).then_some(member.number)
+            (!member.released || released <= MAX_RELEASED_READ).then_some(member.number)
         }));
     }
     numbers.sort_unstable();
-    let groups: Vec<&[u32]> = numbers.chunk_by(|a, b| corpus.part(*a).first == corpus.part(*b).first).collect();
+    let of_one_part = numbers.chunk_by(|a, b| corpus.part(*a).first == corpus.part(*b).first);
+    let groups: Vec<&[u32]> = of_one_part.flat_map(|part| part.chunks(TEXTS_AT_ONCE)).collect();
     let at_once = (context.resources.memory_bytes / READ_BYTES).clamp(1, context.resources.threads as u64) as usize;
     let mut gathered = GatheredTexts::new();
     let (budget, scratch) = (context.resources.memory_bytes / TEXT_MEMORY_SHARE, &context.resources.scratch);

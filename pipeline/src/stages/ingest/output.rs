@@ -194,8 +194,12 @@ impl<'a> Output<'a> {
         let writer = self.documents.as_mut().expect("opened above");
         writer.push(document).map_err(|e| Failure::Storage(e.to_string()))?;
         if let Some((sketch, standing)) = &prepared.sketch {
-            let signatures = self.signatures.get_or_insert_with(|| SignatureWriter::new(self.bands));
-            signatures.push(document, prepared.characters, sketch, standing);
+            if self.signatures.is_none() {
+                let folder = format!("signatures/{}", self.source.name);
+                self.signatures = Some(SignatureWriter::new(self.context.workdir, &folder, self.bands)?);
+            }
+            let signatures = self.signatures.as_mut().expect("opened above");
+            signatures.push(document, prepared.characters, sketch, standing)?;
         }
         if !prepared.hits.is_empty() {
             self.overlaps.get_or_insert_with(OverlapWriter::default).push(self.rows, document, &prepared.hits);
@@ -262,7 +266,7 @@ impl<'a> Output<'a> {
             }
         }
         if let Some(signatures) = self.signatures {
-            objects.push(signatures.publish(workdir, &format!("signatures/{name}"), &stem)?);
+            objects.push(signatures.publish(&stem)?);
         }
         if let Some(overlaps) = self.overlaps {
             objects.push(overlaps.publish(workdir, &format!("overlaps/{name}"), &stem)?);
