@@ -343,10 +343,10 @@ fn a_document_of_fifty_megabytes_is_compared_within_the_memory() {
     let project = Project::with_recipe(&RECIPE.replace("max_source_loss = 0.9", "max_source_loss = 1.0"));
     let mut generator = Generator::named("long");
     // Cheap words: it is the length that counts.
-    let words: Vec<String> = (0..7_000_000).map(|_| format!("{:x}", generator.below(0xffff))).collect();
+    let words: Vec<String> = (0..10_600_000).map(|_| format!("{:x}", generator.below(0xffff))).collect();
     let text = words.join(" ");
     drop(words);
-    assert!(text.len() > 30 << 20);
+    assert!(text.len() > 50_000_000);
     project.write("first/1.jsonl", &lines(&[("long".into(), text.clone()), ("blank".into(), "-".into())]));
     project.write(
         "second/1.jsonl",
