@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from machine import processor, version
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "readers.md"
 MEGABYTE = 1_000_000
@@ -198,16 +200,6 @@ def heading(options):
         "process; readers without the start of their process, ingest with it. The ratio is the group's first line to this one.",
         "",
     ]
-
-
-def processor():
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((one.split(":", 1)[1].strip() for one in lines if one.startswith("model name")), "unknown processor")
-
-
-def version(mellama):
-    output = subprocess.run([mellama, "--version"], capture_output=True, text=True, check=False).stdout
-    return (output.split() or ["unknown"])[-1]
 
 
 def table(samples):

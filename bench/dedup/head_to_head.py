@@ -2,7 +2,6 @@
 
     head_to_head.py INPUTS                        INPUTS/speed of make_corpus.py; table on standard output
     head_to_head.py INPUTS --write                and in bench/results/dedup.md
-    head_to_head.py INPUTS --survivors            mellama also writes the survivors as JSONL.zst, as datatrove does
     head_to_head.py INPUTS --datatrove-share 0.1  datatrove, which needs minutes, on a tenth of the files
 
 It needs no package itself: it makes an environment of its own under the target folder (bench/setup, requirements.txt). All
@@ -28,6 +27,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
+sys.path.insert(0, str(PROJECT / "bench"))
+
+from machine import processor, version  # noqa: E402
+
 RESULTS = PROJECT / "bench" / "results" / "dedup.md"
 MEGABYTE = 1_000_000
 REPETITIONS = 3
@@ -100,7 +103,6 @@ def arguments():
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     parser.add_argument("--datatrove-repetitions", type=int, default=1)
     parser.add_argument("--datatrove-share", type=float, default=1.0, help="share of the files that datatrove reads; 0: not run")
-    parser.add_argument("--survivors", action="store_true", help="mellama writes the survivors too, if this version can")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name} into bench/results")
     options = parser.parse_args()
     for name in ("inputs", "mellama", "sign_bench", "environment"):
@@ -171,14 +173,9 @@ def all_cases(options, python, whole, part):
 
 def mellama_cases(options, whole):
     cases = []
-    exports = options.survivors and can_export(options)
     for threads in (THREADS, 1):
-        commands = [mellama_run(options, "dedup", threads)]
-        name = "mellama, ingest and dedup"
-        if exports:
-            commands.append(mellama_export(options, threads))
-            name += ", survivors as JSONL.zst"
-        cases.append(Case(name, tuple(commands), whole, threads, options.repetitions, recipe(whole, True)))
+        commands = (mellama_run(options, "dedup", threads),)
+        cases.append(Case("mellama, ingest and dedup", commands, whole, threads, options.repetitions, recipe(whole, True)))
     commands = (mellama_run(options, "ingest", THREADS),)
     cases.append(
         Case("mellama, ingest without `[corpus.dedup]`", commands, whole, THREADS, options.repetitions, recipe(whole, False))
@@ -189,19 +186,6 @@ def mellama_cases(options, whole):
 def mellama_run(options, until, threads):
     how = ("--quiet", "--threads", str(threads), "--memory", MEMORY)
     return (str(options.mellama), "run", "recipe.toml", "--until", until, *how)
-
-
-def mellama_export(options, threads):
-    how = ("--quiet", "--threads", str(threads))
-    return (str(options.mellama), "export", "work", "--format", "jsonl", "--to", "survivors", *how)
-
-
-def can_export(options):
-    """Whether this version has the command; an unknown one is refused with exit 2."""
-    tried = subprocess.run([options.mellama, "export", "--help"], capture_output=True, check=False)
-    if tried.returncode != 0:
-        print("not run: survivors as JSONL.zst: this version of mellama has no export", file=sys.stderr)
-    return tried.returncode == 0
 
 
 def recipe(inputs, with_dedup):
@@ -327,7 +311,7 @@ def session_processes(leader):
 
 def heading(options, python, load):
     command = f"`bench/dedup/head_to_head.py INPUTS --repetitions {options.repetitions}"
-    command += f" --datatrove-share {options.datatrove_share:g}" + (" --survivors`" if options.survivors else "`")
+    command += f" --datatrove-share {options.datatrove_share:g}" + "`"
     busy = ", which is not idle: compare CPU seconds" if load > WARNING_LOAD else ""
     return [
         "# Deduplication, head to head",
@@ -344,16 +328,6 @@ def heading(options, python, load):
         "comparing texts and writes its documents and decisions; the others remove what shares a band, and rensa writes nothing.",
         "",
     ]
-
-
-def processor():
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((one.split(":", 1)[1].strip() for one in lines if one.startswith("model name")), "unknown processor")
-
-
-def version(mellama):
-    output = subprocess.run([mellama, "--version"], capture_output=True, text=True, check=False).stdout
-    return (output.split() or ["unknown"])[-1]
 
 
 def peer_versions(python):

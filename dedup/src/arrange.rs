@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::bits::Bits;
 use crate::entry::{Profile, Removal, Rule};
 use crate::links::{Link, LinkKind, Links};
-use crate::sorter::Sorter;
+use crate::sorter::{Sorter, field, record_of};
 
 /// The ordinal of a document that a rule has removed.
 pub const NO_ORDINAL: u32 = u32::MAX;
@@ -267,11 +267,11 @@ impl Standing<'_> {
 fn id_record(profile: &Profile, number: u32) -> [u8; ID_RECORD] {
     let is_new = [u8::from(profile.release.is_none())];
     let version = (!profile.version).to_be_bytes();
-    concatenated(&[&profile.key, &version, &is_new, &number.to_be_bytes(), &profile.exact])
+    record_of(&[&profile.key, &version, &is_new, &number.to_be_bytes(), &profile.exact])
 }
 
 fn priority_record(profile: &Profile, number: u32) -> [u8; PRIORITY_RECORD] {
-    concatenated(&[
+    record_of(&[
         &profile.release.unwrap_or(u16::MAX).to_be_bytes(),
         &profile.rank.to_be_bytes(),
         &[u8::from(profile.abridged)],
@@ -286,30 +286,11 @@ fn priority_record(profile: &Profile, number: u32) -> [u8; PRIORITY_RECORD] {
 }
 
 fn exact_record(exact: [u8; 16], ordinal: u32, number: u32) -> [u8; EXACT_RECORD] {
-    concatenated(&[&exact, &ordinal.to_be_bytes(), &number.to_be_bytes()])
+    record_of(&[&exact, &ordinal.to_be_bytes(), &number.to_be_bytes()])
 }
 
 fn name_record(name: u64, role: Role, abridged: bool, number: u32) -> [u8; NAME_RECORD] {
-    concatenated(&[&name.to_be_bytes(), &[role as u8], &[u8::from(abridged)], &number.to_be_bytes()])
-}
-
-/// The parts end to end; together they must have N bytes.
-fn concatenated<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
-    let mut record = [0; N];
-    let mut at = 0;
-    for part in parts {
-        record[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
-    }
-    debug_assert_eq!(at, N, "the parts of a record");
-    record
-}
-
-/// W bytes of a record from `at`.
-fn field<const W: usize>(record: &[u8], at: usize) -> [u8; W] {
-    let mut bytes = [0; W];
-    bytes.copy_from_slice(&record[at..at + W]);
-    bytes
+    record_of(&[&name.to_be_bytes(), &[role as u8], &[u8::from(abridged)], &number.to_be_bytes()])
 }
 
 #[cfg(test)]

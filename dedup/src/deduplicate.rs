@@ -13,7 +13,7 @@ use crate::band_join::join_band;
 use crate::cluster::{Decided, Member, Verifier};
 use crate::entry::{Entry, Options, TextError, Texts, VerifyMode};
 use crate::forest::Forest;
-use crate::outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss, over_limit};
+use crate::outcome::{ClusterReport, ClusterSummary, LARGEST_CLUSTERS, Outcome, SourceLoss, check_losses};
 use crate::sketch::Sketcher;
 use crate::spec::SpecError;
 
@@ -55,16 +55,7 @@ pub fn deduplicate(
         let entry = &entries[removal.dropped as usize];
         losses[usize::from(entry.source)].add(entry.characters);
     }
-    if let Some(worst) = over_limit(&losses, options.max_source_loss) {
-        let (source_name, share) = (worst.source.clone(), worst.share);
-        return Err(DedupError::SourceLoss {
-            source_name,
-            share,
-            limit: options.max_source_loss,
-            clusters: Box::new(report),
-            losses,
-        });
-    }
+    check_losses(&losses, options.max_source_loss, &report)?;
     let mut removals = arranged.removals;
     removals.extend(decided.into_iter().flat_map(|d| d.removals));
     removals.sort_unstable_by_key(|removal| removal.dropped);
@@ -118,8 +109,8 @@ pub enum DedupError {
     },
     /// Verified removals take too much of a source; nothing must be published.
     #[error(
-        "{source_name}: near-duplicates take {share:.4} of its characters, expected at most {limit}; \
-         mark it `templated`, or raise max_source_loss after a look at its largest clusters"
+        "source \"{source_name}\": verified removals take {share:.4} of its characters, max_source_loss is {limit}; nothing is \
+         published. Mark the source `templated`, or raise max_source_loss after a look at its largest clusters: {clusters}"
     )]
     SourceLoss {
         /// Name of the source with the largest share.

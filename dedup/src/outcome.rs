@@ -1,7 +1,10 @@
 //! The result of a deduplication: removals, the largest clusters, and what each source lost.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use crate::deduplicate::DedupError;
 use crate::entry::Removal;
 
 /// Clusters that a report lists.
@@ -82,8 +85,30 @@ impl SourceLoss {
     }
 }
 
-/// The source with the largest share over `limit`; of equal ones the first.
-pub fn over_limit(losses: &[SourceLoss], limit: f64) -> Option<&SourceLoss> {
+/// Refuses losses over `limit`: names the source with the largest share, of equal ones the first.
+///
+/// # Errors
+/// [`DedupError::SourceLoss`].
+pub fn check_losses(losses: &[SourceLoss], limit: f64, clusters: &ClusterReport) -> Result<(), DedupError> {
     let over = losses.iter().filter(|loss| loss.share > limit);
-    over.reduce(|worst, next| if next.share > worst.share { next } else { worst })
+    let Some(worst) = over.reduce(|worst, next| if next.share > worst.share { next } else { worst }) else { return Ok(()) };
+    Err(DedupError::SourceLoss {
+        source_name: worst.source.clone(),
+        share: worst.share,
+        limit,
+        clusters: Box::new(clusters.clone()),
+        losses: losses.to_vec(),
+    })
+}
+
+impl fmt::Display for ClusterReport {
+    /// The largest clusters by the ids of their keepers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, cluster) in self.largest.iter().enumerate() {
+            let between = if place == 0 { "" } else { "; " };
+            let ClusterSummary { keeper, documents, removed, removed_characters } = cluster;
+            write!(f, "{between}{keeper} ({documents} documents, {removed} removed, {removed_characters} characters)")?;
+        }
+        Ok(())
+    }
 }

@@ -85,6 +85,31 @@ impl<const N: usize> Sorter<N> {
     }
 }
 
+/// The record made of `parts` end to end; numbers go in big-endian, so that records sort by them.
+///
+/// # Panics
+/// The parts have not N bytes together.
+pub fn record_of<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut record = [0; N];
+    let mut at = 0;
+    for part in parts {
+        record[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    assert_eq!(at, N, "bytes of a record");
+    record
+}
+
+/// The W bytes of a record from byte `at`.
+///
+/// # Panics
+/// The record is shorter.
+pub fn field<const W: usize>(record: &[u8], at: usize) -> [u8; W] {
+    let mut bytes = [0; W];
+    bytes.copy_from_slice(&record[at..at + W]);
+    bytes
+}
+
 fn write_run<const N: usize>(scratch: &Path, records: impl Iterator<Item = io::Result<[u8; N]>>) -> io::Result<Run> {
     let mut writer = BufWriter::with_capacity(RUN_BUFFER_BYTES, tempfile::tempfile_in(scratch)?);
     let mut count = 0;

@@ -36,11 +36,9 @@ pub(crate) fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<DocumentRea
 /// # Errors
 /// As `open`.
 pub(crate) fn texts_around(workdir: &Workdir, entry: &ObjectEntry, row: u32) -> Result<(u32, Vec<String>), Failure> {
-    let reader = open(workdir, entry)?;
     let first = row - row % BLOCK_ROWS;
-    let end = reader.row_count().min(u64::from(first) + u64::from(BLOCK_ROWS));
-    let texts = reader.rows(u64::from(first)..end).map(|document| Ok(document?.text)).collect::<Result<_, ArchiveError>>();
-    Ok((first, texts.map_err(|e| Failure::Verification(format!("{}: {}", entry.key, chain(&e))))?))
+    let end = entry.records.min(u64::from(first) + u64::from(BLOCK_ROWS));
+    Ok((first, texts(workdir, entry, &(u64::from(first)..end).collect::<Vec<u64>>())?))
 }
 
 /// The texts of some rows of one object, which must rise.

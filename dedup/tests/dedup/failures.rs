@@ -49,7 +49,8 @@ fn a_source_that_loses_too_much_stops_the_run() {
     assert!(keepers.contains(&"a0") && keepers.contains(&"a1"), "{keepers:?}");
     assert_eq!(clusters.largest[0].removed, 1);
     let message = error.to_string();
-    assert!(message.starts_with("s0: near-duplicates take 0.2"), "{message}");
+    assert!(message.starts_with("source \"s0\": verified removals take 0.2"), "{message}");
+    assert_eq!(message.matches(" (2 documents, 1 removed, ").count(), 2, "{message}");
     for text in &texts {
         assert!(!message.contains(&text.text[..20]), "document text in an error");
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use mellama_dedup::{ClusterReport, ClusterSummary, Removal, Rule, SourceLoss, over_limit};
+use mellama_dedup::{ClusterReport, ClusterSummary, Removal, Rule, SourceLoss, check_losses};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -75,9 +75,7 @@ impl<'a> Found<'a> {
         found.verified.sort_unstable_by_key(|removal| removal.dropped);
         let clusters = found.report(&linked, &sums)?;
         let losses = losses(context, &order_facts, &sums);
-        if let Some(worst) = over_limit(&losses, phases.recipe.max_source_loss) {
-            return Err(alarm(worst, phases.recipe.max_source_loss, &clusters));
-        }
+        check_losses(&losses, phases.recipe.max_source_loss, &clusters).map_err(|e| Failure::Input(e.to_string()))?;
         let facts = json!({
             "spec_version": mellama_dedup::SPEC_VERSION,
             "sketch": spec(phases.recipe).summary(),
@@ -271,22 +269,4 @@ fn losses(context: &Context<'_>, order: &OrderFacts, sums: &VerifyFacts) -> Vec<
         SourceLoss { source: source.name.clone(), documents, characters, total_characters: *total, share }
     };
     sources.map(loss).collect()
-}
-
-/// The alarm, with the largest clusters by the ids of their keepers.
-fn alarm(worst: &SourceLoss, limit: f64, clusters: &ClusterReport) -> Failure {
-    let shown = |cluster: &ClusterSummary| {
-        format!(
-            "{} ({} documents, {} removed, {} characters)",
-            cluster.keeper, cluster.documents, cluster.removed, cluster.removed_characters
-        )
-    };
-    let largest: Vec<String> = clusters.largest.iter().map(shown).collect();
-    Failure::Input(format!(
-        "source \"{}\": verified removals take {:.4} of its characters, max_source_loss is {limit}; nothing is published. \
-         Mark the source `templated`, or raise max_source_loss after a look at its largest clusters: {}",
-        worst.source,
-        worst.share,
-        largest.join("; "),
-    ))
 }

@@ -4,7 +4,9 @@
 //! Clusters that hold no document of this run are left out: what earlier releases keep is not decided again.
 
 use arrow::array::{FixedSizeBinaryArray, RecordBatch, UInt32Array, UInt64Array};
-use mellama_dedup::{Forest, LARGEST_CLUSTERS, Link, LinkKind, Member, NO_ORDINAL, NormalForm, Profile, Sorter};
+use mellama_dedup::{
+    Forest, LARGEST_CLUSTERS, Link, LinkKind, Member, NO_ORDINAL, NormalForm, Profile, Sorter, field, record_of,
+};
 use mellama_storage::ObjectEntry;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,8 @@ use super::corpus::{Corpus, Inputs};
 use super::order::OrderFacts;
 use super::{Phases, join};
 
+/// Cluster starts that are kept to cut the table between; beyond that many every other one is forgotten.
+const MAX_STARTS: usize = 1 << 20;
 /// root · ordinal · number · source · group · words · exact · characters · flags · owner.
 const RECORD: usize = 4 + 4 + 4 + 2 + 8 + 4 + 16 + 8 + 1 + 4;
 const CLINICAL: u8 = 1;
@@ -132,15 +136,12 @@ struct Layout {
     writer: TableWriter,
     waiting: Vec<ClusterRow>,
     facts: LinkFacts,
-    /// First row of each cluster with its documents, in bounds of `tasks`.
+    /// First rows of clusters, at most [`MAX_STARTS`].
     starts: Vec<u64>,
     rows: u64,
     cluster: Option<(u32, u32, u64)>,
     tasks: u64,
 }
-
-/// Cluster starts that are kept to cut the table between; beyond that many every other one is forgotten.
-const MAX_STARTS: usize = 1 << 20;
 
 impl Layout {
     fn new(context: &Context<'_>, tasks: u64, candidates: u64) -> Result<Layout, Failure> {
@@ -213,47 +214,42 @@ impl Layout {
 }
 
 fn record(root: u32, ordinal: u32, number: u32, profile: &Profile, owner: Option<Link>) -> [u8; RECORD] {
-    let mut flags = if profile.form == NormalForm::Clinical { CLINICAL } else { 0 };
-    flags |= if profile.release.is_some() { RELEASED } else { 0 };
-    flags |= if owner.is_some() { HAS_OWNER } else { 0 };
-    flags |= if owner.is_some_and(|link| link.kind == LinkKind::Preprint) { IS_PREPRINT } else { 0 };
-    let owner = owner.map_or(0, |link| link.owner);
-    let parts: [&[u8]; 10] = [
+    let member = Member {
+        number,
+        source: profile.source,
+        group: profile.group,
+        words: profile.words,
+        exact: profile.exact,
+        form: profile.form,
+        released: profile.release.is_some(),
+        owner: owner.map(|link| (link.owner, link.kind)),
+    };
+    record_of(&[
         &root.to_be_bytes(),
         &ordinal.to_be_bytes(),
         &number.to_be_bytes(),
-        &profile.source.to_be_bytes(),
-        &profile.group.to_be_bytes(),
-        &profile.words.to_be_bytes(),
-        &profile.exact,
+        &member.source.to_be_bytes(),
+        &member.group.to_be_bytes(),
+        &member.words.to_be_bytes(),
+        &member.exact,
         &profile.characters.to_be_bytes(),
-        &[flags],
-        &owner.to_be_bytes(),
-    ];
-    let mut record = [0; RECORD];
-    record.copy_from_slice(&parts.concat());
-    record
+        &[flags(&member) as u8],
+        &owner.map_or(0, |link| link.owner).to_be_bytes(),
+    ])
 }
 
 fn parse(record: &[u8; RECORD]) -> ClusterRow {
-    let mut at = 0;
-    let mut take = |bytes: usize| {
-        at += bytes;
-        record[at - bytes..at].iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte))
-    };
-    let (root, _, number, source, group, words) = (take(4), take(4), take(4), take(2), take(8), take(4));
-    let exact = (u128::from(take(8)) << 64 | u128::from(take(8))).to_be_bytes();
-    let (characters, flags, owner) = (take(8), take(1), take(4));
+    // The ordinal, bytes 4 to 7, has done its work: the order.
     row_of(&Raw {
-        root: root as u32,
-        number: number as u32,
-        source: source as u32,
-        group,
-        words: words as u32,
-        exact,
-        characters,
-        flags: flags as u32,
-        owner: owner as u32,
+        root: u32::from_be_bytes(field(record, 0)),
+        number: u32::from_be_bytes(field(record, 8)),
+        source: u32::from(u16::from_be_bytes(field(record, 12))),
+        group: u64::from_be_bytes(field(record, 14)),
+        words: u32::from_be_bytes(field(record, 22)),
+        exact: field(record, 26),
+        characters: u64::from_be_bytes(field(record, 42)),
+        flags: u32::from(record[50]),
+        owner: u32::from_be_bytes(field(record, 51)),
     })
 }
 
