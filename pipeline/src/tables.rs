@@ -80,8 +80,17 @@ impl TableWriter {
     /// # Errors
     /// `Failure::Storage`.
     pub(crate) fn finish(self, stem: &str) -> Result<ObjectEntry, Failure> {
+        let rows = self.rows;
+        self.finish_counting(stem, rows)
+    }
+
+    /// [`TableWriter::finish`] with a count of what the rows describe in place of their number.
+    ///
+    /// # Errors
+    /// `Failure::Storage`.
+    pub(crate) fn finish_counting(self, stem: &str, records: u64) -> Result<ObjectEntry, Failure> {
         let part = self.writer.finish().map_err(|e| Failure::Storage(format!("{}: writing a table: {e}", self.folder)))?;
-        Ok(part.finish(&self.folder, stem, "parquet", self.rows)?)
+        Ok(part.finish(&self.folder, stem, "parquet", records)?)
     }
 }
 

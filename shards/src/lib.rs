@@ -35,7 +35,7 @@ pub use error::ShardError;
 pub use format::{Kind, Segment, Sequence, ShardHeader, ShardTotals, Width};
 pub use lineage::document_key;
 pub use reader::ShardFile;
-pub use run_reader::RunReader;
+pub use run_reader::{RunBytes, RunPart, RunReader};
 pub use runs::{NewRun, RunEntry, RunHeader, RunIndex, RunTotals, RunWriter};
 pub use set::ShardSet;
 pub use tokenizer::{Tokenizer, TokenizerError};

@@ -54,19 +54,41 @@ impl RunReader {
     /// # Errors
     /// As [`RunReader::read`].
     pub fn read_many(&self, rows: &[u32]) -> Result<Vec<Vec<u32>>, ShardError> {
-        let mut wanted = Vec::with_capacity(rows.len());
-        for (place, &row) in rows.iter().enumerate() {
-            wanted.push(Wanted { row, place, entry: *self.entry(row)? });
-        }
-        wanted.sort_unstable_by_key(|wanted| (wanted.row, wanted.place));
+        let whole = |&row: &u32| self.entry(row).map(|entry| RunPart { row, offset: 0, length: entry.length });
+        let parts = rows.iter().map(whole).collect::<Result<Vec<_>, _>>()?;
         let mut found = vec![Vec::new(); rows.len()];
+        self.read_parts(&parts, &mut |place, tokens| {
+            found[place] = vec![0; tokens.len()];
+            tokens.copy_to(&mut found[place]);
+        })?;
+        Ok(found)
+    }
+
+    /// Shows the tokens of each of `parts` to `take`, with the part's place in the list. They come in the order of their
+    /// rows; neighbours in the object are fetched together, and a document is read and proved whole, once for all its parts
+    /// of one fetch.
+    ///
+    /// # Errors
+    /// As [`RunReader::read`]; [`ShardError::Corrupt`] for a part that reaches past its document.
+    pub fn read_parts(&self, parts: &[RunPart], take: &mut dyn FnMut(usize, RunBytes<'_>)) -> Result<(), ShardError> {
+        let mut wanted = Vec::with_capacity(parts.len());
+        for (place, &part) in parts.iter().enumerate() {
+            let entry = *self.entry(part.row)?;
+            if u64::from(part.offset) + u64::from(part.length) > u64::from(entry.length) {
+                let RunPart { row, offset, length } = part;
+                let problem = format!("document {row}: {length} tokens from {offset}, it has {}", entry.length);
+                return Err(ShardError::corrupt(self.tokens.key().as_str(), problem));
+            }
+            wanted.push(Wanted { part, place, entry });
+        }
+        wanted.sort_unstable_by_key(|wanted| (wanted.part.row, wanted.place));
         let mut rest = wanted.as_slice();
         while !rest.is_empty() {
             let (batch, after) = rest.split_at(coalesced(rest, self.width().bytes()));
-            self.read_batch(batch, &mut found)?;
+            self.read_batch(batch, take)?;
             rest = after;
         }
-        Ok(found)
+        Ok(())
     }
 
     fn width(&self) -> Width {
@@ -82,7 +104,7 @@ impl RunReader {
         })
     }
 
-    fn read_batch(&self, batch: &[Wanted], found: &mut [Vec<u32>]) -> Result<(), ShardError> {
+    fn read_batch(&self, batch: &[Wanted], take: &mut dyn FnMut(usize, RunBytes<'_>)) -> Result<(), ShardError> {
         let width = self.width();
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
             return Ok(());
@@ -90,23 +112,76 @@ impl RunReader {
         let start = first.entry.offset * width.bytes();
         let length = last.end_bytes(width.bytes()) - start;
         let bytes = self.tokens.read_at(start, usize::try_from(length).expect("a read fits in memory"))?;
+        let mut proved = None;
         for wanted in batch {
-            let skip = (wanted.entry.offset * width.bytes() - start) as usize;
-            let run = &bytes[skip..skip + (u64::from(wanted.entry.length) * width.bytes()) as usize];
-            if run_check(run) != wanted.entry.check {
-                let problem = format!("document {}: its bytes are not those that were written", wanted.row);
+            let Wanted { part, place, entry } = wanted;
+            let skip = (entry.offset * width.bytes() - start) as usize;
+            let run = &bytes[skip..skip + (u64::from(entry.length) * width.bytes()) as usize];
+            if proved != Some(part.row) && run_check(run) != entry.check {
+                let problem = format!("document {}: its bytes are not those that were written", part.row);
                 return Err(ShardError::corrupt(self.tokens.key().as_str(), problem));
             }
-            found[wanted.place] = decode_tokens(run, width);
+            proved = Some(part.row);
+            let skip = (u64::from(part.offset) * width.bytes()) as usize;
+            let taken = &run[skip..skip + (u64::from(part.length) * width.bytes()) as usize];
+            take(*place, RunBytes { bytes: taken, width });
         }
         Ok(())
     }
 }
 
+/// Tokens of a document that are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunPart {
+    /// Row of the document in its object.
+    pub row: u32,
+    /// First token, counted in the document.
+    pub offset: u32,
+    /// Number of tokens.
+    pub length: u32,
+}
+
+/// Tokens as they lie in the object.
+#[derive(Debug, Clone, Copy)]
+pub struct RunBytes<'a> {
+    bytes: &'a [u8],
+    width: Width,
+}
+
+impl RunBytes<'_> {
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / self.width.bytes() as usize
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Writes the tokens.
+    ///
+    /// # Panics
+    /// When `out` has not the length of the tokens.
+    pub fn copy_to(&self, out: &mut [u32]) {
+        assert_eq!(out.len(), self.len(), "room for the tokens of a part");
+        match self.width {
+            Width::U16 => {
+                let pairs = self.bytes.as_chunks().0;
+                out.iter_mut().zip(pairs).for_each(|(id, &pair)| *id = u32::from(u16::from_le_bytes(pair)));
+            }
+            Width::U32 => {
+                let fours = self.bytes.as_chunks().0;
+                out.iter_mut().zip(fours).for_each(|(id, &four)| *id = u32::from_le_bytes(four));
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
-    row: u32,
-    /// Where the caller wants it.
+    part: RunPart,
+    /// Where it stands in the caller's list.
     place: usize,
     entry: RunEntry,
 }
@@ -131,13 +206,6 @@ fn coalesced(sorted: &[Wanted], width: u64) -> usize {
         count += 1;
     }
     count
-}
-
-fn decode_tokens(bytes: &[u8], width: Width) -> Vec<u32> {
-    match width {
-        Width::U16 => bytes.as_chunks().0.iter().map(|&pair| u32::from(u16::from_le_bytes(pair))).collect(),
-        Width::U32 => bytes.as_chunks().0.iter().map(|&four| u32::from_le_bytes(four)).collect(),
-    }
 }
 
 #[cfg(test)]

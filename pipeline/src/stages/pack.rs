@@ -1,20 +1,23 @@
-//! `pack`: one window of the order to sequences. A task gathers the window's tokens, packs them and writes the sequences.
+//! `pack`: one window of the order to sequences. A task packs by lengths alone and writes which piece stands where; no token
+//! is read.
+
+mod packed;
 
 use std::collections::BTreeMap;
 
 use arrow::array::UInt32Array;
-use mellama_shards::packing::{Method, PackedSequence, pack_window, shuffle_sequences};
-use mellama_shards::sequence::{RunTokens, assemble};
-use mellama_shards::{Kind, ShardHeader, ShardWriter, Tokenizer, Width};
+use mellama_shards::packing::{Method, PackedSequence, PackingCounts, pack_window, shuffle_sequences};
+use mellama_shards::{Kind, ShardHeader, Tokenizer, Width};
 use mellama_storage::{Counts, Tally, TaskCommit};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::failure::{Failure, chain};
-use crate::stage::{Stage, TaskOutput};
+use crate::failure::Failure;
+use crate::stage::TaskOutput;
 use crate::stages::mix::{self, MixFacts, Stream};
-use crate::stages::tokenize;
 use crate::tables;
+
+pub(crate) use packed::{Packed, PlacedPiece};
 
 /// Sequences of one task where documents are concatenated.
 const CONCATENATED_SEQUENCES: u64 = 8192;
@@ -51,37 +54,14 @@ pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, F
         Method::BestFit => best_fit(context, &job, length)?,
         Method::Concatenate => concatenate(context, &job, length)?,
     };
-    let tokens = gather(context, &placements)?;
-    let documents: Vec<RunTokens<'_>> = placements
-        .iter()
-        .zip(&tokens)
-        .map(|(p, (key, tokens))| RunTokens {
-            tokens: &tokens[..p.take as usize],
-            mask: None,
-            document: *key,
-            source: p.source,
-            epoch: p.epoch,
-        })
-        .collect();
-    let tokenizer = context.tokenizer()?;
-    let header = header(context, &tokenizer, length);
-    let failed = |e: &dyn std::error::Error| Failure::Storage(format!("packed: {}", chain(e)));
-    let mut writer = ShardWriter::new(context.workdir.part()?, &header).map_err(|e| failed(&e))?;
+    let mut totals = PackingCounts::default();
     for pieces in &sequences {
-        let sequence = assemble(pieces, &documents, length).map_err(|e| Failure::Failed(e.to_string()))?;
-        writer.push(&sequence).map_err(|e| failed(&e))?;
+        totals.add(pieces, length);
     }
-    let (part, totals) = writer.finish_with_totals().map_err(|e| failed(&e))?;
-    let folder = format!("packed/{}", job.stream.name);
-    let entry = part.finish(&folder, &format!("{:05}", job.part), "parquet", totals.sequences)?;
+    let entry = packed::write(context, &job.stream.name, job.part, &placements, &sequences)?;
     // Units of this stage: placements of documents, and tokens in place of bytes.
-    let pieces = sequences.iter().flatten();
-    let packed: u64 = pieces.map(|piece| u64::from(piece.length)).sum();
-    let counts = Counts {
-        read: Tally { documents: placements.len() as u64, bytes: packed },
-        written: Tally { documents: placements.len() as u64, bytes: totals.tokens },
-        ..Counts::default()
-    };
+    let tally = Tally { documents: placements.len() as u64, bytes: totals.tokens };
+    let counts = Counts { read: tally, written: tally, ..Counts::default() };
     let facts = json!({ "stream": job.stream.name, "totals": totals });
     Ok(TaskOutput { objects: vec![entry], counts, facts })
 }
@@ -92,7 +72,7 @@ pub(crate) fn close(commits: &[TaskCommit]) -> Value {
     for commit in commits {
         let name = commit.facts["stream"].as_str().unwrap_or_default();
         let sums = streams.entry(name.to_owned()).or_default();
-        for key in ["sequences", "tokens", "padding", "segments"] {
+        for key in ["sequences", "tokens", "padding", "pieces", "cuts"] {
             *sums.entry(key).or_default() += commit.facts["totals"][key].as_u64().unwrap_or_default();
         }
     }
@@ -113,16 +93,6 @@ pub(crate) fn header(context: &Context<'_>, tokenizer: &Tokenizer, length: u32) 
         sources: sources.iter().map(|s| s.name.clone()).collect(),
         sensitivity: highest.map_or("open", |s| s.as_str()).to_owned(),
     }
-}
-
-/// Packed objects of each stream in order, from the finished stage.
-///
-/// # Errors
-/// As `Context::commits`.
-pub(crate) fn objects_of(context: &Context<'_>, stream: &str) -> Result<Vec<mellama_storage::ObjectEntry>, Failure> {
-    let wanted = format!("packed/{stream}/");
-    let manifest = context.manifest(Stage::Pack)?;
-    Ok(manifest.objects.into_iter().filter(|o| o.key.starts_with(&wanted)).collect())
 }
 
 fn method(context: &Context<'_>) -> Method {
@@ -220,27 +190,6 @@ fn placements(context: &Context<'_>, stream: &Stream, first: u64, rows: u64) -> 
             epoch: epoch.value(i),
             take: take.value(i),
         }));
-    }
-    Ok(found)
-}
-
-/// Key and tokens of each placement, read object by object.
-fn gather(context: &Context<'_>, placements: &[Placement]) -> Result<Vec<(u128, Vec<u32>)>, Failure> {
-    let mut by_object: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    for (index, placement) in placements.iter().enumerate() {
-        by_object.entry(placement.object).or_default().push(index);
-    }
-    let mut found = vec![(0, Vec::new()); placements.len()];
-    for (object, indexes) in by_object {
-        context.check_stop()?;
-        let commit = context.commit(Stage::Tokenize, u64::from(object))?;
-        let reader = tokenize::open_runs(context, &commit)?.expect("a placement lies in a run object");
-        let rows: Vec<u32> = indexes.iter().map(|index| placements[*index].row).collect();
-        let runs = reader.read_many(&rows).map_err(|e| Failure::Verification(chain(&e)))?;
-        for (index, run) in indexes.into_iter().zip(runs) {
-            let key = reader.index().entries()[placements[index].row as usize].key;
-            found[index] = (key, run);
-        }
     }
     Ok(found)
 }

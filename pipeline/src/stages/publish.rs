@@ -1,10 +1,13 @@
 //! `publish`: packed sequences of the domains interleaved into shards, held-out shards, and the dataset card.
 //!
-//! A task is one shard; the last one is the card. Nothing is packed or tokenized again.
+//! A task is one shard; the last one is the card. Nothing is packed or tokenized again: tokens are gathered from where
+//! `tokenize` wrote them.
+
+mod gather;
 
 use mellama_shards::interleave::Interleave;
-use mellama_shards::{Sequence, ShardSet, ShardTotals, ShardWriter};
-use mellama_storage::{Counts, ObjectEntry, Tally, TaskCommit};
+use mellama_shards::{ShardTotals, ShardWriter};
+use mellama_storage::{Counts, Tally, TaskCommit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -13,7 +16,11 @@ use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::stage::{Stage, TaskOutput};
 use crate::stages::mix::{self, MixFacts, Stream};
-use crate::stages::pack;
+use crate::stages::pack::{self, Packed, PlacedPiece};
+use crate::stages::publish::gather::gather;
+
+/// Tokens that are gathered together: 32 MiB of ids.
+const BATCH_TOKENS: u64 = 1 << 23;
 
 /// Facts of a shard's task; the card's task has none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -147,6 +154,11 @@ impl Layout {
         u64::from(self.sequence_length) * width
     }
 
+    /// Sequences whose tokens are gathered together.
+    fn batch_sequences(&self) -> usize {
+        (BATCH_TOKENS / u64::from(self.sequence_length)).max(1) as usize
+    }
+
     fn shard(&self, context: &Context<'_>, part: &str, lanes: &[Lane], number: u64) -> Result<TaskOutput, Failure> {
         let counts: Vec<u64> = lanes.iter().map(|lane| lane.wanted).collect();
         let mut order = Interleave::new(&counts);
@@ -156,15 +168,17 @@ impl Layout {
             let lane = order.next().expect("a shard begins before the last sequence");
             taken[lane] += 1;
         }
-        let sets = lanes.iter().map(|lane| open(context, &lane.stream.name)).collect::<Result<Vec<_>, _>>()?;
+        let packed = lanes.iter().map(|lane| Packed::open(context, &lane.stream.name)).collect::<Result<Vec<_>, _>>()?;
         let tokenizer = context.tokenizer()?;
         let header = pack::header(context, &tokenizer, self.sequence_length);
         let failed = |e: &dyn std::error::Error| Failure::Storage(format!("shards/cpt: {}", chain(e)));
         let mut writer = ShardWriter::new(context.workdir.part()?, &header).map_err(|e| failed(&e))?;
-        for lane in order.take(self.shard_sequences as usize) {
-            let sequence: Sequence = sets[lane].sequence(taken[lane]).map_err(|e| Failure::Verification(chain(&e)))?;
-            taken[lane] += 1;
-            writer.push(&sequence).map_err(|e| failed(&e))?;
+        let turns: Vec<usize> = order.take(self.shard_sequences as usize).collect();
+        for turns in turns.chunks(self.batch_sequences()) {
+            let pieces = next_pieces(context, &packed, &mut taken, turns)?;
+            for sequence in gather(context, &pieces, self.sequence_length)? {
+                writer.push(&sequence).map_err(|e| failed(&e))?;
+            }
         }
         context.check_stop()?;
         let (file, totals) = writer.finish_with_totals().map_err(|e| failed(&e))?;
@@ -176,7 +190,18 @@ impl Layout {
     }
 }
 
-fn open(context: &Context<'_>, stream: &str) -> Result<ShardSet, Failure> {
-    let objects: Vec<ObjectEntry> = pack::objects_of(context, stream)?;
-    ShardSet::open(context.workdir, &objects).map_err(|e| Failure::Verification(chain(&e)))
+/// The pieces of the sequences whose turn it is, and `taken` moved on by them.
+fn next_pieces(
+    context: &Context<'_>,
+    packed: &[Packed],
+    taken: &mut [u64],
+    turns: &[usize],
+) -> Result<Vec<Vec<PlacedPiece>>, Failure> {
+    let mut lanes = Vec::with_capacity(packed.len());
+    for (lane, packed) in packed.iter().enumerate() {
+        let count = turns.iter().filter(|turn| **turn == lane).count() as u64;
+        lanes.push(packed.read(context, taken[lane]..taken[lane] + count)?.into_iter());
+        taken[lane] += count;
+    }
+    Ok(turns.iter().map(|lane| lanes[*lane].next().expect("as many were read as have their turn")).collect())
 }
