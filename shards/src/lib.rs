@@ -6,6 +6,7 @@ pub mod apportion;
 pub mod chunks;
 mod columns;
 mod continuity;
+pub mod draw;
 mod error;
 pub mod format;
 pub mod interleave;
@@ -23,6 +24,7 @@ pub mod run_reader;
 pub mod runs;
 pub mod sequence;
 pub mod set;
+pub mod spread;
 pub mod template;
 #[cfg(test)]
 mod testing;
