@@ -17,6 +17,7 @@ pub mod order;
 pub mod packing;
 pub mod page_checksums;
 mod page_headers;
+pub mod prefix;
 pub mod reader;
 mod row_group;
 mod run_index;
