@@ -6,6 +6,7 @@ mod benchmarks;
 mod card;
 mod context;
 mod documents;
+pub mod draws;
 mod failure;
 mod file_list;
 mod files;

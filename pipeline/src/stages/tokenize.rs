@@ -74,6 +74,15 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Value {
     json!({ "sources": sources, "tokenizer": tokenizer.ok() })
 }
 
+/// The facts of a finished task.
+///
+/// # Errors
+/// `Failure::Verification` when they are not understood.
+pub(crate) fn facts_of(commit: &TaskCommit) -> Result<TokenizeFacts, Failure> {
+    serde_json::from_value(commit.facts.clone())
+        .map_err(|e| Failure::Verification(format!("commits/tokenize/{:05}.json: facts not understood: {e}", commit.task)))
+}
+
 /// Opens the token runs of a finished tokenize task, if it wrote any.
 ///
 /// # Errors
