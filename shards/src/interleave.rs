@@ -48,6 +48,23 @@ impl Interleave {
         Self { turns, taken: vec![0; counts.len()], total, step: 0 }
     }
 
+    /// Goes on where an interleaving of the same counts has handed out `taken`.
+    ///
+    /// # Panics
+    /// As [`Interleave::new`], or when `taken` is not at most `counts`, entry by entry.
+    pub fn after(counts: &[u64], taken: &[u64]) -> Self {
+        assert!(
+            counts.len() == taken.len() && counts.iter().zip(taken).all(|(count, taken)| taken <= count),
+            "taken of the counts"
+        );
+        let mut interleave = Self::new(counts);
+        interleave.step = taken.iter().sum();
+        interleave.taken = taken.to_vec();
+        let turns = counts.iter().zip(taken).map(|(&count, &taken)| Turn::new(count, interleave.total, taken));
+        interleave.turns = turns.collect();
+        interleave
+    }
+
     /// How many sequences of each domain were handed out so far.
     pub fn taken(&self) -> &[u64] {
         &self.taken
@@ -171,7 +188,12 @@ mod tests {
     proptest! {
         #[test]
         fn the_order_is_the_rules(counts in vec(0_u64..60, 1..7)) {
-            prop_assert_eq!(Interleave::new(&counts).collect::<Vec<_>>(), by_the_rule(&counts));
+            let expected = by_the_rule(&counts);
+            prop_assert_eq!(&Interleave::new(&counts).collect::<Vec<_>>(), &expected);
+            let mut first = Interleave::new(&counts);
+            let half = expected.len() / 2;
+            first.by_ref().take(half).for_each(drop);
+            prop_assert_eq!(&Interleave::after(&counts, first.taken()).collect::<Vec<_>>(), &expected[half..]);
         }
     }
 

@@ -2,7 +2,11 @@
 //!
 //! A task is one shard; the last one is the card. Nothing is packed or tokenized again.
 
+use std::collections::BTreeMap;
+
 use mellama_shards::interleave::Interleave;
+use mellama_shards::mixture::DOMAIN_NAMES;
+use mellama_shards::prefix::PrefixCheck;
 use mellama_shards::{Sequence, ShardSet, ShardTotals, ShardWriter};
 use mellama_storage::{Counts, ObjectEntry, Tally, TaskCommit};
 use serde::{Deserialize, Serialize};
@@ -22,6 +26,9 @@ pub(crate) struct ShardFacts {
     pub part: String,
     /// What the shard adds up to.
     pub totals: ShardTotals,
+    /// Sequences of each domain, by their segments' sources.
+    #[serde(default)]
+    pub domain_sequences: [u64; 3],
 }
 
 /// Sequences of one domain to publish.
@@ -70,8 +77,9 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
     let mut parts = serde_json::Map::new();
     for part in ["train", "heldout"] {
         let shards = commits.iter().filter_map(|c| serde_json::from_value::<ShardFacts>(c.facts.clone()).ok());
-        let totals: Vec<ShardTotals> = shards.filter(|s| s.part == part).map(|s| s.totals).collect();
-        let sum = |get: fn(&ShardTotals) -> u64| totals.iter().map(get).sum::<u64>();
+        let shards: Vec<ShardFacts> = shards.filter(|s| s.part == part).collect();
+        let totals: Vec<&ShardTotals> = shards.iter().map(|s| &s.totals).collect();
+        let sum = |get: fn(&ShardTotals) -> u64| totals.iter().map(|t| get(t)).sum::<u64>();
         let sources = context.corpus().source.iter().enumerate();
         let by_source: serde_json::Map<String, Value> = sources
             .map(|(i, s)| {
@@ -80,6 +88,9 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
             .collect();
         let tokens = sum(|t| t.tokens);
         check_quota(context, &facts, part, tokens)?;
+        check_sources(context, &facts, part, &by_source)?;
+        let of_domain = |domain: usize| shards.iter().map(|s| s.domain_sequences[domain]).sum::<u64>();
+        let domains: BTreeMap<&str, u64> = DOMAIN_NAMES.into_iter().zip((0..3).map(of_domain)).collect();
         parts.insert(
             part.into(),
             json!({
@@ -89,6 +100,7 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
                 "padding": sum(|t| t.padding),
                 "segments": sum(|t| t.segments),
                 "source_tokens": by_source,
+                "domain_sequences": domains,
             }),
         );
     }
@@ -108,6 +120,28 @@ fn check_quota(context: &Context<'_>, facts: &MixFacts, part: &str, tokens: u64)
     Err(Failure::Failed(format!(
         "{uri}: publish: {part} shards hold {tokens} tokens, the mixture has {wanted}; report this as a bug"
     )))
+}
+
+/// With exact tokens every source has given its quota, no more and no less.
+fn check_sources(
+    context: &Context<'_>,
+    facts: &MixFacts,
+    part: &str,
+    tokens: &serde_json::Map<String, Value>,
+) -> Result<(), Failure> {
+    if part != "train" || facts.unit == "sequences" {
+        return Ok(());
+    }
+    match facts.sources.iter().find(|share| tokens.get(&share.source).and_then(Value::as_u64) != Some(share.quota)) {
+        None => Ok(()),
+        Some(share) => Err(Failure::Failed(format!(
+            "{}: publish: source {}: {} tokens in the shards, its quota is {}; report this as a bug",
+            context.workdir.store().uri(),
+            share.source,
+            tokens.get(&share.source).and_then(Value::as_u64).unwrap_or(0),
+            share.quota
+        ))),
+    }
 }
 
 impl Layout {
@@ -149,13 +183,10 @@ impl Layout {
 
     fn shard(&self, context: &Context<'_>, part: &str, lanes: &[Lane], number: u64) -> Result<TaskOutput, Failure> {
         let counts: Vec<u64> = lanes.iter().map(|lane| lane.wanted).collect();
-        let mut order = Interleave::new(&counts);
-        let start = number * self.shard_sequences;
-        let mut taken = vec![0; lanes.len()];
-        for _ in 0..start {
-            let lane = order.next().expect("a shard begins before the last sequence");
-            taken[lane] += 1;
-        }
+        let mut taken = self.starts(context, part, &counts)[number as usize].clone();
+        let order = Interleave::after(&counts, &taken);
+        let mut prefix = PrefixCheck::after(&counts, taken.clone());
+        let mut domain_sequences = [0; 3];
         let sets = lanes.iter().map(|lane| open(context, &lane.stream.name)).collect::<Result<Vec<_>, _>>()?;
         let tokenizer = context.tokenizer()?;
         let header = pack::header(context, &tokenizer, self.sequence_length);
@@ -164,6 +195,12 @@ impl Layout {
         for lane in order.take(self.shard_sequences as usize) {
             let sequence: Sequence = sets[lane].sequence(taken[lane]).map_err(|e| Failure::Verification(chain(&e)))?;
             taken[lane] += 1;
+            domain_sequences[lanes[lane].stream.domain] += 1;
+            let domain = domain_of(context, &sequence);
+            let found = lanes.iter().position(|lane| Some(lane.stream.domain) == domain);
+            prefix
+                .push(found.unwrap_or(lanes.len()))
+                .map_err(|e| Failure::Failed(format!("publish: {part}: {e}; report this as a bug")))?;
             writer.push(&sequence).map_err(|e| failed(&e))?;
         }
         context.check_stop()?;
@@ -171,9 +208,32 @@ impl Layout {
         let entry = file.finish("shards/cpt", &format!("{part}-{number:05}"), "parquet", totals.sequences)?;
         let seen = Tally { documents: totals.sequences, bytes: totals.sequences * self.sequence_bytes(context) };
         let counts = Counts { read: seen, written: seen, ..Counts::default() };
-        let facts = serde_json::to_value(ShardFacts { part: part.to_owned(), totals }).expect("plain data");
-        Ok(TaskOutput { objects: vec![entry], counts, facts })
+        let facts = ShardFacts { part: part.to_owned(), totals, domain_sequences };
+        Ok(TaskOutput { objects: vec![entry], counts, facts: serde_json::to_value(facts).expect("plain data") })
     }
+
+    /// How many sequences of each lane come before each shard. Found once a process: the order is one long chain.
+    fn starts<'c>(&self, context: &'c Context<'_>, part: &str, counts: &[u64]) -> &'c [Vec<u64>] {
+        context.cache.shard_starts[usize::from(part == "heldout")].get_or_init(|| {
+            let mut order = Interleave::new(counts);
+            let mut starts = Vec::new();
+            loop {
+                starts.push(order.taken().to_vec());
+                let passed = order.by_ref().take(self.shard_sequences as usize).count();
+                if (passed as u64) < self.shard_sequences {
+                    return starts;
+                }
+            }
+        })
+    }
+}
+
+/// The domain that all segments of a sequence are from.
+fn domain_of(context: &Context<'_>, sequence: &Sequence) -> Option<usize> {
+    let sources = &context.corpus().source;
+    let domain = |source: u16| sources.get(usize::from(source)).map(|source| mix::domain_index(source.domain));
+    let first = domain(sequence.segments.first()?.source)?;
+    sequence.segments.iter().all(|segment| domain(segment.source) == Some(first)).then_some(first)
 }
 
 fn open(context: &Context<'_>, stream: &str) -> Result<ShardSet, Failure> {
