@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::observer::Observer;
 use crate::plan::Plan;
 use crate::recipe::{CorpusRecipe, RecipeFile};
+use crate::separators::Separators;
 use crate::stage::Stage;
 
 /// How a run may use the machine; none of it changes a byte of the output.
@@ -46,6 +47,8 @@ pub struct Context<'a> {
 pub struct Cache {
     pub(crate) tokenizer: OnceLock<Arc<Tokenizer>>,
     pub(crate) benchmarks: OnceLock<Option<Arc<BenchmarkIndex>>>,
+    /// How many sequences of each domain the shards before a shard hold, training and held-out shards.
+    pub(crate) shard_starts: [OnceLock<Vec<Vec<u64>>>; 2],
 }
 
 impl<'a> Context<'a> {
@@ -120,6 +123,15 @@ impl<'a> Context<'a> {
         };
         let tokenizer = Tokenizer::from_bytes(&file.name, &file.read()?).map_err(|e| Failure::Policy(e.to_string()))?;
         Ok(Arc::clone(self.cache.tokenizer.get_or_init(|| Arc::new(tokenizer))))
+    }
+
+    /// Begin and end token of every document.
+    ///
+    /// # Errors
+    /// `Failure::Policy` when the recipe and its tokenizer do not agree.
+    pub(crate) fn separators(&self) -> Result<Separators, Failure> {
+        let recipe = self.corpus().tokenizer.as_ref().expect("a tokenizer is loaded only where the recipe has one");
+        Separators::of(recipe, &*self.tokenizer()?)
     }
 
     /// Fails when a signal has asked to stop.

@@ -9,5 +9,6 @@ mod sections;
 pub use parse::{RecipeError, RecipeFile};
 pub use sections::Recipe;
 pub(crate) use sections::{
-    CorpusRecipe, DecontaminateRecipe, DedupRecipe, InstructRecipe, InstructSource, MixtureRecipe, SourceRecipe, TotalRecipe,
+    CorpusRecipe, DecontaminateRecipe, DedupRecipe, InstructRecipe, InstructSource, MixtureRecipe, SourceRecipe, TokenizerRecipe,
+    TotalRecipe,
 };

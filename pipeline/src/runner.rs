@@ -165,6 +165,7 @@ fn preflight(context: &Context<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let tokenizer = context.tokenizer()?;
+    context.separators()?;
     let recipe = &context.file.recipe;
     let start = recipe.model.iter().filter_map(|model| model.checkpoint.as_ref());
     let mut folders = start.chain(recipe.evaluate.iter().filter_map(|evaluate| evaluate.checkpoint.as_ref()));

@@ -125,8 +125,10 @@ impl Stage {
     /// # Errors
     /// As `task_count`.
     pub fn workers(self, context: &Context<'_>) -> Result<usize, Failure> {
-        if self == Stage::Dedup {
-            return stages::dedup::workers(context);
+        match self {
+            Stage::Dedup => return stages::dedup::workers(context),
+            Stage::Publish => return stages::publish::workers(context),
+            _ => {}
         }
         let by_memory = (context.resources.memory_bytes / TASK_MEMORY_BYTES).max(1) as usize;
         Ok(context.resources.threads.min(by_memory))
@@ -176,7 +178,7 @@ impl Stage {
         match self {
             Stage::Ingest => stages::ingest::close(context, commits),
             Stage::Tokenize => Ok(stages::tokenize::close(context, commits)),
-            Stage::Pack => Ok(stages::pack::close(commits)),
+            Stage::Pack => stages::pack::close(context, commits),
             Stage::Publish => stages::publish::close(context, commits),
             // The last task says it all.
             Stage::Dedup => Ok(commits.last().map_or(Value::Null, |c| c.facts.clone())),

@@ -209,7 +209,49 @@ pub(crate) fn read_rows(workdir: &Workdir, entry: &ObjectEntry, first: u64, rows
     let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{}: not a readable table: {e}", entry.key));
     let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(StoreChunks(reader)).map_err(|e| wrong(&e))?;
-    let selection = RowSelection::from(vec![RowSelector::skip(first as usize), RowSelector::select(rows as usize)]);
-    let reader = builder.with_row_selection(selection).with_batch_size(ROW_GROUP_ROWS).build().map_err(|e| wrong(&e))?;
-    reader.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))
+    let sizes: Vec<u64> = builder.metadata().row_groups().iter().map(|group| group.num_rows().unsigned_abs()).collect();
+    let (groups, before, there) = overlapping(&sizes, first, rows);
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (skip, select) = (first - before, rows.min(before + there - first));
+    let selection = RowSelection::from(vec![RowSelector::skip(skip as usize), RowSelector::select(select as usize)]);
+    let reader = builder.with_row_groups(groups).with_row_selection(selection).with_batch_size(ROW_GROUP_ROWS);
+    reader.build().map_err(|e| wrong(&e))?.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))
+}
+
+/// Row groups that hold any of `rows` rows from `first`, the rows before the first of them, and the rows in them.
+fn overlapping(sizes: &[u64], first: u64, rows: u64) -> (Vec<usize>, u64, u64) {
+    let (mut groups, mut start, mut before, mut there) = (Vec::new(), 0, 0, 0);
+    for (index, size) in sizes.iter().enumerate() {
+        if start + size > first && start < first.saturating_add(rows) {
+            if groups.is_empty() {
+                before = start;
+            }
+            groups.push(index);
+            there += size;
+        }
+        start += size;
+    }
+    (groups, before, there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::overlapping;
+
+    #[test]
+    fn only_the_row_groups_of_the_rows_are_read() {
+        let check = |first, rows, expected: (&[usize], u64, u64)| {
+            let (groups, before, there) = overlapping(&[10, 10, 10, 3], first, rows);
+            assert_eq!((groups.as_slice(), before, there), expected, "{rows} from {first}");
+        };
+        check(0, 10, (&[0], 0, 10));
+        check(9, 2, (&[0, 1], 0, 20));
+        check(10, 1, (&[1], 10, 10));
+        check(15, 100, (&[1, 2, 3], 10, 23));
+        check(32, u64::MAX, (&[3], 30, 3));
+        check(33, 5, (&[], 0, 0));
+        check(5, 0, (&[], 0, 0));
+    }
 }

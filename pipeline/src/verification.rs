@@ -7,6 +7,7 @@ use mellama_storage::{Key, RangeReader, Workdir};
 
 use crate::failure::{Failure, chain};
 use crate::observer::{Observer, Unit};
+use crate::ratio;
 use crate::stage::Stage;
 use crate::status;
 
@@ -49,6 +50,9 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
         for stage in [Stage::Publish, Stage::InstructData] {
             shards(&workdir, &plan, stage, &mut verified)?;
         }
+    }
+    if verified.findings.is_empty() {
+        verified.findings = ratio::findings(&workdir, &plan)?;
     }
     observer.end("verify", &format!("{} objects, {} findings", verified.objects, verified.findings.len()));
     Ok(verified)

@@ -25,6 +25,14 @@ pub enum ShardError {
         /// Version known here.
         known: u32,
     },
+    /// A document that no format here can hold.
+    #[error("{id}: {tokens} tokens, a document has at most 2147483647; split it, or lower corpus.limits.record_bytes")]
+    LongDocument {
+        /// Document id.
+        id: String,
+        /// Its tokens.
+        tokens: u64,
+    },
     /// A header that cannot describe a shard.
     #[error("shard header: {problem}")]
     Header {

@@ -13,6 +13,9 @@ pub const DOMAIN_NAMES: [&str; 3] = ["biomedical", "clinical", "general"];
 /// Largest sum of the weights after division by their common divisor. It bounds the search for [`Total::All`].
 pub const MAX_REDUCED_WEIGHTS: u64 = 1_000_000;
 
+/// Sources that a refusal names.
+const NAMED_SOURCES: usize = 8;
+
 /// What a quota is a whole number of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -141,10 +144,8 @@ pub fn plan_mixture(spec: &MixtureSpec, supply: &[SourceSupply]) -> Result<Mixtu
         return Err(empty_total(spec, &ceilings));
     }
     let quotas = quotas_of(spec, units).map(|quota| quota * unit);
-    for domain in 0..DOMAIN_NAMES.len() {
-        if u128::from(quotas[domain]) > ceilings[domain] {
-            return Err(short_supply(spec, supply, domain, quotas[domain], &ceilings));
-        }
+    if (0..DOMAIN_NAMES.len()).any(|domain| u128::from(quotas[domain]) > ceilings[domain]) {
+        return Err(short_supply(spec, supply, &quotas, &ceilings));
     }
     Ok(Mixture { total: units * unit, quotas, sources: share_out(supply, &quotas) })
 }
@@ -192,8 +193,21 @@ fn check_spec(spec: &MixtureSpec, supply: &[SourceSupply]) -> Result<(), Mixture
     Ok(())
 }
 
+/// Quotas of the domains at the specified total, whatever the supply. `None` for [`Total::All`], which the supply decides.
+///
+/// # Errors
+/// [`MixtureError::Invalid`] for weights or lengths without a meaning.
+pub fn planned_quotas(spec: &MixtureSpec) -> Result<Option<[u64; 3]>, MixtureError> {
+    check_spec(spec, &[])?;
+    let unit = spec.unit_tokens();
+    Ok(match spec.total {
+        Total::All => None,
+        Total::Tokens(tokens) => Some(quotas_of(spec, tokens / unit).map(|quota| quota * unit)),
+    })
+}
+
 /// Tokens each domain can give at most: the sum of supply times `max_epochs`.
-fn capped_supplies(supply: &[SourceSupply]) -> [u128; 3] {
+pub fn capped_supplies(supply: &[SourceSupply]) -> [u128; 3] {
     let mut ceilings = [0_u128; 3];
     for source in supply {
         ceilings[source.domain] += ceiling(source);
@@ -261,21 +275,44 @@ fn weights_text(spec: &MixtureSpec) -> String {
     spec.weights.map(|weight| weight.to_string()).join(":")
 }
 
-fn short_supply(spec: &MixtureSpec, supply: &[SourceSupply], domain: usize, quota: u64, ceilings: &[u128; 3]) -> MixtureError {
+/// The refusal of quotas above the capped supply: the first such domain, and what would fit all of them.
+fn short_supply(spec: &MixtureSpec, supply: &[SourceSupply], quotas: &[u64; 3], ceilings: &[u128; 3]) -> MixtureError {
+    let short: Vec<usize> = (0..3).filter(|&domain| u128::from(quotas[domain]) > ceilings[domain]).collect();
     let fitting_total = Some(largest_total(spec, ceilings) * spec.unit_tokens()).filter(|&total| total > 0);
-    let epochs = epochs_needed(supply, domain, quota);
-    let name = DOMAIN_NAMES[domain];
+    let needed: Vec<(usize, Option<u32>)> =
+        short.iter().map(|&domain| (domain, epochs_needed(supply, domain, quotas[domain]))).collect();
+    let raised = |&(domain, epochs): &(usize, Option<u32>)| {
+        epochs.map(|epochs| {
+            format!("max_epochs = {epochs} on the {} sources ({})", DOMAIN_NAMES[domain], below(supply, domain, epochs))
+        })
+    };
+    let without: Vec<&str> =
+        needed.iter().filter(|(_, epochs)| epochs.is_none()).map(|&(domain, _)| DOMAIN_NAMES[domain]).collect();
     let mut remedies = Vec::new();
-    if let Some(epochs) = epochs {
-        remedies.push(format!("set max_epochs = {epochs} on the {name} sources"));
+    if without.is_empty() {
+        remedies.push(format!("set {}", needed.iter().filter_map(raised).collect::<Vec<_>>().join(" and ")));
     }
     if let Some(total) = fitting_total {
         remedies.push(format!("lower the total to {total} tokens"));
     }
-    if epochs.is_none() {
-        remedies.push(format!("add {name} sources or set its weight to 0"));
+    if !without.is_empty() {
+        remedies.push(format!("add {} sources or set its weight to 0", without.join(" and ")));
     }
-    MixtureError::Short { domain: name, quota, supply: ceilings[domain], fitting_total, remedy: remedies.join(", or ") }
+    let domain = short[0];
+    let (quota, supply) = (quotas[domain], ceilings[domain]);
+    MixtureError::Short { domain: DOMAIN_NAMES[domain], quota, supply, fitting_total, remedy: remedies.join(", or ") }
+}
+
+/// Sources of a domain that have tokens and fewer passes than `epochs`, with the passes they have: "a 1, b 2".
+fn below(supply: &[SourceSupply], domain: usize, epochs: u32) -> String {
+    let named = |source: &&SourceSupply| source.domain == domain && source.tokens > 0 && source.max_epochs < epochs;
+    let mut names: Vec<String> =
+        supply.iter().filter(named).map(|source| format!("{} {}", source.source, source.max_epochs)).collect();
+    if names.len() > NAMED_SOURCES {
+        names.truncate(NAMED_SOURCES);
+        names.push("…".into());
+    }
+    names.join(", ")
 }
 
 /// The smallest number of passes that, allowed on every source of `domain` (or more where a source has more), covers `quota`.

@@ -1,14 +1,14 @@
 //! The order of a domain's documents: a keyed, exactly uniform permutation per source and pass, sources spread evenly.
 //!
-//! It works on document keys and token counts alone, so it is the same for any number of threads, tasks or input order.
-
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+//! It works on document keys and token counts alone, so it is the same for any number of threads, tasks or input order. A
+//! corpus that does not fit in memory is sorted as records of [`crate::draw`] and merged by [`crate::spread`]: the same order.
 
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator, ParallelSliceMut};
 
+use crate::draw::Draw;
 pub use crate::interleave::Interleave;
 use crate::mixture::SourceShare;
+use crate::spread::{DomainOrder, SpreadError};
 
 /// Purpose of [`prf`] under which documents are ordered.
 pub const ORDER_PURPOSE: &str = "order";
@@ -110,168 +110,47 @@ pub enum OrderError {
     },
 }
 
-/// The documents of one domain in training order; `runs_by_source[i]` belongs to `shares[i]`.
+/// Passes over its source that a share needs, the partial one included.
+pub fn passes(share: &SourceShare) -> u32 {
+    u32::try_from(share.full_epochs).unwrap_or(u32::MAX).saturating_add(u32::from(share.remainder > 0))
+}
+
+/// The documents of one domain in training order, all in memory; `runs_by_source[i]` belongs to `shares[i]`.
 ///
 /// Each source's documents come pass after pass, every pass in its own keyed order, the last one cut where the quota is
-/// reached. Sources are merged so that each is spread evenly over the domain: a document stands at the middle of its tokens'
-/// range as a fraction of its source's quota. Every prefix therefore holds each source in proportion, to within one document
-/// of each. Documents without tokens are left out. `sum(take)` is the domain's quota exactly.
+/// reached; [`DomainOrder`] says how sources are merged. Documents without tokens are left out. `sum(take)` is the domain's
+/// quota exactly.
 ///
 /// # Errors
 /// [`OrderError`] when runs and shares do not belong together.
 pub fn order_domain(seed: u64, runs_by_source: Vec<Vec<Run>>, shares: &[SourceShare]) -> Result<Vec<Placed>, OrderError> {
-    Ok(DomainOrder::new(seed, runs_by_source, shares)?.collect())
-}
-
-/// The order of [`order_domain`] one document at a time, with one permutation a source in memory instead of the whole list.
-#[derive(Debug)]
-pub struct DomainOrder {
-    sources: Vec<Passes>,
-    heap: BinaryHeap<Next>,
-}
-
-impl DomainOrder {
-    /// Checks runs against shares and draws every source's first pass.
-    ///
-    /// # Errors
-    /// [`OrderError`] when runs and shares do not belong together.
-    pub fn new(seed: u64, runs_by_source: Vec<Vec<Run>>, shares: &[SourceShare]) -> Result<Self, OrderError> {
-        if runs_by_source.len() != shares.len() {
-            return Err(OrderError::Sources { runs: runs_by_source.len(), shares: shares.len() });
+    if runs_by_source.len() != shares.len() {
+        return Err(OrderError::Sources { runs: runs_by_source.len(), shares: shares.len() });
+    }
+    let prf = Prf::new(seed, ORDER_PURPOSE);
+    let mut sources = Vec::new();
+    for (mut runs, share) in runs_by_source.into_iter().zip(shares) {
+        let found: u64 = runs.iter().map(|run| u64::from(run.tokens)).sum();
+        if found != share.supply {
+            return Err(OrderError::Supply { source_name: share.source.clone(), found, planned: share.supply });
         }
-        let prf = Prf::new(seed, ORDER_PURPOSE);
-        let mut order = Self { sources: Vec::new(), heap: BinaryHeap::new() };
-        for (runs, share) in runs_by_source.into_iter().zip(shares) {
-            check_share(&runs, share)?;
-            order.sources.push(Passes::new(prf.clone(), runs, share.quota));
-        }
-        for index in 0..order.sources.len() {
-            order.advance(index);
-        }
-        Ok(order)
-    }
-
-    fn advance(&mut self, index: usize) {
-        let source = &mut self.sources[index];
-        let before = source.done;
-        if let Some(placed) = source.next() {
-            // The middle of the document's tokens in its source, doubled to stay an integer.
-            let middle = 2 * u128::from(before) + u128::from(placed.take);
-            self.heap.push(Next { middle, quota: source.quota, placed, index });
-        }
-    }
-}
-
-impl Iterator for DomainOrder {
-    type Item = Placed;
-
-    fn next(&mut self) -> Option<Placed> {
-        let next = self.heap.pop()?;
-        self.advance(next.index);
-        Some(next.placed)
-    }
-}
-
-/// The head of one source in the merge, ordered so that the smallest position comes out of the heap first.
-#[derive(Debug)]
-struct Next {
-    middle: u128,
-    quota: u64,
-    placed: Placed,
-    index: usize,
-}
-
-impl Ord for Next {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // middle / quota as exact fractions: middle <= 2^63 and quota <= 2^62 by MAX_SOURCE_QUOTA, so the products fit.
-        let position = (self.middle * u128::from(other.quota)).cmp(&(other.middle * u128::from(self.quota)));
-        let tie = |next: &Self| (next.placed.run.source, next.index);
-        position.then_with(|| tie(self).cmp(&tie(other))).reverse()
-    }
-}
-
-impl PartialOrd for Next {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Next {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Next {}
-
-/// Largest quota of a source, in tokens: it keeps the comparison of two positions inside 128 bits.
-pub const MAX_SOURCE_QUOTA: u64 = 1 << 62;
-
-fn check_share(runs: &[Run], share: &SourceShare) -> Result<(), OrderError> {
-    let found: u64 = runs.iter().map(|run| u64::from(run.tokens)).sum();
-    if found != share.supply {
-        return Err(OrderError::Supply { source_name: share.source.clone(), found, planned: share.supply });
-    }
-    let taken = u128::from(share.full_epochs) * u128::from(share.supply) + u128::from(share.remainder);
-    let partial_fits = share.remainder < share.supply || share.quota == 0;
-    let small = share.quota <= MAX_SOURCE_QUOTA && share.full_epochs < u64::from(u32::MAX);
-    if taken != u128::from(share.quota) || !partial_fits || !small {
-        let SourceShare { quota, full_epochs, remainder, .. } = *share;
-        return Err(OrderError::Share { source_name: share.source.clone(), quota, full_epochs, remainder });
-    }
-    Ok(())
-}
-
-/// One source's passes in order, until its quota is reached.
-#[derive(Debug)]
-struct Passes {
-    prf: Prf,
-    runs: Vec<Run>,
-    quota: u64,
-    done: u64,
-    epoch: u32,
-    /// Rows of `runs` in the order of the current pass, and the next one.
-    order: Vec<u32>,
-    position: usize,
-}
-
-impl Passes {
-    fn new(prf: Prf, mut runs: Vec<Run>, quota: u64) -> Self {
         runs.retain(|run| run.tokens > 0);
-        // A canonical order first: the permutation then breaks equal hashes the same way for any input order.
-        runs.par_sort_unstable_by_key(|run| (run.key, run.object, run.row));
-        let mut passes = Self { prf, runs, quota, done: 0, epoch: 0, order: Vec::new(), position: 0 };
-        if quota > 0 {
-            passes.order = passes.permutation();
-        }
-        passes
+        let prf = prf.clone();
+        let draws = (0..passes(share)).flat_map(move |epoch| one_pass(&prf, epoch, &runs)).map(Ok);
+        sources.push((share.clone(), draws));
     }
+    let in_memory = |error| match error {
+        SpreadError::Order(error) => error,
+        SpreadError::Read(_) => unreachable!("runs in memory are not read"),
+    };
+    DomainOrder::new(sources).map_err(in_memory)?.map(|placed| placed.map_err(in_memory)).collect()
+}
 
-    fn permutation(&self) -> Vec<u32> {
-        let epoch = u64::from(self.epoch);
-        let hashes: Vec<u64> = self.runs.par_iter().map(|run| self.prf.hash(epoch, &run.key.to_le_bytes())).collect();
-        let count = u32::try_from(self.runs.len()).expect("a source has fewer than 2^32 documents");
-        let mut order: Vec<u32> = (0..count).collect();
-        order.par_sort_unstable_by_key(|&row| (hashes[row as usize], row));
-        order
-    }
-
-    fn next(&mut self) -> Option<Placed> {
-        if self.done == self.quota {
-            return None;
-        }
-        if self.position == self.order.len() {
-            self.epoch += 1;
-            self.position = 0;
-            self.order = self.permutation();
-        }
-        let run = self.runs[self.order[self.position] as usize];
-        let left = self.quota - self.done;
-        let take = u32::try_from(left).unwrap_or(u32::MAX).min(run.tokens);
-        self.position += 1;
-        self.done += u64::from(take);
-        Some(Placed { run, epoch: self.epoch, take })
-    }
+/// The documents of one pass in its order.
+fn one_pass(prf: &Prf, epoch: u32, runs: &[Run]) -> Vec<Draw> {
+    let mut draws: Vec<Draw> = runs.par_iter().map(|run| Draw::new(prf, epoch, *run)).collect();
+    draws.par_sort_unstable_by_key(|draw| (draw.hash, draw.run.key, draw.run.object, draw.run.row));
+    draws
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::format::{
     COLUMNS, FORMAT_VERSION, HEADER_KEY, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals, TOTALS_KEY, stored_schema,
 };
 pub use crate::row_group::RowGroup;
-use crate::row_group::SegmentColumns;
+use crate::row_group::{SOURCES_COLUMN, SegmentColumns, sources_of_rows};
 
 /// An open shard. It may be shared between threads.
 #[derive(Clone)]
@@ -105,6 +105,16 @@ impl ShardFile {
             }
         }
         Ok(sequences)
+    }
+
+    /// Sources of the segments of every sequence of row group `index`, as indexes into the header's list; the tokens are not
+    /// read.
+    ///
+    /// # Errors
+    /// [`ShardError::OutOfRange`], or the damage found.
+    pub fn segment_sources(&self, index: usize) -> Result<Vec<Vec<u16>>, ShardError> {
+        let batch = self.file.read(index, SOURCES_COLUMN..SOURCES_COLUMN + 1)?;
+        sources_of_rows(self.name(), &batch)
     }
 
     /// All sequences of row group `index`, in one ranged read.

@@ -26,6 +26,9 @@ pub const INDEX_ROW_GROUP: usize = 65_536;
 /// Most documents of one object: a row is 32 bits.
 pub const MAX_DOCUMENTS: u64 = u32::MAX as u64;
 
+/// Most tokens of one document: lengths and offsets in a document fit 32 bits with sign, as other formats store them.
+pub const MAX_DOCUMENT_TOKENS: u64 = i32::MAX as u64;
+
 /// Parquet metadata key of the sealed [`RunHeader`].
 pub const RUN_HEADER_KEY: &str = "mellama.runs";
 
@@ -114,7 +117,7 @@ impl<W: Write, I: Write + Send> RunWriter<W, I> {
     /// given up then.
     pub fn push(&mut self, run: NewRun<'_>) -> Result<(), ShardError> {
         let problem = |what: String| ShardError::Header { problem: format!("document {}: {what}", self.totals.documents) };
-        let length = u32::try_from(run.tokens.len()).map_err(|_| problem(format!("{} tokens", run.tokens.len())))?;
+        let length = checked_length(run.id, run.tokens.len() as u64)?;
         if self.totals.documents == MAX_DOCUMENTS {
             return Err(problem(format!("expected at most {MAX_DOCUMENTS} in one object")));
         }
@@ -151,6 +154,17 @@ impl<W: Write, I: Write + Send> RunWriter<W, I> {
         let batch = batch.map_err(|error| ShardError::parquet(SUBJECT, error.into()))?;
         self.index.write_row_group(&batch).map_err(|error| ShardError::parquet(SUBJECT, error))
     }
+}
+
+/// The number of tokens of document `id`, where it can be stored.
+///
+/// # Errors
+/// [`ShardError::LongDocument`] above [`MAX_DOCUMENT_TOKENS`].
+pub fn checked_length(id: &str, tokens: u64) -> Result<u32, ShardError> {
+    if tokens > MAX_DOCUMENT_TOKENS {
+        return Err(ShardError::LongDocument { id: id.to_owned(), tokens });
+    }
+    Ok(tokens as u32)
 }
 
 /// The index's columns as they are written and read.

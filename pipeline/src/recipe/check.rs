@@ -11,6 +11,8 @@ use super::sections::{CorpusRecipe, InstructRecipe, MixtureRecipe, ModelRecipe, 
 
 /// Longest sequence that is packed, in tokens.
 const MAX_SEQUENCE_LENGTH: u32 = 1 << 20;
+/// Most tokens that a source is expected to have: 2^50, some 4 PB of text.
+const MAX_EXPECTED_TOKENS: u64 = 1 << 50;
 /// Most sources of one recipe: their index is stored in two bytes.
 const MAX_SOURCES: usize = 4096;
 
@@ -172,6 +174,9 @@ impl Checker {
         let key = "corpus.source.inputs";
         self.that(!source.inputs.is_empty(), key, || format!("source \"{}\" has no input", source.name))?;
         self.that(source.max_epochs >= 1, "corpus.source.max_epochs", || format!("0 in source \"{}\"", source.name))?;
+        let key = "corpus.source.expected_tokens";
+        let some = source.expected_tokens.is_none_or(|tokens| (1..=MAX_EXPECTED_TOKENS).contains(&tokens));
+        self.that(some, key, || format!("source \"{}\": expected 1 to {MAX_EXPECTED_TOKENS}", source.name))?;
         self.share(source.max_rejects, "corpus.source.max_rejects")
     }
 

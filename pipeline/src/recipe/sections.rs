@@ -71,6 +71,9 @@ pub struct SourceRecipe {
     /// Passes over the source that the mixture may use.
     #[serde(default = "one")]
     pub max_epochs: u32,
+    /// Tokens the source is expected to give once, held-out ones included: what `plan` reckons with until they are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_tokens: Option<u64>,
     /// Columns or keys of `jsonl`, `csv`, `parquet`.
     #[serde(default)]
     pub fields: Fields,
@@ -149,6 +152,12 @@ pub struct DecontaminateRecipe {
 pub struct TokenizerRecipe {
     /// `tokenizer.json`, SentencePiece `tokenizer.model`, or llama2.c's `tokenizer.bin`.
     pub path: String,
+    /// Put the begin token before every document; absent: where the tokenizer has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bos: Option<bool>,
+    /// Put the end token behind every document; absent: where the tokenizer has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eos: Option<bool>,
 }
 
 /// `mixture.tokens`: a count or `"all"`.

@@ -1,22 +1,25 @@
 //! `mix`: token quotas, epochs and the global order of documents, cut into windows that packing can hold in memory.
 //!
-//! One task. It reads token counts, never tokens.
+//! One task, which streams: what it holds is bounded by the memory of the run, not by the corpus. It reads token counts,
+//! never tokens.
+
+mod counted;
+mod placements;
 
 use std::collections::BTreeMap;
 
-use mellama_shards::mixture::{DOMAIN_NAMES, Mixture, MixtureSpec, SourceShare, SourceSupply, Total, Unit, plan_mixture};
-use mellama_shards::order::{Placed, Run, order_domain};
-use mellama_shards::packing::WINDOW_DOCUMENTS;
+use mellama_shards::mixture::{DOMAIN_NAMES, Mixture, MixtureSpec, SourceShare, Total, Unit};
+use mellama_shards::order::Placed;
 use mellama_sources::Domain;
 use mellama_storage::{Counts, ObjectEntry, Tally};
 use serde::{Deserialize, Serialize};
 
+use self::counted::Counted;
+use self::placements::Written;
 use crate::context::Context;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::recipe::{MixtureRecipe, TotalRecipe};
 use crate::stage::{Stage, TaskOutput};
-use crate::stages::tokenize;
-use crate::tables;
 
 /// Tokens after which a window is closed: 64 MiB of ids in memory. A longer document is a window of its own.
 pub(crate) const WINDOW_TOKENS: u64 = 1 << 24;
@@ -47,6 +50,25 @@ pub(crate) struct ShareFacts {
     pub remainder: u64,
     /// Passes over the source, as a number for people.
     pub epochs: f64,
+    /// Passes that the recipe allows.
+    #[serde(default)]
+    pub max_epochs: u32,
+    /// The document at which the quota is reached, where only its beginning is used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<CutFacts>,
+}
+
+/// A document of which the last pass over its source takes the beginning only.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CutFacts {
+    /// Its id.
+    pub document: String,
+    /// The pass, from 0.
+    pub epoch: u32,
+    /// Tokens it has.
+    pub tokens: u32,
+    /// Tokens used, from its start.
+    pub used: u32,
 }
 
 /// The ordered documents of one domain, for training or held out.
@@ -76,27 +98,37 @@ pub(crate) struct Window {
 
 /// Plans the mixture and writes the order.
 pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
-    let corpus = Corpus::load(context)?;
-    let mixture = corpus.mixture(context)?;
-    let seed = context.file.recipe.seed;
+    let counted = Counted::read(context)?;
+    let mixture = counted.mixture(context)?;
+    let numbered = |domain: usize| -> Vec<(u16, SourceShare)> {
+        (0..).zip(&mixture.sources).filter(|(_, s)| s.domain == domain).map(|(number, s)| (number, s.clone())).collect()
+    };
     let mut streams = Vec::new();
+    let mut cuts = BTreeMap::new();
     let mut used: u64 = 0;
-    for domain in 0..DOMAIN_NAMES.len() {
-        let shares: Vec<SourceShare> = mixture.sources.iter().filter(|s| s.domain == domain).cloned().collect();
-        let runs = shares.iter().map(|share| corpus.train[&share.source].clone()).collect();
-        let placed = order_domain(seed, runs, &shares).map_err(|e| Failure::Failed(chain(&e)))?;
-        used += placed.iter().filter(|p| p.epoch == 0).count() as u64;
-        streams.extend(stream(context, domain, false, &placed)?);
-    }
-    for domain in 0..DOMAIN_NAMES.len() {
-        let placed = corpus.heldout(context, domain)?;
-        used += placed.len() as u64;
-        streams.extend(stream(context, domain, true, &placed)?);
+    for heldout in [false, true] {
+        for domain in 0..DOMAIN_NAMES.len() {
+            let shares = if heldout { counted.heldout(context, domain) } else { numbered(domain) };
+            let Some(written) = placements::write(context, &counted, domain, heldout, shares)? else { continue };
+            let Written { stream, documents, cuts: of_stream } = written;
+            used += documents;
+            streams.push(stream);
+            cuts.extend(of_stream);
+        }
     }
     let objects = streams.iter().map(|stream| stream.table.clone()).collect();
-    let counts = corpus.counts(used, &streams);
-    let facts = facts(context, &mixture, streams);
+    let counts = counts(counted.documents(), used, &streams);
+    let sources = share_facts(context, &counted, &mixture, &cuts)?;
+    let facts = facts(context, &mixture, sources, streams);
     Ok(TaskOutput { objects, counts, facts: serde_json::to_value(facts).expect("plain data") })
+}
+
+/// Units of this stage: documents, and tokens of the order in place of bytes, repeats included.
+fn counts(documents: u64, used: u64, streams: &[Stream]) -> Counts {
+    let tokens: u64 = streams.iter().map(|stream| stream.tokens).sum();
+    let read = Tally { documents, bytes: tokens };
+    let written = Tally { documents: used, bytes: tokens };
+    Counts { read, written, dropped: Tally { documents: documents - used, bytes: 0 }, rejected: Tally::default() }
 }
 
 /// The facts of the finished stage.
@@ -107,87 +139,6 @@ pub(crate) fn facts_of(context: &Context<'_>) -> Result<MixFacts, Failure> {
     let manifest = context.manifest(Stage::Mix)?;
     serde_json::from_value(manifest.facts)
         .map_err(|e| Failure::Verification(format!("manifests/mix.json: facts not understood: {e}")))
-}
-
-/// Token runs of the whole corpus by source; `Run::object` is the tokenize task.
-struct Corpus {
-    supplies: Vec<SourceSupply>,
-    train: BTreeMap<String, Vec<Run>>,
-    kept_out: Vec<Run>,
-    documents: u64,
-}
-
-impl Corpus {
-    fn load(context: &Context<'_>) -> Result<Corpus, Failure> {
-        let sources = &context.corpus().source;
-        let mut corpus = Corpus { supplies: Vec::new(), train: BTreeMap::new(), kept_out: Vec::new(), documents: 0 };
-        for source in sources {
-            corpus.train.insert(source.name.clone(), Vec::new());
-        }
-        for commit in context.commits(Stage::Tokenize)? {
-            let source = context.plan.ingest[commit.task as usize].source;
-            let runs = corpus.train.get_mut(&sources[source].name).expect("every source was entered");
-            let Some(index) = tokenize::index_of(context, &commit)? else { continue };
-            for (row, entry) in (0..).zip(index.entries()) {
-                let (object, tokens) = (commit.task as u32, entry.length);
-                let run = Run { object, row, tokens, key: entry.key, source: source as u16 };
-                if entry.heldout {
-                    corpus.kept_out.push(run);
-                } else {
-                    runs.push(run);
-                }
-                corpus.documents += 1;
-            }
-        }
-        for source in sources {
-            let runs = &corpus.train[&source.name];
-            corpus.supplies.push(SourceSupply {
-                source: source.name.clone(),
-                domain: domain_index(source.domain),
-                documents: runs.len() as u64,
-                tokens: runs.iter().map(|run| u64::from(run.tokens)).sum(),
-                max_epochs: source.max_epochs,
-            });
-        }
-        Ok(corpus)
-    }
-
-    fn mixture(&self, context: &Context<'_>) -> Result<Mixture, Failure> {
-        let length = context.corpus().pack.as_ref().map_or(1, |pack| pack.sequence_length);
-        match &context.corpus().mixture {
-            None => Ok(everything(&self.supplies)),
-            Some(recipe) => plan_mixture(&spec(recipe, length), &self.supplies).map_err(|e| Failure::Policy(chain(&e))),
-        }
-    }
-
-    /// Held-out documents of a domain in keyed order, each once and whole.
-    fn heldout(&self, context: &Context<'_>, domain: usize) -> Result<Vec<Placed>, Failure> {
-        let sources = &context.corpus().source;
-        let mut shares = Vec::new();
-        let mut runs = Vec::new();
-        for (index, source) in sources.iter().enumerate().filter(|(_, s)| domain_index(s.domain) == domain) {
-            let of_source: Vec<Run> = self.kept_out.iter().filter(|r| usize::from(r.source) == index).copied().collect();
-            let supply = of_source.iter().map(|run| u64::from(run.tokens)).sum();
-            shares.push(SourceShare {
-                source: source.name.clone(),
-                domain,
-                supply,
-                quota: supply,
-                full_epochs: u64::from(supply > 0),
-                remainder: 0,
-            });
-            runs.push(of_source);
-        }
-        order_domain(context.file.recipe.seed, runs, &shares).map_err(|e| Failure::Failed(chain(&e)))
-    }
-
-    fn counts(&self, used: u64, streams: &[Stream]) -> Counts {
-        // Units of this stage: documents, and tokens of the order in place of bytes, repeats included.
-        let tokens: u64 = streams.iter().map(|stream| stream.tokens).sum();
-        let read = Tally { documents: self.documents, bytes: tokens };
-        let written = Tally { documents: used, bytes: tokens };
-        Counts { read, written, dropped: Tally { documents: self.documents - used, bytes: 0 }, rejected: Tally::default() }
-    }
 }
 
 /// Index of a domain in `DOMAIN_NAMES`.
@@ -212,92 +163,40 @@ pub(crate) fn spec(recipe: &MixtureRecipe, sequence_length: u32) -> MixtureSpec 
     }
 }
 
-/// Without `[corpus.mixture]`: every source once.
-fn everything(supplies: &[SourceSupply]) -> Mixture {
-    let mut quotas = [0; 3];
-    let mut sources = Vec::new();
-    for supply in supplies {
-        quotas[supply.domain] += supply.tokens;
-        sources.push(SourceShare {
-            source: supply.source.clone(),
-            domain: supply.domain,
-            supply: supply.tokens,
-            quota: supply.tokens,
-            full_epochs: u64::from(supply.tokens > 0),
-            remainder: 0,
+fn share_facts(
+    context: &Context<'_>,
+    counted: &Counted,
+    mixture: &Mixture,
+    cuts: &BTreeMap<u16, Placed>,
+) -> Result<Vec<ShareFacts>, Failure> {
+    let mut facts = Vec::new();
+    for (number, (share, source)) in (0_u16..).zip(mixture.sources.iter().zip(&context.corpus().source)) {
+        let cut = cuts.get(&number).map(|placed| {
+            let document = counted.id(context, placed.run.object, placed.run.row)?;
+            Ok::<_, Failure>(CutFacts { document, epoch: placed.epoch, tokens: placed.run.tokens, used: placed.take })
+        });
+        facts.push(ShareFacts {
+            source: share.source.clone(),
+            domain: DOMAIN_NAMES[share.domain].to_owned(),
+            supply: share.supply,
+            quota: share.quota,
+            full_epochs: share.full_epochs,
+            remainder: share.remainder,
+            epochs: if share.supply == 0 { 0.0 } else { share.quota as f64 / share.supply as f64 },
+            max_epochs: source.max_epochs,
+            cut: cut.transpose()?,
         });
     }
-    Mixture { total: quotas.iter().sum(), quotas, sources }
+    Ok(facts)
 }
 
-fn stream(context: &Context<'_>, domain: usize, heldout: bool, placed: &[Placed]) -> Result<Option<Stream>, Failure> {
-    if placed.is_empty() {
-        return Ok(None);
-    }
-    let name = format!("{}-{}", if heldout { "heldout" } else { "train" }, DOMAIN_NAMES[domain]);
-    let batch = tables::batch(vec![
-        ("object", tables::u32s(placed.iter().map(|p| p.run.object))),
-        ("row", tables::u32s(placed.iter().map(|p| p.run.row))),
-        ("source", tables::u32s(placed.iter().map(|p| u32::from(p.run.source)))),
-        ("epoch", tables::u32s(placed.iter().map(|p| p.epoch))),
-        ("take", tables::u32s(placed.iter().map(|p| p.take))),
-    ]);
-    let table = tables::publish(context.workdir, "mix", &name, &batch)?;
-    let tokens = placed.iter().map(|p| u64::from(p.take)).sum();
-    let windows = windows(placed.iter().map(|p| p.take));
-    Ok(Some(Stream { name, domain, heldout, tokens, table, windows }))
-}
-
-/// Closes a window at `WINDOW_DOCUMENTS` documents or before it would exceed `WINDOW_TOKENS`.
-fn windows(takes: impl Iterator<Item = u32>) -> Vec<Window> {
-    let mut windows: Vec<Window> = Vec::new();
-    for (row, take) in (0..).zip(takes) {
-        let take = u64::from(take);
-        let full = |w: &Window| w.rows >= WINDOW_DOCUMENTS as u64 || w.tokens + take > WINDOW_TOKENS;
-        if windows.last().is_none_or(full) {
-            windows.push(Window { first_row: row, rows: 0, tokens: 0 });
-        }
-        let window = windows.last_mut().expect("one was just pushed");
-        window.rows += 1;
-        window.tokens += take;
-    }
-    windows
-}
-
-fn facts(context: &Context<'_>, mixture: &Mixture, streams: Vec<Stream>) -> MixFacts {
-    let share = |s: &SourceShare| ShareFacts {
-        source: s.source.clone(),
-        domain: DOMAIN_NAMES[s.domain].to_owned(),
-        supply: s.supply,
-        quota: s.quota,
-        full_epochs: s.full_epochs,
-        remainder: s.remainder,
-        epochs: if s.supply == 0 { 0.0 } else { s.quota as f64 / s.supply as f64 },
-    };
+fn facts(context: &Context<'_>, mixture: &Mixture, sources: Vec<ShareFacts>, streams: Vec<Stream>) -> MixFacts {
     let unit = context.corpus().mixture.as_ref().map_or("tokens", |m| m.unit.as_str());
     MixFacts {
         total: mixture.total,
         quotas: DOMAIN_NAMES.iter().map(ToString::to_string).zip(mixture.quotas).collect(),
-        sources: mixture.sources.iter().map(share).collect(),
+        sources,
         streams,
         unit: unit.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_are_bounded_in_tokens() {
-        let check = |takes: &[u32], expected: &[(u64, u64, u64)]| {
-            let found: Vec<_> = windows(takes.iter().copied()).iter().map(|w| (w.first_row, w.rows, w.tokens)).collect();
-            assert_eq!(found, expected);
-        };
-        let (big, limit) = (1 << 23, WINDOW_TOKENS);
-        check(&[], &[]);
-        check(&[1, 2, 3], &[(0, 3, 6)]);
-        check(&[big, big, 1], &[(0, 2, limit), (2, 1, 1)]);
-        check(&[1, 1 << 25, 1], &[(0, 1, 1), (1, 1, 1 << 25), (2, 1, 1)]);
     }
 }

@@ -1,7 +1,9 @@
-//! `pack`: one window of the order to sequences. A task packs by lengths alone and writes which piece stands where; no token
-//! is read.
+//! `pack`: one window of the order to sequences. A task packs by lengths alone and writes which piece stands where.
+//!
+//! It reads the rows of its own window and no others, and no token.
 
 mod packed;
+mod rules;
 
 use std::collections::BTreeMap;
 
@@ -14,19 +16,32 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::stage::TaskOutput;
-use crate::stages::mix::{self, MixFacts, Stream};
+use crate::stages::mix::{self, MixFacts, Stream, Window};
 use crate::tables;
 
 pub(crate) use packed::{Packed, PlacedPiece};
 
-/// Sequences of one task where documents are concatenated.
+/// Most sequences of one task where documents are concatenated, and most tokens of longer sequences.
 const CONCATENATED_SEQUENCES: u64 = 8192;
-
+const CONCATENATED_TOKENS: u64 = 1 << 25;
 /// The stream of a task and what of it is packed.
 struct Job<'s> {
     stream: &'s Stream,
     stream_index: u64,
     part: u64,
+}
+
+impl Job<'_> {
+    /// Tokens of the order that are packed, from what `mix` says of the stream.
+    fn tokens(&self, context: &Context<'_>) -> u64 {
+        match method(context) {
+            Method::BestFit => self.stream.windows[self.part as usize].tokens,
+            Method::Concatenate => {
+                let of_part = tokens_per_part(sequence_length(context));
+                (self.stream.tokens - self.part * of_part).min(of_part)
+            }
+        }
+    }
 }
 
 /// One document of the order.
@@ -49,7 +64,7 @@ pub(crate) fn task_count(context: &Context<'_>) -> Result<u64, Failure> {
 pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, Failure> {
     let facts = mix::facts_of(context)?;
     let job = job(context, &facts, task);
-    let length = context.corpus().pack.as_ref().expect("the stage runs only with [corpus.pack]").sequence_length;
+    let length = sequence_length(context);
     let (placements, sequences) = match method(context) {
         Method::BestFit => best_fit(context, &job, length)?,
         Method::Concatenate => concatenate(context, &job, length)?,
@@ -58,16 +73,23 @@ pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, F
     for pieces in &sequences {
         totals.add(pieces, length);
     }
+    let pieces = sequences.iter().flatten();
+    let fragmented = pieces.filter(|piece| piece.offset == 0 && piece.length < placements[piece.run as usize].take).count();
     let entry = packed::write(context, &job.stream.name, job.part, &placements, &sequences)?;
     // Units of this stage: placements of documents, and tokens in place of bytes.
-    let tally = Tally { documents: placements.len() as u64, bytes: totals.tokens };
-    let counts = Counts { read: tally, written: tally, ..Counts::default() };
-    let facts = json!({ "stream": job.stream.name, "totals": totals });
+    let documents = placements.len() as u64;
+    let counts = Counts {
+        read: Tally { documents, bytes: job.tokens(context) },
+        written: Tally { documents, bytes: totals.tokens },
+        ..Counts::default()
+    };
+    let facts = json!({ "stream": job.stream.name, "totals": totals, "fragmented_documents": fragmented });
     Ok(TaskOutput { objects: vec![entry], counts, facts })
 }
 
-/// Sequences, tokens and padding by stream.
-pub(crate) fn close(commits: &[TaskCommit]) -> Value {
+/// Sequences, tokens, padding and fragments by stream, and the rules they were made by. Every token of the order is in a
+/// sequence, or the stage does not close.
+pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Value, Failure> {
     let mut streams: BTreeMap<String, BTreeMap<&str, u64>> = BTreeMap::new();
     for commit in commits {
         let name = commit.facts["stream"].as_str().unwrap_or_default();
@@ -75,8 +97,17 @@ pub(crate) fn close(commits: &[TaskCommit]) -> Value {
         for key in ["sequences", "tokens", "padding", "pieces", "cuts"] {
             *sums.entry(key).or_default() += commit.facts["totals"][key].as_u64().unwrap_or_default();
         }
+        *sums.entry("fragmented_documents").or_default() += commit.facts["fragmented_documents"].as_u64().unwrap_or_default();
     }
-    json!({ "streams": streams })
+    for stream in &mix::facts_of(context)?.streams {
+        let packed = streams.get(&stream.name).and_then(|sums| sums.get("tokens")).copied().unwrap_or_default();
+        if packed != stream.tokens {
+            let (uri, name, wanted) = (context.workdir.store().uri(), &stream.name, stream.tokens);
+            let lost = format!("{uri}: pack: {name}: {packed} tokens packed, the order has {wanted}; report this as a bug");
+            return Err(Failure::Failed(lost));
+        }
+    }
+    Ok(json!({ "streams": streams, "lost_tokens": 0, "rules": rules::of(context)? }))
 }
 
 /// The header of every sequence file of the corpus.
@@ -102,11 +133,20 @@ fn method(context: &Context<'_>) -> Method {
     }
 }
 
+fn sequence_length(context: &Context<'_>) -> u32 {
+    context.corpus().pack.as_ref().expect("the stage runs only with [corpus.pack]").sequence_length
+}
+
+/// Whole sequences that one task lays end to end, in tokens.
+fn tokens_per_part(length: u32) -> u64 {
+    let length = u64::from(length);
+    length * (CONCATENATED_TOKENS / length).clamp(1, CONCATENATED_SEQUENCES)
+}
+
 fn parts(context: &Context<'_>, stream: &Stream) -> u64 {
-    let length = context.corpus().pack.as_ref().map_or(1, |pack| u64::from(pack.sequence_length));
     match method(context) {
         Method::BestFit => stream.windows.len() as u64,
-        Method::Concatenate => stream.tokens.div_ceil(length * CONCATENATED_SEQUENCES),
+        Method::Concatenate => stream.tokens.div_ceil(tokens_per_part(sequence_length(context))),
     }
 }
 
@@ -132,15 +172,13 @@ fn best_fit(context: &Context<'_>, job: &Job<'_>, length: u32) -> Result<(Vec<Pl
     Ok((placements, shuffle_sequences(context.file.recipe.seed, number, packed)))
 }
 
-/// The sequences `part · CONCATENATED_SEQUENCES …` of the stream laid end to end.
+/// Part `part` of the stream laid end to end. Of the order only the windows that hold it are read.
 fn concatenate(context: &Context<'_>, job: &Job<'_>, length: u32) -> Result<(Vec<Placement>, Vec<PackedSequence>), Failure> {
-    let tokens_per_part = u64::from(length) * CONCATENATED_SEQUENCES;
-    let start = job.part * tokens_per_part;
-    let end = job.stream.tokens.min(start + tokens_per_part);
-    let windows = &job.stream.windows;
-    let rows = windows.iter().map(|w| w.rows).sum();
-    let all = placements(context, job.stream, 0, rows)?;
-    let mut position = 0;
+    let start = job.part * tokens_per_part(length);
+    let end = job.stream.tokens.min(start + tokens_per_part(length));
+    let Covering { first_row, rows, tokens_before } = covering(&job.stream.windows, start, end);
+    let all = placements(context, job.stream, first_row, rows)?;
+    let mut position = tokens_before;
     let mut chosen = Vec::new();
     let mut first_offset = 0;
     for placement in all {
@@ -155,6 +193,31 @@ fn concatenate(context: &Context<'_>, job: &Job<'_>, length: u32) -> Result<(Vec
     }
     let sequences = lay_end_to_end(&chosen, first_offset, end - start, length);
     Ok((chosen, sequences))
+}
+
+/// Rows of some consecutive windows, and the tokens before them.
+#[derive(Debug, PartialEq, Eq)]
+struct Covering {
+    first_row: u64,
+    rows: u64,
+    tokens_before: u64,
+}
+
+/// The windows that hold the tokens `start..end` of a stream.
+fn covering(windows: &[Window], start: u64, end: u64) -> Covering {
+    let mut found = Covering { first_row: 0, rows: 0, tokens_before: 0 };
+    let mut position = 0;
+    for window in windows {
+        let after = position + window.tokens;
+        if after > start && position < end {
+            if found.rows == 0 {
+                (found.first_row, found.tokens_before) = (window.first_row, position);
+            }
+            found.rows += window.rows;
+        }
+        position = after;
+    }
+    found
 }
 
 /// Pieces of `tokens` tokens from `first_offset` of the first document on, `length` a sequence.
@@ -206,6 +269,32 @@ mod tests {
             .map(|sequence| sequence.iter().map(|p| (p.run, p.offset, p.length)).collect())
             .collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_part_reads_the_windows_that_hold_its_tokens() {
+        let window = |first_row, rows, tokens| Window { first_row, rows, tokens };
+        let windows = [window(0, 3, 10), window(3, 1, 100), window(4, 5, 20)];
+        let check = |start, end, (first_row, rows, tokens_before)| {
+            assert_eq!(covering(&windows, start, end), Covering { first_row, rows, tokens_before }, "{start}..{end}");
+        };
+        check(0, 10, (0, 3, 0));
+        check(0, 11, (0, 4, 0));
+        check(9, 12, (0, 4, 0));
+        check(10, 110, (3, 1, 10));
+        check(50, 60, (3, 1, 10));
+        check(109, 130, (3, 6, 10));
+        check(110, 130, (4, 5, 110));
+        check(130, 140, (0, 0, 0));
+    }
+
+    #[test]
+    fn a_part_is_bounded_in_tokens_whatever_the_length_of_a_sequence() {
+        let check = |length, expected| assert_eq!(tokens_per_part(length), expected, "{length}");
+        check(8, 8 * 8192);
+        check(4096, 4096 * 8192);
+        check(5000, 5000 * 6710);
+        check(1 << 20, 1 << 25);
     }
 
     #[test]

@@ -5,8 +5,12 @@
 
 mod gather;
 
+use std::collections::BTreeMap;
+
 use mellama_shards::interleave::Interleave;
-use mellama_shards::{ShardTotals, ShardWriter};
+use mellama_shards::mixture::DOMAIN_NAMES;
+use mellama_shards::prefix::PrefixCheck;
+use mellama_shards::{Sequence, ShardTotals, ShardWriter};
 use mellama_storage::{Counts, Tally, TaskCommit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,6 +18,7 @@ use serde_json::{Value, json};
 use crate::card;
 use crate::context::Context;
 use crate::failure::{Failure, chain};
+use crate::runner;
 use crate::stage::{Stage, TaskOutput};
 use crate::stages::mix::{self, MixFacts, Stream};
 use crate::stages::pack::{self, Packed, PlacedPiece};
@@ -22,6 +27,11 @@ use crate::stages::publish::gather::gather;
 /// Tokens that are gathered together: 32 MiB of ids.
 const BATCH_TOKENS: u64 = 1 << 23;
 
+/// Memory of a task beside gathered tokens: reads, an index of token runs, a row group.
+const BASE_MEMORY_BYTES: u64 = 64 << 20;
+/// Memory of a token that is gathered or read.
+const TOKEN_MEMORY_BYTES: u64 = 4;
+
 /// Facts of a shard's task; the card's task has none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ShardFacts {
@@ -29,6 +39,9 @@ pub(crate) struct ShardFacts {
     pub part: String,
     /// What the shard adds up to.
     pub totals: ShardTotals,
+    /// Sequences of each domain, by their segments' sources.
+    #[serde(default)]
+    pub domain_sequences: [u64; 3],
 }
 
 /// Sequences of one domain to publish.
@@ -54,6 +67,16 @@ pub(crate) fn task_count(context: &Context<'_>) -> Result<u64, Failure> {
     Ok(layout.shards(&layout.train) + layout.shards(&layout.heldout) + 1)
 }
 
+/// Tasks that run at once within the memory. A task holds one batch of gathered tokens, and reads a document whole: a long one
+/// is a window of its own.
+pub(crate) fn workers(context: &Context<'_>) -> Result<usize, Failure> {
+    let facts = mix::facts_of(context)?;
+    let windows = facts.streams.iter().flat_map(|stream| &stream.windows).filter(|window| window.rows == 1);
+    let longest = windows.map(|window| window.tokens).max().unwrap_or(0);
+    let need = (BASE_MEMORY_BYTES + TOKEN_MEMORY_BYTES * (BATCH_TOKENS + longest)).max(runner::TASK_MEMORY_BYTES);
+    Ok((context.resources.memory_bytes / need).clamp(1, context.resources.threads as u64) as usize)
+}
+
 /// Writes one shard, or the card.
 pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, Failure> {
     let layout = Layout::read(context)?;
@@ -77,8 +100,9 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
     let mut parts = serde_json::Map::new();
     for part in ["train", "heldout"] {
         let shards = commits.iter().filter_map(|c| serde_json::from_value::<ShardFacts>(c.facts.clone()).ok());
-        let totals: Vec<ShardTotals> = shards.filter(|s| s.part == part).map(|s| s.totals).collect();
-        let sum = |get: fn(&ShardTotals) -> u64| totals.iter().map(get).sum::<u64>();
+        let shards: Vec<ShardFacts> = shards.filter(|s| s.part == part).collect();
+        let totals: Vec<&ShardTotals> = shards.iter().map(|s| &s.totals).collect();
+        let sum = |get: fn(&ShardTotals) -> u64| totals.iter().map(|t| get(t)).sum::<u64>();
         let sources = context.corpus().source.iter().enumerate();
         let by_source: serde_json::Map<String, Value> = sources
             .map(|(i, s)| {
@@ -87,6 +111,9 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
             .collect();
         let tokens = sum(|t| t.tokens);
         check_quota(context, &facts, part, tokens)?;
+        check_sources(context, &facts, part, &by_source)?;
+        let of_domain = |domain: usize| shards.iter().map(|s| s.domain_sequences[domain]).sum::<u64>();
+        let domains: BTreeMap<&str, u64> = DOMAIN_NAMES.into_iter().zip((0..3).map(of_domain)).collect();
         parts.insert(
             part.into(),
             json!({
@@ -96,6 +123,7 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
                 "padding": sum(|t| t.padding),
                 "segments": sum(|t| t.segments),
                 "source_tokens": by_source,
+                "domain_sequences": domains,
             }),
         );
     }
@@ -115,6 +143,28 @@ fn check_quota(context: &Context<'_>, facts: &MixFacts, part: &str, tokens: u64)
     Err(Failure::Failed(format!(
         "{uri}: publish: {part} shards hold {tokens} tokens, the mixture has {wanted}; report this as a bug"
     )))
+}
+
+/// With exact tokens every source has given its quota, no more and no less.
+fn check_sources(
+    context: &Context<'_>,
+    facts: &MixFacts,
+    part: &str,
+    tokens: &serde_json::Map<String, Value>,
+) -> Result<(), Failure> {
+    if part != "train" || facts.unit == "sequences" {
+        return Ok(());
+    }
+    match facts.sources.iter().find(|share| tokens.get(&share.source).and_then(Value::as_u64) != Some(share.quota)) {
+        None => Ok(()),
+        Some(share) => Err(Failure::Failed(format!(
+            "{}: publish: source {}: {} tokens in the shards, its quota is {}; report this as a bug",
+            context.workdir.store().uri(),
+            share.source,
+            tokens.get(&share.source).and_then(Value::as_u64).unwrap_or(0),
+            share.quota
+        ))),
+    }
 }
 
 impl Layout {
@@ -161,13 +211,10 @@ impl Layout {
 
     fn shard(&self, context: &Context<'_>, part: &str, lanes: &[Lane], number: u64) -> Result<TaskOutput, Failure> {
         let counts: Vec<u64> = lanes.iter().map(|lane| lane.wanted).collect();
-        let mut order = Interleave::new(&counts);
-        let start = number * self.shard_sequences;
-        let mut taken = vec![0; lanes.len()];
-        for _ in 0..start {
-            let lane = order.next().expect("a shard begins before the last sequence");
-            taken[lane] += 1;
-        }
+        let mut taken = self.starts(context, part, &counts)[number as usize].clone();
+        let order = Interleave::after(&counts, &taken);
+        let mut prefix = PrefixCheck::after(&counts, taken.clone());
+        let mut domain_sequences = [0; 3];
         let packed = lanes.iter().map(|lane| Packed::open(context, &lane.stream.name)).collect::<Result<Vec<_>, _>>()?;
         let tokenizer = context.tokenizer()?;
         let header = pack::header(context, &tokenizer, self.sequence_length);
@@ -176,8 +223,14 @@ impl Layout {
         let turns: Vec<usize> = order.take(self.shard_sequences as usize).collect();
         for turns in turns.chunks(self.batch_sequences()) {
             let pieces = next_pieces(context, &packed, &mut taken, turns)?;
-            for sequence in gather(context, &pieces, self.sequence_length)? {
-                writer.push(&sequence).map_err(|e| failed(&e))?;
+            for (sequence, lane) in gather(context, &pieces, self.sequence_length)?.iter().zip(turns) {
+                domain_sequences[lanes[*lane].stream.domain] += 1;
+                let domain = domain_of(context, sequence);
+                let found = lanes.iter().position(|lane| Some(lane.stream.domain) == domain);
+                prefix
+                    .push(found.unwrap_or(lanes.len()))
+                    .map_err(|e| Failure::Failed(format!("publish: {part}: {e}; report this as a bug")))?;
+                writer.push(sequence).map_err(|e| failed(&e))?;
             }
         }
         context.check_stop()?;
@@ -185,9 +238,32 @@ impl Layout {
         let entry = file.finish("shards/cpt", &format!("{part}-{number:05}"), "parquet", totals.sequences)?;
         let seen = Tally { documents: totals.sequences, bytes: totals.sequences * self.sequence_bytes(context) };
         let counts = Counts { read: seen, written: seen, ..Counts::default() };
-        let facts = serde_json::to_value(ShardFacts { part: part.to_owned(), totals }).expect("plain data");
-        Ok(TaskOutput { objects: vec![entry], counts, facts })
+        let facts = ShardFacts { part: part.to_owned(), totals, domain_sequences };
+        Ok(TaskOutput { objects: vec![entry], counts, facts: serde_json::to_value(facts).expect("plain data") })
     }
+
+    /// How many sequences of each lane come before each shard. Found once a process: the order is one long chain.
+    fn starts<'c>(&self, context: &'c Context<'_>, part: &str, counts: &[u64]) -> &'c [Vec<u64>] {
+        context.cache.shard_starts[usize::from(part == "heldout")].get_or_init(|| {
+            let mut order = Interleave::new(counts);
+            let mut starts = Vec::new();
+            loop {
+                starts.push(order.taken().to_vec());
+                let passed = order.by_ref().take(self.shard_sequences as usize).count();
+                if (passed as u64) < self.shard_sequences {
+                    return starts;
+                }
+            }
+        })
+    }
+}
+
+/// The domain that all segments of a sequence are from.
+fn domain_of(context: &Context<'_>, sequence: &Sequence) -> Option<usize> {
+    let sources = &context.corpus().source;
+    let domain = |source: u16| sources.get(usize::from(source)).map(|source| mix::domain_index(source.domain));
+    let first = domain(sequence.segments.first()?.source)?;
+    sequence.segments.iter().all(|segment| domain(segment.source) == Some(first)).then_some(first)
 }
 
 /// The pieces of the sequences whose turn it is, and `taken` moved on by them.

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use mellama_shards::order::Prf;
-use mellama_shards::{NewRun, RunHeader, RunIndex, RunReader, RunTotals, RunWriter, StoreChunks, Tokenizer, Width, document_key};
+use mellama_shards::{
+    NewRun, RunHeader, RunIndex, RunReader, RunTotals, RunWriter, ShardError, StoreChunks, Tokenizer, TokenizerError, Width,
+    document_key,
+};
 use mellama_sources::Document;
 use mellama_storage::{Counts, Key, ObjectEntry, PartWriter, RangeReader, Tally, TaskCommit};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
@@ -13,6 +16,7 @@ use serde_json::{Value, json};
 use crate::context::Context;
 use crate::documents;
 use crate::failure::{Failure, chain};
+use crate::separators::Separators;
 use crate::stage::{Stage, TaskOutput};
 use crate::stages::dedup::{Removed, removed_rows};
 
@@ -71,7 +75,16 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Value {
     }
     let tokenizer =
         context.tokenizer().map(|t| json!({"name": t.name(), "digest": t.digest(), "vocabulary": t.vocabulary_size()}));
-    json!({ "sources": sources, "tokenizer": tokenizer.ok() })
+    json!({ "sources": sources, "tokenizer": tokenizer.ok(), "separators": context.separators().ok() })
+}
+
+/// The facts of a finished task.
+///
+/// # Errors
+/// `Failure::Verification` when they are not understood.
+pub(crate) fn facts_of(commit: &TaskCommit) -> Result<TokenizeFacts, Failure> {
+    serde_json::from_value(commit.facts.clone())
+        .map_err(|e| Failure::Verification(format!("commits/tokenize/{:05}.json: facts not understood: {e}", commit.task)))
 }
 
 /// Opens the token runs of a finished tokenize task, if it wrote any.
@@ -107,14 +120,15 @@ struct Encoded {
 /// What is computed from one document's text alone, on any thread.
 struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
+    separators: Separators,
     /// The hash that chooses, and the bound below which a document is held out.
     heldout: (Prf, u128),
 }
 
 impl Encoder<'_> {
     fn encode(&self, document: &Document) -> Result<Encoded, Failure> {
-        let body = self.tokenizer.encode(&document.text).map_err(|e| Failure::Failed(format!("{}: {e}", document.id)))?;
-        let tokens = self.tokenizer.bos().into_iter().chain(body).chain(self.tokenizer.eos()).collect();
+        let body = self.tokenizer.encode(&document.text).map_err(|e| not_encoded(&document.id, &e))?;
+        let tokens = self.separators.bos.into_iter().chain(body).chain(self.separators.eos).collect();
         let heldout = u128::from(self.heldout.0.hash(0, document.id.as_bytes())) < self.heldout.1;
         let key = document_key(&document.source, &document.native_id, document.version);
         Ok(Encoded { key, id: document.id.clone(), heldout, tokens })
@@ -142,7 +156,8 @@ impl<'a> Tokenize<'a> {
         // A share of 2^64, exact for every share that a recipe writes: 1.0 holds every document out.
         let limit = (share * 2f64.powi(64)) as u128;
         let prf = Prf::new(context.file.recipe.seed, HELDOUT_PURPOSE);
-        Ok(Tokenize { context, encoder: Encoder { tokenizer, heldout: (prf, limit) }, writer, bytes: 0 })
+        let encoder = Encoder { tokenizer, separators: context.separators()?, heldout: (prf, limit) };
+        Ok(Tokenize { context, encoder, writer, bytes: 0 })
     }
 
     fn object(&mut self, entry: &ObjectEntry, removed: &BTreeMap<u32, Removed>) -> Result<(), Failure> {
@@ -173,7 +188,7 @@ impl<'a> Tokenize<'a> {
         self.bytes += batch.iter().map(|document| document.text.len() as u64).sum::<u64>();
         for run in &encoded {
             let new = NewRun { key: run.key, id: &run.id, heldout: run.heldout, tokens: &run.tokens };
-            self.writer.push(new).map_err(|e| writing(&e))?;
+            self.writer.push(new).map_err(|e| not_written(&e))?;
         }
         Ok(())
     }
@@ -184,6 +199,23 @@ impl<'a> Tokenize<'a> {
         let tokens = tokens.finish(&folder, &stem, "tokens", totals.documents)?;
         let index = index.finish(&folder, &format!("{stem}-index"), "parquet", totals.documents)?;
         Ok((vec![tokens, index], totals, self.bytes))
+    }
+}
+
+/// A text that is too long is the input's fault; what an encoder cannot do is its own.
+fn not_encoded(id: &str, error: &TokenizerError) -> Failure {
+    match error {
+        TokenizerError::TextTooLong { .. } => {
+            Failure::Input(format!("{id}: {error}, or lower corpus.limits.record_bytes to reject it"))
+        }
+        _ => Failure::Failed(format!("{id}: {error}")),
+    }
+}
+
+fn not_written(error: &ShardError) -> Failure {
+    match error {
+        ShardError::LongDocument { .. } => Failure::Input(chain(error)),
+        _ => writing(error),
     }
 }
 

@@ -111,7 +111,7 @@ fn a_short_supply_is_refused_with_what_would_have_to_change() {
     assert_eq!(
         message(tokens(129_000_000_000), [15, 1, 4], &supplies),
         "mixture: clinical: quota of 6450000000 tokens, capped supply is 4000000000; \
-         set max_epochs = 4 on the clinical sources, or lower the total to 80000000010 tokens"
+         set max_epochs = 4 on the clinical sources (mimic 2), or lower the total to 80000000010 tokens"
     );
     assert_eq!(
         message(tokens(100), [1, 1, 0], &[supply("a", 0, 100, 1)]),
@@ -121,8 +121,17 @@ fn a_short_supply_is_refused_with_what_would_have_to_change() {
     assert_eq!(
         message(tokens(100), [0, 1, 0], &[supply("a", 1, 20, 3), supply("b", 1, 20, 1)]),
         "mixture: clinical: quota of 100 tokens, capped supply is 80; \
-         set max_epochs = 2 on the clinical sources, or lower the total to 80 tokens"
+         set max_epochs = 2 on the clinical sources (b 1), or lower the total to 80 tokens"
     );
+    // All short domains at once, with the first one's figures.
+    assert_eq!(
+        message(tokens(100), [1, 1, 2], &[supply("a", 0, 20, 1), supply("b", 1, 10, 2), supply("c", 2, 60, 1)]),
+        "mixture: biomedical: quota of 25 tokens, capped supply is 20; \
+         set max_epochs = 2 on the biomedical sources (a 1) and max_epochs = 3 on the clinical sources (b 2), \
+         or lower the total to 81 tokens"
+    );
+    let many: Vec<SourceSupply> = (0..10).map(|index| supply(&format!("s{index}"), 0, 1, 1)).collect();
+    assert!(message(tokens(11), [1, 0, 0], &many).contains("(s0 1, s1 1, s2 1, s3 1, s4 1, s5 1, s6 1, s7 1, …)"));
 }
 
 #[test]

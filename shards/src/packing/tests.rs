@@ -217,3 +217,20 @@ fn a_full_window_of_article_lengths_wastes_little() {
     // At most one sequence may be less than full to within the shortest document: 50 tokens of 4,096 is 1.2 %.
     assert!(counts.padding * 1000 <= 13 * total + 4096 * 1000, "{counts:?}");
 }
+
+#[test]
+fn the_longest_document_wraps_nowhere() {
+    let longest = i32::MAX as u32;
+    for method in [Method::BestFit, Method::Concatenate] {
+        let sequences = pack_window(&[longest, 5], 1 << 20, method);
+        let pieces: Vec<Piece> = sequences.iter().flatten().copied().collect();
+        let mut of_longest: Vec<Piece> = pieces.iter().filter(|piece| piece.run == 0).copied().collect();
+        of_longest.sort_unstable_by_key(|piece| piece.offset);
+        let mut position = 0;
+        for piece in &of_longest {
+            assert_eq!(piece.offset, position, "{method:?}");
+            position += piece.length;
+        }
+        assert_eq!((position, of_longest.len(), sequences.len()), (longest, 2048, 2049));
+    }
+}

@@ -100,6 +100,21 @@ fn impossible_headers_and_tokens_are_refused() {
 }
 
 #[test]
+fn a_document_longer_than_31_bits_count_is_refused_with_its_id_and_figures() {
+    assert_eq!(super::MAX_DOCUMENT_TOKENS, (1 << 31) - 1);
+    let check = |tokens: u64, expected: Result<u32, &str>| {
+        let found = super::checked_length("pmc:PMC7", tokens).map_err(|error| error.to_string());
+        assert_eq!(found, expected.map_err(str::to_owned));
+    };
+    check(0, Ok(0));
+    check((1 << 31) - 1, Ok(i32::MAX as u32));
+    let remedy = "a document has at most 2147483647; split it, or lower corpus.limits.record_bytes";
+    check(1 << 31, Err(&format!("pmc:PMC7: 2147483648 tokens, {remedy}")));
+    check(1 << 32, Err(&format!("pmc:PMC7: 4294967296 tokens, {remedy}")));
+    check(u64::MAX, Err(&format!("pmc:PMC7: 18446744073709551615 tokens, {remedy}")));
+}
+
+#[test]
 fn case_every_flipped_byte_of_an_index_is_an_error_or_changes_nothing() {
     let runs = made_runs(20, 100, 5);
     let (_, bytes, _) = write_runs(&run_header(100), &runs);
