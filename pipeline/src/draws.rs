@@ -234,6 +234,7 @@ fn spool(
 
 #[cfg(test)]
 mod tests {
+    use mellama_shards::RunPlace;
     use mellama_shards::order::{Placed, order_domain};
 
     use super::*;
@@ -244,7 +245,8 @@ mod tests {
             let hash = prf.hash(0, &row.to_le_bytes());
             // Some keys are equal, and some documents have no tokens.
             let key = if row % 50 == 1 { 7 } else { u128::from(hash) << 40 };
-            Run { object: row / 100, row: row % 100, tokens: (hash >> 32) as u32 % longest, key, source }
+            let place = RunPlace { start: u64::from(row) << 20, check: hash };
+            Run { object: row / 100, row: row % 100, tokens: (hash >> 32) as u32 % longest, key, source, place }
         };
         (0..count).map(run).collect()
     }

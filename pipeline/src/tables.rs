@@ -5,11 +5,13 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, FixedSizeBinaryArray, Float64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array,
+    Array, ArrayRef, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Float64Array, ListArray, RecordBatch, StringArray,
+    UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
 use mellama_shards::StoreChunks;
+use mellama_shards::format::DOCUMENT_KEY_BYTES;
 use mellama_shards::page_checksums::{ChecksummedWriter, properties};
 use mellama_storage::{Key, ObjectEntry, PartWriter, RangeReader, Workdir};
 use parquet::arrow::ProjectionMask;
@@ -137,6 +139,23 @@ pub(crate) fn fixed(width: usize, values: &[Vec<u8>]) -> ArrayRef {
         return Arc::new(FixedSizeBinaryArray::new(width as i32, arrow::buffer::Buffer::from(&[] as &[u8]), None));
     }
     Arc::new(FixedSizeBinaryArray::try_from_iter(values.iter()).expect("values of one width"))
+}
+
+/// Document keys, 16 bytes each, little-endian.
+pub(crate) fn keys(values: impl ExactSizeIterator<Item = u128>) -> ArrayRef {
+    let mut keys = FixedSizeBinaryBuilder::with_capacity(values.len(), DOCUMENT_KEY_BYTES);
+    for value in values {
+        keys.append_value(value.to_le_bytes()).expect("a document key has 16 bytes");
+    }
+    Arc::new(keys.finish())
+}
+
+/// One document key of a column.
+pub(crate) fn key(keys: &FixedSizeBinaryArray, row: usize) -> Result<u128, Failure> {
+    let bytes: Option<[u8; 16]> = keys.value(row).try_into().ok();
+    bytes
+        .map(u128::from_le_bytes)
+        .ok_or_else(|| Failure::Verification(format!("a document key of {} bytes; run \"mellama verify\"", keys.value_length())))
 }
 
 /// Lists of integers.

@@ -3,9 +3,10 @@
 //! It sorts nothing itself: a sorter of records, in memory or on disk, puts draws in order, and [`crate::spread`] merges sources.
 
 use crate::order::{Prf, Run};
+use crate::token_object::RunPlace;
 
 /// Bytes of a record of [`Draw::to_bytes`].
-pub const DRAW_BYTES: usize = 42;
+pub const DRAW_BYTES: usize = 58;
 
 /// A document in one pass over its source.
 ///
@@ -27,7 +28,8 @@ impl Draw {
         Self { epoch, hash: prf.hash(u64::from(epoch), &run.key.to_le_bytes()), run }
     }
 
-    /// The record, numbers in big-endian: source (2 bytes), epoch (4), hash (8), key (16), object (4), row (4), tokens (4).
+    /// The record, numbers in big-endian: source (2 bytes), epoch (4), hash (8), key (16), object (4), row (4), tokens (4),
+    /// first token in the object (8), check (8).
     pub fn to_bytes(&self) -> [u8; DRAW_BYTES] {
         let mut record = [0; DRAW_BYTES];
         record[0..2].copy_from_slice(&self.run.source.to_be_bytes());
@@ -37,6 +39,8 @@ impl Draw {
         record[30..34].copy_from_slice(&self.run.object.to_be_bytes());
         record[34..38].copy_from_slice(&self.run.row.to_be_bytes());
         record[38..42].copy_from_slice(&self.run.tokens.to_be_bytes());
+        record[42..50].copy_from_slice(&self.run.place.start.to_be_bytes());
+        record[50..58].copy_from_slice(&self.run.place.check.to_be_bytes());
         record
     }
 
@@ -48,6 +52,7 @@ impl Draw {
             tokens: u32::from_be_bytes(part(record, 38)),
             key: u128::from_be_bytes(part(record, 14)),
             source: u16::from_be_bytes(part(record, 0)),
+            place: RunPlace { start: u64::from_be_bytes(part(record, 42)), check: u64::from_be_bytes(part(record, 50)) },
         };
         Self { epoch: u32::from_be_bytes(part(record, 2)), hash: u64::from_be_bytes(part(record, 6)), run }
     }
@@ -65,6 +70,7 @@ mod tests {
 
     use super::Draw;
     use crate::order::Run;
+    use crate::token_object::RunPlace;
 
     proptest! {
         #[test]
@@ -80,7 +86,7 @@ mod tests {
                 [if equal > 4 { a.4[0] } else { b.4[0] }, if equal > 5 { a.4[1] } else { b.4[1] }, b.4[2]],
             );
             let draw = |(source, epoch, hash, key, [object, row, tokens]): (u16, u32, u64, u128, [u32; 3])| {
-                Draw { epoch, hash, run: Run { object, row, tokens, key, source } }
+                Draw { epoch, hash, run: Run { object, row, tokens, key, source, place: RunPlace { start: u64::from(tokens) << 9, check: 3 } } }
             };
             let (x, y) = (draw(a), draw(b));
             prop_assert_eq!(Draw::from_bytes(&x.to_bytes()), x);

@@ -9,6 +9,7 @@ use crate::draw::Draw;
 pub use crate::interleave::Interleave;
 use crate::mixture::SourceShare;
 use crate::spread::{DomainOrder, SpreadError};
+use crate::token_object::RunPlace;
 
 /// Purpose of [`prf`] under which documents are ordered.
 pub const ORDER_PURPOSE: &str = "order";
@@ -62,6 +63,8 @@ pub struct Run {
     pub key: u128,
     /// Source, as the caller numbers sources.
     pub source: u16,
+    /// Where the tokens lie in the object; it does not take part in the order.
+    pub place: RunPlace,
 }
 
 /// A document in the training order.

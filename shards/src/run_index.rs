@@ -8,6 +8,7 @@ use parquet::file::reader::ChunkReader;
 use crate::columns::ColumnFile;
 use crate::error::ShardError;
 use crate::runs::{INDEX_ROW_GROUP, RUN_HEADER_KEY, RUN_TOTALS_KEY, RunHeader, RunTotals, check_header, index_schema};
+use crate::token_object::RunPlace;
 
 /// Where one document's tokens lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,13 @@ pub struct RunEntry {
     pub heldout: bool,
     /// First 8 bytes, little-endian, of BLAKE3 over its bytes.
     pub check: u64,
+}
+
+impl RunEntry {
+    /// Where its tokens lie, and what proves them.
+    pub fn place(&self) -> RunPlace {
+        RunPlace { start: self.offset, check: self.check }
+    }
 }
 
 /// The index of one object in memory, 48 bytes a document, without the ids.

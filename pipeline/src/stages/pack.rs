@@ -7,9 +7,9 @@ mod rules;
 
 use std::collections::BTreeMap;
 
-use arrow::array::UInt32Array;
+use arrow::array::{FixedSizeBinaryArray, UInt32Array, UInt64Array};
 use mellama_shards::packing::{Method, PackedSequence, PackingCounts, pack_window, shuffle_sequences};
-use mellama_shards::{Kind, ShardHeader, Tokenizer, Width};
+use mellama_shards::{Kind, RunPlace, ShardHeader, Tokenizer, Width};
 use mellama_storage::{Counts, Tally, TaskCommit};
 use serde_json::{Value, json};
 
@@ -47,10 +47,17 @@ impl Job<'_> {
 /// One document of the order.
 #[derive(Clone, Copy)]
 struct Placement {
+    /// Tokenize task whose object holds it.
     object: u32,
+    /// Row there.
     row: u32,
+    /// Tokens of the whole document.
+    tokens: u32,
+    place: RunPlace,
+    key: u128,
     source: u16,
     epoch: u32,
+    /// Tokens used, from its start.
     take: u32,
 }
 
@@ -246,13 +253,22 @@ fn placements(context: &Context<'_>, stream: &Stream, first: u64, rows: u64) -> 
         let source: &UInt32Array = tables::column(&batch, "source")?;
         let epoch: &UInt32Array = tables::column(&batch, "epoch")?;
         let take: &UInt32Array = tables::column(&batch, "take")?;
-        found.extend((0..batch.num_rows()).map(|i| Placement {
-            object: object.value(i),
-            row: row.value(i),
-            source: source.value(i) as u16,
-            epoch: epoch.value(i),
-            take: take.value(i),
-        }));
+        let tokens: &UInt32Array = tables::column(&batch, "tokens")?;
+        let start: &UInt64Array = tables::column(&batch, "start")?;
+        let check: &UInt64Array = tables::column(&batch, "check")?;
+        let keys: &FixedSizeBinaryArray = tables::column(&batch, "key")?;
+        for i in 0..batch.num_rows() {
+            found.push(Placement {
+                object: object.value(i),
+                row: row.value(i),
+                tokens: tokens.value(i),
+                place: RunPlace { start: start.value(i), check: check.value(i) },
+                key: tables::key(keys, i)?,
+                source: source.value(i) as u16,
+                epoch: epoch.value(i),
+                take: take.value(i),
+            });
+        }
     }
     Ok(found)
 }
@@ -261,9 +277,12 @@ fn placements(context: &Context<'_>, stream: &Stream, first: u64, rows: u64) -> 
 mod tests {
     use super::*;
 
+    fn placement(take: u32) -> Placement {
+        Placement { object: 0, row: 0, tokens: take, place: RunPlace::default(), key: 0, source: 0, epoch: 0, take }
+    }
+
     fn check(takes: &[u32], first_offset: u32, tokens: u64, expected: &[&[(u32, u32, u32)]]) {
-        let documents: Vec<Placement> =
-            takes.iter().map(|take| Placement { object: 0, row: 0, source: 0, epoch: 0, take: *take }).collect();
+        let documents: Vec<Placement> = takes.iter().map(|take| placement(*take)).collect();
         let found: Vec<Vec<(u32, u32, u32)>> = lay_end_to_end(&documents, first_offset, tokens, 4)
             .iter()
             .map(|sequence| sequence.iter().map(|p| (p.run, p.offset, p.length)).collect())

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use mellama_shards::order::Prf;
 use mellama_shards::{
-    NewRun, RunHeader, RunIndex, RunReader, RunTotals, RunWriter, ShardError, StoreChunks, Tokenizer, TokenizerError, Width,
-    document_key,
+    NewRun, RunHeader, RunIndex, RunReader, RunTotals, RunWriter, ShardError, StoreChunks, TokenObject, Tokenizer,
+    TokenizerError, Width, document_key,
 };
 use mellama_sources::Document;
 use mellama_storage::{Counts, Key, ObjectEntry, PartWriter, RangeReader, Tally, TaskCommit};
@@ -96,6 +96,18 @@ pub(crate) fn open_runs(context: &Context<'_>, commit: &TaskCommit) -> Result<Op
     let tokens = commit.objects.iter().find(|o| o.key.ends_with(".tokens")).expect("an index has its tokens beside it");
     let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(tokens.key.clone())?)?;
     RunReader::new(index, reader).map(Some).map_err(|e| Failure::Verification(chain(&e)))
+}
+
+/// Opens the tokens of a finished tokenize task without their index, if it wrote any.
+///
+/// # Errors
+/// As `open_runs`.
+pub(crate) fn open_tokens(context: &Context<'_>, commit: &TaskCommit) -> Result<Option<TokenObject>, Failure> {
+    let Some(entry) = commit.objects.iter().find(|o| o.key.ends_with(".tokens")) else { return Ok(None) };
+    let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(entry.key.clone())?)?;
+    let width = Width::for_vocabulary(context.tokenizer()?.vocabulary_size());
+    let tokens = TokenObject::new(reader, width, facts_of(commit)?.totals.tokens);
+    tokens.map(Some).map_err(|e| Failure::Verification(chain(&e)))
 }
 
 /// Opens the index of a finished tokenize task, if it wrote any.

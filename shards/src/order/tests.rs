@@ -3,11 +3,12 @@
 use proptest::{collection::vec, prelude::prop_assert_eq, proptest};
 
 use super::{OrderError, Placed, Run, order_domain, prf};
+use crate::RunPlace;
 use crate::mixture::SourceShare;
 use crate::testing::Random;
 
 fn run(key: u128, tokens: u32, source: u16) -> Run {
-    Run { object: source.into(), row: key as u32, tokens, key, source }
+    Run { object: source.into(), row: key as u32, tokens, key, source, place: RunPlace::default() }
 }
 
 fn share(name: &str, supply: u64, quota: u64) -> SourceShare {
@@ -94,9 +95,9 @@ fn determinism_input_order_does_not_matter() {
 
 #[test]
 fn equal_keys_and_equal_positions_have_one_order() {
-    let twin = |object, row| Run { object, row, tokens: 5, key: 1, source: 0 };
+    let twin = |object, row| Run { object, row, ..self::run(1, 5, 0) };
     let shares = [share("a", 15, 15), share("b", 5, 5)];
-    let other = vec![Run { object: 9, row: 0, tokens: 5, key: 1, source: 1 }];
+    let other = vec![Run { object: 9, row: 0, ..self::run(1, 5, 1) }];
     let expected = order_domain(1, vec![vec![twin(0, 0), twin(0, 1), twin(1, 0)], other.clone()], &shares).unwrap();
     let permuted = order_domain(1, vec![vec![twin(1, 0), twin(0, 1), twin(0, 0)], other], &shares).unwrap();
     assert_eq!(expected, permuted);

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{DomainOrder, MAX_SOURCE_QUOTA, SpreadError};
+use crate::RunPlace;
 use crate::draw::Draw;
 use crate::mixture::SourceShare;
 use crate::order::Run;
@@ -13,7 +14,7 @@ fn share(supply: u64, quota: u64) -> SourceShare {
 }
 
 fn draw(epoch: u32, tokens: u32) -> io::Result<Draw> {
-    Ok(Draw { epoch, hash: 0, run: Run { object: 0, row: 0, tokens, key: 0, source: 0 } })
+    Ok(Draw { epoch, hash: 0, run: Run { object: 0, row: 0, tokens, key: 0, source: 0, place: RunPlace::default() } })
 }
 
 /// Documents in order, or what stopped them.

@@ -48,7 +48,14 @@ pub(super) fn write(
     for (position, &source) in numbers.iter().enumerate() {
         counted.for_each_index(context, source, |object, index| {
             let entries = (0..).zip(index.entries()).filter(|(_, entry)| entry.heldout == heldout);
-            let runs = entries.map(|(row, entry)| Run { object, row, tokens: entry.length, key: entry.key, source });
+            let runs = entries.map(|(row, entry)| Run {
+                object,
+                row,
+                tokens: entry.length,
+                key: entry.key,
+                source,
+                place: entry.place(),
+            });
             let runs: Vec<Run> = runs.collect();
             runs.chunks(BATCH_DOCUMENTS).try_for_each(|runs| draws.push(position, runs)).map_err(|e| scratch_failure(&e))
         })?;
@@ -122,6 +129,10 @@ fn batch(placed: &[Placed]) -> arrow::array::RecordBatch {
         ("source", tables::u32s(placed.iter().map(|p| u32::from(p.run.source)))),
         ("epoch", tables::u32s(placed.iter().map(|p| p.epoch))),
         ("take", tables::u32s(placed.iter().map(|p| p.take))),
+        ("tokens", tables::u32s(placed.iter().map(|p| p.run.tokens))),
+        ("start", tables::u64s(placed.iter().map(|p| p.run.place.start))),
+        ("check", tables::u64s(placed.iter().map(|p| p.run.place.check))),
+        ("key", tables::keys(placed.iter().map(|p| p.run.key))),
     ])
 }
 

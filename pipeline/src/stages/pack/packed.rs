@@ -1,10 +1,11 @@
 //! Packed sequences at rest: a table of pieces, a row each, that says which tokens of which document stand where. It holds no
-//! tokens; `publish` gathers them once, when a sequence's place in the shards is known.
+//! tokens; `publish` gathers them once, when a sequence's place in the shards is known, and needs no index for it.
 
 use std::ops::Range;
 
-use arrow::array::UInt32Array;
+use arrow::array::{FixedSizeBinaryArray, RecordBatch, UInt32Array, UInt64Array};
 use mellama_shards::packing::PackedSequence;
+use mellama_shards::{RunPart, RunPlace};
 use mellama_storage::ObjectEntry;
 
 use crate::context::Context;
@@ -16,40 +17,43 @@ use crate::tables::{self, TableWriter};
 /// Rows that are made at once.
 const BATCH_ROWS: usize = tables::ROW_GROUP_ROWS;
 
+/// Names of the columns. `sequence` counts from the first one of the table.
+const COLUMNS: [&str; 11] =
+    ["sequence", "object", "row", "source", "epoch", "offset", "length", "tokens", "start", "check", "key"];
+
 /// A part of one document in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PlacedPiece {
     /// Tokenize task whose object holds the document.
     pub object: u32,
-    /// Row of the document there.
-    pub row: u32,
+    /// Which tokens, and where they lie.
+    pub part: RunPart,
+    /// Document key.
+    pub key: u128,
     /// Source, by its place in the recipe.
     pub source: u16,
     /// Which pass over its source it is, from 0.
     pub epoch: u32,
-    /// First token, counted in the document.
-    pub offset: u32,
-    /// Number of tokens.
-    pub length: u32,
 }
 
-/// Writes the sequences of part `part` of a stream; its entry counts sequences.
+/// Writes the sequences of part `number` of a stream; its entry counts sequences.
 ///
 /// # Errors
 /// `Failure::Storage`.
 pub(super) fn write(
     context: &Context<'_>,
     stream: &str,
-    part: u64,
+    number: u64,
     placements: &[Placement],
     sequences: &[PackedSequence],
 ) -> Result<ObjectEntry, Failure> {
     let mut rows = Vec::with_capacity(BATCH_ROWS);
     let mut table = TableWriter::new(context.workdir, &format!("packed/{stream}"), &batch(&rows))?;
-    for (number, pieces) in (0..).zip(sequences) {
+    for (sequence, pieces) in (0..).zip(sequences) {
         for piece in pieces {
-            let Placement { object, row, source, epoch, .. } = placements[piece.run as usize];
-            rows.push((number, PlacedPiece { object, row, source, epoch, offset: piece.offset, length: piece.length }));
+            let Placement { object, row, tokens, place, key, source, epoch, .. } = placements[piece.run as usize];
+            let part = RunPart { row, tokens, place, offset: piece.offset, length: piece.length };
+            rows.push((sequence, PlacedPiece { object, part, key, source, epoch }));
             if rows.len() == BATCH_ROWS {
                 table.push(&batch(&rows))?;
                 rows.clear();
@@ -59,25 +63,31 @@ pub(super) fn write(
     if !rows.is_empty() {
         table.push(&batch(&rows))?;
     }
-    table.finish_counting(&format!("{part:05}"), sequences.len() as u64)
+    table.finish_counting(&format!("{number:05}"), sequences.len() as u64)
 }
 
-fn batch(rows: &[(u32, PlacedPiece)]) -> arrow::array::RecordBatch {
-    tables::batch(vec![
-        ("sequence", tables::u32s(rows.iter().map(|row| row.0))),
-        ("object", tables::u32s(rows.iter().map(|row| row.1.object))),
-        ("row", tables::u32s(rows.iter().map(|row| row.1.row))),
-        ("source", tables::u32s(rows.iter().map(|row| u32::from(row.1.source)))),
-        ("epoch", tables::u32s(rows.iter().map(|row| row.1.epoch))),
-        ("offset", tables::u32s(rows.iter().map(|row| row.1.offset))),
-        ("length", tables::u32s(rows.iter().map(|row| row.1.length))),
-    ])
+fn batch(rows: &[(u32, PlacedPiece)]) -> RecordBatch {
+    let numbers = |get: fn(&PlacedPiece) -> u32| tables::u32s(rows.iter().map(|row| get(&row.1)));
+    let columns = [
+        tables::u32s(rows.iter().map(|row| row.0)),
+        numbers(|piece| piece.object),
+        numbers(|piece| piece.part.row),
+        numbers(|piece| u32::from(piece.source)),
+        numbers(|piece| piece.epoch),
+        numbers(|piece| piece.part.offset),
+        numbers(|piece| piece.part.length),
+        numbers(|piece| piece.part.tokens),
+        tables::u64s(rows.iter().map(|row| row.1.part.place.start)),
+        tables::u64s(rows.iter().map(|row| row.1.part.place.check)),
+        tables::keys(rows.iter().map(|row| row.1.key)),
+    ];
+    tables::batch(COLUMNS.into_iter().zip(columns).collect())
 }
 
 /// The packed sequences of one stream, in order.
 pub(crate) struct Packed {
     parts: Vec<ObjectEntry>,
-    /// `starts[i]` is the number of sequences before part `i`; one more entry for the end.
+    /// `starts[i]` is the number of sequences before part `i`.
     starts: Vec<u64>,
 }
 
@@ -90,11 +100,12 @@ impl Packed {
         let folder = format!("packed/{stream}/");
         let objects = context.manifest(Stage::Pack)?.objects;
         let parts: Vec<ObjectEntry> = objects.into_iter().filter(|object| object.key.starts_with(&folder)).collect();
-        let mut starts = vec![0];
-        starts.extend(parts.iter().scan(0, |sum, part| {
-            *sum += part.records;
-            Some(*sum)
-        }));
+        let mut sequences = 0;
+        let mut starts = Vec::with_capacity(parts.len());
+        for part in &parts {
+            starts.push(sequences);
+            sequences += part.records;
+        }
         Ok(Packed { parts, starts })
     }
 
@@ -109,21 +120,32 @@ impl Packed {
                 continue;
             }
             for batch in tables::stream(context.workdir, part, &COLUMNS)? {
-                let batch = batch?;
-                let columns: Vec<&UInt32Array> =
-                    COLUMNS.iter().map(|name| tables::column(&batch, name)).collect::<Result<_, _>>()?;
-                for row in 0..batch.num_rows() {
-                    let [number, object, row, source, epoch, offset, length] =
-                        [0, 1, 2, 3, 4, 5, 6].map(|column| columns[column].value(row));
-                    let at = (start + u64::from(number)).checked_sub(range.start).map(|at| at as usize);
-                    if let Some(pieces) = at.and_then(|at| found.get_mut(at)) {
-                        pieces.push(PlacedPiece { object, row, source: source as u16, epoch, offset, length });
+                for_each(&batch?, |sequence, piece| {
+                    let at = (start + u64::from(sequence)).checked_sub(range.start);
+                    if let Some(pieces) = at.and_then(|at| found.get_mut(at as usize)) {
+                        pieces.push(piece);
                     }
-                }
+                })?;
             }
         }
         Ok(found)
     }
 }
 
-const COLUMNS: [&str; 7] = ["sequence", "object", "row", "source", "epoch", "offset", "length"];
+/// Shows each row of a batch of the table.
+fn for_each(batch: &RecordBatch, mut take: impl FnMut(u32, PlacedPiece)) -> Result<(), Failure> {
+    let number = |name| tables::column::<UInt32Array>(batch, name);
+    let (sequence, object, row, source) = (number("sequence")?, number("object")?, number("row")?, number("source")?);
+    let (epoch, offset, length, tokens) = (number("epoch")?, number("offset")?, number("length")?, number("tokens")?);
+    let start: &UInt64Array = tables::column(batch, "start")?;
+    let check: &UInt64Array = tables::column(batch, "check")?;
+    let keys: &FixedSizeBinaryArray = tables::column(batch, "key")?;
+    for i in 0..batch.num_rows() {
+        let place = RunPlace { start: start.value(i), check: check.value(i) };
+        let (row, tokens) = (row.value(i), tokens.value(i));
+        let part = RunPart { row, tokens, place, offset: offset.value(i), length: length.value(i) };
+        let (source, key) = (source.value(i) as u16, tables::key(keys, i)?);
+        take(sequence.value(i), PlacedPiece { object: object.value(i), part, key, source, epoch: epoch.value(i) });
+    }
+    Ok(())
+}

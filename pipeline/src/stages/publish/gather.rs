@@ -15,7 +15,6 @@ use crate::stages::tokenize;
 struct Wanted {
     part: RunPart,
     sequence: usize,
-    segment: usize,
     /// First position in the sequence.
     start: usize,
 }
@@ -30,13 +29,11 @@ pub(super) fn gather(context: &Context<'_>, pieces: &[Vec<PlacedPiece>], length:
     for (index, pieces) in pieces.iter().enumerate() {
         let mut segments = Vec::with_capacity(pieces.len());
         let mut end = 0_u32;
-        for (segment, piece) in pieces.iter().enumerate() {
-            let part = RunPart { row: piece.row, offset: piece.offset, length: piece.length };
-            let wanted = Wanted { part, sequence: index, segment, start: end as usize };
-            by_object.entry(piece.object).or_default().push(wanted);
-            end = end.checked_add(piece.length).filter(|end| *end <= length).ok_or_else(|| overfull(length))?;
-            let PlacedPiece { source, offset, epoch, .. } = *piece;
-            segments.push(Segment { end, document: 0, source, offset, epoch });
+        for piece in pieces {
+            let PlacedPiece { object, part, key, source, epoch } = *piece;
+            by_object.entry(object).or_default().push(Wanted { part, sequence: index, start: end as usize });
+            end = end.checked_add(part.length).filter(|end| *end <= length).ok_or_else(|| overfull(length))?;
+            segments.push(Segment { end, document: key, source, offset: part.offset, epoch });
         }
         sequences.push(Sequence { tokens: vec![PADDING_TOKEN; length as usize], segments, loss_mask: None });
     }
@@ -55,13 +52,11 @@ fn overfull(length: u32) -> Failure {
 fn fill(context: &Context<'_>, object: u32, wanted: &[Wanted], sequences: &mut [Sequence]) -> Result<(), Failure> {
     let commit = context.commit(Stage::Tokenize, u64::from(object))?;
     let no_object = || Failure::Verification(format!("packed: tokenize task {object} wrote no tokens; run \"mellama verify\""));
-    let reader = tokenize::open_runs(context, &commit)?.ok_or_else(no_object)?;
+    let tokens = tokenize::open_tokens(context, &commit)?.ok_or_else(no_object)?;
     let parts: Vec<RunPart> = wanted.iter().map(|wanted| wanted.part).collect();
-    let read = reader.read_parts(&parts, &mut |place, tokens| {
-        let Wanted { part, sequence, segment, start } = &wanted[place];
-        let sequence = &mut sequences[*sequence];
-        tokens.copy_to(&mut sequence.tokens[*start..*start + part.length as usize]);
-        sequence.segments[*segment].document = reader.index().entries()[part.row as usize].key;
+    let read = tokens.read_parts(&parts, &mut |at, tokens| {
+        let Wanted { part, sequence, start } = &wanted[at];
+        tokens.copy_to(&mut sequences[*sequence].tokens[*start..*start + part.length as usize]);
     });
     read.map_err(|e| Failure::Verification(chain(&e)))
 }
