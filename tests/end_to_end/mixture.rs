@@ -193,7 +193,8 @@ fn an_empty_source_gives_nothing_beside_others_and_is_refused_alone() {
     let empty = |project: &Project, name: &str| {
         project.write(&format!("data/{name}.jsonl"), b"");
         let text = fs::read_to_string(project.recipe()).expect("there");
-        fs::write(project.recipe(), text.replace("format = \"jsonl\"", "format = \"jsonl\"\nmax_rejects = 1.0")).expect("written");
+        fs::write(project.recipe(), text.replace("format = \"jsonl\"", "format = \"jsonl\"\nmax_rejects = 1.0"))
+            .expect("written");
     };
     let project = three("tokens = \"all\"\nbiomedical = 15\nclinical = 1\ngeneral = 4", "");
     empty(&project, "papers");

@@ -61,8 +61,12 @@ pub(crate) fn workers(context: &Context<'_>) -> Result<usize, Failure> {
         Method::BestFit => largest,
         Method::Concatenate => largest.max(tokens_per_part(sequence_length(context))),
     };
-    let need = (BASE_MEMORY_BYTES + TOKEN_MEMORY_BYTES * largest).max(runner::TASK_MEMORY_BYTES);
-    Ok((context.resources.memory_bytes / need).clamp(1, context.resources.threads as u64) as usize)
+    Ok((context.resources.memory_bytes / task_memory(largest)).clamp(1, context.resources.threads as u64) as usize)
+}
+
+/// Memory of a task that gathers so many tokens, in bytes.
+fn task_memory(tokens: u64) -> u64 {
+    (BASE_MEMORY_BYTES + TOKEN_MEMORY_BYTES * tokens).max(runner::TASK_MEMORY_BYTES)
 }
 
 /// Packs one window.
@@ -319,6 +323,7 @@ fn gather(context: &Context<'_>, placements: &[Placement]) -> Result<Vec<(u128, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stages::mix::WINDOW_TOKENS;
 
     fn check(takes: &[u32], first_offset: u32, tokens: u64, expected: &[&[(u32, u32, u32)]]) {
         let documents: Vec<Placement> =
@@ -345,6 +350,16 @@ mod tests {
         check(109, 130, (3, 6, 10));
         check(110, 130, (4, 5, 110));
         check(130, 140, (0, 0, 0));
+    }
+
+    #[test]
+    fn a_task_counts_the_tokens_of_its_longest_window() {
+        let check = |tokens, mebibytes: u64| assert_eq!(task_memory(tokens), mebibytes << 20, "{tokens}");
+        check(0, 192);
+        check(WINDOW_TOKENS, 192);
+        check(CONCATENATED_TOKENS, 320);
+        // A window is one document where that is longer.
+        check(1 << 30, 8256);
     }
 
     #[test]
