@@ -2,10 +2,12 @@
 //!
 //! What is not known is said to be unknown; training figures never depend on the inputs.
 
+mod mixture;
+mod text;
+
 use std::collections::BTreeMap;
 
-use mellama_shards::mixture::{DOMAIN_NAMES, Mixture, SourceSupply, plan_mixture};
-use mellama_shards::{RunTotals, apportion};
+use mellama_shards::{RunTotals, Tokenizer};
 use mellama_storage::{StageManifest, Workdir};
 use mellama_train::Shape;
 use mellama_train::hf::ModelConfig;
@@ -13,10 +15,13 @@ use serde::Serialize;
 
 use crate::failure::{Failure, chain};
 use crate::inputs;
-use crate::plan::{Plan, TASK_INPUT_BYTES};
-use crate::recipe::{Recipe, RecipeFile, TotalRecipe};
+use crate::plan::Plan;
+use crate::recipe::{Recipe, RecipeFile};
+use crate::separators::Separators;
 use crate::stage::Stage;
-use crate::stages::{self, mix};
+use crate::stages;
+
+pub use self::mixture::{DomainForecast, MixtureForecast};
 
 /// Bytes of one ranged read, for counting requests.
 const READ_BYTES: u64 = 8 << 20;
@@ -40,6 +45,8 @@ pub struct Forecast {
     pub stages: Vec<StageForecast>,
     /// Sources in recipe order.
     pub sources: Vec<SourceForecast>,
+    /// The tokenizer, where the recipe names one.
+    pub tokenizer: Option<TokenizerForecast>,
     /// Token quotas.
     pub mixture: Option<MixtureForecast>,
     /// Continual pre-training.
@@ -78,25 +85,33 @@ pub struct SourceForecast {
     pub bytes: Option<u64>,
     /// Why they are unknown.
     pub unknown: Option<String>,
-    /// Tokens for training, once counted.
+    /// Tokens for training, held-out documents aside: counted, else expected.
     pub supply_tokens: Option<u64>,
-    /// Tokens taken, once planned.
+    /// `counted` by a run, or `expected` by the recipe.
+    pub supply_from: Option<&'static str>,
+    /// Tokens held out of training.
+    pub heldout_tokens: Option<u64>,
+    /// Tokens taken; where the mixture is refused, those that it would take if every source had epochs enough.
     pub quota_tokens: Option<u64>,
-    /// Passes, once planned.
+    /// Passes over the whole source in the quota.
+    pub full_epochs: Option<u64>,
+    /// Tokens of the last, partial pass, whose last document is cut to end there.
+    pub remainder_tokens: Option<u64>,
+    /// Passes, the partial one included.
     pub epochs: Option<f64>,
     /// Passes allowed.
     pub max_epochs: u32,
 }
 
-/// Quotas of the domains.
+/// The tokenizer and what it puts around documents.
 #[derive(Debug, Clone, Serialize)]
-pub struct MixtureForecast {
-    /// Tokens in all; null for `"all"` while the supply is unknown.
-    pub total: Option<u64>,
-    /// Tokens by domain.
-    pub quotas: BTreeMap<String, u64>,
-    /// Why the counted supply cannot fill it.
-    pub refusal: Option<String>,
+pub struct TokenizerForecast {
+    /// As the recipe names it.
+    pub path: String,
+    /// Ids before and behind every document; null while the file is not there.
+    pub separators: Option<Separators>,
+    /// Why they are unknown, or what is unusual about them.
+    pub note: Option<String>,
 }
 
 /// Cost of continual pre-training.
@@ -132,7 +147,7 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
     let plan = Plan::resolve(file).ok();
     let done = Done::read(&file.expand(&uri).unwrap_or(uri.clone()), plan.as_ref());
     let mut sources = sources(file);
-    let mixture = mixture(file, &done, &mut sources);
+    let mixture = mixture::forecast(file, &done.tokens(), &mut sources);
     let training = training(file, mixture.as_ref().and_then(|m| m.total));
     let objects: Option<u64> = sources.iter().map(|s| s.objects).sum();
     let bytes: Option<u64> = sources.iter().map(|s| s.bytes).sum();
@@ -148,6 +163,7 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
         plan: plan.as_ref().map(|plan| plan.id.clone()),
         stages: stages.collect(),
         sources,
+        tokenizer: tokenizer(file),
         mixture,
         training,
         memory_bytes_per_worker: crate::runner::TASK_MEMORY_BYTES,
@@ -191,6 +207,20 @@ fn planned_tasks(stage: Stage, recipe: &Recipe, plan: Option<&Plan>) -> Option<u
     }
 }
 
+fn tokenizer(file: &RecipeFile) -> Option<TokenizerForecast> {
+    let recipe = file.recipe.corpus.as_ref()?.tokenizer.as_ref()?;
+    let loaded = inputs::resolve_file(file, &recipe.path).map_err(Failure::from).and_then(|object| {
+        let tokenizer = Tokenizer::from_bytes(&object.name, &object.read()?).map_err(|e| Failure::Policy(e.to_string()))?;
+        Separators::of(recipe, &tokenizer)
+    });
+    let note = match &loaded {
+        Ok(separators) if separators.eos.is_none() => Some("no end token behind documents: they run into each other".to_owned()),
+        Ok(_) => None,
+        Err(failure) => Some(failure.to_string()),
+    };
+    Some(TokenizerForecast { path: recipe.path.clone(), separators: loaded.ok(), note })
+}
+
 fn sources(file: &RecipeFile) -> Vec<SourceForecast> {
     let corpus = file.recipe.corpus.iter().flat_map(|corpus| &corpus.source);
     corpus
@@ -204,63 +234,16 @@ fn sources(file: &RecipeFile) -> Vec<SourceForecast> {
                 bytes: objects.map(|objects| objects.iter().map(|o| o.size_bytes).sum()),
                 unknown: found.as_ref().err().map(|e| chain(e)),
                 supply_tokens: None,
+                supply_from: None,
+                heldout_tokens: None,
                 quota_tokens: None,
+                full_epochs: None,
+                remainder_tokens: None,
                 epochs: None,
                 max_epochs: source.max_epochs,
             }
         })
         .collect()
-}
-
-/// Quotas from the recipe alone, and supply and epochs where a run has counted tokens.
-fn mixture(file: &RecipeFile, done: &Done, sources: &mut [SourceForecast]) -> Option<MixtureForecast> {
-    let corpus = file.recipe.corpus.as_ref()?;
-    let recipe = corpus.mixture.as_ref()?;
-    let counted = done.tokens();
-    let spec = mix::spec(recipe, corpus.pack.as_ref().map_or(1, |pack| pack.sequence_length));
-    let named = |quotas: [u64; 3]| DOMAIN_NAMES.iter().map(ToString::to_string).zip(quotas).collect();
-    if counted.is_empty() {
-        let TotalRecipe::Tokens(total) = recipe.tokens else {
-            return Some(MixtureForecast { total: None, quotas: BTreeMap::new(), refusal: None });
-        };
-        let weights = spec.weights.map(u64::from);
-        let quotas = apportion::by_largest_remainder(total, &weights);
-        let quotas = [quotas[0], quotas[1], quotas[2]];
-        return Some(MixtureForecast { total: Some(total), quotas: named(quotas), refusal: None });
-    }
-    let supply: Vec<SourceSupply> = corpus
-        .source
-        .iter()
-        .map(|source| {
-            let totals = counted.get(&source.name).cloned().unwrap_or_default();
-            SourceSupply {
-                source: source.name.clone(),
-                domain: mix::domain_index(source.domain),
-                documents: totals.documents - totals.heldout_documents,
-                tokens: totals.tokens - totals.heldout_tokens,
-                max_epochs: source.max_epochs,
-            }
-        })
-        .collect();
-    for (source, supply) in sources.iter_mut().zip(&supply) {
-        source.supply_tokens = Some(supply.tokens);
-    }
-    match plan_mixture(&spec, &supply) {
-        Ok(mixture) => {
-            shares(&mixture, sources);
-            Some(MixtureForecast { total: Some(mixture.total), quotas: named(mixture.quotas), refusal: None })
-        }
-        Err(error) => Some(MixtureForecast { total: None, quotas: BTreeMap::new(), refusal: Some(chain(&error)) }),
-    }
-}
-
-fn shares(mixture: &Mixture, sources: &mut [SourceForecast]) {
-    for source in sources {
-        if let Some(share) = mixture.sources.iter().find(|share| share.source == source.source) {
-            source.quota_tokens = Some(share.quota);
-            source.epochs = (share.supply > 0).then(|| share.quota as f64 / share.supply as f64);
-        }
-    }
 }
 
 fn training(file: &RecipeFile, tokens: Option<u64>) -> Option<TrainingForecast> {
@@ -300,65 +283,4 @@ fn training(file: &RecipeFile, tokens: Option<u64>) -> Option<TrainingForecast> 
 fn checkpoint_shape(file: &RecipeFile, folder: &str) -> Option<Shape> {
     let bytes = std::fs::read(file.resolve(folder).ok()?.join("config.json")).ok()?;
     ModelConfig::parse(&bytes).ok().map(|config| config.shape)
-}
-
-impl Forecast {
-    /// For people.
-    pub fn text(&self) -> String {
-        let number = |value: Option<u64>| value.map_or("unknown".to_owned(), |value| value.to_string());
-        let mut lines = vec![format!("{}: output to {}", self.name, self.workdir), String::new()];
-        lines.push(format!(
-            "{:<20} {:<11} {:>8} {:>14} {:>14} {:>14} {:>7} {:>5}",
-            "source", "domain", "objects", "bytes", "supply tokens", "quota tokens", "epochs", "max"
-        ));
-        for s in &self.sources {
-            let epochs = s.epochs.map_or("unknown".to_owned(), |epochs| format!("{epochs:.3}"));
-            lines.push(format!(
-                "{:<20} {:<11} {:>8} {:>14} {:>14} {:>14} {:>7} {:>5}",
-                s.source,
-                s.domain,
-                number(s.objects),
-                number(s.bytes),
-                number(s.supply_tokens),
-                number(s.quota_tokens),
-                epochs,
-                s.max_epochs
-            ));
-        }
-        lines.extend(self.sources.iter().filter_map(|s| s.unknown.clone()).map(|why| format!("  unknown: {why}")));
-        if let Some(mixture) = &self.mixture {
-            let quotas: Vec<String> = mixture.quotas.iter().map(|(domain, tokens)| format!("{domain} {tokens}")).collect();
-            lines.push(format!("\nmixture: {} tokens; {}", number(mixture.total), quotas.join(", ")));
-            lines.extend(mixture.refusal.clone());
-        }
-        lines.push(String::new());
-        for stage in &self.stages {
-            let state = if stage.complete { "done" } else { "to do" };
-            let shown =
-                |wave: &(u64, u64)| if wave.1 - wave.0 == 1 { wave.0.to_string() } else { format!("{}-{}", wave.0, wave.1 - 1) };
-            let waves = stage.waves.iter().map(shown).collect::<Vec<_>>().join(", ");
-            let waves = if stage.waves.len() > 1 { format!("; in waves {waves}") } else { String::new() };
-            lines.push(format!("{:<14} {:>8} tasks  {state}{waves}", stage.stage, number(stage.tasks)));
-        }
-        lines.push(format!(
-            "\nmemory: {} MiB a worker; requests to read the inputs: {}; a task reads at most {} MiB of input, or one object that cannot be cut",
-            self.memory_bytes_per_worker >> 20,
-            number(self.input_requests),
-            TASK_INPUT_BYTES >> 20
-        ));
-        if let Some(t) = &self.training {
-            lines.push(format!(
-                "\ntraining: {}, {} parameters, {} tokens in {} steps of {} sequences",
-                t.model,
-                number(t.parameters),
-                number(t.tokens),
-                number(t.steps),
-                t.batch_sequences
-            ));
-            for (utilization, hours) in &t.a100_hours {
-                lines.push(format!("  at {utilization} of an A100's dense bf16 rate (PaLM count): {hours:.2} GPU-hours"));
-            }
-        }
-        lines.join("\n")
-    }
 }

@@ -56,6 +56,10 @@ fn detail(session: &Session, stage: &str) -> Result<Vec<String>, Failure> {
     {
         let quotas: Vec<String> = facts.quotas.iter().map(|(domain, tokens)| format!("{domain} {tokens}")).collect();
         lines.push(format!("tokens: {} in all: {}", facts.total, quotas.join(", ")));
+        let used = facts.sources.iter().filter(|share| share.quota > 0);
+        lines.extend(used.map(|share| {
+            format!("epochs: {} {:.3} of at most {}, {} tokens", share.source, share.epochs, share.max_epochs, share.quota)
+        }));
     }
     if (stage == Stage::Cpt.name() || stage == Stage::Instruct.name())
         && let Ok(facts) = serde_json::from_value::<TrainFacts>(manifest.facts.clone())

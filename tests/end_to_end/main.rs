@@ -10,6 +10,7 @@ mod dedup;
 mod determinism;
 mod edges;
 mod kill;
+mod mixture;
 mod project;
 mod published;
 mod real_sample;

@@ -73,8 +73,12 @@ pub(crate) fn workers(context: &Context<'_>) -> Result<usize, Failure> {
     let facts = mix::facts_of(context)?;
     let windows = facts.streams.iter().flat_map(|stream| &stream.windows).filter(|window| window.rows == 1);
     let longest = windows.map(|window| window.tokens).max().unwrap_or(0);
-    let need = (BASE_MEMORY_BYTES + TOKEN_MEMORY_BYTES * (BATCH_TOKENS + longest)).max(runner::TASK_MEMORY_BYTES);
-    Ok((context.resources.memory_bytes / need).clamp(1, context.resources.threads as u64) as usize)
+    Ok((context.resources.memory_bytes / task_memory(longest)).clamp(1, context.resources.threads as u64) as usize)
+}
+
+/// Memory of a task whose longest document has so many tokens, in bytes.
+fn task_memory(longest: u64) -> u64 {
+    (BASE_MEMORY_BYTES + TOKEN_MEMORY_BYTES * (BATCH_TOKENS + longest)).max(runner::TASK_MEMORY_BYTES)
 }
 
 /// Writes one shard, or the card.
@@ -280,4 +284,18 @@ fn next_pieces(
         taken[lane] += count;
     }
     Ok(turns.iter().map(|lane| lanes[*lane].next().expect("as many were read as have their turn")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::task_memory;
+
+    #[test]
+    fn a_task_counts_its_longest_document() {
+        let check = |tokens, mebibytes: u64| assert_eq!(task_memory(tokens), mebibytes << 20, "{tokens}");
+        check(0, 192);
+        check(1 << 24, 192);
+        check(1 << 26, 352);
+        check(1 << 30, 4192);
+    }
 }
