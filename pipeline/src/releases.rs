@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::failure::{Failure, chain};
 use crate::inputs::InputError;
+use crate::plan::{PLAN_FORMAT, SIGNATURES_SINCE};
 use crate::recipe::{DedupRecipe, RecipeFile};
 use crate::stage::Stage;
 
@@ -85,8 +86,14 @@ fn check_signatures(plan: &Value, dedup: &DedupRecipe) -> Result<(), String> {
         ("bands", Value::from(dedup.bands), theirs["bands"].clone()),
         ("rows", Value::from(dedup.rows), theirs["rows"].clone()),
         ("shingle_words", Value::from(dedup.shingle_words), theirs["shingle_words"].clone()),
-        ("signature layout", Value::from(crate::plan::PLAN_FORMAT), plan["format"].clone()),
     ];
+    let format = plan["format"].as_u64().unwrap_or(0);
+    if !(u64::from(SIGNATURES_SINCE)..=u64::from(PLAN_FORMAT)).contains(&format) {
+        return Err(format!(
+            "signature layout: its signatures were made with plan format {format}, expected {SIGNATURES_SINCE} to {PLAN_FORMAT}; \
+             make them again with this version"
+        ));
+    }
     match ours.into_iter().find(|(_, ours, theirs)| ours != theirs) {
         None => Ok(()),
         Some((key, ours, theirs)) => {
@@ -154,7 +161,7 @@ mod tests {
     fn check(change: impl Fn(&mut Value), expected: &str) {
         let dedup = DedupRecipe::default();
         let recipe = json!({"corpus": {"dedup": {"bands": 14, "rows": 8, "shingle_words": 5}}});
-        let mut plan = json!({"format": crate::plan::PLAN_FORMAT, "dedup_spec": mellama_dedup::SPEC_VERSION, "recipe": recipe});
+        let mut plan = json!({"format": PLAN_FORMAT, "dedup_spec": mellama_dedup::SPEC_VERSION, "recipe": recipe});
         assert_eq!(check_signatures(&plan, &dedup), Ok(()));
         change(&mut plan);
         let problem = check_signatures(&plan, &dedup).unwrap_err();
@@ -164,7 +171,13 @@ mod tests {
     #[test]
     fn signatures_meet_only_those_of_their_kind() {
         check(|plan| plan["dedup_spec"] = json!(2), "spec version: its signatures were made with 2, expected 1");
-        check(|plan| plan["format"] = json!(1), "signature layout: its signatures were made with 1, expected");
+        for format in [1, SIGNATURES_SINCE - 1, PLAN_FORMAT + 1] {
+            let expected = format!("signature layout: its signatures were made with plan format {format}, expected 3 to");
+            check(|plan| plan["format"] = json!(format), &expected);
+        }
+        let mut older = json!({"format": SIGNATURES_SINCE, "dedup_spec": mellama_dedup::SPEC_VERSION});
+        older["recipe"]["corpus"]["dedup"] = json!({"bands": 14, "rows": 8, "shingle_words": 5});
+        assert_eq!(check_signatures(&older, &DedupRecipe::default()), Ok(()));
         for (key, value) in [("bands", 20), ("rows", 5), ("shingle_words", 4)] {
             let expected = format!("{key}: its signatures were made with {value}, expected");
             check(|plan| plan["recipe"]["corpus"]["dedup"][key] = json!(value), &expected);

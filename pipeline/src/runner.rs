@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::inputs::InputObject;
 use crate::observer::Unit;
+use crate::plan::PLAN_FORMAT;
 use crate::stage::Stage;
 use crate::training;
 
@@ -189,6 +190,13 @@ fn freeze(context: &Context<'_>) -> Result<(), Failure> {
     let Err(ProtocolError::OtherPlan { .. }) = &outcome else { return Ok(outcome?) };
     let uri = context.workdir.store().uri();
     let there = context.workdir.read_plan()?.unwrap_or_default();
+    let format = there["format"].as_u64().unwrap_or(0);
+    if format != u64::from(PLAN_FORMAT) {
+        return Err(Failure::Policy(format!(
+            "{uri}: was begun by another version of mellama (plan format {format}, this one writes {PLAN_FORMAT}); \
+             go on with that version, or give another work folder with --workdir"
+        )));
+    }
     let recipe = serde_json::to_value(&context.file.recipe).expect("a recipe has string keys only");
     if there["recipe"] == recipe {
         return Err(Failure::Input(format!(
