@@ -43,6 +43,6 @@ pub use run_reader::RunReader;
 pub use runs::{NewRun, RunEntry, RunHeader, RunIndex, RunTotals, RunWriter};
 pub use set::ShardSet;
 pub use token_object::{RunBytes, RunPart, RunPlace, TokenObject};
-pub use tokenizer::{Tokenizer, TokenizerError};
+pub use tokenizer::{CACHE_BYTES, Encoder, Tokenizer, TokenizerError};
 pub use verify::{verify_sequence, verify_shard};
 pub use writer::ShardWriter;

@@ -2,24 +2,33 @@
 //!
 //! | file | read by | encoder |
 //! |---|---|---|
-//! | Hugging Face `tokenizer.json` (BPE) | the `tokenizers` crate, after our own checks of the JSON | the crate's |
+//! | Hugging Face `tokenizer.json` (BPE) | our own checks, then the `tokenizers` crate | our own for the rules of LLaMA-2, GPT-2, Llama 3 and their like, else the crate's |
 //! | `SentencePiece` `tokenizer.model` (BPE) | our own protobuf reader | our own, equal to `SentencePiece` |
 //! | llama2.c `tokenizer.bin` | our own reader | our own |
 //!
 //! Corpus text is data: `encode` never reads a control token out of text, adds neither BOS nor EOS, and loses no
 //! character. It does not add templates, truncate, pad or train vocabularies.
 
+mod alphabet;
 mod bpe;
+mod byte_level;
+mod classes;
 mod components;
+mod cuts;
 mod decode;
 mod huggingface;
 mod json_checks;
 mod llama2c;
 mod merge;
+mod own;
+mod pairs;
 mod protobuf;
 mod refusal;
 mod segment_cache;
+mod segments;
 mod sentencepiece;
+mod spaces;
+mod split;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -29,6 +38,7 @@ use bpe::Bpe;
 use huggingface::HuggingFace;
 
 pub use refusal::{Refusal, TokenizerError};
+pub use segment_cache::CACHE_BYTES;
 
 /// Largest tokenizer file that is read, in bytes. The largest public `tokenizer.json` files are about half of it.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -55,6 +65,25 @@ impl TokenizerKind {
             Self::HuggingFace => "huggingface",
             Self::SentencePiece => "sentencepiece",
             Self::Llama2C => "llama2c",
+        }
+    }
+}
+
+/// Which encoder turns text into ids. Both give the same ids; the own one is many times faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoder {
+    /// Ours.
+    Own,
+    /// That of the `tokenizers` crate, for files whose rules ours doesn't have.
+    Library,
+}
+
+impl Encoder {
+    /// The encoder's name in plans and manifests: `own` or `tokenizers`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Library => "tokenizers",
         }
     }
 }
@@ -123,16 +152,28 @@ impl Tokenizer {
     /// [`TokenizerError::TextTooLong`] above [`TEXT_BYTES_MAX`]; [`TokenizerError::Encode`] when the encoder of a
     /// `tokenizer.json` fails or would lose text. Neither holds any of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 8);
+        self.encode_into(text, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// Appends the ids of `text` to `ids`, as [`Tokenizer::encode`] gives them. After an error `ids` is as it was.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
         let text_bytes = text.len() as u64;
         if text_bytes > TEXT_BYTES_MAX {
             return Err(TokenizerError::TextTooLong { name: self.name.clone(), text_bytes });
         }
         match &self.backend {
-            Backend::Bpe(model) => Ok(model.encode(text)),
+            Backend::Bpe(model) => model.encode(text, ids),
             Backend::HuggingFace(model) => {
-                model.encode(text).map_err(|problem| TokenizerError::Encode { name: self.name.clone(), text_bytes, problem })
+                let failed = |problem| TokenizerError::Encode { name: self.name.clone(), text_bytes, problem };
+                model.encode(text, ids).map_err(failed)?;
             }
         }
+        Ok(())
     }
 
     /// Text of `ids`: control tokens are silent, byte tokens are joined into UTF-8 with U+FFFD for what is not valid,
@@ -184,6 +225,14 @@ impl Tokenizer {
     /// The kind of file that it was read from.
     pub fn kind(&self) -> TokenizerKind {
         self.kind
+    }
+
+    /// Which encoder its texts go through.
+    pub fn encoder(&self) -> Encoder {
+        match &self.backend {
+            Backend::HuggingFace(model) if !model.has_own_encoder() => Encoder::Library,
+            Backend::HuggingFace(_) | Backend::Bpe(_) => Encoder::Own,
+        }
     }
 
     /// The name that it was opened under, for messages.

@@ -1,15 +1,17 @@
-//! Score-ordered BPE over a vocabulary of pieces, equal to `SentencePiece`'s encoder: normalisation of spaces, exact
-//! splitting into segments, byte fallback and decoding. The merging of one segment stands in `merge.rs`.
+//! Score-ordered BPE over a vocabulary of pieces, equal to `SentencePiece`'s encoder. Here are the pieces and what scores
+//! say of merges; text is prepared in `spaces.rs`, cut in `cuts.rs` and merged in `merge.rs`.
 //!
-//! Next person: pieces and text are kept in *space form*, where U+2581 is already a plain space, so that the files of
+//! Next person: pieces are kept in *space form*, where U+2581 is already a plain space, so that the files of
 //! `SentencePiece` and of llama2.c meet one encoder. Byte and control pieces are never looked up by text.
 
 use std::collections::HashMap;
 
+use super::alphabet::{Alphabet, Characters, FOREIGN, single_character};
+use super::cuts::Cuts;
 use super::decode::PieceBytes;
-use super::merge::{Merger, Scratch};
-use super::segment_cache::{CachePool, SegmentCache};
-use super::sentencepiece::SPACE_MARK;
+use super::merge::{Merger, Unknown};
+use super::pairs::{Merge, PAIRS_MAX, PairTable};
+use super::spaces::{Prefix, SpaceEncoder, SpaceRules};
 use super::{ControlIds, Refusal};
 
 /// One entry of the vocabulary.
@@ -63,37 +65,35 @@ pub(super) struct Vocabulary {
 /// Encoder and decoder of one vocabulary.
 #[derive(Debug)]
 pub(super) struct Bpe {
-    rules: Rules,
     control: ControlIds,
     vocabulary_size: u32,
-    merger: Merger,
-    boundaries: Boundaries,
+    encoder: SpaceEncoder,
     pieces: PieceBytes,
-    caches: CachePool,
 }
 
 impl Bpe {
     /// Builds the tables.
     ///
     /// # Errors
-    /// [`Refusal`] for an empty vocabulary, repeated texts, no or several unknown pieces.
+    /// [`Refusal`] for an empty vocabulary, repeated texts, no or several unknown pieces, more merges than a table takes.
     pub(super) fn new(vocabulary: Vocabulary) -> Result<Self, Refusal> {
         let Vocabulary { pieces, bos, eos, unknown_surface, rules } = vocabulary;
         if pieces.is_empty() {
             return Err(Refusal::Empty);
         }
         let unknown = check_pieces(&pieces)?;
-        let boundaries = Boundaries::new(&pieces);
-        let merger = Merger::new(&pieces, rules.merge_unlisted_characters, unknown);
-        let control = ControlIds { bos, eos, unknown: Some(unknown) };
+        let characters = characters(&pieces, rules.merge_unlisted_characters)?;
+        let pairs = pairs(&pieces, &characters)?;
+        let merger = Merger::new(pieces.len() as u32, Alphabet::Characters(Box::new(characters)), pairs, texts(&pieces));
+        let prefix = if rules.dummy_prefix { Prefix::Always } else { Prefix::Never };
+        let spaces =
+            SpaceRules { prefix, remove_extra: rules.remove_extra_spaces, mark_is_space: rules.mark_is_space };
+        let merger = merger.with_unknown(Unknown { id: unknown, fused: true });
         Ok(Self {
-            rules,
-            control,
+            control: ControlIds { bos, eos, unknown: Some(unknown) },
             vocabulary_size: pieces.len() as u32,
-            merger,
-            boundaries,
+            encoder: SpaceEncoder::new(spaces, Cuts::new(texts(&pieces), false), merger),
             pieces: PieceBytes::of_pieces(&pieces, &unknown_surface, rules),
-            caches: CachePool::default(),
         })
     }
 
@@ -105,17 +105,9 @@ impl Bpe {
         self.vocabulary_size
     }
 
-    /// Ids of `text`, of at most `TEXT_BYTES_MAX` bytes.
-    pub(super) fn encode(&self, text: &str) -> Vec<u32> {
-        let text = self.normalise(text);
-        let mut ids = Vec::with_capacity(text.len() / 3 + 8);
-        let mut cache = self.caches.take();
-        let mut scratch = Scratch::default();
-        for segment in self.boundaries.segments(&text) {
-            self.encode_segment(segment, &mut cache, &mut scratch, &mut ids);
-        }
-        self.caches.give_back(cache);
-        ids
+    /// Appends the ids of `text`, of at most `TEXT_BYTES_MAX` bytes.
+    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
+        self.encoder.encode(text, ids);
     }
 
     /// Text of `ids`.
@@ -127,98 +119,72 @@ impl Bpe {
     pub(super) fn piece_bytes(&self, at_start: bool, id: u32) -> &[u8] {
         self.pieces.piece_bytes(at_start, id)
     }
-
-    fn encode_segment(&self, segment: &str, cache: &mut SegmentCache, scratch: &mut Scratch, ids: &mut Vec<u32>) {
-        if let Some(id) = self.merger.single(segment) {
-            ids.push(id);
-            return;
-        }
-        if let Some(found) = cache.get(segment) {
-            self.append(found, ids);
-            return;
-        }
-        let found = self.merger.encode(segment, scratch);
-        cache.insert(segment, found);
-        self.append(found, ids);
-    }
-
-    /// Appends the ids of a segment. Unknown characters side by side are one unknown piece, as in `SentencePiece`, so a
-    /// leading one melts into a trailing one.
-    fn append(&self, found: &[u32], ids: &mut Vec<u32>) {
-        let unknown = self.control.unknown;
-        let joined = found.first().copied() == unknown && ids.last().copied() == unknown;
-        ids.extend_from_slice(if joined { &found[1..] } else { found });
-    }
-
-    /// Text in space form with the dummy prefix. Nothing is added to an empty text.
-    fn normalise(&self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len() + 1);
-        if self.rules.remove_extra_spaces {
-            for word in text.split(' ').filter(|word| !word.is_empty()) {
-                if !out.is_empty() || self.rules.dummy_prefix {
-                    out.push(' ');
-                }
-                out.push_str(word);
-            }
-        } else if !text.is_empty() {
-            if self.rules.dummy_prefix {
-                out.push(' ');
-            }
-            out.push_str(text);
-        }
-        if self.rules.mark_is_space && out.contains(SPACE_MARK) {
-            out = out.replace(SPACE_MARK, " ");
-        }
-        if self.rules.remove_extra_spaces {
-            out.truncate(out.trim_end_matches(' ').len());
-        }
-        out
-    }
 }
 
-/// Where text may be cut without changing its ids.
-///
-/// A merge across the place between two characters makes a piece that holds both side by side. So the place is safe
-/// when no piece of several characters holds that pair (shard-formats §11, general form). Kept for pairs in which at
-/// least one character is ASCII; all other characters form one class, and places between two of them are never cut.
-#[derive(Debug)]
-struct Boundaries {
-    joined: Vec<[bool; CLASSES]>,
+fn normal(pieces: &[Piece]) -> impl Iterator<Item = (u32, &Piece)> {
+    let pieces = (0_u32..).zip(pieces);
+    pieces.filter(|(_, piece)| piece.kind == PieceKind::Normal)
 }
 
-const OTHER: usize = 128;
-const CLASSES: usize = 129;
+fn texts(pieces: &[Piece]) -> impl Iterator<Item = &[u8]> {
+    normal(pieces).map(|(_, piece)| piece.text.as_bytes())
+}
 
-impl Boundaries {
-    fn new(pieces: &[Piece]) -> Self {
-        let mut joined = vec![[false; CLASSES]; CLASSES];
-        joined[OTHER][OTHER] = true;
-        for piece in pieces.iter().filter(|piece| piece.kind == PieceKind::Normal) {
-            for pair in piece.text.as_bytes().windows(2) {
-                joined[class(pair[0])][class(pair[1])] = true;
+/// The alphabet; `merge_unlisted` gives characters that are no piece themselves a number above the vocabulary, so that
+/// they take part in merges.
+fn characters(pieces: &[Piece], merge_unlisted: bool) -> Result<Characters, Refusal> {
+    let mut characters = Characters::new(pieces);
+    let mut next = pieces.len() as u32;
+    for character in normal(pieces).flat_map(|(_, piece)| piece.text.chars()) {
+        if merge_unlisted && characters.get(character) == FOREIGN {
+            if u64::from(next) >= PAIRS_MAX {
+                return Err(Refusal::TooMany { what: "pieces and characters", found: u64::from(next), limit: PAIRS_MAX });
+            }
+            characters.set(character, next);
+            next += 1;
+        }
+    }
+    Ok(characters)
+}
+
+/// Every way to make a piece of two symbols.
+fn pairs(pieces: &[Piece], characters: &Characters) -> Result<PairTable, Refusal> {
+    let ids: HashMap<&str, u32> = normal(pieces).map(|(id, piece)| (piece.text.as_str(), id)).collect();
+    let symbol = |part: &str| match single_character(part) {
+        Some(character) => Some(characters.get(character)).filter(|number| *number != FOREIGN),
+        None => ids.get(part).copied(),
+    };
+    let ranks = ranks(pieces);
+    let mut merges = Vec::new();
+    for (id, piece) in normal(pieces) {
+        for (at, _) in piece.text.char_indices().skip(1) {
+            let (left, right) = piece.text.split_at(at);
+            if let (Some(left), Some(right)) = (symbol(left), symbol(right)) {
+                merges.push((left, right, Merge { rank: ranks[id as usize], made: id }));
             }
         }
-        Self { joined }
+        if merges.len() as u64 > PAIRS_MAX {
+            return Err(Refusal::TooMany { what: "merges", found: merges.len() as u64, limit: PAIRS_MAX });
+        }
     }
-
-    /// `text` cut at every safe place.
-    fn segments<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a str> {
-        let mut start = 0;
-        std::iter::from_fn(move || {
-            let rest = &text.as_bytes()[start..];
-            let pair = rest.windows(2).position(|pair| !self.joined[class(pair[0])][class(pair[1])]);
-            let length = pair.map_or(rest.len(), |at| at + 1);
-            let segment = &text[start..start + length];
-            start += length;
-            (length > 0).then_some(segment)
-        })
-    }
+    PairTable::new(merges.into_iter())
 }
 
-/// Class of a byte: ASCII bytes are characters; bytes of longer characters share one class, so that a cut never falls
-/// inside a character.
-fn class(byte: u8) -> usize {
-    usize::from(byte).min(OTHER)
+/// Place of each piece in the order of falling scores; equal scores share a place.
+fn ranks(pieces: &[Piece]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..pieces.len() as u32).collect();
+    let score = |id: u32| pieces[id as usize].score;
+    order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
+    let mut ranks = vec![0; pieces.len()];
+    let mut rank = 0;
+    for (index, id) in order.iter().enumerate() {
+        // `total_cmp` separates 0.0 from -0.0, which compare equal as scores.
+        if index > 0 && score(*id) < score(order[index - 1]) {
+            rank += 1;
+        }
+        ranks[*id as usize] = rank;
+    }
+    ranks
 }
 
 /// Refuses repeated texts; returns the one unknown piece.

@@ -1,4 +1,5 @@
-//! A `tokenizer.json` through the `tokenizers` crate, after the checks of `json_checks.rs`.
+//! A `tokenizer.json`, after the checks of `json_checks.rs`: encoded by our own encoder where `own.rs` has one for its
+//! rules, else by the `tokenizers` crate, which decodes in any case.
 //!
 //! Around the crate: special tokens are never read from text, truncation, padding and post-processing of the file are
 //! switched off, panics become errors, and where the rules are known the ids must account for every byte of the text.
@@ -9,8 +10,10 @@ use std::str::FromStr as _;
 use serde_json::Value;
 use tokenizers::Tokenizer as Library;
 
+use super::byte_level::{byte_level_table, table_bytes};
 use super::decode::{Output, PieceBytes};
 use super::json_checks::{self, TokenizerFile};
+use super::own::Own;
 use super::sentencepiece::{SPACE_MARK, byte_of};
 use super::{ControlIds, Refusal};
 
@@ -24,6 +27,7 @@ const EOS_TEXTS: [&str; 5] =
 /// A loaded `tokenizer.json`.
 pub(super) struct HuggingFace {
     library: Library,
+    own: Option<Own>,
     control: ControlIds,
     vocabulary_size: u32,
     pieces: PieceBytes,
@@ -60,7 +64,13 @@ impl HuggingFace {
         let pieces = PieceBytes::new(outputs(&file, &texts), strips_start(&file));
         let vocabulary_size = texts.len() as u32;
         let accounting = accounting(&file);
-        Ok(Self { library, control, vocabulary_size, pieces, accounting })
+        let own = Own::of(&file, &texts);
+        Ok(Self { library, own, control, vocabulary_size, pieces, accounting })
+    }
+
+    /// Whether our own encoder is used.
+    pub(super) fn has_own_encoder(&self) -> bool {
+        self.own.is_some()
     }
 
     pub(super) fn control(&self) -> ControlIds {
@@ -71,11 +81,19 @@ impl HuggingFace {
         self.vocabulary_size
     }
 
-    /// Ids of `text`.
+    /// Appends the ids of `text`.
     ///
     /// # Errors
     /// What the library did, without any of the text.
-    pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
+    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+        match &self.own {
+            Some(own) => own.encode(text, ids),
+            None => ids.extend(self.encode_by_library(text)?),
+        }
+        Ok(())
+    }
+
+    fn encode_by_library(&self, text: &str) -> Result<Vec<u32>, String> {
         let encoded = catch_unwind(AssertUnwindSafe(|| self.library.encode_fast(text, false)));
         // The library's messages and panics may quote the text, so they are not passed on.
         let ids = match encoded {
@@ -178,8 +196,7 @@ fn outputs(file: &TokenizerFile, texts: &[String]) -> Vec<Output> {
         .iter()
         .map(|text| {
             if let Some(table) = &table {
-                let bytes: Option<Vec<u8>> = text.chars().map(|c| table_byte(table, c)).collect();
-                return bytes.map_or_else(|| Output::Text(text.as_str().into()), |b| Output::Bytes(b.into()));
+                return table_bytes(table, text).map_or_else(|| Output::Text(text.as_str().into()), |b| Output::Bytes(b.into()));
             }
             match byte_of(text).filter(|_| file.model.byte_fallback) {
                 Some(byte) => Output::Bytes([byte].into()),
@@ -191,29 +208,6 @@ fn outputs(file: &TokenizerFile, texts: &[String]) -> Vec<Output> {
         outputs[token.id as usize] = if token.special { Output::Silent } else { Output::Text(token.content.as_str().into()) };
     }
     outputs
-}
-
-/// The byte-level alphabet by character: printable bytes stand for themselves, the other 68 for U+0100 and above
-/// (the mapping of GPT-2's tokenizer).
-fn byte_level_table() -> Vec<(char, u8)> {
-    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    let mut next = 0x100;
-    let mut table: Vec<(char, u8)> = (0..=u8::MAX)
-        .map(|byte| {
-            if printable(byte) {
-                return (char::from(byte), byte);
-            }
-            next += 1;
-            (char::from_u32(next - 1).expect("U+0100 to U+0143 are characters"), byte)
-        })
-        .collect();
-    table.sort_unstable();
-    table
-}
-
-fn table_byte(table: &[(char, u8)], character: char) -> Option<u8> {
-    let found = table.binary_search_by_key(&character, |(known, _)| *known);
-    found.ok().map(|at| table[at].1)
 }
 
 /// Whether decoding takes one leading space away.

@@ -55,18 +55,22 @@ pub(super) struct Model {
     end_of_word_suffix: Option<String>,
     #[serde(default)]
     pub(super) byte_fallback: bool,
+    #[serde(default)]
+    pub(super) fuse_unk: bool,
+    #[serde(default)]
+    pub(super) ignore_merges: bool,
     pub(super) vocab: Vocab,
     #[serde(default)]
-    merges: Merges,
+    pub(super) merges: Merges,
 }
 
 /// Texts and ids in file order, so that a repeated key is seen.
 #[derive(Debug)]
-pub(super) struct Vocab(Vec<(String, u32)>);
+pub(super) struct Vocab(pub(super) Vec<(String, u32)>);
 
 /// Pairs of token texts, in order.
 #[derive(Debug, Default)]
-struct Merges(Vec<(String, String)>);
+pub(super) struct Merges(pub(super) Vec<(String, String)>);
 
 /// Reads and checks the file.
 ///

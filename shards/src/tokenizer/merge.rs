@@ -1,290 +1,251 @@
-//! Merges the characters of one segment into pieces: highest score first, leftmost first among equals, with a heap,
-//! so that time is `n log n` in the characters even for a segment of megabytes. It knows no spaces and no files.
+//! Merges the symbols of one segment: lowest rank first, leftmost first among equals. It knows no spaces and no files.
+//!
+//! Next person: three ways lead to the same ids. Up to [`FEW`] symbols are merged by looking at all of them at every step;
+//! more are first cut where no merge can join two neighbours, and a part that is still long goes through a heap, in
+//! `n log n` of its symbols. Stale heap entries are recognised by looking the pair up again.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
-use super::bpe::{Piece, PieceKind};
+use super::alphabet::{Alphabet, FOREIGN, NumberHashing};
+use super::pairs::{Merge, PairTable};
 
 /// No symbol: the end of a list, or a symbol that was merged away.
 const NONE: u32 = u32::MAX;
-/// A character that occurs in no piece and therefore never merges.
-const FOREIGN: u32 = u32::MAX - 1;
+/// Most symbols that are merged by looking at all of them; above it the heap is quicker.
+const FEW: usize = 48;
+/// Most symbols whose buffers are kept for the next segment (about 2 MB).
+const KEPT_SYMBOLS: usize = 1 << 16;
 
-/// Tables of one vocabulary. Symbol numbers are ids, then the characters that are only parts of pieces.
+/// What text outside the alphabet becomes where no byte tokens stand for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unknown {
+    pub(super) id: u32,
+    /// Unknown characters side by side become one token.
+    pub(super) fused: bool,
+}
+
+/// Tables of one vocabulary.
 #[derive(Debug)]
 pub(super) struct Merger {
     vocabulary_size: u32,
-    ascii: [u32; 128],
-    characters: HashMap<char, u32, BuildHasherDefault<NumberHasher>>,
-    /// (left symbol, right symbol) to the merged piece and its place in the order of scores (0 is merged first).
-    merges: HashMap<u64, Merge, BuildHasherDefault<NumberHasher>>,
-    /// Id of each byte, where the vocabulary has byte pieces.
-    bytes: Option<Box<[u32; 256]>>,
-    unknown: u32,
+    alphabet: Alphabet,
+    pairs: PairTable,
+    /// First symbols that stand side by side in what some merge makes.
+    neighbours: HashSet<u64, NumberHashing>,
+    unknown: Option<Unknown>,
+    /// Segments that are a token as a whole, whatever their merges say (`ignore_merges`).
+    whole: HashMap<Box<[u8]>, u32>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Merge {
-    rank: u32,
-    id: u32,
-}
-
-/// Buffers that one `encode` call uses again for each segment.
+/// Buffers that are used again for each segment.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    symbols: Vec<Symbol>,
-    heap: BinaryHeap<Reverse<Candidate>>,
+    numbers: Vec<u32>,
+    starts: Vec<u32>,
+    ranks: Vec<u32>,
+    made: Vec<u32>,
+    heap: BinaryHeap<u64>,
     ids: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Symbol {
-    /// Symbol number, `FOREIGN`, or `NONE` when merged away.
-    number: u32,
-    previous: u32,
-    next: u32,
-    start: u32,
-    length_bytes: u32,
-}
-
-/// A possible merge. Ordered by rank, then by position; the other fields tell whether it still holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
-    rank: u32,
-    left: u32,
-    right: u32,
-    length_bytes: u32,
-    id: u32,
+impl Scratch {
+    /// Gives back the memory of an extraordinary segment.
+    pub(super) fn trim(&mut self) {
+        if self.numbers.capacity() > KEPT_SYMBOLS {
+            *self = Self::default();
+        }
+    }
 }
 
 impl Merger {
-    /// Builds the tables. `merge_unlisted` lets characters that are no piece take part in merges.
-    pub(super) fn new(pieces: &[Piece], merge_unlisted: bool, unknown: u32) -> Self {
-        let vocabulary_size = pieces.len() as u32;
-        let texts: HashMap<&str, u32> = normal(pieces).map(|(id, p)| (p.text.as_str(), id)).collect();
-        let mut merger = Self {
-            vocabulary_size,
-            ascii: [FOREIGN; 128],
-            characters: HashMap::default(),
-            merges: HashMap::default(),
-            bytes: byte_ids(pieces),
-            unknown,
-        };
-        let mut next_number = vocabulary_size;
-        for (_, piece) in normal(pieces) {
-            for character in piece.text.chars() {
-                let known = merger.number_of(character);
-                if known != FOREIGN {
-                    continue;
-                }
-                let mut buffer = [0; 4];
-                if let Some(id) = texts.get(&*character.encode_utf8(&mut buffer)) {
-                    merger.set_number(character, *id);
-                } else if merge_unlisted {
-                    merger.set_number(character, next_number);
-                    next_number += 1;
-                }
-            }
+    /// A merger without unknown token and whole segments. `products` are the texts that merges make.
+    pub(super) fn new<'a>(
+        vocabulary_size: u32,
+        alphabet: Alphabet,
+        pairs: PairTable,
+        products: impl Iterator<Item = &'a [u8]>,
+    ) -> Self {
+        let mut neighbours = HashSet::default();
+        let mut numbers = Vec::new();
+        for product in products {
+            numbers.clear();
+            alphabet.numbers(product, &mut numbers, &mut Vec::new());
+            neighbours.extend(numbers.windows(2).map(|pair| neighbour_key(pair[0], pair[1])));
         }
-        let ranks = ranks(pieces);
-        for (id, piece) in normal(pieces) {
-            for (at, _) in piece.text.char_indices().skip(1) {
-                let (left, right) = piece.text.split_at(at);
-                let symbol = |part: &str| match single_character(part) {
-                    Some(character) => Some(merger.number_of(character)),
-                    None => texts.get(part).copied(),
-                };
-                if let (Some(left), Some(right)) = (symbol(left), symbol(right))
-                    && left != FOREIGN
-                    && right != FOREIGN
-                {
-                    merger.merges.insert(key(left, right), Merge { rank: ranks[id as usize], id });
-                }
-            }
-        }
-        merger
+        Self { vocabulary_size, alphabet, pairs, neighbours, unknown: None, whole: HashMap::new() }
     }
 
-    /// The id of a segment that is one ASCII character and a piece.
-    pub(super) fn single(&self, segment: &str) -> Option<u32> {
-        let [byte] = segment.as_bytes() else {
-            return None;
-        };
-        let number = *self.ascii.get(usize::from(*byte))?;
-        (number < self.vocabulary_size).then_some(number)
+    pub(super) fn with_unknown(mut self, unknown: Unknown) -> Self {
+        self.unknown = Some(unknown);
+        self
+    }
+
+    pub(super) fn with_whole(mut self, whole: HashMap<Box<[u8]>, u32>) -> Self {
+        self.whole = whole;
+        self
+    }
+
+    /// The unknown token that a segment may both end and begin with, so that two become one.
+    pub(super) fn fused_unknown(&self) -> Option<u32> {
+        self.unknown.filter(|unknown| unknown.fused && !self.alphabet.has_bytes()).map(|unknown| unknown.id)
     }
 
     /// Ids of one segment, in `scratch` until the next call.
-    pub(super) fn encode<'a>(&self, segment: &str, scratch: &'a mut Scratch) -> &'a [u32] {
-        self.split(segment, &mut scratch.symbols);
-        scratch.heap.clear();
-        for left in 1..scratch.symbols.len() as u32 {
-            self.propose(left - 1, left, &scratch.symbols, &mut scratch.heap);
+    pub(super) fn encode<'a>(&self, segment: &[u8], scratch: &'a mut Scratch) -> &'a [u32] {
+        scratch.ids.clear();
+        if !self.whole.is_empty()
+            && let Some(id) = self.whole.get(segment)
+        {
+            scratch.ids.push(*id);
+            return &scratch.ids;
         }
-        while let Some(Reverse(candidate)) = scratch.heap.pop() {
-            self.apply(candidate, scratch);
+        scratch.numbers.clear();
+        scratch.starts.clear();
+        self.alphabet.numbers(segment, &mut scratch.numbers, &mut scratch.starts);
+        let count = scratch.numbers.len();
+        if count <= FEW {
+            self.part(segment, 0..count, scratch);
+            return &scratch.ids;
         }
-        self.emit(segment, &scratch.symbols, &mut scratch.ids);
+        let mut start = 0;
+        for at in 1..count {
+            if !self.neighbours.contains(&neighbour_key(scratch.numbers[at - 1], scratch.numbers[at])) {
+                self.part(segment, start..at, scratch);
+                start = at;
+            }
+        }
+        self.part(segment, start..count, scratch);
         &scratch.ids
     }
 
-    fn split(&self, segment: &str, symbols: &mut Vec<Symbol>) {
-        symbols.clear();
-        for (index, (start, character)) in segment.char_indices().enumerate() {
-            let index = index as u32;
-            symbols.push(Symbol {
-                number: self.number_of(character),
-                previous: index.checked_sub(1).unwrap_or(NONE),
-                next: index + 1,
-                start: start as u32,
-                length_bytes: character.len_utf8() as u32,
-            });
-        }
-        if let Some(last) = symbols.last_mut() {
-            last.next = NONE;
-        }
-    }
-
-    fn propose(&self, left: u32, right: u32, symbols: &[Symbol], heap: &mut BinaryHeap<Reverse<Candidate>>) {
-        let (a, b) = (symbols[left as usize], symbols[right as usize]);
-        if a.number == FOREIGN || b.number == FOREIGN {
-            return;
-        }
-        if let Some(merge) = self.merges.get(&key(a.number, b.number)) {
-            heap.push(Reverse(Candidate {
-                rank: merge.rank,
-                left,
-                right,
-                length_bytes: a.length_bytes + b.length_bytes,
-                id: merge.id,
-            }));
+    /// Merges the symbols of `range`, none of which merges with one outside, and appends their ids.
+    fn part(&self, segment: &[u8], range: std::ops::Range<usize>, scratch: &mut Scratch) {
+        let Scratch { numbers, starts, ranks, made, heap, ids } = scratch;
+        let (numbers, starts) = (&mut numbers[range.clone()], &mut starts[range]);
+        let left = if numbers.len() <= FEW {
+            self.merge_few(numbers, starts, ranks, made)
+        } else {
+            // The buffers of `merge_few` hold the two lists.
+            self.merge_many(numbers, (ranks, made), heap);
+            compact(numbers, starts)
+        };
+        for (number, start) in numbers[..left].iter().zip(starts) {
+            self.emit(*number, &segment[*start as usize..], ids);
         }
     }
 
-    /// Applies a merge unless one of its symbols has changed since: symbols only grow, so equal lengths mean equal text.
-    fn apply(&self, candidate: Candidate, scratch: &mut Scratch) {
-        let Candidate { left, right, length_bytes, id, .. } = candidate;
-        let (a, b) = (scratch.symbols[left as usize], scratch.symbols[right as usize]);
-        if a.number == NONE || b.number == NONE || a.length_bytes + b.length_bytes != length_bytes {
-            return;
+    /// Merges in place; returns how many symbols are left.
+    fn merge_few(&self, numbers: &mut [u32], starts: &mut [u32], ranks: &mut Vec<u32>, made: &mut Vec<u32>) -> usize {
+        let mut count = numbers.len();
+        ranks.clear();
+        made.clear();
+        for pair in numbers.windows(2) {
+            let merge = self.merge(pair[0], pair[1]);
+            ranks.push(merge.rank);
+            made.push(merge.made);
         }
-        scratch.symbols[left as usize] = Symbol { number: id, next: b.next, length_bytes, ..a };
-        scratch.symbols[right as usize].number = NONE;
-        if b.next != NONE {
-            scratch.symbols[b.next as usize].previous = left;
-            self.propose(left, b.next, &scratch.symbols, &mut scratch.heap);
-        }
-        if a.previous != NONE {
-            self.propose(a.previous, left, &scratch.symbols, &mut scratch.heap);
+        // The pair at `i` is that of symbols `i` and `i + 1`.
+        loop {
+            let (mut at, mut lowest) = (0, NONE);
+            for (index, rank) in ranks.iter().enumerate() {
+                if *rank < lowest {
+                    (at, lowest) = (index, *rank);
+                }
+            }
+            if lowest == NONE {
+                return count;
+            }
+            numbers[at] = made[at];
+            numbers.copy_within(at + 2..count, at + 1);
+            starts.copy_within(at + 2..count, at + 1);
+            ranks.remove(at);
+            made.remove(at);
+            count -= 1;
+            for left in [at.wrapping_sub(1), at] {
+                if left < ranks.len() {
+                    let merge = self.merge(numbers[left], numbers[left + 1]);
+                    (ranks[left], made[left]) = (merge.rank, merge.made);
+                }
+            }
         }
     }
 
-    /// Writes ids; a symbol that is no piece becomes its bytes, or the unknown piece once per run.
-    fn emit(&self, segment: &str, symbols: &[Symbol], ids: &mut Vec<u32>) {
-        ids.clear();
-        for symbol in symbols.iter().filter(|symbol| symbol.number != NONE) {
-            if symbol.number < self.vocabulary_size {
-                ids.push(symbol.number);
+    /// Merges with a heap; symbols that were merged away become [`NONE`].
+    fn merge_many(&self, numbers: &mut [u32], lists: (&mut Vec<u32>, &mut Vec<u32>), heap: &mut BinaryHeap<u64>) {
+        let (previous, next) = lists;
+        let count = numbers.len() as u32;
+        previous.clear();
+        previous.extend((0..count).map(|at| at.wrapping_sub(1)));
+        next.clear();
+        next.extend((1..count).chain([NONE]));
+        let mut candidates = std::mem::take(heap).into_vec();
+        candidates.clear();
+        let merge = |numbers: &[u32], left: u32, right: u32| self.pairs.get(numbers[left as usize], numbers[right as usize]);
+        candidates.extend((1..count).filter_map(|right| Some(candidate(merge(numbers, right - 1, right)?.rank, right - 1))));
+        *heap = BinaryHeap::from(candidates);
+        while let Some(top) = heap.pop() {
+            let (rank, left) = parts(top);
+            let right = next[left as usize];
+            if numbers[left as usize] == NONE || right == NONE {
                 continue;
             }
-            match &self.bytes {
-                Some(bytes) => {
-                    let start = symbol.start as usize;
-                    let raw = &segment.as_bytes()[start..start + symbol.length_bytes as usize];
-                    ids.extend(raw.iter().map(|byte| bytes[usize::from(*byte)]));
-                }
-                None if ids.last() == Some(&self.unknown) => {}
-                None => ids.push(self.unknown),
+            let Some(found) = merge(numbers, left, right).filter(|found| found.rank == rank) else { continue };
+            numbers[left as usize] = found.made;
+            numbers[right as usize] = NONE;
+            let after = next[right as usize];
+            next[left as usize] = after;
+            if after != NONE {
+                previous[after as usize] = left;
+                heap.extend(merge(numbers, left, after).map(|found| candidate(found.rank, left)));
+            }
+            let before = previous[left as usize];
+            if before != NONE {
+                heap.extend(merge(numbers, before, left).map(|found| candidate(found.rank, before)));
             }
         }
     }
 
-    fn number_of(&self, character: char) -> u32 {
-        match self.ascii.get(character as usize) {
-            Some(number) => *number,
-            None => self.characters.get(&character).copied().unwrap_or(FOREIGN),
+    #[inline]
+    fn merge(&self, left: u32, right: u32) -> Merge {
+        self.pairs.get(left, right).unwrap_or(Merge { rank: NONE, made: NONE })
+    }
+
+    /// Appends the id of a symbol whose text begins `rest`, or what stands for a character without one.
+    fn emit(&self, number: u32, rest: &[u8], ids: &mut Vec<u32>) {
+        if number < self.vocabulary_size {
+            ids.push(number);
+        } else if !self.alphabet.bytes_of_first(rest, ids)
+            && let Some(unknown) = self.unknown
+            && !(unknown.fused && ids.last() == Some(&unknown.id))
+        {
+            ids.push(unknown.id);
         }
     }
+}
 
-    fn set_number(&mut self, character: char, number: u32) {
-        match self.ascii.get_mut(character as usize) {
-            Some(place) => *place = number,
-            None => {
-                self.characters.insert(character, number);
-            }
+/// Moves the symbols that are left to the front; returns how many they are.
+fn compact(numbers: &mut [u32], starts: &mut [u32]) -> usize {
+    let mut kept = 0;
+    for at in 0..numbers.len() {
+        if numbers[at] != NONE {
+            (numbers[kept], starts[kept]) = (numbers[at], starts[at]);
+            kept += 1;
         }
     }
+    kept
 }
 
-fn normal(pieces: &[Piece]) -> impl Iterator<Item = (u32, &Piece)> {
-    let pieces = (0_u32..).zip(pieces);
-    pieces.filter(|(_, piece)| piece.kind == PieceKind::Normal)
+/// A possible merge for a heap that gives the largest first: lowest rank, then leftmost.
+fn candidate(rank: u32, left: u32) -> u64 {
+    !(u64::from(rank) << 32 | u64::from(left))
 }
 
-fn byte_ids(pieces: &[Piece]) -> Option<Box<[u32; 256]>> {
-    let mut bytes = None;
-    for (id, piece) in (0_u32..).zip(pieces) {
-        if let PieceKind::Byte(byte) = piece.kind {
-            bytes.get_or_insert_with(|| Box::new([0; 256]))[usize::from(byte)] = id;
-        }
-    }
-    bytes
+/// Rank and left symbol of a candidate.
+fn parts(candidate: u64) -> (u32, u32) {
+    ((!candidate >> 32) as u32, !candidate as u32)
 }
 
-/// Place of each piece in the order of falling scores; equal scores share a place.
-fn ranks(pieces: &[Piece]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..pieces.len() as u32).collect();
-    let score = |id: u32| pieces[id as usize].score;
-    order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
-    let mut ranks = vec![0; pieces.len()];
-    let mut rank = 0;
-    for (index, id) in order.iter().enumerate() {
-        // `total_cmp` separates 0.0 from -0.0, which compare equal as scores.
-        if index > 0 && score(*id) < score(order[index - 1]) {
-            rank += 1;
-        }
-        ranks[*id as usize] = rank;
-    }
-    ranks
-}
-
-fn single_character(text: &str) -> Option<char> {
-    let mut characters = text.chars();
-    let first = characters.next()?;
-    characters.next().is_none().then_some(first)
-}
-
-fn key(left: u32, right: u32) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
-}
-
-/// Hash of one number: the `SplitMix64` finaliser. The tables are never iterated, so it reaches no output.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.write_u64(u64::from(number));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let mut z = (self.0.rotate_left(29) ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        self.0 = z ^ (z >> 31);
-    }
+/// Characters outside every token have no neighbours that they merge with.
+fn neighbour_key(left: u32, right: u32) -> u64 {
+    if left == FOREIGN || right == FOREIGN { u64::MAX } else { u64::from(left) << 32 | u64::from(right) }
 }

@@ -7,12 +7,13 @@ use proptest::prelude::*;
 
 use super::super::Tokenizer;
 
-/// The sample data folder beside the repository.
-fn data(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(path)
+/// The sample data folder: `MELLAMA_SAMPLE_DATA`, or the one beside the repository.
+pub(super) fn data(path: &str) -> PathBuf {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    std::env::var_os("MELLAMA_SAMPLE_DATA").map_or(beside, PathBuf::from).join(path)
 }
 
-fn read(path: &str) -> Option<Vec<u8>> {
+pub(super) fn read(path: &str) -> Option<Vec<u8>> {
     let found = fs::read(data(path)).ok();
     if found.is_none() {
         eprintln!("not run: {path} is absent");
@@ -30,7 +31,7 @@ fn both() -> Option<(Tokenizer, Tokenizer)> {
 }
 
 /// What stands after each case of llama.cpp's files.
-const CASE_END: &str = "\n__ggml_vocab_test__\n";
+pub(super) const CASE_END: &str = "\n__ggml_vocab_test__\n";
 
 /// Compares ids and decoded texts of the two.
 fn check_equal((own, library): &(Tokenizer, Tokenizer), text: &str, what: &str) {
@@ -142,7 +143,7 @@ fn stories_tokenizer_of_512_tokens_is_read() {
     assert_eq!(String::from_utf8(printed).unwrap(), expected);
 }
 
-fn clinical_text() -> impl Strategy<Value = String> {
+pub(super) fn clinical_text() -> impl Strategy<Value = String> {
     let part = prop::sample::select(vec![
         " ",
         "  ",
