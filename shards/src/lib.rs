@@ -7,6 +7,7 @@ pub mod chunks;
 mod columns;
 mod continuity;
 mod error;
+pub mod export;
 pub mod format;
 pub mod interleave;
 pub mod lineage;
