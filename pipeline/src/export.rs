@@ -299,8 +299,9 @@ fn put_manifest(store: &Arc<dyn Store>, manifest: &ExportManifest) -> Result<(),
 fn failure(error: ExportError) -> Failure {
     let text = chain(&error);
     match error {
-        ExportError::UnknownFormat { .. } | ExportError::Refused { .. } => Failure::Policy(text),
-        ExportError::Shard(ShardError::Version { .. }) => Failure::Policy(text),
+        ExportError::UnknownFormat { .. } | ExportError::Refused { .. } | ExportError::Shard(ShardError::Version { .. }) => {
+            Failure::Policy(text)
+        }
         ExportError::Shard(ShardError::Store(StoreError::NotFound { .. })) => Failure::Verification(text),
         ExportError::Shard(ShardError::Store(error)) | ExportError::Store(error) => error.into(),
         ExportError::Shard(ShardError::Protocol(error)) | ExportError::Protocol(error) => match error {

@@ -156,6 +156,9 @@ impl DocumentTable {
     ///
     /// # Errors
     /// The store's.
+    ///
+    /// # Panics
+    /// Never: a key has the 16 bytes of its column.
     pub fn push(&mut self, row: &DocumentRow<'_>) -> Result<(), ExportError> {
         self.keys.append_value(row.key.to_le_bytes()).expect("a document key has 16 bytes");
         self.ids.append_value(row.id);

@@ -99,7 +99,9 @@ mod tests {
     #[test]
     fn golden_chunk_of_one_item() {
         let mut chunk = head_bytes(1, 12);
-        GOLDEN_DOCUMENTS.iter().for_each(|document| IdWidth::Two.append(document, &mut chunk));
+        for document in GOLDEN_DOCUMENTS {
+            IdWidth::Two.append(document, &mut chunk);
+        }
         assert_eq!(hex(&chunk), "010000000c00000018000000010002000300020005000200");
     }
 }

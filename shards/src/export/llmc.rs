@@ -68,7 +68,9 @@ mod tests {
     fn golden_files_of_both_versions() {
         let check = |width: IdWidth, start: &str, bytes: usize, digest: &str| {
             let mut file = header_bytes(width, 6);
-            GOLDEN_DOCUMENTS.iter().for_each(|document| width.append(document, &mut file));
+            for document in GOLDEN_DOCUMENTS {
+                width.append(document, &mut file);
+            }
             assert_eq!((hex(&file[..12]).as_str(), file.len()), (start, bytes));
             assert_eq!(sha256(&file), digest);
         };

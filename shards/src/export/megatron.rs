@@ -63,7 +63,9 @@ fn index_bytes(width: IdWidth, lengths: &[u32]) -> Vec<u8> {
     out.push(code);
     out.extend_from_slice(&sequences.to_le_bytes());
     out.extend_from_slice(&(sequences + 1).to_le_bytes());
-    lengths.iter().for_each(|length| out.extend_from_slice(&length.to_le_bytes()));
+    for length in lengths {
+        out.extend_from_slice(&length.to_le_bytes());
+    }
     let mut offset = 0_u64;
     for &length in lengths {
         out.extend_from_slice(&offset.to_le_bytes());
@@ -107,7 +109,9 @@ mod tests {
     #[test]
     fn golden_ids_back_to_back() {
         let mut bytes = Vec::new();
-        GOLDEN_DOCUMENTS.iter().for_each(|document| IdWidth::Two.append(document, &mut bytes));
+        for document in GOLDEN_DOCUMENTS {
+            IdWidth::Two.append(document, &mut bytes);
+        }
         assert_eq!(sha256(&bytes), GOLDEN_BIN_SHA256);
     }
 

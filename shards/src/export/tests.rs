@@ -120,7 +120,9 @@ fn expected_ids(sequences: &[Sequence]) -> Vec<u32> {
 #[test]
 fn golden_ids_are_those_of_the_published_layouts() {
     let mut bytes = Vec::new();
-    GOLDEN_DOCUMENTS.iter().for_each(|document| IdWidth::Two.append(document, &mut bytes));
+    for document in GOLDEN_DOCUMENTS {
+        IdWidth::Two.append(document, &mut bytes);
+    }
     assert_eq!(hex(&bytes), "010002000300020005000200");
     assert_eq!(sha256(&bytes), GOLDEN_BIN_SHA256);
 }

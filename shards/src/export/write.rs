@@ -77,9 +77,9 @@ pub fn write_export(
 /// BLAKE3 over the digests of the shards in order.
 pub fn shards_digest(objects: &[ObjectEntry]) -> String {
     let mut hasher = blake3::Hasher::new();
-    objects.iter().for_each(|entry| {
+    for entry in objects {
         hasher.update(entry.blake3.as_bytes());
-    });
+    }
     hasher.finalize().to_hex().to_string()
 }
 

@@ -38,12 +38,10 @@ impl Rows {
 
     pub(super) fn next(&mut self) -> Checked<Option<Row>> {
         loop {
-            if let Some((batch, at)) = &mut self.batch {
-                if *at < batch.num_rows() {
-                    *at += 1;
-                    let row = row(batch, *at - 1, &self.object);
-                    return row.map_or_else(|| wrong(&self.key, "a row of another object or type"), |row| Ok(Some(row)));
-                }
+            if let Some((batch, at)) = self.batch.as_mut().filter(|(batch, at)| *at < batch.num_rows()) {
+                *at += 1;
+                let row = row(batch, *at - 1, &self.object);
+                return row.map_or_else(|| wrong(&self.key, "a row of another object or type"), |row| Ok(Some(row)));
             }
             match self.batches.next() {
                 None => return Ok(None),
