@@ -87,7 +87,7 @@ impl LineageWriter {
     }
 }
 
-fn lineage_schema() -> SchemaRef {
+pub(super) fn lineage_schema() -> SchemaRef {
     let field = |name: &str, kind| Field::new(name, kind, false);
     let long = |name| field(name, DataType::UInt64);
     Arc::new(Schema::new(vec![
@@ -191,7 +191,7 @@ impl DocumentTable {
     }
 }
 
-fn documents_schema() -> SchemaRef {
+pub(super) fn documents_schema() -> SchemaRef {
     let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
     Arc::new(Schema::new(vec![
         Field::new("document", DataType::FixedSizeBinary(DOCUMENT_KEY_BYTES), false),

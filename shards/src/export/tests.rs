@@ -301,3 +301,19 @@ fn objects_hold_whole_windows() {
     check(16 * 23, &[23, 23, 23, 1]);
     check(1, &[1; 70]);
 }
+
+#[test]
+fn the_page_of_formats_has_every_column_of_the_lineage() {
+    let page = include_str!("../../../docs/formats.md");
+    let start = page.find("## Exports").unwrap();
+    let section = &page[start..start + page[start..].find("## Manifests").unwrap()];
+    for column in super::lineage::lineage_schema().fields() {
+        assert!(section.contains(&format!("`{}`", column.name())), "{}", column.name());
+    }
+    for column in super::lineage::documents_schema().fields() {
+        assert!(section.contains(&format!("`{}`", column.name())), "{}", column.name());
+    }
+    for format in Format::ALL {
+        assert!(section.contains(&format!("| `{format}` | ")), "{format}");
+    }
+}
