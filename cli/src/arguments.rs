@@ -187,9 +187,8 @@ pub(crate) enum Command {
     /// Remove what no commit names (not there yet).
     #[command(disable_help_flag = true)]
     Gc(NotYet),
-    /// Write another trainer's format (not there yet).
-    #[command(disable_help_flag = true)]
-    Export(NotYet),
+    /// Write published shards as the files of another trainer, with lineage beside them.
+    Export(ExportArguments),
     /// Take a document out of published shards (not there yet).
     #[command(disable_help_flag = true)]
     Retract(NotYet),
@@ -219,6 +218,29 @@ pub(crate) enum TrainKind {
     Cpt,
     /// Instruction tuning.
     Instruct,
+}
+
+/// What is exported, and where to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExportArguments {
+    /// The folder that a run wrote.
+    #[arg(value_name = "WORKDIR")]
+    pub(crate) workdir: String,
+    /// megatron, mds, ds, llmc, olmo or litdata.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: String,
+    /// Folder to write; it holds this export alone.
+    #[arg(long, value_name = "URI")]
+    pub(crate) to: String,
+    /// Which shards: train, heldout or instruct.
+    #[arg(long, default_value = "train")]
+    pub(crate) split: String,
+    /// Tokens of an object at most, rounded down to whole windows.
+    #[arg(long, value_name = "N", default_value_t = mellama_pipeline::export::OBJECT_TOKENS)]
+    pub(crate) object_tokens: u64,
+    /// mds: add the columns `loss_mask` and `segment_ids`; instruction shards always have them.
+    #[arg(long)]
+    pub(crate) segments: bool,
 }
 
 /// Takes whatever a coming command will take.

@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+mod export;
 mod generate;
 mod import;
 mod init;
@@ -54,7 +55,7 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
         }
         Command::Launch(rest) => not_yet::refuse("launch", &rest),
         Command::Gc(rest) => not_yet::refuse("gc", &rest),
-        Command::Export(rest) => not_yet::refuse("export", &rest),
+        Command::Export(arguments) => export::run(&how, arguments, progress),
         Command::Retract(rest) => not_yet::refuse("retract", &rest),
         Command::Rescore(rest) => not_yet::refuse("rescore", &rest),
         Command::Serve(rest) => not_yet::refuse("serve", &rest),

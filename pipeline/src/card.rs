@@ -1,13 +1,22 @@
 //! The dataset card: `README.md` of a work folder, with the YAML header that dataset hubs read.
+//!
+//! It is written by a task of `publish` and knows what the stages before it know: what of the packed sequences each shard holds
+//! is in the manifests.
+
+mod licences;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use mellama_shards::Tokenizer;
 use mellama_storage::PartWriter;
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::recipe::SourceRecipe;
 use crate::stage::Stage;
 use crate::stages::{ingest, mix};
 
@@ -23,52 +32,144 @@ pub(crate) fn write(context: &Context<'_>) -> Result<PartWriter, Failure> {
 
 /// Writing to a string cannot fail, so the results of `write!` are not looked at.
 fn text(context: &Context<'_>) -> Result<String, Failure> {
-    let recipe = &context.file.recipe;
-    let corpus = context.corpus();
     let facts = mix::facts_of(context)?;
-    let highest = corpus.source.iter().map(crate::recipe::SourceRecipe::resolved_sensitivity).max();
-    let sensitivity = highest.map_or("open", |s| s.as_str());
+    let streams = context.manifest(Stage::Pack)?.facts["streams"].clone();
     let tokenizer = context.tokenizer()?;
-    let pack = corpus.pack.as_ref().expect("the card is written by publish");
-    let has_heldout = facts.streams.iter().any(|s| s.heldout);
+    let mut text = header(context, &facts, &streams);
+    let _ = write!(text, "# {}\n\n", escape(&context.file.recipe.name));
+    let _ = write!(text, "Packed token shards, {} tokens for training, written by mellama.\n\n", facts.total);
+    text.push_str(&summary(context, &facts, &tokenizer));
+    text.push_str(&counts(&facts, &streams));
+    text.push_str(SOURCES);
+    for source in &context.corpus().source {
+        text.push_str(&row(context, &facts, source)?);
+    }
+    text.push_str(&licences::text(context)?);
+    text.push_str(&reading::text(&tokenizer, pack_length(context), has_heldout(&facts)));
+    Ok(text)
+}
+
+const SOURCES: &str = "## Sources\n\n\
+    How every document left on the way is in `report.html`; which duplicate stood for which is in `decisions/`. An epoch is one \
+    pass over a source; part of one is a keyed choice of its documents, the last of them cut.\n\n\
+    | source | domain | format | licence | sensitivity | records read | documents | tokens available | tokens used | epochs |\n\
+    |---|---|---|---|---|---|---|---|---|---|\n";
+
+fn pack_length(context: &Context<'_>) -> u32 {
+    context.corpus().pack.as_ref().expect("the card is written by publish").sequence_length
+}
+
+fn has_heldout(facts: &mix::MixFacts) -> bool {
+    facts.streams.iter().any(|stream| stream.heldout)
+}
+
+/// What a hub reads.
+fn header(context: &Context<'_>, facts: &mix::MixFacts, streams: &Value) -> String {
+    let recipe = &context.file.recipe;
+    let train = facts.streams.iter().filter(|stream| !stream.heldout);
+    let sequences = train.map(|stream| streams[&stream.name]["sequences"].as_u64().unwrap_or(0)).sum();
     let mut text = String::from("---\n");
     let _ = writeln!(text, "pretty_name: {}", serde_json::json!(recipe.name));
-    text.push_str(
-        "task_categories:\n- text-generation\ntags:\n- medical\n- tokenized\nconfigs:\n- config_name: cpt\n  data_files:\n",
+    let _ = write!(
+        text,
+        "license: other\nlicense_name: by-source\nlicense_link: README.md\nsize_categories:\n- {}\n\
+         task_categories:\n- text-generation\ntags:\n- medical\n- tokenized\nconfigs:\n- config_name: cpt\n  default: true\n  data_files:\n",
+        size_category(sequences)
     );
     text.push_str("  - split: train\n    path: shards/cpt/train-*.parquet\n");
-    if has_heldout {
+    if has_heldout(facts) {
         text.push_str("  - split: validation\n    path: shards/cpt/heldout-*.parquet\n");
     }
     if recipe.instruct.as_ref().is_some_and(|i| !i.source.is_empty()) {
         text.push_str("- config_name: instruct\n  data_files:\n  - split: train\n    path: shards/instruct/train-*.parquet\n");
     }
     text.push_str("---\n\n");
-    let _ = write!(text, "# {}\n\n", escape(&recipe.name));
-    let _ = write!(text, "Packed token shards, {} tokens for training, written by mellama.\n\n", facts.total);
-    let _ = writeln!(text, "- **Sensitivity: {sensitivity}.** It is inherited by everything made from these shards.");
-    let _ = write!(
-        text,
-        "- Tokenizer: `{}`, {} tokens, BLAKE3 `{}`.\n- Sequence length {}, packing `{}`, mixture unit `{}`.\n- Seed {}.\n\n",
-        escape(tokenizer.name()),
-        tokenizer.vocabulary_size(),
-        tokenizer.digest(),
-        pack.sequence_length,
-        pack.method,
-        facts.unit,
-        recipe.seed
-    );
-    text.push_str("## Sources\n\n| source | domain | format | licence | sensitivity | records read | documents | tokens available | tokens used | epochs |\n|---|---|---|---|---|---|---|---|---|---|\n");
-    for source in &corpus.source {
-        text.push_str(&row(context, &facts, source)?);
-    }
-    text.push_str(
-        "\nHow every document left on the way is in `report.html`; which duplicate stood for which is in `decisions/`.\n",
-    );
-    Ok(text)
+    text
 }
 
-fn row(context: &Context<'_>, facts: &mix::MixFacts, source: &crate::recipe::SourceRecipe) -> Result<String, Failure> {
+/// The hub's words for a number of rows.
+fn size_category(rows: u64) -> &'static str {
+    match rows {
+        0..1_000 => "n<1K",
+        1_000..10_000 => "1K<n<10K",
+        10_000..100_000 => "10K<n<100K",
+        100_000..1_000_000 => "100K<n<1M",
+        1_000_000..10_000_000 => "1M<n<10M",
+        10_000_000..100_000_000 => "10M<n<100M",
+        100_000_000..1_000_000_000 => "100M<n<1B",
+        _ => "n>1B",
+    }
+}
+
+fn summary(context: &Context<'_>, facts: &mix::MixFacts, tokenizer: &Tokenizer) -> String {
+    let corpus = context.corpus();
+    let pack = corpus.pack.as_ref().expect("the card is written by publish");
+    let highest = corpus.source.iter().map(SourceRecipe::resolved_sensitivity).max();
+    let mut text = String::new();
+    let sensitivity = highest.map_or("open", |s| s.as_str());
+    let _ = writeln!(text, "- **Sensitivity: {sensitivity}.** It is inherited by everything made from these shards.");
+    if sensitivity != "open" {
+        text.push_str("- Not for a public place: sources below that are not open stay where the agreement over them allows.\n");
+    }
+    let _ = writeln!(
+        text,
+        "- Tokenizer: `{}`, {} ids, BLAKE3 `{}`.",
+        escape(tokenizer.name()),
+        tokenizer.vocabulary_size(),
+        tokenizer.digest()
+    );
+    let _ = writeln!(text, "- {}", ends_policy(tokenizer));
+    let _ = writeln!(
+        text,
+        "- Sequences of {} tokens, packing `{}`: {}. A document longer than a sequence is cut into fragments, nothing of it is \
+         left out: all but its last fragment fill a sequence each; `segment_offsets` says where in the document a fragment begins.",
+        pack.sequence_length,
+        pack.method,
+        match pack.method.as_str() {
+            "concatenate" => "documents back to back in their order",
+            _ => "best fit decreasing inside windows of the order, whole documents where they fit",
+        }
+    );
+    let _ = write!(text, "- Mixture unit `{}`, seed {}.\n\n", facts.unit, context.file.recipe.seed);
+    text
+}
+
+/// Which ids begin and end a document.
+fn ends_policy(tokenizer: &Tokenizer) -> String {
+    let id = |name: &str, id: Option<u32>| id.map(|id| format!("{name} (id {id})"));
+    match (id("the begin token", tokenizer.bos()), id("the end token", tokenizer.eos())) {
+        (Some(begin), Some(end)) => format!("Every document is {begin}, its tokens, {end}; both count as tokens."),
+        (Some(one), None) => format!("Every document is {one} and its tokens; there is no end token."),
+        (None, Some(one)) => format!("Every document is its tokens and {one}; there is no begin token."),
+        (None, None) => "Documents have neither begin nor end tokens.".to_owned(),
+    }
+}
+
+/// Sequences, tokens and padding of each packed stream.
+fn counts(facts: &mix::MixFacts, streams: &Value) -> String {
+    let mut text = String::from("## Counts\n\n| stream | sequences | tokens | padding | segments |\n|---|---|---|---|---|\n");
+    let mut sums: BTreeMap<bool, [u64; 4]> = BTreeMap::new();
+    for stream in &facts.streams {
+        let counts = ["sequences", "tokens", "padding", "segments"].map(|name| streams[&stream.name][name].as_u64().unwrap_or(0));
+        let sum = sums.entry(stream.heldout).or_default();
+        sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        text.push_str(&counts_row(&stream.name, counts));
+    }
+    for (heldout, sum) in sums {
+        text.push_str(&counts_row(if heldout { "**held out**" } else { "**training**" }, sum));
+    }
+    if facts.unit == "sequences" {
+        text.push_str("\nWhole sequences are published: of each training stream as many as its quota holds.\n");
+    }
+    text.push('\n');
+    text
+}
+
+fn counts_row(name: &str, [sequences, tokens, padding, segments]: [u64; 4]) -> String {
+    format!("| {name} | {sequences} | {tokens} | {padding} | {segments} |\n")
+}
+
+fn row(context: &Context<'_>, facts: &mix::MixFacts, source: &SourceRecipe) -> Result<String, Failure> {
     let mut counts = mellama_storage::Counts::default();
     for commit in context.commits(Stage::Ingest)? {
         if ingest::facts_of(&commit)?.source == source.name {

@@ -28,6 +28,7 @@ mod stages;
 mod tables;
 mod training;
 
+pub mod export;
 pub mod forecast;
 pub mod generation;
 pub mod import;

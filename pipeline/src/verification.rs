@@ -28,12 +28,15 @@ pub struct Verified {
     pub unnamed: Vec<String>,
 }
 
-/// Reads a whole work folder again.
+/// Reads a whole work folder, or an export, again.
 ///
 /// # Errors
 /// `Failure::Policy` when nothing was run there; `Failure::Verification` when its plan is damaged; damage elsewhere is in
 /// the findings.
 pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
+    if let Some(verified) = crate::export::verification::verify(uri, observer)? {
+        return Ok(verified);
+    }
     let (workdir, plan) = status::open(uri)?;
     observer.begin("verify", 0, Unit::Tasks);
     let report = workdir.verify(&mut |_| observer.advance(1))?;

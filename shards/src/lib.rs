@@ -8,6 +8,7 @@ mod columns;
 mod continuity;
 pub mod draw;
 mod error;
+pub mod export;
 pub mod format;
 pub mod interleave;
 pub mod lineage;

@@ -9,6 +9,7 @@ mod counts;
 mod dedup;
 mod determinism;
 mod edges;
+mod export;
 mod kill;
 mod mixture;
 mod project;

@@ -73,8 +73,10 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Value {
         sum.heldout_documents += facts.totals.heldout_documents;
         sum.heldout_tokens += facts.totals.heldout_tokens;
     }
-    let tokenizer =
-        context.tokenizer().map(|t| json!({"name": t.name(), "digest": t.digest(), "vocabulary": t.vocabulary_size()}));
+    let tokenizer = context.tokenizer().map(|t| {
+        let (name, digest, vocabulary) = (t.name(), t.digest(), t.vocabulary_size());
+        json!({"name": name, "digest": digest, "vocabulary": vocabulary, "bos": t.bos(), "eos": t.eos()})
+    });
     json!({ "sources": sources, "tokenizer": tokenizer.ok(), "separators": context.separators().ok() })
 }
 

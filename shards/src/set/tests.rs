@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mellama_storage::{Key, ObjectEntry, Workdir};
+use proptest::prelude::{ProptestConfig, proptest};
 
 use super::{Prefetch, ShardSet, rank_indices};
 use crate::error::ShardError;
@@ -158,4 +159,48 @@ fn a_damaged_shard_is_an_error_each_time_and_the_others_still_read() {
         assert!(set.sequence(599).is_ok(), "another row group of the same shard");
     }
     assert!(workdir.store().head(&Key::new("damaged.parquet").unwrap()).is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn ranks_prefetch_from_any_cursor_what_the_sequences_are(
+        lengths in proptest::collection::vec(0_usize..300, 1..6),
+        cursor in 0_u64..1600,
+        world in 1_u32..5,
+        ahead in 0_usize..5,
+        kept in 1_usize..4,
+    ) {
+        let Fixture { workdir, objects, sequences } = fixture(&lengths);
+        let set = Arc::new(ShardSet::open(&workdir, &objects).unwrap().with_cached_row_groups(kept));
+        let mut seen = vec![0; sequences.len()];
+        for rank in 0..world {
+            let indices = || rank_indices(cursor, set.len(), rank, world);
+            let ahead: Vec<Sequence> = Prefetch::new(Arc::clone(&set), indices(), ahead).map(Result::unwrap).collect();
+            assert_eq!(ahead.len(), indices().count());
+            for (index, sequence) in indices().zip(&ahead) {
+                assert_eq!(sequence, &sequences[index as usize]);
+                assert_eq!(sequence, &set.sequence(index).unwrap());
+                seen[index as usize] += 1;
+            }
+        }
+        let first = sequences.len().min(cursor as usize);
+        assert!(seen[..first].iter().all(|&times| times == 0) && seen[first..].iter().all(|&times| times == 1));
+    }
+}
+
+#[test]
+fn a_seek_opens_and_reads_only_the_shard_it_falls_into() {
+    use mellama_storage::{FaultStore, Operation, Schedule};
+    let Fixture { workdir, objects, sequences } = fixture(&[20; 40]);
+    let counting = Arc::new(FaultStore::new(Arc::clone(workdir.store()), Schedule::none()));
+    let set = ShardSet::open(&Workdir::new(counting.clone()), &objects).unwrap();
+    let opened = counting.calls_of(Operation::Head);
+    assert_eq!(opened, 1, "one shard is opened for the header");
+    for (times, index) in [(2, 799_u64), (2, 0), (3, 411)] {
+        let before = counting.calls();
+        assert_eq!(set.sequence(index).unwrap(), sequences[index as usize]);
+        assert!(counting.calls_of(Operation::Head) <= times, "{index}");
+        assert!(counting.calls() - before <= 6, "{index}: {} calls", counting.calls() - before);
+    }
 }
