@@ -17,6 +17,7 @@ pub mod packing;
 pub mod page_checksums;
 mod page_headers;
 pub mod reader;
+pub mod refill;
 mod row_group;
 mod run_index;
 pub mod run_reader;
