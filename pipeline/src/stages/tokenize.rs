@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use mellama_shards::order::Prf;
-use mellama_shards::{NewRun, RunHeader, RunIndex, RunReader, RunTotals, RunWriter, StoreChunks, Tokenizer, Width, document_key};
+use mellama_shards::{NewRun, RunHeader, RunIndex, RunReader, RunTotals, RunWriter, Tokenizer, Width, document_key};
 use mellama_sources::Document;
-use mellama_storage::{Counts, Key, ObjectEntry, PartWriter, RangeReader, Tally, TaskCommit};
+use mellama_storage::{Counts, ObjectEntry, PartWriter, Tally, TaskCommit};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::documents;
 use crate::failure::{Failure, chain};
 use crate::stage::{Stage, TaskOutput};
 use crate::stages::dedup::{Removed, removed_rows};
+use crate::token_runs;
 
 /// Documents that are encoded together.
 const BATCH_DOCUMENTS: usize = 256;
@@ -79,10 +80,7 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Value {
 /// # Errors
 /// `Failure::Verification` for damaged objects.
 pub(crate) fn open_runs(context: &Context<'_>, commit: &TaskCommit) -> Result<Option<RunReader>, Failure> {
-    let Some(index) = index_of(context, commit)? else { return Ok(None) };
-    let tokens = commit.objects.iter().find(|o| o.key.ends_with(".tokens")).expect("an index has its tokens beside it");
-    let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(tokens.key.clone())?)?;
-    RunReader::new(index, reader).map(Some).map_err(|e| Failure::Verification(chain(&e)))
+    token_runs::open(context.workdir, commit)
 }
 
 /// Opens the index of a finished tokenize task, if it wrote any.
@@ -90,10 +88,7 @@ pub(crate) fn open_runs(context: &Context<'_>, commit: &TaskCommit) -> Result<Op
 /// # Errors
 /// As `open_runs`.
 pub(crate) fn index_of(context: &Context<'_>, commit: &TaskCommit) -> Result<Option<RunIndex>, Failure> {
-    let Some(entry) = commit.objects.iter().find(|o| o.key.ends_with(".parquet")) else { return Ok(None) };
-    let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(entry.key.clone())?)?;
-    let index = RunIndex::open(&entry.key, StoreChunks(reader)).map_err(|e| Failure::Verification(chain(&e)))?;
-    Ok(Some(index))
+    token_runs::index(context.workdir, commit)
 }
 
 /// A document whose tokens are known.
