@@ -112,6 +112,8 @@ pub(crate) struct Wanted {
     asked: BTreeSet<String>,
     /// Names of records, with the id that asked for each.
     names: BTreeMap<String, String>,
+    /// Document keys, with the id that asked for each.
+    keys: BTreeMap<u128, String>,
 }
 
 impl Wanted {
@@ -134,13 +136,18 @@ impl Wanted {
     pub(crate) fn add(&mut self, id: &str) -> Result<(), &'static str> {
         let id = id.trim();
         if id.len() > MAX_ID_BYTES || id.chars().any(char::is_control) {
-            return Err("too long, or with control characters; give SOURCE:NATIVE_ID, pmid:, pmcid:, doi: or note:");
+            return Err("too long, or with control characters; give SOURCE:ID, pmid:, pmcid:, doi:, note: or key:");
         }
         let Some((kind, value)) = id.split_once(':').filter(|(kind, value)| !kind.is_empty() && !value.is_empty()) else {
-            return Err("not an id; give SOURCE:NATIVE_ID, pmid:123, pmcid:PMC123, doi:10.1/x or note:ID");
+            return Err("not an id; give SOURCE:ID, pmid:123, pmcid:PMC123, doi:10.1/x, note:ID or key:KEY");
         };
         let stated = names::stated(id);
         let spelled = stated.clone().unwrap_or_else(|| id.to_owned());
+        if kind == "key"
+            && let Some(key) = document_key_of(value)
+        {
+            self.keys.insert(key, spelled.clone());
+        }
         if kind == "note" {
             self.names.extend(names::of_note(value.trim()).into_iter().map(|name| (name, spelled.clone())));
         }
@@ -151,13 +158,19 @@ impl Wanted {
 
     /// These document ids and no names.
     pub(crate) fn exactly(ids: impl IntoIterator<Item = String>) -> Wanted {
-        Wanted { asked: ids.into_iter().collect(), names: BTreeMap::new() }
+        Wanted { asked: ids.into_iter().collect(), ..Wanted::default() }
     }
 
     /// Adds what another asks for.
     pub(crate) fn extend(&mut self, other: &Wanted) {
         self.asked.extend(other.asked.iter().cloned());
         self.names.extend(other.names.iter().map(|(name, id)| (name.clone(), id.clone())));
+        self.keys.extend(other.keys.iter().map(|(key, id)| (*key, id.clone())));
+    }
+
+    /// Document keys that are asked for, with the id that did.
+    pub(crate) fn keys(&self) -> &BTreeMap<u128, String> {
+        &self.keys
     }
 
     /// What was asked for, in order.
@@ -169,6 +182,12 @@ impl Wanted {
     pub(crate) fn is_empty(&self) -> bool {
         self.asked.is_empty()
     }
+}
+
+/// The key that 32 hexadecimal digits write, as `inspect` shows it.
+fn document_key_of(digits: &str) -> Option<u128> {
+    let is_key = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_key.then(|| u128::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// An id for a message: one line, cut.
@@ -224,8 +243,18 @@ mod tests {
         check("pmc:PMC99/a:b", "pmc:PMC99/a:b", &[]);
         check("mimic-iv/subject:10000032", "mimic-iv/subject:10000032", &["mimic-iv/subject:10000032"]);
         check("note:174", "note:174", &["mimic-iii/note:174", "mimic-iv/note:174", "note:174"]);
+        check("key:000000000000000000000000000000ff", "key:000000000000000000000000000000ff", &[]);
         // A source may have such a name; an unusable number is then its own id.
         check("pmid:x", "pmid:x", &[]);
+    }
+
+    #[test]
+    fn keys_are_32_digits() {
+        let key = |id: &str| Wanted::of([id]).unwrap().keys.keys().copied().collect::<Vec<_>>();
+        assert_eq!(key("key:000000000000000000000000000000ff"), [255]);
+        for id in ["key:ff", "key:000000000000000000000000000000fg", "key:+00000000000000000000000000000ff"] {
+            assert_eq!(key(id), Vec::<u128>::new(), "{id}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod kill;
 mod project;
 mod published;
 mod real_sample;
+mod retraction;
 mod sequence;
 mod splits;
 mod verification;

@@ -91,8 +91,9 @@ fn of_conversations(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Fai
         Traced {
             key: format!("{key:032x}"),
             version: retract::CONVERSATION_VERSION,
-            source: source.to_owned(),
-            sensitivity: sources.get(source).map_or_else(String::new, ToString::to_string),
+            source: if sources.contains_key(source) { source.to_owned() } else { "a conversation".to_owned() },
+            // Whose it is, a key does not say: the highest of all then.
+            sensitivity: sources.get(source).or(sources.values().max()).map_or_else(String::new, ToString::to_string),
             names: Vec::new(),
             object: None,
             row: None,

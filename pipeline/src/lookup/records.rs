@@ -55,12 +55,13 @@ fn of_task(folder: &Folder, wanted: &Wanted, commit: &TaskCommit) -> Result<Vec<
     for batch in tables::stream(&folder.workdir, entry, &COLUMNS)? {
         let columns = Columns::of(&batch?)?;
         for at in 0..columns.ids.len() {
-            let names = columns.names(at, source, wanted)?;
-            let asked = columns.asked(at, &names, wanted);
+            let key = document_key(columns.sources.value(at), columns.native_ids.value(at), columns.versions.value(at));
+            let names = columns.names(at, source, key, wanted)?;
+            let asked = columns.asked(at, &names, key, wanted);
             if !asked.is_empty() {
                 let place = Place { task: commit.task as u32, row };
                 let object = entry.key.clone();
-                found.push((columns.record(at, Record { place, object, source: index, names, ..EMPTY })?, asked));
+                found.push((columns.record(at, Record { place, object, source: index, names, key, ..EMPTY })?, asked));
             }
             row += 1;
         }
@@ -108,8 +109,9 @@ impl Columns {
     }
 
     /// The names of a record, which only a search by names, or a hit, needs.
-    fn names(&self, at: usize, source: &SourceRecipe, wanted: &Wanted) -> Result<Vec<String>, Failure> {
-        if wanted.names.is_empty() && !wanted.asked.contains(self.ids.value(at)) {
+    fn names(&self, at: usize, source: &SourceRecipe, key: u128, wanted: &Wanted) -> Result<Vec<String>, Failure> {
+        let is_asked = wanted.asked.contains(self.ids.value(at)) || wanted.keys.contains_key(&key);
+        if wanted.names.is_empty() && !is_asked {
             return Ok(Vec::new());
         }
         let meta: BTreeMap<String, String> = serde_json::from_str(self.metas.value(at)).map_err(|_| {
@@ -132,10 +134,11 @@ impl Columns {
         Ok(overlaps::names_by(source, &document))
     }
 
-    /// The ids that ask for a record: its own, or one of its names.
-    fn asked(&self, at: usize, names: &[String], wanted: &Wanted) -> BTreeSet<String> {
+    /// The ids that ask for a record: its own, its key, or one of its names.
+    fn asked(&self, at: usize, names: &[String], key: u128, wanted: &Wanted) -> BTreeSet<String> {
         let own = wanted.asked.get(self.ids.value(at)).cloned();
-        own.into_iter().chain(names.iter().filter_map(|name| wanted.names.get(name)).cloned()).collect()
+        let by_key = wanted.keys.get(&key).cloned();
+        own.into_iter().chain(by_key).chain(names.iter().filter_map(|name| wanted.names.get(name)).cloned()).collect()
     }
 
     fn record(&self, at: usize, known: Record) -> Result<Record, Failure> {
@@ -144,7 +147,6 @@ impl Columns {
             Failure::Verification(format!("{}: sensitivity: not a level; run \"mellama verify\"", known.object))
         })?;
         Ok(Record {
-            key: document_key(self.sources.value(at), self.native_ids.value(at), version),
             id,
             version,
             sensitivity,

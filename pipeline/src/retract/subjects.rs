@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mellama_shards::document_key;
 
 use super::request::Asked;
-use super::{CopyOf, Outcome, retracted_keys};
+use super::{CopyOf, Outcome, RetractedDocument, facts_of};
 use crate::decisions;
 use crate::failure::Failure;
 use crate::lookup::{self, Folder, Wanted};
@@ -107,16 +107,29 @@ pub(crate) fn conversations(folder: &Folder, wanted: &Wanted) -> Result<BTreeMap
     let mut found: BTreeMap<u128, String> = split
         .filter(|(_, (source, _))| names.contains(source))
         .map(|(id, (source, native_id))| (document_key(source, native_id, CONVERSATION_VERSION), id.clone()))
+        .chain(wanted.keys().iter().filter(|_| !names.is_empty()).map(|(key, id)| (*key, id.clone())))
         .collect();
     if !found.is_empty() {
         let shards = placements::shards(folder)?;
         let instruct: Vec<Shard> = shards.into_iter().filter(|shard| shard.part == Part::Instruct).collect();
         let placed = placements::find(&folder.workdir, &instruct, &found.keys().copied().collect())?;
         let there = placed.into_iter().flatten().map(|placement| placement.document);
-        let known: BTreeSet<u128> = there.chain(retracted_keys(&folder.workdir, &folder.plan)?).collect();
+        let known: BTreeSet<u128> = there.chain(retracted_conversations(folder)?).collect();
         found.retain(|key, _| known.contains(key));
     }
     Ok(found)
+}
+
+/// Keys that earlier retractions took out of the instruction shards.
+fn retracted_conversations(folder: &Folder) -> Result<BTreeSet<u128>, Failure> {
+    let sources: Vec<&str> = folder.sources().iter().map(|source| source.name.as_str()).collect();
+    let mut keys = BTreeSet::new();
+    for record in folder.workdir.read_retractions(&folder.plan)? {
+        let documents = facts_of(&record)?.documents;
+        let of_corpus = |id: &str| id.split_once(':').is_some_and(|(source, _)| sources.contains(&source));
+        keys.extend(documents.iter().filter(|document| !of_corpus(&document.id)).filter_map(RetractedDocument::number));
+    }
+    Ok(keys)
 }
 
 /// What an id was looked for in.
