@@ -107,10 +107,13 @@ pub(crate) enum Command {
     Verify(TargetArguments),
     /// Say where the report is; write it if the run is complete without one.
     Report(TargetArguments),
-    /// Show documents, decisions, sequences with boundaries and masks, or a checkpoint.
+    /// Show documents, decisions, sequences with boundaries and masks, or a checkpoint; with --id what became of a document.
     Inspect {
-        /// A file of a work folder, or a checkpoint folder.
+        /// A file of a work folder, a checkpoint folder, or with --id a work folder.
         object: PathBuf,
+        /// Show what became of this document and where it lies in the shards: SOURCE:ID, pmid:, pmcid:, doi: or note:.
+        #[arg(long, value_name = "ID")]
+        id: Option<String>,
         /// Rows to show.
         #[arg(long, default_value_t = 3)]
         rows: u64,
@@ -189,9 +192,20 @@ pub(crate) enum Command {
     Gc(NotYet),
     /// Write published shards as the files of another trainer, with lineage beside them.
     Export(ExportArguments),
-    /// Take a document out of published shards (not there yet).
-    #[command(disable_help_flag = true)]
-    Retract(NotYet),
+    /// Take documents out of published shards, refill their quota and record it.
+    Retract {
+        #[command(flatten)]
+        target: TargetArguments,
+        /// A document: SOURCE:ID, pmid:123, pmcid:PMC123, doi:10.1/x or note:ID; may be repeated. Each must be found.
+        #[arg(long, value_name = "ID")]
+        id: Vec<String>,
+        /// A list of ids, one a line, or PubMed XML (.xml, .xml.gz) whose marks of retraction and deletion count.
+        #[arg(long, value_name = "FILE")]
+        from: Vec<PathBuf>,
+        /// Retract what stands for a document that was dropped as a duplicate, too.
+        #[arg(long)]
+        copies: bool,
+    },
     /// Score recorded answers again (not there yet).
     #[command(disable_help_flag = true)]
     Rescore(NotYet),

@@ -10,6 +10,7 @@ mod inspect;
 mod not_yet;
 mod plan;
 mod report;
+mod retract;
 mod run;
 mod stage;
 mod status;
@@ -18,6 +19,7 @@ mod verify;
 use std::io::Write;
 use std::path::Path;
 
+use mellama_pipeline::retract::Request;
 use mellama_pipeline::{Failure, RecipeFile, Resources, Session, Stage};
 use serde::Serialize;
 
@@ -37,7 +39,10 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
         Command::Status(target) => status::run(&how, &target),
         Command::Verify(target) => verify::run(&how, &target, progress),
         Command::Report(target) => report::run(&how, &target, progress),
-        Command::Inspect { object, rows, from, text } => inspect::run(&object, from, rows, text),
+        Command::Inspect { object, id, rows, from, text } => match id {
+            Some(id) => inspect::document(&how, &object, &id),
+            None => inspect::run(&object, from, rows, text),
+        },
         Command::Train { what, recipe, resume: _ } => {
             let stage = if what == TrainKind::Cpt { Stage::Cpt } else { Stage::Instruct };
             run::single(&how, &recipe, stage, progress)
@@ -56,7 +61,9 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
         Command::Launch(rest) => not_yet::refuse("launch", &rest),
         Command::Gc(rest) => not_yet::refuse("gc", &rest),
         Command::Export(arguments) => export::run(&how, arguments, progress),
-        Command::Retract(rest) => not_yet::refuse("retract", &rest),
+        Command::Retract { target, id, from, copies } => {
+            retract::run(&how, &target, &Request { ids: id, files: from, copies }, progress)
+        }
         Command::Rescore(rest) => not_yet::refuse("rescore", &rest),
         Command::Serve(rest) => not_yet::refuse("serve", &rest),
         Command::Merge(rest) => not_yet::refuse("merge", &rest),

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::recipe::SourceRecipe;
+use crate::separators::Separators;
 use crate::stage::Stage;
 use crate::stages::{ingest, mix};
 
@@ -38,7 +39,7 @@ fn text(context: &Context<'_>) -> Result<String, Failure> {
     let mut text = header(context, &facts, &streams);
     let _ = write!(text, "# {}\n\n", escape(&context.file.recipe.name));
     let _ = write!(text, "Packed token shards, {} tokens for training, written by mellama.\n\n", facts.total);
-    text.push_str(&summary(context, &facts, &tokenizer));
+    text.push_str(&summary(context, &facts, &tokenizer, context.separators()?));
     text.push_str(&counts(&facts, &streams));
     text.push_str(SOURCES);
     for source in &context.corpus().source {
@@ -101,7 +102,7 @@ fn size_category(rows: u64) -> &'static str {
     }
 }
 
-fn summary(context: &Context<'_>, facts: &mix::MixFacts, tokenizer: &Tokenizer) -> String {
+fn summary(context: &Context<'_>, facts: &mix::MixFacts, tokenizer: &Tokenizer, separators: Separators) -> String {
     let corpus = context.corpus();
     let pack = corpus.pack.as_ref().expect("the card is written by publish");
     let highest = corpus.source.iter().map(SourceRecipe::resolved_sensitivity).max();
@@ -118,7 +119,7 @@ fn summary(context: &Context<'_>, facts: &mix::MixFacts, tokenizer: &Tokenizer) 
         tokenizer.vocabulary_size(),
         tokenizer.digest()
     );
-    let _ = writeln!(text, "- {}", ends_policy(tokenizer));
+    let _ = writeln!(text, "- {}", ends_policy(separators));
     let _ = writeln!(
         text,
         "- Sequences of {} tokens, packing `{}`: {}. A document longer than a sequence is cut into fragments, nothing of it is \
@@ -135,9 +136,9 @@ fn summary(context: &Context<'_>, facts: &mix::MixFacts, tokenizer: &Tokenizer) 
 }
 
 /// Which ids begin and end a document.
-fn ends_policy(tokenizer: &Tokenizer) -> String {
+fn ends_policy(separators: Separators) -> String {
     let id = |name: &str, id: Option<u32>| id.map(|id| format!("{name} (id {id})"));
-    match (id("the begin token", tokenizer.bos()), id("the end token", tokenizer.eos())) {
+    match (id("the begin token", separators.bos), id("the end token", separators.eos)) {
         (Some(begin), Some(end)) => format!("Every document is {begin}, its tokens, {end}; both count as tokens."),
         (Some(one), None) => format!("Every document is {one} and its tokens; there is no end token."),
         (None, Some(one)) => format!("Every document is its tokens and {one}; there is no begin token."),
@@ -150,7 +151,7 @@ fn counts(facts: &mix::MixFacts, streams: &Value) -> String {
     let mut text = String::from("## Counts\n\n| stream | sequences | tokens | padding | segments |\n|---|---|---|---|---|\n");
     let mut sums: BTreeMap<bool, [u64; 4]> = BTreeMap::new();
     for stream in &facts.streams {
-        let counts = ["sequences", "tokens", "padding", "segments"].map(|name| streams[&stream.name][name].as_u64().unwrap_or(0));
+        let counts = ["sequences", "tokens", "padding", "pieces"].map(|name| streams[&stream.name][name].as_u64().unwrap_or(0));
         let sum = sums.entry(stream.heldout).or_default();
         sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         text.push_str(&counts_row(&stream.name, counts));

@@ -78,12 +78,12 @@ impl<'a> Context<'a> {
         &self.corpus().source[source].name
     }
 
-    /// The manifest of an earlier stage.
+    /// The manifest of an earlier stage with the objects that hold now: those of retractions in the place of what they replaced.
     ///
     /// # Errors
     /// `Failure::Policy` when that stage is not done.
     pub(crate) fn manifest(&self, stage: Stage) -> Result<StageManifest, Failure> {
-        let found = self.workdir.read_manifest(&self.plan.id, stage.name())?;
+        let found = self.workdir.effective_manifest(&self.plan.id, stage.name())?;
         let uri = self.workdir.store().uri();
         found.ok_or_else(|| {
             Failure::Policy(format!("{uri}: stage {stage} is not finished; run \"mellama stage {stage} RECIPE\" first"))

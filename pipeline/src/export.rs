@@ -176,14 +176,14 @@ fn prepare(options: &ExportOptions, format: Format, workdir: Workdir, plan: Stri
         object_tokens: options.object_tokens,
         segments: options.segments || (is_instruct && format == Format::Mds),
         fill_token: token("eos").unwrap_or(mellama_shards::sequence::PADDING_TOKEN),
-        begin_token: if is_instruct { None } else { token("bos") },
+        begin_token: facts["separators"]["bos"].as_u64().map(|id| id as u32).filter(|_| !is_instruct),
         shards: shards_digest(&objects),
     };
     let tokenizer = facts["tokenizer"]["name"].as_str().unwrap_or_default().to_owned();
     Ok((Source { workdir, plan, set: Arc::new(set), tokenizer }, request))
 }
 
-/// The shards of a split as the work folder published them, in order.
+/// The shards of a split as they hold after retractions, in order.
 fn published(workdir: &Workdir, plan: &str, split: &str) -> Result<Vec<ObjectEntry>, Failure> {
     let (stage, prefix) = match split {
         "train" => (Stage::Publish, "shards/cpt/train-"),
@@ -192,7 +192,7 @@ fn published(workdir: &Workdir, plan: &str, split: &str) -> Result<Vec<ObjectEnt
         _ => return Err(Failure::Policy("export --split: not known; give train, heldout or instruct".to_owned())),
     };
     let uri = workdir.store().uri();
-    let Some(manifest) = workdir.read_manifest(plan, stage.name())? else {
+    let Some(manifest) = workdir.effective_manifest(plan, stage.name())? else {
         return Err(Failure::Policy(format!("{uri}: stage {stage} is not finished; run \"mellama run\" first")));
     };
     let objects: Vec<ObjectEntry> = manifest.objects.into_iter().filter(|object| object.key.starts_with(prefix)).collect();

@@ -1,10 +1,16 @@
 //! `inspect`: one published object as a person reads it. Text of documents is shown for open sources alone, and only when asked.
 
+mod trace;
+mod traced;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
+use mellama_shards::lineage::lineage;
 use mellama_shards::{Segment, Sequence, ShardFile, ShardHeader, StoreChunks};
 use mellama_sources::archive::DocumentReader;
 use mellama_sources::{Document, Sensitivity};
@@ -15,6 +21,10 @@ use serde_json::{Value, json};
 
 use crate::failure::{Failure, chain};
 use crate::files;
+use crate::lookup::{self, Folder};
+
+pub use trace::trace;
+pub use traced::{Placed, Removal, Runs, Trace, Traced, Unwritten};
 
 /// Characters of a text or a list that are shown.
 const SHOWN_CHARACTERS: usize = 400;
@@ -45,7 +55,7 @@ pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
     if path.extension().is_some_and(|e| e == "parquet") {
         let open = || files::open(path).map(StoreChunks).map_err(unreadable);
         if let Ok(shard) = ShardFile::open(&shown, open()?) {
-            return sequences(&shard, view);
+            return sequences(path, &shard, view);
         }
         if let Ok(documents) = DocumentReader::open(open()?) {
             return self::documents(&shown, documents, view);
@@ -100,7 +110,7 @@ fn checkpoint(folder: &Path) -> Result<String, Failure> {
     Ok(lines.join("\n"))
 }
 
-fn sequences(shard: &ShardFile, view: &View) -> Result<String, Failure> {
+fn sequences(path: &Path, shard: &ShardFile, view: &View) -> Result<String, Failure> {
     let header = shard.header();
     let totals = shard.totals();
     let mut text = vec![format!(
@@ -115,7 +125,9 @@ fn sequences(shard: &ShardFile, view: &View) -> Result<String, Failure> {
         header.sensitivity
     )];
     let end = shard.rows().min(view.from.saturating_add(view.rows));
-    for row in view.from.min(end)..end {
+    let rows = view.from.min(end)..end;
+    let ids = ids_of(path, shard, &rows);
+    for row in rows {
         let sequence = shard.sequence(row).map_err(|e| Failure::Verification(chain(&e)))?;
         text.push(format!(
             "sequence {row}: {} segments, {} of {} filled",
@@ -124,13 +136,27 @@ fn sequences(shard: &ShardFile, view: &View) -> Result<String, Failure> {
             header.sequence_length
         ));
         for (range, segment) in sequence.segment_ranges() {
-            text.push(segment_line(&sequence, &range, segment, header));
+            text.push(segment_line(&sequence, &range, segment, header, ids.get(&segment.document)));
         }
     }
     Ok(text.join("\n"))
 }
 
-fn segment_line(sequence: &Sequence, range: &std::ops::Range<u32>, segment: &Segment, header: &ShardHeader) -> String {
+/// The ids of the documents of some rows, where the shard lies in the folder of its run; else, or where that cannot be read,
+/// none.
+fn ids_of(path: &Path, shard: &ShardFile, rows: &Range<u64>) -> BTreeMap<u128, String> {
+    let known = || -> Option<BTreeMap<u128, String>> {
+        // FOLDER/shards/cpt/NAME
+        let folder = path.canonicalize().ok()?.ancestors().nth(3)?.to_owned();
+        let folder = folder.join("plan.json").is_file().then(|| Folder::open(&folder.display().to_string()).ok())??;
+        let of_rows = lineage(shard).filter_map(Result::ok).filter(|placement| rows.contains(&placement.sequence));
+        let keys: BTreeSet<u128> = of_rows.map(|placement| placement.document).collect();
+        lookup::ids_of(&folder, &keys).ok()
+    };
+    known().unwrap_or_default()
+}
+
+fn segment_line(sequence: &Sequence, range: &Range<u32>, segment: &Segment, header: &ShardHeader, id: Option<&String>) -> String {
     let tokens = &sequence.tokens[range.start as usize..range.end as usize];
     // Tokens are text in another spelling.
     let first: Vec<String> = match header.sensitivity.as_str() {
@@ -143,8 +169,9 @@ fn segment_line(sequence: &Sequence, range: &std::ops::Range<u32>, segment: &Seg
         let trained = mask[range.start as usize..range.end as usize].iter().filter(|m| **m).count();
         format!(" trained {trained}")
     });
+    let document = id.map_or_else(String::new, |id| format!("{id} "));
     format!(
-        "  {:>6}..{:<6} {source} document {:032x} from token {} epoch {}{mask}: {}{more}",
+        "  {:>6}..{:<6} {source} document {document}{:032x} from token {} epoch {}{mask}: {}{more}",
         range.start,
         range.end,
         segment.document,

@@ -88,6 +88,12 @@ pub(crate) fn stated(name: &str) -> Option<String> {
     }
 }
 
+/// The names that a note of this id may have, whatever its release.
+pub(crate) fn of_note(id: &str) -> Vec<String> {
+    let spaces = ["mimic-iii/note:", "mimic-iv/note:", "note:"];
+    spaces.iter().map(|space| format!("{space}{id}")).collect()
+}
+
 fn literature(field: &impl Fn(&str) -> Option<String>) -> Vec<String> {
     let values = |fields: &'static [&'static str]| fields.iter().filter_map(|name| field(name));
     let pmids = values(&PMID_FIELDS).filter_map(|value| pmid(whole(&value))).map(|pmid| format!("pmid:{pmid}"));

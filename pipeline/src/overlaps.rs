@@ -17,6 +17,7 @@ use mellama_storage::{ObjectEntry, Workdir};
 use crate::context::Context;
 use crate::documents::Place;
 use crate::failure::{Failure, chain};
+use crate::recipe::SourceRecipe;
 use crate::{benchmarks, names, tables};
 
 pub(crate) use verdict::{Fates, Findings, Leak, leaks, publish_leaks};
@@ -68,11 +69,16 @@ pub(crate) fn hits(context: &Context<'_>, document: &Document) -> Result<Documen
 /// that is.
 pub(crate) fn names_of(context: &Context<'_>, document: &Document) -> Vec<String> {
     let source = context.corpus().source.iter().find(|source| source.name == document.source);
-    let id_field = source.map_or(String::new(), |source| match source.format.as_str() {
+    source.map_or_else(|| names::of_document(document, ""), |source| names_by(source, document))
+}
+
+/// [`names_of`] for a document of a known source.
+pub(crate) fn names_by(source: &SourceRecipe, document: &Document) -> Vec<String> {
+    let id_field = match source.format.as_str() {
         "pubmed-xml" => "pmid".to_owned(),
         // A path names its last member: `meta.pmid`.
         _ => source.fields.id.as_deref().map_or(String::new(), |id| id.rsplit('.').next().unwrap_or(id).to_lowercase()),
-    });
+    };
     names::of_document(document, &id_field)
 }
 

@@ -10,6 +10,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use mellama_storage::StageManifest;
 use mellama_train::trainer::StepRecord;
 
+use crate::status::RetractionStatus;
+
 pub(crate) use sections::Evaluations;
 
 /// Everything that the page shows.
@@ -30,6 +32,8 @@ pub(crate) struct Report<'a> {
     pub instruct: Vec<StepRecord>,
     /// Scores.
     pub evaluations: Evaluations,
+    /// Retractions before the page was written.
+    pub retractions: Vec<RetractionStatus>,
 }
 
 /// Style of the page; readable without colour, and on paper.
@@ -73,6 +77,7 @@ pub(crate) fn render(report: &Report<'_>) -> String {
                 (sections::mixture(report))
                 (sections::shards(report))
                 (sections::instruction_data(report))
+                (sections::retractions(report))
                 (sections::training(report))
                 (sections::scores(report))
                 (sections::digests(report))

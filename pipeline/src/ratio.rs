@@ -1,7 +1,9 @@
 //! Whether the published training shards keep the mixture: every prefix of their sequences within one sequence of the ratio,
-//! and every domain at its quota. All of it is counted from the shards, in integers.
+//! and every domain at its quota, less what retractions could not fill. All of it is counted from the shards, in integers.
 //!
 //! It reads one column of them and checks no sequence: the verification before it did.
+
+use std::collections::BTreeMap;
 
 use mellama_shards::mixture::DOMAIN_NAMES;
 use mellama_shards::prefix::PrefixCheck;
@@ -9,6 +11,7 @@ use mellama_shards::{ShardFile, StoreChunks};
 use mellama_storage::{Key, ObjectEntry, RangeReader, StageManifest, Workdir};
 
 use crate::failure::{Failure, chain};
+use crate::retract::{self, SourceChange};
 use crate::stage::Stage;
 use crate::stages::mix::MixFacts;
 
@@ -19,13 +22,13 @@ use crate::stages::mix::MixFacts;
 /// # Errors
 /// `Failure::Storage` when objects cannot be read.
 pub(crate) fn findings(workdir: &Workdir, plan: &str) -> Result<Vec<String>, Failure> {
-    let manifests = (workdir.read_manifest(plan, Stage::Mix.name())?, workdir.read_manifest(plan, Stage::Publish.name())?);
+    let manifests = (workdir.read_manifest(plan, Stage::Mix.name())?, workdir.effective_manifest(plan, Stage::Publish.name())?);
     let (Some(mix), Some(publish)) = manifests else { return Ok(Vec::new()) };
     let Ok(mix) = serde_json::from_value::<MixFacts>(mix.facts) else {
         return Ok(vec!["manifests/mix.json: facts not understood".into()]);
     };
     match Counted::read(workdir, &publish, &mix) {
-        Ok(counted) => Ok(counted.findings(&mix)),
+        Ok(counted) => Ok(counted.findings(&mix, &Changes::read(workdir, plan)?)),
         Err(Damage::Found(finding)) => Ok(vec![finding]),
         Err(Damage::Failed(failure)) => Err(failure),
     }
@@ -81,16 +84,40 @@ impl Counted {
         Ok(())
     }
 
-    fn findings(&self, mix: &MixFacts) -> Vec<String> {
+    fn findings(&self, mix: &MixFacts, changes: &Changes) -> Vec<String> {
         let mut findings: Vec<String> = check_order(&self.order).err().into_iter().collect();
         for (domain, tokens) in DOMAIN_NAMES.into_iter().zip(self.tokens) {
-            let quota = mix.quotas.get(domain).copied().unwrap_or(0);
+            let quota = changes.of(mix, domain, mix.quotas.get(domain).copied().unwrap_or(0));
             let kept = if mix.unit == "sequences" { tokens <= quota } else { tokens == quota };
             if !kept {
                 findings.push(format!("shards/cpt: {domain}: {tokens} tokens in the training shards, its quota is {quota}"));
             }
         }
         findings
+    }
+}
+
+/// What retractions changed of the training tokens of each source.
+struct Changes(BTreeMap<String, SourceChange>);
+
+impl Changes {
+    fn read(workdir: &Workdir, plan: &str) -> Result<Changes, Failure> {
+        let mut sum: BTreeMap<String, SourceChange> = BTreeMap::new();
+        for record in workdir.read_retractions(plan)? {
+            for (source, change) in retract::facts_of(&record)?.sources {
+                let of_source = sum.entry(source).or_default();
+                of_source.tokens += change.tokens;
+                of_source.refilled += change.refilled;
+            }
+        }
+        Ok(Changes(sum))
+    }
+
+    /// The tokens of a domain after what was taken out and filled in, of `quota` before.
+    fn of(&self, mix: &MixFacts, domain: &str, quota: u64) -> u64 {
+        let of_domain = mix.sources.iter().filter(|share| share.domain == domain).filter_map(|share| self.0.get(&share.source));
+        let (tokens, refilled) = of_domain.fold((0, 0), |(t, r), change| (t + change.tokens, r + change.refilled));
+        (quota + refilled).saturating_sub(tokens)
     }
 }
 

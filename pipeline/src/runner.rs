@@ -187,7 +187,12 @@ fn freeze(context: &Context<'_>) -> Result<(), Failure> {
     preflight(context)?;
     let frozen = context.plan.frozen(&context.file.recipe);
     let outcome = context.workdir.freeze_plan(&context.plan.id, &frozen);
-    let Err(ProtocolError::OtherPlan { .. }) = &outcome else { return Ok(outcome?) };
+    let Err(ProtocolError::OtherPlan { .. }) = &outcome else {
+        outcome?;
+        // A retraction that was killed after its record stands: what it replaced goes now.
+        context.workdir.delete_retracted(&context.plan.id)?;
+        return Ok(());
+    };
     let uri = context.workdir.store().uri();
     let there = context.workdir.read_plan()?.unwrap_or_default();
     let format = there["format"].as_u64().unwrap_or(0);

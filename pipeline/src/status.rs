@@ -1,10 +1,11 @@
 //! What a work folder holds, from the folder alone: stages done, tasks committed, where things lie.
 
-use mellama_storage::{Counts, Workdir};
+use mellama_storage::{Counts, Retraction, Workdir};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::retract::{self, PartChange};
 use crate::runner;
 use crate::stage::Stage;
 
@@ -38,6 +39,25 @@ pub struct Status {
     pub stages: Vec<StageStatus>,
     /// Steps of the complete checkpoints, by kind.
     pub checkpoints: Vec<String>,
+    /// Every retraction, in order.
+    pub retractions: Vec<RetractionStatus>,
+}
+
+/// One retraction.
+#[derive(Debug, Clone, Serialize)]
+pub struct RetractionStatus {
+    /// Key of the record.
+    pub record: String,
+    /// Documents retracted.
+    pub documents: u64,
+    /// Tokens taken out of the shards.
+    pub tokens: u64,
+    /// Tokens filled in their place.
+    pub refilled: u64,
+    /// Tokens missing to the quotas.
+    pub short: u64,
+    /// Checkpoints that were there before it.
+    pub checkpoints: u64,
 }
 
 /// Opens an existing work folder and its plan id.
@@ -68,6 +88,7 @@ pub(crate) fn open(uri: &str) -> Result<(Workdir, String), Failure> {
 pub fn read(uri: &str) -> Result<Status, Failure> {
     let (workdir, plan) = open(uri)?;
     let stages = Stage::ALL.into_iter().map(|stage| stage_status(&workdir, &plan, stage)).collect::<Result<Vec<_>, _>>()?;
+    let retractions = retractions(&workdir, &plan)?;
     let recorded = workdir.read_plan()?;
     let name = recorded.as_ref().map(|plan| &plan["recipe"]["name"]);
     Ok(Status {
@@ -77,6 +98,7 @@ pub fn read(uri: &str) -> Result<Status, Failure> {
         success: workdir.read_success()?.is_some(),
         stages: stages.into_iter().flatten().collect(),
         checkpoints: checkpoints(&workdir)?,
+        retractions,
     })
 }
 
@@ -114,6 +136,26 @@ fn stage_status(workdir: &Workdir, plan: &str, stage: Stage) -> Result<Option<St
     Ok((committed > 0).then_some(status))
 }
 
+/// The retractions of a folder.
+///
+/// # Errors
+/// `Failure::Verification` for damaged records.
+pub(crate) fn retractions(workdir: &Workdir, plan: &str) -> Result<Vec<RetractionStatus>, Failure> {
+    let of_record = |record: &Retraction| -> Result<RetractionStatus, Failure> {
+        let facts = retract::facts_of(record)?;
+        let sum = |get: fn(&PartChange) -> u64| facts.parts.values().map(get).sum();
+        Ok(RetractionStatus {
+            record: record.key(),
+            documents: facts.documents.len() as u64,
+            tokens: sum(|part| part.tokens),
+            refilled: sum(|part| part.refilled),
+            short: sum(|part| part.short),
+            checkpoints: facts.checkpoints.len() as u64,
+        })
+    };
+    workdir.read_retractions(plan)?.iter().map(of_record).collect()
+}
+
 fn checkpoints(workdir: &Workdir) -> Result<Vec<String>, Failure> {
     let mut found = Vec::new();
     for object in mellama_storage::list_all(&**workdir.store(), "checkpoints/") {
@@ -144,7 +186,25 @@ impl Status {
         if let Some(last) = self.checkpoints.last() {
             lines.push(format!("checkpoints: {}, the last {last}", self.checkpoints.len()));
         }
+        for retraction in &self.retractions {
+            lines.push(retraction.text());
+        }
         lines.push(if self.success { "complete".into() } else { "not complete; run the same command again to continue".into() });
         lines.join("\n")
+    }
+}
+
+impl RetractionStatus {
+    /// One line for people.
+    pub fn text(&self) -> String {
+        let RetractionStatus { record, documents, tokens, refilled, short, checkpoints } = self;
+        let mut line = format!("{record}: {documents} documents, {tokens} tokens taken out, {refilled} refilled");
+        if *short > 0 {
+            line = format!("{line}, {short} short");
+        }
+        if *checkpoints > 0 {
+            line = format!("{line}; {checkpoints} checkpoints were made before");
+        }
+        line
     }
 }

@@ -76,7 +76,8 @@ impl Training<'_> {
             tokenizer_files: tokenizer_files(context)?,
         };
         let mut hooks = Drawing { observer: context.observer, stopped: false };
-        let outcome = train(job, &self.sequences, self.heldout.as_ref(), context.workdir, &mut hooks).map_err(failure)?;
+        let outcome = train(job, &self.sequences, self.heldout.as_ref(), context.workdir, &mut hooks)
+            .map_err(|error| refused(context, self.kind, error))?;
         if !outcome.finished() {
             context.check_stop()?;
             return Err(Failure::Failed(format!(
@@ -263,6 +264,21 @@ fn read_metrics(context: &Context<'_>, kind: Kind) -> Result<Metrics, Failure> {
 /// `Failure::Verification` for damaged metrics.
 pub(crate) fn step_records(context: &Context<'_>, kind: Kind) -> Result<Vec<StepRecord>, Failure> {
     Ok(read_metrics(context, kind)?.steps)
+}
+
+/// The failure of a training, with the reason where a retraction changed the data under checkpoints that it goes on from.
+fn refused(context: &Context<'_>, kind: Kind, error: TrainError) -> Failure {
+    let other_data = matches!(error, TrainError::OtherRun { what: "data", .. });
+    let retractions = context.workdir.read_retractions(&context.plan.id).map_or(0, |records| records.len());
+    let failure = failure(error);
+    if !other_data || retractions == 0 {
+        return failure;
+    }
+    let kind = kind.as_str();
+    Failure::Policy(format!(
+        "{failure}, or, as {retractions} retractions changed the shards, delete checkpoints/{kind}/ and metrics/{kind}-* to train anew \
+         without what was retracted"
+    ))
 }
 
 fn failure(error: TrainError) -> Failure {

@@ -1,13 +1,19 @@
-//! `verify`: every published byte against the record that names it, and every sequence against the rules of its format.
+//! `verify`: every published byte against the record that names it, every sequence against the rules of its format, and no
+//! retracted document anywhere in the shards.
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use mellama_shards::{ShardFile, StoreChunks, verify_shard};
+use mellama_shards::verify::verify_shard_with;
+use mellama_shards::{ShardFile, StoreChunks};
 use mellama_storage::{Key, RangeReader, Workdir};
 
 use crate::failure::{Failure, chain};
 use crate::observer::{Observer, Unit};
+use crate::placements;
 use crate::ratio;
+use crate::retract;
 use crate::stage::Stage;
 use crate::status;
 
@@ -22,6 +28,8 @@ pub struct Verified {
     pub bytes: u64,
     /// Sequences whose boundaries, ids and masks were checked.
     pub sequences: u64,
+    /// Documents that retractions took out; none of them may be in a shard.
+    pub retracted: u64,
     /// What is wrong, each naming its object.
     pub findings: Vec<String>,
     /// Objects that nothing names: left by interrupted attempts. No failure.
@@ -45,14 +53,18 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
         objects: report.objects,
         bytes: report.bytes,
         sequences: 0,
+        retracted: 0,
         findings: report.findings.iter().map(ToString::to_string).collect(),
         unnamed: report.unnamed,
     };
     // Shards that are not what their manifest says were named above; only sound ones are looked into.
     if verified.findings.is_empty() {
+        let gone = retract::retracted_keys(&workdir, &plan)?;
+        verified.retracted = gone.len() as u64;
         for stage in [Stage::Publish, Stage::InstructData] {
-            shards(&workdir, &plan, stage, &mut verified)?;
+            shards(&workdir, &plan, stage, &gone, &mut verified)?;
         }
+        leftovers(&workdir, &gone, &mut verified);
     }
     if verified.findings.is_empty() {
         verified.findings = ratio::findings(&workdir, &plan)?;
@@ -61,16 +73,39 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
     Ok(verified)
 }
 
-fn shards(workdir: &Workdir, plan: &str, stage: Stage, verified: &mut Verified) -> Result<(), Failure> {
-    let Some(manifest) = workdir.read_manifest(plan, stage.name())? else { return Ok(()) };
-    for entry in manifest.objects.iter().filter(|o| o.key.starts_with("shards/") && o.key.ends_with(".parquet")) {
+fn shards(workdir: &Workdir, plan: &str, stage: Stage, gone: &BTreeSet<u128>, verified: &mut Verified) -> Result<(), Failure> {
+    let Some(manifest) = workdir.effective_manifest(plan, stage.name())? else { return Ok(()) };
+    for entry in manifest.objects.iter().filter(|o| retract::is_shard(&o.key)) {
         let reader = RangeReader::open(workdir.store().clone(), &Key::new(entry.key.clone())?)?;
-        match ShardFile::open(&entry.key, StoreChunks(reader)).and_then(|file| verify_shard(&file)) {
+        let mut held: Option<(u64, u128)> = None;
+        let checked = ShardFile::open(&entry.key, StoreChunks(reader)).and_then(|file| {
+            verify_shard_with(&file, &mut |row, sequence| {
+                let retracted = sequence.segments.iter().find(|segment| gone.contains(&segment.document));
+                held = held.or(retracted.map(|segment| (row, segment.document)));
+            })
+        });
+        match checked {
             Ok(totals) => verified.sequences += totals.sequences,
             Err(error) => verified.findings.push(chain(&error)),
         }
+        if let Some((row, document)) = held {
+            verified.findings.push(format!(
+                "{}: sequence {row}: holds document {document:032x}, which is retracted; report this as a bug",
+                entry.key
+            ));
+        }
     }
     Ok(())
+}
+
+/// Shards that no record names do no harm, but for those that hold what was retracted.
+fn leftovers(workdir: &Workdir, gone: &BTreeSet<u128>, verified: &mut Verified) {
+    for key in verified.unnamed.iter().filter(|key| !gone.is_empty() && retract::is_shard(key)) {
+        if placements::holds(workdir, key, gone) {
+            let problem = "left by an interrupted attempt, and holds a retracted document; run \"mellama retract\" again";
+            verified.findings.push(format!("{key}: {problem}"));
+        }
+    }
 }
 
 impl Verified {
@@ -82,6 +117,9 @@ impl Verified {
             "{}: {verdict}: {} objects, {} bytes, {} sequences checked",
             self.workdir, self.objects, self.bytes, self.sequences
         ));
+        if self.retracted > 0 {
+            lines.push(format!("{} retracted documents, none of them in a shard", self.retracted));
+        }
         if !self.unnamed.is_empty() {
             lines.push(format!(
                 "{} objects are named by no record (left by interrupted attempts); they do no harm",

@@ -20,6 +20,7 @@ pub mod page_checksums;
 mod page_headers;
 pub mod prefix;
 pub mod reader;
+pub mod refill;
 mod row_group;
 mod run_index;
 pub mod run_reader;

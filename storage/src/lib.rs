@@ -4,7 +4,7 @@
 //!
 //! The promise kept here: work happens at least once, visible output exactly once. An object appears under its name
 //! complete or not at all, is never modified afterwards, and is believed only when its length and BLAKE3 agree with the
-//! commit, manifest or checkpoint that names it.
+//! commit, manifest, retraction or checkpoint that names it.
 
 pub mod contract;
 
@@ -19,6 +19,7 @@ mod memory;
 mod part;
 mod protocol;
 mod range;
+mod retraction;
 pub mod sealed;
 mod store;
 mod verify;
@@ -35,6 +36,7 @@ pub use memory::MemoryStore;
 pub use part::PartWriter;
 pub use protocol::ProtocolError;
 pub use range::RangeReader;
+pub use retraction::{Replacement, Retraction, RetractionOutcome};
 pub use store::{LIST_PAGE, PUT_LIMIT_BYTES, Store, Upload, list_all, open_existing_store, open_store, preflight};
 pub use verify::{Finding, Problem, Survey, VerifyReport};
 pub use workdir::Workdir;

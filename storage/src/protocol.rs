@@ -53,7 +53,7 @@ pub enum ProtocolError {
     Mismatch {
         /// Store and key.
         object: String,
-        /// "length in bytes", "BLAKE3", "stage" or "task".
+        /// "length in bytes", "BLAKE3", "stage", "task"; of a retraction "number", "record before", "replaced object".
         what: &'static str,
         /// What the entry or the name says.
         expected: String,

@@ -8,6 +8,7 @@ use crate::key::{Key, ObjectMeta};
 use crate::manifest::StageManifest;
 use crate::part::hash_object;
 use crate::protocol::ProtocolError;
+use crate::retraction::{RETRACTIONS, Replacement, Retraction, broken_link};
 use crate::sealed::{self, SealError};
 use crate::store::{Store, list_all};
 use crate::workdir::{FrozenPlan, PLAN_KEY, SUCCESS_KEY, Workdir, commit_key, manifest_key};
@@ -61,6 +62,12 @@ pub enum Problem {
     /// Its counts do not add up.
     #[error("{0}")]
     Imbalance(String),
+    /// A retraction replaced it, and it is still there.
+    #[error("still there; {replaced_by} replaced it; run \"mellama retract\" again")]
+    Retracted {
+        /// Key of the record.
+        replaced_by: String,
+    },
     /// The store could not deliver it.
     #[error("cannot be read: {0}")]
     Unreadable(String),
@@ -125,8 +132,9 @@ pub struct Survey {
 impl Workdir {
     /// Reads everything that is published and compares it with what names it. `visit` is called with each key before it is read.
     ///
-    /// Checked: `plan.json`; every object under `commits/` and `manifests/`; `_SUCCESS`; every `checkpoints/**/manifest.json`;
-    /// and every object that one of them names, in its `objects` or anywhere in its `facts`. Objects are streamed.
+    /// Checked: `plan.json`; every object under `commits/`, `manifests/` and `retractions/`; `_SUCCESS`; every
+    /// `checkpoints/**/manifest.json`; and every object that one of them names, in its `objects` or anywhere in its `facts`.
+    /// What a retraction replaced must be gone. Objects are streamed.
     ///
     /// # Errors
     /// The store's, when it cannot list; everything else is a finding.
@@ -170,10 +178,11 @@ impl Workdir {
         for key in present.keys().filter(|key| is_checkpoint_manifest(key)) {
             surveyor.checkpoint(key);
         }
+        let replaced = surveyor.retractions(&present);
         let mut survey = surveyor.survey;
         survey.unnamed = present
             .into_iter()
-            .filter(|(key, _)| !survey.records.contains(key) && !survey.named.contains_key(key))
+            .filter(|(key, _)| !survey.records.contains(key) && !survey.named.contains_key(key) && !replaced.contains(key))
             .map(|(_, object)| object)
             .collect();
         Ok(survey)
@@ -195,7 +204,8 @@ struct Surveyor<'a> {
 
 impl Surveyor<'_> {
     fn plan(&mut self, present: &BTreeMap<String, ObjectMeta>) {
-        let depends = |key: &&String| key.starts_with("commits/") || key.starts_with("manifests/") || *key == SUCCESS_KEY;
+        let folders = ["commits/", "manifests/", RETRACTIONS];
+        let depends = |key: &&String| folders.iter().any(|folder| key.starts_with(folder)) || *key == SUCCESS_KEY;
         if present.contains_key(PLAN_KEY) {
             self.plan = self.sealed::<FrozenPlan<Value>>(PLAN_KEY).map(|frozen| frozen.id);
         } else if let Some(dependent) = present.keys().find(depends) {
@@ -302,6 +312,35 @@ impl Surveyor<'_> {
         if let Some(body) = self.sealed::<Value>(key) {
             self.name_within(key, &body);
         }
+    }
+
+    /// Names what the retractions put in the place of other objects, and returns what they replaced.
+    fn retractions(&mut self, present: &BTreeMap<String, ObjectMeta>) -> BTreeSet<String> {
+        let mut replaced: BTreeMap<String, String> = BTreeMap::new();
+        let mut before: Option<Retraction> = None;
+        for key in present.keys().filter(|key| key.starts_with(RETRACTIONS)) {
+            let Some(record) = self.sealed::<Retraction>(key) else { break };
+            self.check_plan(key, &record.plan);
+            if let Some((what, expected, found)) = broken_link(key, &record, before.as_ref()) {
+                self.disagree(key, what, &expected, &found);
+            }
+            for Replacement { old, new, .. } in &record.replaced {
+                let named = self.survey.named.remove(&old.key);
+                if !named.iter().flatten().any(|(entry, _)| entry == old) {
+                    self.disagree(key, "replaced object", "one that another record names", &old.key);
+                }
+                replaced.insert(old.key.clone(), key.clone());
+                if let Some(new) = new {
+                    replaced.remove(&new.key);
+                    self.name(key, std::slice::from_ref(new));
+                }
+            }
+            before = Some(record);
+        }
+        for (key, record) in replaced.iter().filter(|(key, _)| present.contains_key(*key)) {
+            self.find(key, None, Problem::Retracted { replaced_by: record.clone() });
+        }
+        replaced.into_keys().collect()
     }
 
     /// Reads a record and checks its seal and shape, once more where they fail: it may have been damaged on the way.

@@ -249,7 +249,7 @@ impl Workdir {
 
     /// Puts unless present. `None`: this attempt's body is there now. `Some`: the body that another attempt put.
     /// An unclear answer is never believed: the object is read back, and where it is absent the put is tried again.
-    fn put_or_read(&self, key: &Key, body: &[u8], attempt: &AttemptId) -> Result<Option<Vec<u8>>, ProtocolError> {
+    pub(crate) fn put_or_read(&self, key: &Key, body: &[u8], attempt: &AttemptId) -> Result<Option<Vec<u8>>, ProtocolError> {
         let mut last = None;
         for _ in 0..PUT_ATTEMPTS {
             let unknown = match self.store.put_new(key, body, attempt) {
@@ -294,7 +294,7 @@ impl Workdir {
         Ok(())
     }
 
-    fn check_plan(&self, key: &Key, found: &str, wanted: &str) -> Result<(), ProtocolError> {
+    pub(crate) fn check_plan(&self, key: &Key, found: &str, wanted: &str) -> Result<(), ProtocolError> {
         if found == wanted {
             return Ok(());
         }
@@ -314,21 +314,12 @@ impl Workdir {
         Ok(())
     }
 
-    fn mismatch(&self, key: &Key, what: &'static str, expected: &str, found: &str) -> ProtocolError {
-        ProtocolError::Mismatch {
-            object: object_name(self.store.uri(), key),
-            what,
-            expected: expected.to_owned(),
-            found: found.to_owned(),
-        }
-    }
-
-    fn seal<T: Serialize>(&self, key: &Key, value: &T) -> Result<Vec<u8>, ProtocolError> {
+    pub(crate) fn seal<T: Serialize>(&self, key: &Key, value: &T) -> Result<Vec<u8>, ProtocolError> {
         let object = || object_name(self.store.uri(), key);
         sealed::encode(value).map_err(|source| ProtocolError::Unsealable { object: object(), source })
     }
 
-    fn unseal<T: DeserializeOwned>(&self, key: &Key, bytes: &[u8]) -> Result<T, ProtocolError> {
+    pub(crate) fn unseal<T: DeserializeOwned>(&self, key: &Key, bytes: &[u8]) -> Result<T, ProtocolError> {
         let object = || object_name(self.store.uri(), key);
         sealed::decode(bytes).map_err(|source| ProtocolError::Damaged { object: object(), source })
     }

@@ -15,6 +15,7 @@ mod mixture;
 mod project;
 mod published;
 mod real_sample;
+mod retraction;
 mod sequence;
 mod splits;
 mod verification;

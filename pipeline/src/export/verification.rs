@@ -46,5 +46,6 @@ pub(crate) fn verify(uri: &str, observer: &dyn Observer) -> Result<Option<Verifi
         sequences: manifest.totals.windows,
         findings,
         unnamed: Vec::new(),
+        retracted: 0,
     }))
 }

@@ -256,6 +256,23 @@ pub(super) fn scores(report: &Report<'_>) -> Markup {
     }
 }
 
+/// What was taken out of the shards after they were published and before this page.
+pub(super) fn retractions(report: &Report<'_>) -> Markup {
+    html! {
+        @if !report.retractions.is_empty() {
+            h2 { "Retractions" }
+            div.scroll { table {
+                thead { tr { th { "record" } th { "documents" } th { "tokens taken out" } th { "refilled" } th { "short" } th { "checkpoints before" } } }
+                tbody { @for one in &report.retractions { tr {
+                    td { code { (one.record) } } td { (count(one.documents)) } td { (count(one.tokens)) }
+                    td { (count(one.refilled)) } td { (count(one.short)) } td { (count(one.checkpoints)) }
+                } } }
+            } }
+            p.soft { "The figures of the shards above are those of the day they were published. Models of checkpoints made before a retraction were trained on what it took out." }
+        }
+    }
+}
+
 pub(super) fn digests(report: &Report<'_>) -> Markup {
     html! {
         h2 { "Digests" }

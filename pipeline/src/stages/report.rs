@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::page::{self, Report};
 use crate::stage::{Stage, TaskOutput};
-use crate::training;
+use crate::{status, training};
 
 /// Writes `report.html`.
 pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
@@ -36,6 +36,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         instruct: records(Stage::Instruct, Kind::Instruct)?,
         manifests,
         evaluations,
+        retractions: status::retractions(context.workdir, &context.plan.id)?,
     };
     let mut part = context.workdir.part()?;
     let html = page::render(&report);

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use mellama_shards::order::Prf;
 use mellama_shards::{
-    NewRun, RunHeader, RunIndex, RunReader, RunTotals, RunWriter, ShardError, StoreChunks, TokenObject, Tokenizer,
-    TokenizerError, Width, document_key,
+    NewRun, RunHeader, RunIndex, RunTotals, RunWriter, ShardError, TokenObject, Tokenizer, TokenizerError, Width, document_key,
 };
 use mellama_sources::Document;
-use mellama_storage::{Counts, Key, ObjectEntry, PartWriter, RangeReader, Tally, TaskCommit};
+use mellama_storage::{Counts, ObjectEntry, PartWriter, Tally, TaskCommit};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,6 +18,7 @@ use crate::failure::{Failure, chain};
 use crate::separators::Separators;
 use crate::stage::{Stage, TaskOutput};
 use crate::stages::dedup::{Removed, removed_rows};
+use crate::token_runs;
 
 /// Documents that are encoded together.
 const BATCH_DOCUMENTS: usize = 256;
@@ -89,38 +89,21 @@ pub(crate) fn facts_of(commit: &TaskCommit) -> Result<TokenizeFacts, Failure> {
         .map_err(|e| Failure::Verification(format!("commits/tokenize/{:05}.json: facts not understood: {e}", commit.task)))
 }
 
-/// Opens the token runs of a finished tokenize task, if it wrote any.
-///
-/// # Errors
-/// `Failure::Verification` for damaged objects.
-pub(crate) fn open_runs(context: &Context<'_>, commit: &TaskCommit) -> Result<Option<RunReader>, Failure> {
-    let Some(index) = index_of(context, commit)? else { return Ok(None) };
-    let tokens = commit.objects.iter().find(|o| o.key.ends_with(".tokens")).expect("an index has its tokens beside it");
-    let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(tokens.key.clone())?)?;
-    RunReader::new(index, reader).map(Some).map_err(|e| Failure::Verification(chain(&e)))
-}
-
 /// Opens the tokens of a finished tokenize task without their index, if it wrote any.
 ///
 /// # Errors
-/// As `open_runs`.
+/// `Failure::Verification` for damaged objects.
 pub(crate) fn open_tokens(context: &Context<'_>, commit: &TaskCommit) -> Result<Option<TokenObject>, Failure> {
-    let Some(entry) = commit.objects.iter().find(|o| o.key.ends_with(".tokens")) else { return Ok(None) };
-    let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(entry.key.clone())?)?;
     let width = Width::for_vocabulary(context.tokenizer()?.vocabulary_size());
-    let tokens = TokenObject::new(reader, width, facts_of(commit)?.totals.tokens);
-    tokens.map(Some).map_err(|e| Failure::Verification(chain(&e)))
+    token_runs::tokens(context.workdir, commit, width, facts_of(commit)?.totals.tokens)
 }
 
 /// Opens the index of a finished tokenize task, if it wrote any.
 ///
 /// # Errors
-/// As `open_runs`.
+/// `Failure::Verification` for damaged objects.
 pub(crate) fn index_of(context: &Context<'_>, commit: &TaskCommit) -> Result<Option<RunIndex>, Failure> {
-    let Some(entry) = commit.objects.iter().find(|o| o.key.ends_with(".parquet")) else { return Ok(None) };
-    let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(entry.key.clone())?)?;
-    let index = RunIndex::open(&entry.key, StoreChunks(reader)).map_err(|e| Failure::Verification(chain(&e)))?;
-    Ok(Some(index))
+    token_runs::index(context.workdir, commit)
 }
 
 /// A document whose tokens are known.

@@ -123,7 +123,12 @@ fn hold(pair: &Pair, text: &str) -> Result<u64, String> {
         let found = own.encode(text).map_err(|error| error.to_string())?;
         if found != expected {
             let place = found.iter().zip(expected).position(|(a, b)| a != b);
-            return Err(format!("{}: {} ids, expected {}; first difference at {place:?}", own.name(), found.len(), expected.len()));
+            return Err(format!(
+                "{}: {} ids, expected {}; first difference at {place:?}",
+                own.name(),
+                found.len(),
+                expected.len()
+            ));
         }
         // The second time many segments come out of the cache.
         if own.encode(text).map_err(|error| error.to_string())? != found {
@@ -145,7 +150,9 @@ fn pairs(options: &Options) -> Result<Vec<Pair>, String> {
         metaspace("never", true),
     ];
     for prepared in prepared {
-        for (byte_fallback, fuse_unk, across) in [(true, true, false), (true, false, true), (false, true, true), (false, false, false)] {
+        for (byte_fallback, fuse_unk, across) in
+            [(true, true, false), (true, false, true), (false, true, true), (false, false, false)]
+        {
             let shape = SpaceShape { prepared, byte_fallback, fuse_unk, across };
             pairs.push(pair(&format!("{shape:?}"), &vocabulary::invented_spaces(shape))?);
         }

@@ -1,0 +1,246 @@
+//! `inspect --id`: from an id to the document, to what became of it, and to every place that it has in the shards.
+//!
+//! It shows ids, numbers and names of objects, never a text.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{ListArray, StringArray, UInt32Array};
+use mellama_shards::lineage::Placement;
+use mellama_sources::Sensitivity;
+use mellama_storage::ObjectEntry;
+use serde_json::Value;
+
+use super::traced::{Placed, Removal, Runs, Trace, Traced, Unwritten};
+use crate::decisions;
+use crate::failure::{Failure, chain};
+use crate::lookup::{self, Folder, Record, Wanted};
+use crate::placements;
+use crate::retract::{self, facts_of};
+use crate::stage::Stage;
+use crate::{tables, token_runs};
+
+/// Finds a document of a run, whatever became of it.
+///
+/// # Errors
+/// `Failure::Policy` when nothing was run there or nothing has that id; `Failure::Verification` for damaged objects.
+pub fn trace(uri: &str, id: &str) -> Result<Trace, Failure> {
+    let folder = Folder::open(uri)?;
+    let wanted = Wanted::of([id])?;
+    let mut documents = if folder.sources().is_empty() { Vec::new() } else { of_corpus(&folder, &wanted)? };
+    documents.extend(of_conversations(&folder, &wanted)?);
+    add_placements(&folder, &mut documents)?;
+    add_retractions(&folder, &mut documents)?;
+    let unwritten = unwritten(&folder, &wanted)?;
+    if documents.is_empty() && unwritten.is_empty() {
+        let searched = retract::searched(&folder);
+        return Err(Failure::Policy(format!(
+            "{uri}: id {id:?}: in no document, drop or withdrawal of {searched}; rejected records have no id, they are in rejects/"
+        )));
+    }
+    Ok(Trace { workdir: folder.uri().to_owned(), asked: id.to_owned(), documents, unwritten })
+}
+
+/// Documents that `ingest` wrote, with what `dedup` and `tokenize` made of them.
+fn of_corpus(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Failure> {
+    let records: Vec<Record> = lookup::find(folder, wanted)?.into_iter().map(|(record, _)| record).collect();
+    let ids: BTreeSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
+    let stands = stands(folder, &ids)?;
+    let leaks = leaks(folder, &ids)?;
+    let is_mixed = folder.manifest(Stage::Publish)?.is_some();
+    let mut documents = Vec::new();
+    for record in &records {
+        let removal = removal(folder, record)?.map(|(reason, is_whole)| Removal {
+            stands: stands.get(&record.id).cloned().filter(|stands| stands["rule"].as_str() == Some(reason.as_str())),
+            contaminated_by: leaks.get(&record.id).cloned().filter(|_| reason == "contaminated"),
+            reason,
+            is_whole,
+        });
+        documents.push(Traced {
+            id: record.id.clone(),
+            version: record.version,
+            key: format!("{:032x}", record.key),
+            source: folder.sources()[record.source].name.clone(),
+            sensitivity: record.sensitivity.to_string(),
+            // Names of notes are numbers of patients and stays.
+            names: if record.sensitivity == Sensitivity::Open { record.names.clone() } else { Vec::new() },
+            object: Some(record.object.clone()),
+            row: Some(u64::from(record.place.row)),
+            origin: Some((record.origin.object.clone(), record.origin.byte_offset)),
+            removal,
+            runs: runs(folder, record)?,
+            retracted: None,
+            is_published: is_mixed,
+            placements: Vec::new(),
+        });
+    }
+    Ok(documents)
+}
+
+/// Conversations leave no table behind: the shards alone know their keys.
+fn of_conversations(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Failure> {
+    let found = retract::conversations(folder, wanted)?;
+    let sources: BTreeMap<&str, Sensitivity> = folder
+        .recipe
+        .instruct
+        .iter()
+        .flat_map(|instruct| &instruct.source)
+        .map(|source| (source.name.as_str(), source.sensitivity.unwrap_or(Sensitivity::Open)))
+        .collect();
+    let traced = |(key, id): (u128, String)| {
+        let source = id.split(':').next().unwrap_or_default();
+        Traced {
+            key: format!("{key:032x}"),
+            version: retract::CONVERSATION_VERSION,
+            source: if sources.contains_key(source) { source.to_owned() } else { "a conversation".to_owned() },
+            // Whose it is, a key does not say: the highest of all then.
+            sensitivity: sources.get(source).or(sources.values().max()).map_or_else(String::new, ToString::to_string),
+            names: Vec::new(),
+            object: None,
+            row: None,
+            origin: None,
+            removal: None,
+            runs: None,
+            retracted: None,
+            is_published: true,
+            placements: Vec::new(),
+            id,
+        }
+    };
+    Ok(found.into_iter().map(traced).collect())
+}
+
+/// Why `dedup` removed a document, and whether all of it.
+fn removal(folder: &Folder, record: &Record) -> Result<Option<(String, bool)>, Failure> {
+    let prefix = format!("removed/{:05}-", record.place.task);
+    for entry in folder.objects(Stage::Dedup, &prefix)? {
+        for batch in tables::read(&folder.workdir, &entry)? {
+            let rows: &UInt32Array = tables::column(&batch, "row")?;
+            let reasons: &StringArray = tables::column(&batch, "reason")?;
+            let cuts: &ListArray = tables::column(&batch, "cut_starts")?;
+            if let Some(at) = (0..batch.num_rows()).find(|at| rows.value(*at) == record.place.row) {
+                return Ok(Some((reasons.value(at).to_owned(), tables::list_row(cuts, at).is_empty())));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What stands in the place of those ids that were dropped as duplicates.
+fn stands(folder: &Folder, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, Value>, Failure> {
+    let mut stands = BTreeMap::new();
+    decisions::for_each(&folder.workdir, &folder.objects(Stage::Dedup, "decisions/")?, |decision| {
+        if ids.contains(decision.dropped_id) {
+            stands.insert(
+                decision.dropped_id.to_owned(),
+                serde_json::json!({
+                    "kept_id": decision.kept_id,
+                    "rule": decision.rule,
+                    "similarity": decision.similarity,
+                    "kept_release": decision.kept_release,
+                }),
+            );
+        }
+    })?;
+    Ok(stands)
+}
+
+/// The benchmark items that documents hold, by id.
+fn leaks(folder: &Folder, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, Value>, Failure> {
+    let mut leaks = BTreeMap::new();
+    for entry in folder.objects(Stage::Dedup, "contamination/")? {
+        for line in lines(folder, &entry)? {
+            if let Some(id) = line["id"].as_str().filter(|id| ids.contains(id)) {
+                leaks.insert(id.to_owned(), line["items"].clone());
+            }
+        }
+    }
+    Ok(leaks)
+}
+
+/// The token run of a document, if it has one.
+fn runs(folder: &Folder, record: &Record) -> Result<Option<Runs>, Failure> {
+    if folder.manifest(Stage::Tokenize)?.is_none() {
+        return Ok(None);
+    }
+    let commit = folder.workdir.read_commit(&folder.plan, Stage::Tokenize.name(), u64::from(record.place.task))?;
+    let Some(commit) = commit else { return Ok(None) };
+    let Some(index) = token_runs::index(&folder.workdir, &commit)? else { return Ok(None) };
+    let candidates: Vec<usize> = (0..).zip(index.entries()).filter(|(_, e)| e.key == record.key).map(|(row, _)| row).collect();
+    let Some(row) = candidates.first() else { return Ok(None) };
+    let entry = &index.entries()[*row];
+    let object = commit.objects.iter().find(|object| object.key.ends_with(".tokens"));
+    Ok(Some(Runs {
+        object: object.map_or_else(String::new, |object| object.key.clone()),
+        row: *row as u64,
+        tokens: entry.length,
+        is_heldout: entry.heldout,
+    }))
+}
+
+fn add_placements(folder: &Folder, documents: &mut [Traced]) -> Result<(), Failure> {
+    let keys: BTreeSet<u128> = documents.iter().filter_map(|document| u128::from_str_radix(&document.key, 16).ok()).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let shards = placements::shards(folder)?;
+    let found = placements::find(&folder.workdir, &shards, &keys)?;
+    for (shard, of_shard) in shards.iter().zip(found) {
+        for Placement { document, epoch, offset, sequence, tokens, .. } in of_shard {
+            let key = format!("{document:032x}");
+            let placed = Placed {
+                part: shard.part.name(),
+                shard: shard.entry.key.clone(),
+                sequence,
+                positions: (tokens.start, tokens.end),
+                tokens: (offset, offset + (tokens.end - tokens.start)),
+                epoch,
+            };
+            documents.iter_mut().filter(|traced| traced.key == key).for_each(|traced| traced.placements.push(placed.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn add_retractions(folder: &Folder, documents: &mut [Traced]) -> Result<(), Failure> {
+    for record in folder.workdir.read_retractions(&folder.plan)? {
+        for gone in facts_of(&record)?.documents {
+            let of_key = documents.iter_mut().filter(|document| document.key == gone.key);
+            of_key.for_each(|document| document.retracted = Some(record.key()));
+        }
+    }
+    Ok(())
+}
+
+/// Records of that id that became no document: dropped by a cleaning rule, or taken back by a notice.
+fn unwritten(folder: &Folder, wanted: &Wanted) -> Result<Vec<Unwritten>, Failure> {
+    let mut found = Vec::new();
+    for source in folder.sources() {
+        let natives: BTreeSet<&str> = wanted.asked().iter().filter_map(|id| native_id(id, &source.name)).collect();
+        for entry in folder.objects(Stage::Ingest, &format!("drops/{}/", source.name))? {
+            for line in lines(folder, &entry)? {
+                let native = line["id"].as_str().and_then(|id| id.strip_prefix(&source.name)?.strip_prefix(':'));
+                found.extend(native.filter(|id| natives.contains(id)).map(|_| Unwritten::of(&source.name, &line, "rule")));
+            }
+        }
+        for entry in folder.objects(Stage::Ingest, &format!("withdrawals/{}/", source.name))? {
+            for line in lines(folder, &entry)? {
+                let native = line["native_id"].as_str().filter(|id| natives.contains(id));
+                found.extend(native.map(|_| Unwritten::of(&source.name, &line, "reason")));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What an id is in a source: its native id, or the number of a name.
+fn native_id<'i>(id: &'i str, source: &str) -> Option<&'i str> {
+    let (kind, value) = id.split_once(':')?;
+    (kind == source || ["pmid", "pmcid", "doi", "note"].contains(&kind)).then_some(value)
+}
+
+fn lines(folder: &Folder, entry: &ObjectEntry) -> Result<Vec<Value>, Failure> {
+    let bytes = folder.workdir.read_object(entry)?;
+    let wrong = |e: serde_json::Error| Failure::Verification(format!("{}: not JSON lines: {}", entry.key, chain(&e)));
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).map_err(wrong)).collect()
+}

@@ -1,0 +1,246 @@
+//! `retract`: documents out of published shards, their quota refilled by the continuation of the order, a sealed record of it.
+//!
+//! It rewrites shards alone. What `ingest`, `tokenize` and `pack` published stays as it is, and models that were trained before
+//! stay trained.
+
+mod facts;
+mod outcome;
+mod request;
+mod rewrite;
+mod subjects;
+mod supply;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mellama_shards::lineage::Placement;
+use mellama_shards::mixture::DOMAIN_NAMES;
+use mellama_shards::refill::{self, Hole};
+use mellama_storage::{AttemptId, Key, Replacement, Retraction, RetractionOutcome};
+use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::failure::Failure;
+use crate::lookup::Folder;
+use crate::observer::{Observer, Unit};
+use crate::placements::{self, Part, Shard};
+use crate::stage::Stage;
+use crate::stages::mix::domain_index;
+
+pub use facts::{CopyOf, PartChange, RetractedDocument, RetractionFacts, SourceChange, facts_of};
+pub(crate) use facts::{keys_of, retracted_keys};
+pub use outcome::Outcome;
+use request::Asked;
+pub use request::{Marks, Request};
+use rewrite::{Gap, Rewritten, rewrite};
+pub(crate) use subjects::{CONVERSATION_VERSION, conversations, searched};
+use subjects::{Subject, Subjects};
+
+/// Tries against retractions that other processes record meanwhile.
+const MAX_TRIES: u32 = 16;
+
+/// Takes documents out of the shards of a work folder.
+///
+/// # Errors
+/// `Failure::Policy` when there are no shards yet, or an id is unknown; `Failure::Verification` for damage, with nothing changed;
+/// `Failure::Input` for a PubMed file that is none.
+pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<Outcome, Failure> {
+    let folder = Folder::open(uri)?;
+    check_published(&folder)?;
+    let asked = Asked::read(request)?;
+    observer.begin("retract", 0, Unit::Tasks);
+    folder.workdir.delete_retracted(&folder.plan)?;
+    let mut outcome = Outcome::new(&folder, asked.marks);
+    let subjects = Subjects::find(&folder, &asked, request.copies, &mut outcome)?;
+    for _ in 0..MAX_TRIES {
+        let records = folder.workdir.read_retractions(&folder.plan)?;
+        let gone = keys_of(&records)?;
+        let (already, fresh): (Vec<_>, Vec<_>) = subjects.documents.iter().partition(|(key, _)| gone.contains(key));
+        outcome.already = already.into_iter().map(|(_, subject)| subject.id.clone()).collect();
+        outcome.already.sort();
+        if fresh.is_empty() {
+            sweep(&folder, &gone)?;
+            return Ok(outcome);
+        }
+        let work = Work { folder: &folder, subjects: &subjects, fresh: fresh.iter().map(|(key, _)| **key).collect(), gone };
+        let (replaced, facts) = work.run(observer)?;
+        let record = record(&folder, &records, replaced, &facts);
+        if folder.workdir.put_retraction(&record)? == RetractionOutcome::Recorded {
+            outcome.deleted = folder.workdir.delete_retracted(&folder.plan)?;
+            sweep(&folder, &retracted_keys(&folder.workdir, &folder.plan)?)?;
+            outcome.recorded(record.key(), facts);
+            observer.end("retract", &format!("{} documents", outcome.documents.len()));
+            return Ok(outcome);
+        }
+    }
+    let uri = folder.uri();
+    Err(Failure::Temporary(format!("{uri}: other retractions came first {MAX_TRIES} times; run the same command again")))
+}
+
+fn record(folder: &Folder, before: &[Retraction], replaced: Vec<Replacement>, facts: &RetractionFacts) -> Retraction {
+    Retraction {
+        plan: folder.plan.clone(),
+        number: before.len() as u64,
+        previous: before.last().map(Retraction::digest),
+        replaced,
+        facts: serde_json::to_value(facts).expect("plain data"),
+        attempt: AttemptId::generate().to_string(),
+    }
+}
+
+/// Shards must be there: a document that is taken out before would come in with them.
+fn check_published(folder: &Folder) -> Result<(), Failure> {
+    let wanted = Stage::of(&folder.recipe);
+    let stages: Vec<Stage> = [Stage::Publish, Stage::InstructData].into_iter().filter(|stage| wanted.contains(stage)).collect();
+    let uri = folder.uri();
+    if stages.is_empty() {
+        return Err(Failure::Policy(format!("{uri}: its recipe makes no shards; there is nothing to retract from")));
+    }
+    for stage in stages {
+        if folder.workdir.read_manifest(&folder.plan, stage.name())?.is_none() {
+            return Err(Failure::Policy(format!(
+                "{uri}: stage {stage} is not finished; finish it with \"mellama run RECIPE --until {stage}\", then retract"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Deletes shards that no record names and that hold what is retracted: interrupted attempts, and attempts that another
+/// retraction overtook, left them. Such a shard of an attempt that still runs is lost to it anyway, for its record will not stand.
+fn sweep(folder: &Folder, gone: &BTreeSet<u128>) -> Result<(), Failure> {
+    let survey = folder.workdir.survey(&mut |_| {})?;
+    for object in survey.unnamed.iter().filter(|object| is_shard(object.key.as_str())) {
+        if placements::holds(&folder.workdir, object.key.as_str(), gone) {
+            folder.workdir.store().delete(&Key::new(object.key.as_str())?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an object is a shard by its name.
+pub(crate) fn is_shard(key: &str) -> bool {
+    key.starts_with("shards/") && key.ends_with(".parquet")
+}
+
+/// One try: everything is worked out against the records that are there.
+struct Work<'a> {
+    folder: &'a Folder,
+    subjects: &'a Subjects,
+    /// Keys to retract now.
+    fresh: BTreeSet<u128>,
+    /// Keys retracted before.
+    gone: BTreeSet<u128>,
+}
+
+impl Work<'_> {
+    fn run(&self, observer: &dyn Observer) -> Result<(Vec<Replacement>, RetractionFacts), Failure> {
+        let shards = placements::shards(self.folder)?;
+        let found = placements::find(&self.folder.workdir, &shards, &self.fresh)?;
+        let mut gaps: Vec<Vec<Gap>> = found.into_iter().map(|of_shard| of_shard.into_iter().map(gap).collect()).collect();
+        if self.folder.recipe.corpus.as_ref().is_some_and(|corpus| corpus.mixture.is_some()) {
+            self.refill(&shards, &mut gaps)?;
+        }
+        let touched: Vec<(&Shard, &[Gap])> =
+            shards.iter().zip(&gaps).filter(|(_, gaps)| !gaps.is_empty()).map(|(shard, gaps)| (shard, gaps.as_slice())).collect();
+        observer.grow(touched.len() as u64);
+        let write = |(shard, gaps): &(&Shard, &[Gap])| -> Result<Rewritten, Failure> {
+            observer.stopped().map_or(Ok(()), |signal| Err(Failure::Stopped(signal)))?;
+            let rewritten = rewrite(self.folder, shard, gaps)?;
+            observer.advance(1);
+            Ok(rewritten)
+        };
+        let written: Vec<Result<Rewritten, Failure>> = touched.par_iter().map(write).collect();
+        let written = written.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let facts = self.facts(&touched, &written)?;
+        let replace = |((shard, _), written): (&(&Shard, &[Gap]), Rewritten)| Replacement {
+            stage: shard.part.stage().name().to_owned(),
+            old: shard.entry.clone(),
+            new: written.entry,
+        };
+        Ok((touched.iter().zip(written).map(replace).collect(), facts))
+    }
+
+    /// Fills the gaps of the training shards, domain by domain.
+    fn refill(&self, shards: &[Shard], gaps: &mut [Vec<Gap>]) -> Result<(), Failure> {
+        let sources = self.folder.sources();
+        let all: BTreeSet<u128> = self.fresh.union(&self.gone).copied().collect();
+        for domain in 0..DOMAIN_NAMES.len() {
+            let of_domain: Vec<u16> =
+                (0..).zip(sources).filter(|(_, s)| domain_index(s.domain) == domain).map(|(i, _)| i).collect();
+            let train = shards.iter().zip(gaps.iter_mut()).filter(|(shard, _)| shard.part == Part::Train);
+            let mut holes: Vec<&mut Hole> = train
+                .flat_map(|(_, gaps)| gaps.iter_mut().map(|gap| &mut gap.hole))
+                .filter(|hole| of_domain.contains(&hole.source))
+                .collect();
+            refill::fill(&mut holes, &of_domain, |source| supply::continuation(self.folder, shards, &all, source))?;
+        }
+        Ok(())
+    }
+
+    fn facts(&self, touched: &[(&Shard, &[Gap])], written: &[Rewritten]) -> Result<RetractionFacts, Failure> {
+        let mut facts =
+            RetractionFacts { copies: self.copies(), checkpoints: checkpoints(self.folder)?, ..RetractionFacts::default() };
+        let has_quota = self.folder.recipe.corpus.as_ref().is_some_and(|corpus| corpus.mixture.is_some());
+        let mut pieces: BTreeMap<u128, (u64, u64)> = BTreeMap::new();
+        for ((shard, gaps), written) in touched.iter().zip(written) {
+            let part = facts.parts.entry(shard.part.name().to_owned()).or_default();
+            part.shards += 1;
+            part.sequences += written.sequences_left_out;
+            for gap in *gaps {
+                let (tokens, short) = (u64::from(gap.hole.tokens), u64::from(gap.hole.short()));
+                part.segments += 1;
+                part.tokens += tokens;
+                part.refilled += tokens - short;
+                let of_document = pieces.entry(gap.placement.document).or_default();
+                *of_document = (of_document.0 + 1, of_document.1 + tokens);
+                if shard.part == Part::Train {
+                    part.short += if has_quota { short } else { 0 };
+                    self.count_sources(gap, &mut facts.sources);
+                }
+            }
+        }
+        let mut asked = BTreeSet::new();
+        for key in &self.fresh {
+            let Subject { id, version, asked: by } = &self.subjects.documents[key];
+            asked.extend(by.iter().cloned());
+            let (segments, tokens) = pieces.get(key).copied().unwrap_or_default();
+            facts.documents.push(RetractedDocument {
+                id: id.clone(),
+                version: *version,
+                key: format!("{key:032x}"),
+                segments,
+                tokens,
+            });
+        }
+        facts.documents.sort();
+        facts.asked = asked.into_iter().collect();
+        Ok(facts)
+    }
+
+    fn count_sources(&self, gap: &Gap, sources: &mut BTreeMap<String, SourceChange>) {
+        let name = |source: u16| self.folder.sources().get(usize::from(source)).map_or_else(String::new, |s| s.name.clone());
+        sources.entry(name(gap.hole.source)).or_default().tokens += u64::from(gap.hole.tokens);
+        for piece in &gap.hole.filling {
+            sources.entry(name(piece.run.source)).or_default().refilled += u64::from(piece.length);
+        }
+    }
+
+    /// Copies of what is retracted now.
+    fn copies(&self) -> Vec<CopyOf> {
+        let fresh: BTreeSet<&str> = self.fresh.iter().map(|key| self.subjects.documents[key].id.as_str()).collect();
+        self.subjects.copies.iter().filter(|copy| fresh.contains(copy.id.as_str())).cloned().collect()
+    }
+}
+
+fn gap(placement: Placement) -> Gap {
+    let tokens = placement.tokens.end - placement.tokens.start;
+    Gap { hole: Hole::new(placement.source, tokens), placement }
+}
+
+/// Checkpoints that are complete.
+fn checkpoints(folder: &Folder) -> Result<Vec<String>, Failure> {
+    let mut found = Vec::new();
+    for object in mellama_storage::list_all(&**folder.workdir.store(), "checkpoints/") {
+        found.extend(object?.key.as_str().strip_suffix("/manifest.json").map(str::to_owned));
+    }
+    Ok(found)
+}

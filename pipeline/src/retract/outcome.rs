@@ -1,0 +1,131 @@
+//! What `retract` tells: the record, figures, and where the text still lies.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{CopyOf, Marks, PartChange, RetractedDocument, RetractionFacts, SourceChange};
+use crate::lookup::Folder;
+use crate::placements::Part;
+
+/// Ids that a text for people lists.
+const SHOWN_IDS: usize = 10;
+/// What a retraction leaves as it was published.
+const STILL: &str =
+    "the text is still in documents/, tokens/ and packed/, its id in tables of the run, and whatever was copied or exported";
+
+/// The result of `retract`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The folder.
+    pub workdir: String,
+    /// Key of the record that was written; null where everything was retracted already.
+    pub record: Option<String>,
+    /// Ids asked for.
+    pub asked: u64,
+    /// Ids of files that the corpus lacks.
+    pub unknown: Vec<String>,
+    /// Documents that earlier retractions took out.
+    pub already: Vec<String>,
+    /// Documents that this one took out.
+    pub documents: Vec<RetractedDocument>,
+    /// Changes by part of the shards.
+    pub parts: BTreeMap<String, PartChange>,
+    /// Training tokens by source.
+    pub sources: BTreeMap<String, SourceChange>,
+    /// Retracted documents that other documents stand for.
+    pub copies: Vec<CopyOf>,
+    /// Objects that were deleted.
+    pub deleted: u64,
+    /// Checkpoints made before.
+    pub checkpoints: Vec<String>,
+    /// What PubMed files said.
+    pub marks: Option<Marks>,
+}
+
+impl Outcome {
+    pub(super) fn new(folder: &Folder, marks: Option<Marks>) -> Outcome {
+        Outcome {
+            workdir: folder.uri().to_owned(),
+            record: None,
+            asked: 0,
+            unknown: Vec::new(),
+            already: Vec::new(),
+            documents: Vec::new(),
+            parts: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            copies: Vec::new(),
+            deleted: 0,
+            checkpoints: Vec::new(),
+            marks,
+        }
+    }
+
+    pub(super) fn recorded(&mut self, record: String, facts: RetractionFacts) {
+        self.record = Some(record);
+        self.documents = facts.documents;
+        (self.parts, self.sources) = (facts.parts, facts.sources);
+        (self.copies, self.checkpoints) = (facts.copies, facts.checkpoints);
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut lines = Vec::new();
+        if let Some(Marks { retracted, deleted, rejected }) = self.marks {
+            let found = self.asked - self.unknown.len() as u64;
+            lines
+                .push(format!("marks of PubMed: {retracted} retracted, {deleted} deleted; {found} of the ids are in the corpus"));
+            if rejected > 0 {
+                lines.push(format!("{rejected} records of the PubMed files could not be read; they may hold marks"));
+            }
+        }
+        if !self.unknown.is_empty() {
+            lines.push(format!("{} ids are not in the corpus: {}", self.unknown.len(), listed(&self.unknown)));
+        }
+        if !self.already.is_empty() {
+            lines.push(format!("{} documents are retracted already: {}", self.already.len(), listed(&self.already)));
+        }
+        match &self.record {
+            None => lines.push(format!("{}: nothing to take out; nothing was rewritten", self.workdir)),
+            Some(record) => self.changes(record, &mut lines),
+        }
+        lines.join("\n")
+    }
+
+    fn changes(&self, record: &str, lines: &mut Vec<String>) {
+        let ids: Vec<String> = self.documents.iter().map(|document| document.id.clone()).collect();
+        lines.push(format!("{} documents retracted: {}", ids.len(), listed(&ids)));
+        let absent = self.documents.iter().filter(|document| document.segments == 0).count();
+        if absent > 0 {
+            lines.push(format!("{absent} of them were in no shard"));
+        }
+        lines.extend(Part::ALL.iter().filter_map(|part| Some(part_line(part.name(), self.parts.get(part.name())?))));
+        for CopyOf { id, kept_id, rule, .. } in self.copies.iter().take(SHOWN_IDS) {
+            let remedy = "its text may be there; --copies retracts that one too";
+            lines.push(format!("{id} had been dropped ({rule}): {kept_id} stands in its place; {remedy}"));
+        }
+        if !self.checkpoints.is_empty() {
+            lines.push(format!("{} checkpoints were made before; their models stay trained on it", self.checkpoints.len()));
+        }
+        lines.push(STILL.to_owned());
+        lines.push(format!("record: {}/{record}", self.workdir));
+    }
+}
+
+fn part_line(name: &str, change: &PartChange) -> String {
+    let PartChange { shards, segments, tokens, refilled, short, sequences } = change;
+    let mut line = format!("{name}: {segments} segments, {tokens} tokens taken out of {shards} shards, {refilled} refilled");
+    if *short > 0 {
+        line = format!("{line}, {short} short of the quota (the domain has no more; padding now)");
+    }
+    if *sequences > 0 {
+        line = format!("{line}, {sequences} sequences left out");
+    }
+    line
+}
+
+fn listed(ids: &[String]) -> String {
+    let more = ids.len().saturating_sub(SHOWN_IDS);
+    let shown = ids[..ids.len() - more].join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}

@@ -1,0 +1,200 @@
+//! What a person asks to retract: ids on the command line, lists of ids, and the marks of PubMed's own update files.
+//!
+//! It looks nothing up in the corpus.
+
+use std::collections::BTreeSet;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use mellama_sources::{Domain, Fields, Format, Input, Item, Limits, ReadOptions, Sensitivity, SourceContext, WithdrawalReason};
+use serde::Serialize;
+
+use crate::failure::{Failure, chain};
+use crate::files;
+use crate::lookup::Wanted;
+
+/// Longest list of ids, in bytes.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+/// Read buffer on an update file, in bytes.
+const READ_BUFFER_BYTES: usize = 1 << 20;
+
+/// What to retract.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Ids of which each must be found.
+    pub ids: Vec<String>,
+    /// Files: lists of ids one a line, and PubMed XML (`.xml`, `.xml.gz`), whose own marks name the PMIDs. What they name and the
+    /// corpus lacks is counted.
+    pub files: Vec<PathBuf>,
+    /// Retract what stands for a document that was dropped as a duplicate, too.
+    pub copies: bool,
+}
+
+/// What PubMed files said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Marks {
+    /// PMIDs marked as retracted.
+    pub retracted: u64,
+    /// PMIDs of `DeleteCitation`.
+    pub deleted: u64,
+    /// Records that could not be read; they may hold marks.
+    pub rejected: u64,
+}
+
+/// The request with its files read.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// Ids of which each must be found.
+    pub ids: Wanted,
+    /// Ids of files.
+    pub listed: Wanted,
+    /// What PubMed files said, where there was one.
+    pub marks: Option<Marks>,
+}
+
+impl Asked {
+    pub(super) fn read(request: &Request) -> Result<Asked, Failure> {
+        let mut asked = Asked { ids: Wanted::of(request.ids.iter().map(String::as_str))?, ..Asked::default() };
+        for path in &request.files {
+            if is_pubmed(path) { asked.pubmed(path)? } else { asked.list(path)? }
+        }
+        if asked.ids.is_empty() && request.files.is_empty() {
+            return Err(Failure::Policy("retract: nothing to retract; give --id or --from".into()));
+        }
+        Ok(asked)
+    }
+
+    /// A list: one id a line; empty lines and those that begin with `#` are passed over.
+    fn list(&mut self, path: &Path) -> Result<(), Failure> {
+        let shown = path.display();
+        let unreadable = |e| Failure::Policy(format!("{shown}: cannot be read: {}", chain(&e)));
+        let bytes = files::open(path).map_err(unreadable)?.size_bytes();
+        if bytes > MAX_LIST_BYTES {
+            return Err(Failure::Policy(format!(
+                "{shown}: {bytes} bytes, a list has at most {MAX_LIST_BYTES}; give it in parts"
+            )));
+        }
+        let text = String::from_utf8(files::read(path).map_err(unreadable)?)
+            .map_err(|_| Failure::Policy(format!("{shown}: not UTF-8 text; a list has one id a line")))?;
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if !line.is_empty() && !line.starts_with('#') {
+                self.listed.add(line).map_err(|problem| Failure::Policy(format!("{shown}: line {number}: {problem}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The PMIDs that a PubMed file marks: citations that say so of themselves, notices of retraction, deletions.
+    fn pubmed(&mut self, path: &Path) -> Result<(), Failure> {
+        let shown = path.display().to_string();
+        let file = files::open(path).map_err(|e| Failure::Policy(format!("{shown}: cannot be read: {}", chain(&e))))?;
+        let context = SourceContext {
+            name: "pubmed".into(),
+            domain: Domain::Biomedical,
+            sensitivity: Sensitivity::Open,
+            licence: None,
+            fields: Fields::default(),
+            read: ReadOptions::default(),
+            object: shown.clone(),
+        };
+        let input = Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, file)));
+        let failed = |e: &dyn std::error::Error| Failure::Storage(chain(e));
+        let mut reader = mellama_sources::open(Format::PubmedXml, context, input, &Limits::default()).map_err(|e| failed(&e))?;
+        let (mut retracted, mut deleted, mut rejected, mut records) = (BTreeSet::new(), BTreeSet::new(), 0, 0_u64);
+        while let Some(item) = reader.next() {
+            match item.map_err(|e| failed(&e))? {
+                Item::Document(document) => {
+                    records += 1;
+                    if document.meta.get("retracted").is_some_and(|mark| mark == "true") {
+                        retracted.insert(document.native_id);
+                    }
+                }
+                Item::Withdrawal(notice) => {
+                    records += 1;
+                    let marks = if notice.reason == WithdrawalReason::Deleted { &mut deleted } else { &mut retracted };
+                    marks.insert(notice.native_id);
+                }
+                Item::Reject(_) => rejected += 1,
+            }
+        }
+        if records == 0 && rejected > 0 {
+            return Err(Failure::Input(format!(
+                "{shown}: no record of PubMed could be read, {rejected} rejected; check the file"
+            )));
+        }
+        for pmid in retracted.union(&deleted) {
+            self.listed.add(&format!("pmid:{pmid}")).map_err(|problem| Failure::Input(format!("{shown}: PMID: {problem}")))?;
+        }
+        let marks = self.marks.get_or_insert_default();
+        marks.retracted += retracted.len() as u64;
+        marks.deleted += deleted.len() as u64;
+        marks.rejected += rejected;
+        Ok(())
+    }
+}
+
+/// `.xml`, or `.xml.gz`, in any case.
+fn is_pubmed(path: &Path) -> bool {
+    let is = |path: &Path, wanted: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(wanted));
+    is(path, "xml") || (is(path, "gz") && path.file_stem().is_some_and(|stem| is(Path::new(stem), "xml")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(name: &str, text: &str) -> Result<Asked, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        Asked::read(&Request { files: vec![path], ..Request::default() })
+    }
+
+    #[test]
+    fn lists_have_one_id_a_line() {
+        let list = asked("ids.txt", "# of the journal\npmid:007\n\n  s:1  \r\npmid:7\n").unwrap();
+        assert_eq!(list.listed.asked().iter().collect::<Vec<_>>(), ["pmid:7", "s:1"]);
+        assert!(list.ids.is_empty() && list.marks.is_none());
+        let Failure::Policy(message) = asked("ids.txt", "pmid:1\nwhat is this\n").unwrap_err() else { panic!("exit 2") };
+        assert!(message.contains("line 2") && !message.contains("what"), "{message}");
+    }
+
+    #[test]
+    fn marks_of_pubmed_are_types_links_notices_and_deletions() {
+        let citation = |pmid: u32, inside: &str| {
+            format!(
+                "<PubmedArticle><MedlineCitation><PMID Version=\"1\">{pmid}</PMID><Article><ArticleTitle>T</ArticleTitle>\
+                 <Abstract><AbstractText>a b c</AbstractText></Abstract>{inside}</MedlineCitation></PubmedArticle>"
+            )
+        };
+        let links = |kind: &str, pmid: u32| {
+            format!(
+                "</Article><CommentsCorrectionsList><CommentsCorrections RefType=\"{kind}\"><RefSource>x</RefSource>\
+                 <PMID Version=\"1\">{pmid}</PMID></CommentsCorrections></CommentsCorrectionsList>"
+            )
+        };
+        let kind = "<PublicationTypeList><PublicationType UI=\"D016441\">Retracted Publication</PublicationType>\
+                    </PublicationTypeList></Article>";
+        let records = [
+            citation(1, "</Article>"),
+            citation(2, kind),
+            citation(3, &links("RetractionIn", 99)),
+            citation(4, &links("RetractionOf", 5)),
+            citation(6, &links("ErratumIn", 7)),
+            "<PubmedArticle><broken></PubmedArticle>".to_owned(),
+            "<DeleteCitation><PMID Version=\"1\">8</PMID><PMID Version=\"1\">2</PMID></DeleteCitation>".to_owned(),
+        ];
+        let read = asked("update.xml", &format!("<PubmedArticleSet>{}</PubmedArticleSet>", records.concat())).unwrap();
+        assert_eq!(read.listed.asked().iter().collect::<Vec<_>>(), ["pmid:2", "pmid:3", "pmid:5", "pmid:8"]);
+        assert_eq!(read.marks, Some(Marks { retracted: 3, deleted: 2, rejected: 1 }));
+        assert!(matches!(asked("update.xml", "no xml at all"), Err(Failure::Input(_))));
+    }
+
+    #[test]
+    fn nothing_to_retract_is_refused() {
+        assert!(matches!(Asked::read(&Request::default()), Err(Failure::Policy(_))));
+        let absent = Request { files: vec!["/nowhere/ids.txt".into()], ..Request::default() };
+        assert!(matches!(Asked::read(&absent), Err(Failure::Policy(_))));
+    }
+}

@@ -1,0 +1,130 @@
+//! One shard written again without what is retracted: every sequence read and checked, the holes filled with tokens from the runs.
+
+use std::collections::BTreeMap;
+
+use mellama_shards::lineage::Placement;
+use mellama_shards::refill::{Filling, Hole, Patch, rebuild};
+use mellama_shards::verify::verify_shard_with;
+use mellama_shards::{ShardError, ShardWriter};
+use mellama_storage::ObjectEntry;
+
+use crate::failure::{Failure, chain};
+use crate::lookup::Folder;
+use crate::placements::{self, Shard};
+use crate::stage::Stage;
+use crate::token_runs;
+
+/// Hexadecimal digits and the hyphen before them that an object's name carries of its digest.
+const DIGEST_TAIL: usize = 17;
+
+/// A piece of a retracted document and what comes in its place.
+#[derive(Debug)]
+pub(super) struct Gap {
+    pub placement: Placement,
+    pub hole: Hole,
+}
+
+/// What became of a shard.
+#[derive(Debug)]
+pub(super) struct Rewritten {
+    /// `None` when no sequence is left.
+    pub entry: Option<ObjectEntry>,
+    /// Sequences left without a token.
+    pub sequences_left_out: u64,
+}
+
+/// Writes a shard without the gaps' documents. The old shard stays.
+///
+/// # Errors
+/// `Failure::Verification` when the shard, or a token run, is damaged; `Failure::Storage` when the new one cannot be written.
+pub(super) fn rewrite(folder: &Folder, shard: &Shard, gaps: &[Gap]) -> Result<Rewritten, Failure> {
+    let file = placements::open(&folder.workdir, &shard.entry)?;
+    let patches = patches(folder, gaps)?;
+    let writing = |e: &ShardError| Failure::Storage(format!("{}: writing it again: {}", shard.entry.key, chain(e)));
+    let mut writer = ShardWriter::new(folder.workdir.part()?, file.header()).map_err(|e| writing(&e))?;
+    let (mut left_out, mut failed) = (0, None);
+    let totals = verify_shard_with(&file, &mut |row, sequence| {
+        let pushed = match patches.get(&row).map(|replaced| rebuild(sequence, replaced)) {
+            None => writer.push(sequence),
+            Some(Some(rebuilt)) => writer.push(&rebuilt),
+            Some(None) => {
+                left_out += 1;
+                Ok(())
+            }
+        };
+        failed = failed.take().or(pushed.err());
+    });
+    let read = totals.map_err(|e| Failure::Verification(chain(&e)))?;
+    if let Some(error) = failed {
+        return Err(writing(&error));
+    }
+    if left_out == read.sequences {
+        return Ok(Rewritten { entry: None, sequences_left_out: left_out });
+    }
+    let (part, rows) = writer.finish().map_err(|e| writing(&e))?;
+    let (place, stem) = name_of(&shard.entry.key);
+    Ok(Rewritten { entry: Some(part.finish(place, stem, "parquet", rows)?), sequences_left_out: left_out })
+}
+
+/// Folder and stem of a shard's name: `shards/cpt` and `train-00007` of `shards/cpt/train-00007-DIGEST16.parquet`.
+fn name_of(key: &str) -> (&str, &str) {
+    let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
+    let name = name.strip_suffix(".parquet").unwrap_or(name);
+    (folder, name.get(..name.len().saturating_sub(DIGEST_TAIL)).unwrap_or(name))
+}
+
+/// What comes in the place of each segment, by row and first position.
+fn patches(folder: &Folder, gaps: &[Gap]) -> Result<BTreeMap<u64, BTreeMap<u32, Vec<Patch>>>, Failure> {
+    let mut tokens = gather(folder, gaps)?.into_iter();
+    let mut patches: BTreeMap<u64, BTreeMap<u32, Vec<Patch>>> = BTreeMap::new();
+    for gap in gaps {
+        let filling = gap.hole.filling.iter();
+        let of_gap = filling.map(|piece| patch(piece, tokens.next().expect("each piece was gathered"))).collect();
+        patches.entry(gap.placement.sequence).or_default().insert(gap.placement.tokens.start, of_gap);
+    }
+    Ok(patches)
+}
+
+fn patch(piece: &Filling, tokens: Vec<u32>) -> Patch {
+    let Filling { run, epoch, offset, .. } = *piece;
+    Patch { tokens, document: run.key, source: run.source, offset, epoch }
+}
+
+/// The tokens of every piece, in the order of the gaps, read object by object.
+fn gather(folder: &Folder, gaps: &[Gap]) -> Result<Vec<Vec<u32>>, Failure> {
+    let pieces: Vec<&Filling> = gaps.iter().flat_map(|gap| &gap.hole.filling).collect();
+    let mut by_object: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        by_object.entry(piece.run.object).or_default().push(index);
+    }
+    let mut found = vec![Vec::new(); pieces.len()];
+    for (object, indexes) in by_object {
+        let gone = || Failure::Verification(format!("tokenize task {object}: its runs are gone; run \"mellama verify\""));
+        let commit = folder.workdir.read_commit(&folder.plan, Stage::Tokenize.name(), u64::from(object))?.ok_or_else(gone)?;
+        let reader = token_runs::open(&folder.workdir, &commit)?.ok_or_else(gone)?;
+        // Pieces of one document follow each other: it is read once for all of them.
+        let mut last: Option<(u32, Vec<u32>)> = None;
+        for index in indexes {
+            let Filling { run, offset, length, .. } = *pieces[index];
+            if last.as_ref().is_none_or(|(row, _)| *row != run.row) {
+                last = Some((run.row, reader.read(run.row).map_err(|e| Failure::Verification(chain(&e)))?));
+            }
+            let tokens = last.iter().flat_map(|(_, tokens)| &tokens[offset as usize..(offset + length) as usize]);
+            found[index] = tokens.copied().collect();
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of;
+
+    #[test]
+    fn names_without_their_digest() {
+        let check = |key: &str, folder: &str, stem: &str| assert_eq!(name_of(key), (folder, stem), "{key}");
+        check("shards/cpt/train-00007-0123456789abcdef.parquet", "shards/cpt", "train-00007");
+        check("shards/instruct/train-00000-0123456789abcdef.parquet", "shards/instruct", "train-00000");
+        check("x.parquet", "", "");
+    }
+}

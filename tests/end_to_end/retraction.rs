@@ -1,0 +1,653 @@
+//! Documents out of published shards: what is left, what comes in their place, and that nothing else changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::project::{Ended, Project, mellama, root, run, succeed};
+
+/// The quickstart with all its shards and no training, made once; each test works on a copy.
+fn quickstart() -> Project {
+    static MADE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, out) = MADE.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let out = folder.path().join("out");
+        let quick = Project::quick();
+        let path = folder.path().join("recipe.toml");
+        std::fs::copy(quick.recipe(), &path).expect("copied");
+        let (recipe, workdir) = (path.display().to_string(), out.display().to_string());
+        succeed(&["run", &recipe, "--workdir", &workdir, "--until", "instruct-data"]);
+        (folder, out)
+    });
+    let project = Project::quick();
+    copy(out, Path::new(&project.workdir()));
+    project
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("created");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("copied");
+        }
+    }
+}
+
+/// Every file of the work folder with the digest of its bytes; of retractions without the attempt and the seal.
+fn files(project: &Project) -> BTreeMap<String, String> {
+    fn below(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(folder).expect("readable") {
+            let path = entry.expect("an entry").path();
+            let key = path.strip_prefix(root).expect("below").display().to_string();
+            if path.is_dir() {
+                if key != ".mellama-tmp" {
+                    below(root, &path, found);
+                }
+            } else {
+                let mut bytes = std::fs::read(&path).expect("readable");
+                if key.starts_with("retractions/") {
+                    let mut record: Value = serde_json::from_slice(&bytes).expect("JSON");
+                    let members = record.as_object_mut().expect("an object");
+                    assert!(members.remove("attempt").is_some() && members.remove("seal").is_some());
+                    bytes = record.to_string().into_bytes();
+                }
+                found.insert(key, blake3::hash(&bytes).to_hex().to_string());
+            }
+        }
+    }
+    let root = PathBuf::from(project.workdir());
+    let mut found = BTreeMap::new();
+    below(&root, &root, &mut found);
+    found
+}
+
+fn retract(project: &Project, more: &[&str]) -> Ended {
+    let workdir = project.workdir();
+    run(&[&["retract", workdir.as_str(), "--json"], more].concat())
+}
+
+fn retracted(project: &Project, more: &[&str]) -> Value {
+    let ended = retract(project, more);
+    assert_eq!(ended.code, 0, "{more:?}: {}{}", ended.stdout, ended.stderr);
+    ended.json()
+}
+
+fn trace(project: &Project, id: &str) -> Value {
+    succeed(&["inspect", &project.workdir(), "--id", id, "--json"]).json()
+}
+
+/// Sequences and tokens of a part of the shards by domain, from the shards themselves.
+fn totals(project: &Project, part: &str) -> BTreeMap<String, u64> {
+    let mut totals = BTreeMap::new();
+    for (key, _) in files(project).range(part.to_owned()..).take_while(|(key, _)| key.starts_with(part)) {
+        let path = Path::new(&project.workdir()).join(key);
+        let bytes = bytes::Bytes::from(std::fs::read(path).expect("readable"));
+        let shard = mellama_shards::ShardFile::open(key, bytes).expect("a shard");
+        *totals.entry("sequences".to_owned()).or_default() += shard.rows();
+        *totals.entry("padding".to_owned()).or_default() += shard.totals().padding;
+        for (source, tokens) in shard.header().sources.iter().zip(&shard.totals().source_tokens) {
+            let domain = match source.as_str() {
+                "pmc" | "pubmed" => "biomedical",
+                "mimic-iii" | "mimic-iv" => "clinical",
+                other => other,
+            };
+            *totals.entry(domain.to_owned()).or_default() += tokens;
+        }
+    }
+    totals
+}
+
+fn verify(project: &Project) {
+    let found = succeed(&["verify", &project.workdir(), "--json"]).json();
+    assert_eq!(found["unnamed"].as_array().map(Vec::len), Some(0), "{found}");
+}
+
+/// Ids of the documents in some training sequences of every shard, by source.
+fn placed(project: &Project, prefix: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (key, _) in files(project).range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix)) {
+        let path = Path::new(&project.workdir()).join(key).display().to_string();
+        for line in succeed(&["inspect", &path, "--rows", "60"]).stdout.lines().filter(|line| line.contains(" document ")) {
+            let id = line.split(" document ").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
+            let source = id.split_once(':').map_or("?", |(source, _)| source);
+            found.entry(source.to_owned()).or_default().insert(id.to_owned());
+        }
+    }
+    found
+}
+
+fn first(project: &Project, source: &str) -> String {
+    placed(project, "shards/cpt/train-")[source].first().expect("one").clone()
+}
+
+/// The native id of a document id.
+fn native(id: &str) -> &str {
+    id.split_once(':').expect("an id").1
+}
+
+/// Retracts what `arguments` say and checks that nothing changes but the shards that held it.
+fn check(project: &Project, arguments: &[&str], gone: &[String]) -> Value {
+    let (before, totals_before) = (files(project), totals(project, "shards/cpt/train-"));
+    let holders: BTreeSet<String> = gone
+        .iter()
+        .flat_map(|id| trace(project, id)["documents"].as_array().expect("documents").clone())
+        .flat_map(|document| document["placements"].as_array().expect("placements").clone())
+        .map(|placed| placed["shard"].as_str().expect("a shard").to_owned())
+        .collect();
+    assert!(!holders.is_empty(), "{gone:?} are in no shard");
+    let outcome = retracted(project, arguments);
+    let after = files(project);
+    let removed: BTreeSet<String> = before.keys().filter(|key| !after.contains_key(*key)).cloned().collect();
+    assert_eq!(removed, holders, "the shards that held it, and no others, are replaced");
+    assert!(before.iter().all(|(key, digest)| removed.contains(key) || after[key] == *digest), "all else keeps its bytes");
+    let new: Vec<&String> = after.keys().filter(|key| !before.contains_key(*key)).collect();
+    assert!(new.iter().all(|key| key.starts_with("shards/") || key.starts_with("retractions/")), "{new:?}");
+    assert_eq!(new.len(), holders.len() + 1, "a shard for each, and the record: {new:?}");
+    assert_eq!(totals(project, "shards/cpt/train-"), totals_before, "sequences, padding and tokens of every domain");
+    for id in gone {
+        for document in trace(project, id)["documents"].as_array().expect("documents") {
+            assert_eq!(document["placements"].as_array().map(Vec::len), Some(0), "{id}: {document}");
+            assert_eq!(document["retracted"].as_str(), outcome["record"].as_str(), "{id}");
+        }
+    }
+    verify(project);
+    outcome
+}
+
+#[test]
+fn a_retraction_by_any_name_keeps_the_quotas_and_every_other_shard() {
+    let project = quickstart();
+    let (pubmed, pmc) = (first(&project, "pubmed"), first(&project, "pmc"));
+    let (note, general) = (first(&project, "mimic-iv"), first(&project, "general"));
+    let names = [
+        format!("pmid:{}", native(&pubmed)),
+        format!("pmcid:{}", native(&pmc)),
+        format!("note:{}", native(&note)),
+        general.clone(),
+    ];
+    for name in &names {
+        let outcome = check(&project, &["--id", name], std::slice::from_ref(name));
+        let train = &outcome["parts"]["train"];
+        assert!(train["tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{name}: {outcome}");
+        assert_eq!(train["tokens"], train["refilled"], "{name}");
+        assert_eq!(train["short"].as_u64(), Some(0), "{name}");
+        assert!(outcome["sources"].as_object().is_some_and(|sources| !sources.is_empty()), "{outcome}");
+    }
+    let records = project.json("retractions/00003.json");
+    assert_eq!(records["number"].as_u64(), Some(3));
+    assert_eq!(records["facts"]["asked"][0].as_str(), Some(general.as_str()));
+    // The run is content, brings nothing back, and the folder says what happened.
+    let before = files(&project);
+    project.succeed(&["--until", "instruct-data"]);
+    assert_eq!(files(&project), before);
+    let status = succeed(&["status", &project.workdir()]).stdout;
+    assert!(status.contains("retractions/00003.json: 1 documents, "), "{status}");
+}
+
+#[test]
+fn a_list_takes_several_at_once_and_a_second_time_nothing_more() {
+    let project = quickstart();
+    let pubmed: Vec<String> = placed(&project, "shards/cpt/train-")["pubmed"].iter().take(5).cloned().collect();
+    project.write("ids.txt", format!("# journal of invented trials\n{}\npubmed:none\npmid:1\n", pubmed.join("\n")).as_bytes());
+    let list = project.folder().join("ids.txt").display().to_string();
+    let outcome = check(&project, &["--from", &list], &pubmed);
+    assert_eq!(outcome["unknown"], serde_json::json!(["pmid:1", "pubmed:none"]));
+    assert_eq!(outcome["documents"].as_array().map(Vec::len), Some(5));
+    let before = files(&project);
+    let again = retracted(&project, &["--from", &list]);
+    assert!(again["record"].is_null());
+    assert_eq!(again["already"].as_array().map(Vec::len), Some(5));
+    let text = succeed(&["retract", &project.workdir(), "--id", &pubmed[0]]).stdout;
+    assert!(text.contains("retracted already") && text.contains("nothing was rewritten"), "{text}");
+    assert_eq!(files(&project), before);
+}
+
+#[test]
+fn marks_of_a_pubmed_update_file_name_what_goes() {
+    let project = quickstart();
+    let ids: Vec<String> = placed(&project, "shards/cpt/train-")["pubmed"].iter().take(3).cloned().collect();
+    let head = |pmid: &str| {
+        format!("<PubmedArticle><MedlineCitation><PMID Version=\"1\">{pmid}</PMID><Article><ArticleTitle>T</ArticleTitle>")
+    };
+    let link = |kind: &str, pmid: &str| {
+        format!(
+            "</Article><CommentsCorrectionsList><CommentsCorrections RefType=\"{kind}\"><RefSource>x</RefSource>\
+             <PMID Version=\"1\">{pmid}</PMID></CommentsCorrections></CommentsCorrectionsList></MedlineCitation></PubmedArticle>"
+        )
+    };
+    let kind = "<PublicationTypeList><PublicationType UI=\"D016441\">Retracted Publication</PublicationType>\
+                </PublicationTypeList></Article></MedlineCitation></PubmedArticle>";
+    let text = format!(
+        "<?xml version=\"1.0\"?><PubmedArticleSet>{}{kind}{}{}<DeleteCitation><PMID Version=\"1\">{}</PMID><PMID>77</PMID>\
+         </DeleteCitation></PubmedArticleSet>",
+        head(native(&ids[0])),
+        head("88"),
+        link("RetractionOf", native(&ids[1])),
+        native(&ids[2]),
+    );
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(text.as_bytes()).expect("packed");
+    project.write("pubmed26n9999.xml.gz", &packed.finish().expect("packed"));
+    let file = project.folder().join("pubmed26n9999.xml.gz").display().to_string();
+    let outcome = check(&project, &["--from", &file], &ids);
+    assert_eq!(outcome["marks"], serde_json::json!({"retracted": 2, "deleted": 2, "rejected": 0}));
+    assert_eq!(outcome["unknown"], serde_json::json!(["pmid:77"]));
+    let again = succeed(&["retract", &project.workdir(), "--from", &file]).stdout;
+    assert!(again.contains("marks of PubMed: 2 retracted, 2 deleted; 3 of the ids are in the corpus"), "{again}");
+}
+
+#[test]
+fn determinism_of_a_retraction_whatever_the_threads_the_listing_and_the_copy() {
+    let (one, other) = (quickstart(), quickstart());
+    let ids = placed(&one, "shards/cpt/train-");
+    let chosen: Vec<&String> = ids.values().flat_map(|of_source| of_source.iter().take(6)).collect();
+    let arguments = |ids: Vec<&String>, threads: &'static str| -> Vec<String> {
+        let ids = ids.into_iter().flat_map(|id| ["--id".to_owned(), id.clone()]);
+        ids.chain(["--threads".to_owned(), threads.to_owned()]).collect()
+    };
+    let forward = arguments(chosen.clone(), "1");
+    let backward = arguments(chosen.into_iter().rev().collect(), "4");
+    retracted(&one, &forward.iter().map(String::as_str).collect::<Vec<_>>());
+    retracted(&other, &backward.iter().map(String::as_str).collect::<Vec<_>>());
+    let changed: Vec<_> = files(&one).into_iter().filter(|(key, digest)| files(&other).get(key) != Some(digest)).collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    // What comes in their place goes on where the first retraction ended.
+    let next = first(&one, "pubmed");
+    for project in [&one, &other] {
+        check(project, &["--id", &next], std::slice::from_ref(&next));
+    }
+    assert_eq!(files(&one), files(&other));
+}
+
+/// A copy of a finished folder in which `ids` were retracted at once.
+fn expected(ids: &[&str]) -> BTreeMap<String, String> {
+    let project = quickstart();
+    retracted(&project, ids);
+    files(&project)
+}
+
+#[test]
+fn resume_after_sigkill_gives_the_same_bytes() {
+    let project = quickstart();
+    let ids = placed(&project, "shards/cpt/train-");
+    let chosen: Vec<&str> = ids.values().flat_map(|of_source| of_source.iter().take(4)).flat_map(|id| ["--id", id]).collect();
+    let expected = expected(&chosen);
+    let begun = Instant::now();
+    retracted(&quickstart(), &chosen);
+    let whole = begun.elapsed();
+    let mut killed = 0;
+    for kill in 1..=8_u32 {
+        let project = quickstart();
+        let mut command = mellama();
+        command.args(["retract", &project.workdir()]).args(&chosen).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the program starts");
+        let moment = Instant::now() + whole * kill / 9;
+        while Instant::now() < moment && child.try_wait().expect("a child").is_none() {
+            std::thread::yield_now();
+        }
+        killed += u32::from(child.try_wait().expect("a child").is_none());
+        let _ = child.kill();
+        child.wait().expect("waited for");
+        // Whatever was reached: what holds is whole, and what is left to do is said.
+        let seen = run(&["verify", &project.workdir()]);
+        assert!(seen.code == 0 || seen.stdout.contains("run \"mellama retract\" again"), "{}{}", seen.stdout, seen.stderr);
+        retracted(&project, &chosen);
+        verify(&project);
+        assert_eq!(files(&project), expected, "kill {kill}");
+    }
+    assert!(killed >= 4, "only {killed} kills met a running process");
+}
+
+#[test]
+fn what_a_killed_retraction_left_is_found_and_removed_by_the_next_run() {
+    let project = quickstart();
+    let id = first(&project, "pubmed");
+    let shard = trace(&project, &id)["documents"][0]["placements"][0]["shard"].as_str().expect("a shard").to_owned();
+    let path = Path::new(&project.workdir()).join(&shard);
+    let old = std::fs::read(&path).expect("readable");
+    retracted(&project, &["--id", &id]);
+    let sound = files(&project);
+    // The old shard, as if the end came between record and removal.
+    std::fs::write(&path, &old).expect("written");
+    let ended = run(&["verify", &project.workdir()]);
+    assert_eq!(ended.code, 5, "{}", ended.stdout);
+    assert!(ended.stdout.contains(&shard) && ended.stdout.contains("mellama retract"), "{}", ended.stdout);
+    project.succeed(&["--until", "instruct-data"]);
+    assert_eq!(files(&project), sound);
+    // A shard that no record names and that holds it, as if the end came before the record of a further retraction.
+    let other = Path::new(&project.workdir()).join("shards/cpt/train-00099-0123456789abcdef.parquet");
+    std::fs::write(&other, &old).expect("written");
+    assert_eq!(run(&["verify", &project.workdir()]).code, 5);
+    retracted(&project, &["--id", &id]);
+    assert_eq!(files(&project), sound);
+    verify(&project);
+}
+
+#[test]
+fn retractions_at_once_both_take_effect() {
+    let project = quickstart();
+    let ids: Vec<String> = placed(&project, "shards/cpt/train-")["pubmed"].iter().take(4).cloned().collect();
+    let children: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let mut command = mellama();
+            command.args(["retract", &project.workdir(), "--id", id]).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().expect("the program starts")
+        })
+        .collect();
+    for mut child in children {
+        assert_eq!(child.wait().expect("waited for").code(), Some(0));
+    }
+    for id in &ids {
+        assert!(trace(&project, id)["documents"][0]["retracted"].is_string(), "{id}");
+    }
+    let found = succeed(&["verify", &project.workdir(), "--json"]).json();
+    assert_eq!(found["retracted"].as_u64(), Some(4));
+    assert!(Path::new(&project.workdir()).join("retractions/00003.json").exists());
+}
+
+#[test]
+fn every_flipped_byte_in_what_a_retraction_wrote_is_found_and_named() {
+    let project = quickstart();
+    let id = first(&project, "mimic-iii");
+    let before = files(&project);
+    retracted(&project, &["--id", &id]);
+    let new: Vec<String> = files(&project).into_keys().filter(|key| !before.contains_key(key)).collect();
+    for (number, key) in new.iter().enumerate() {
+        let path = Path::new(&project.workdir()).join(key);
+        let sound = std::fs::read(&path).expect("readable");
+        for place in [0, sound.len() / 2, sound.len() - 1] {
+            let mut damaged = sound.clone();
+            damaged[place] ^= 1 << (number % 8);
+            std::fs::write(&path, &damaged).expect("written");
+            let ended = run(&["verify", &project.workdir()]);
+            assert_eq!(ended.code, 5, "{key} byte {place}");
+            assert!(ended.stdout.contains(key.as_str()), "{key} byte {place}: {}", ended.stdout);
+        }
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(run(&["verify", &project.workdir()]).code, 5, "{key} missing");
+        std::fs::write(&path, &sound).expect("written");
+    }
+    verify(&project);
+}
+
+#[test]
+fn held_out_documents_and_conversations_leave_padding() {
+    let project = quickstart();
+    let heldout = placed(&project, "shards/cpt/heldout-");
+    let id = heldout.values().flatten().next().expect("one").clone();
+    let (train, before) = (totals(&project, "shards/cpt/train-"), totals(&project, "shards/cpt/heldout-"));
+    assert_eq!(trace(&project, &id)["documents"][0]["runs"]["is_heldout"].as_bool(), Some(true));
+    let outcome = retracted(&project, &["--id", &id]);
+    let part = &outcome["parts"]["heldout"];
+    assert_eq!((part["refilled"].as_u64(), part["short"].as_u64()), (Some(0), Some(0)), "no quota: {part}");
+    let after = totals(&project, "shards/cpt/heldout-");
+    let tokens = |totals: &BTreeMap<String, u64>| ["biomedical", "clinical", "general"].iter().map(|d| totals[*d]).sum::<u64>();
+    assert_eq!(tokens(&before) - tokens(&after), part["tokens"].as_u64().expect("tokens"));
+    assert_eq!(totals(&project, "shards/cpt/train-"), train);
+    verify(&project);
+
+    // Conversations of the fixtures have no ids: their keys, as the shards show them, do.
+    let shard = files(&project).into_keys().find(|key| key.starts_with("shards/instruct/")).expect("a shard");
+    let shown = succeed(&["inspect", &Path::new(&project.workdir()).join(shard).display().to_string(), "--rows", "1"]).stdout;
+    let key = shown.split(" document ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a key");
+    let id = format!("key:{key}");
+    let placements = trace(&project, &id)["documents"][0]["placements"].clone();
+    assert_eq!(placements[0]["part"].as_str(), Some("instruct"), "{placements}");
+    let outcome = retracted(&project, &["--id", &id]);
+    assert_eq!(outcome["parts"]["instruct"]["segments"].as_u64(), Some(1));
+    let traced = &trace(&project, &id)["documents"][0];
+    assert_eq!(traced["placements"].as_array().map(Vec::len), Some(0));
+    assert!(traced["retracted"].is_string());
+    verify(&project);
+    let again = retracted(&project, &["--id", &id]);
+    assert!(again["record"].is_null());
+}
+
+#[test]
+fn conversations_go_by_their_id() {
+    let more = format!("{PACK}[[instruct.source]]\nname = \"talk\"\ninputs = [\"data/talk.jsonl\"]\n");
+    let project = small_project(&small(&[("a", "")], &more), &[("a", 9)]);
+    let turn = |n: u64| format!("{{\"id\":\"t{n}\",\"instruction\":\"Say {n}.\",\"output\":\"It is {n}, and no more.\"}}\n");
+    project.write("data/talk.jsonl", (0..9).map(turn).collect::<String>().as_bytes());
+    project.succeed(&[]);
+    let before = totals(&project, "shards/cpt/train-");
+    assert_eq!(trace(&project, "talk:t4")["documents"][0]["placements"].as_array().map(Vec::len), Some(1));
+    let outcome = retracted(&project, &["--id", "talk:t4"]);
+    assert_eq!(outcome["documents"][0]["id"].as_str(), Some("talk:t4"));
+    assert_eq!(totals(&project, "shards/cpt/train-"), before);
+    assert_eq!(retract(&project, &["--id", "talk:t99"]).code, 2);
+    verify(&project);
+    project.succeed(&[]);
+}
+
+/// A recipe over JSON lines of two sources of one domain, everything used once, and what else a case needs.
+fn small(sources: &[(&str, &str)], more: &str) -> String {
+    let source = |(name, more): &(&str, &str)| {
+        format!(
+            "[[corpus.source]]\nname = \"{name}\"\nformat = \"jsonl\"\ninputs = [\"data/{name}.jsonl\"]\ndomain = \"general\"\n{more}\n"
+        )
+    };
+    let tokenizer = root().join("tests/fixtures/tokenizer/tokenizer.json").display().to_string();
+    format!(
+        "name = \"small\"\nworkdir = \"out\"\n{}[corpus.tokenizer]\npath = {tokenizer:?}\n{more}",
+        sources.iter().map(source).collect::<String>()
+    )
+}
+
+fn line(name: &str, number: u64) -> String {
+    let text = format!(
+        "Entry {number} of the {name} paper: on day {} the kettle sang {} times and bed {} stayed warm until noon.",
+        number * 3,
+        number * 7 + 1,
+        number + 2
+    );
+    format!("{{\"id\":\"{name}{number}\",\"text\":\"{text}\"}}\n")
+}
+
+fn small_project(recipe: &str, sources: &[(&str, u64)]) -> Project {
+    let project = Project::with_recipe(recipe);
+    for (name, count) in sources {
+        project.write(&format!("data/{name}.jsonl"), (0..*count).map(|n| line(name, n)).collect::<String>().as_bytes());
+    }
+    project
+}
+
+const PACK: &str = "[corpus.pack]\nsequence_length = 64\nheldout = 0.0\nshard_sequences = 8\n";
+
+#[test]
+fn an_exhausted_supply_leaves_padding_and_figures() {
+    let mixture = format!("[corpus.mixture]\ntokens = \"all\"\ngeneral = 1\n{PACK}");
+    let project = small_project(&small(&[("a", ""), ("b", "")], &mixture), &[("a", 20), ("b", 20)]);
+    project.succeed(&[]);
+    let before = totals(&project, "shards/cpt/train-");
+    let outcome = retracted(&project, &["--id", "a:a3", "--id", "b:b4"]);
+    let train = &outcome["parts"]["train"];
+    assert_eq!(train["refilled"].as_u64(), Some(0), "everything is used already: {train}");
+    assert!(train["short"].as_u64().is_some_and(|short| short > 0) && train["short"] == train["tokens"], "{train}");
+    let after = totals(&project, "shards/cpt/train-");
+    let short = train["short"].as_u64().expect("tokens");
+    assert_eq!(before["a"] + before["b"] - after["a"] - after["b"], short);
+    assert_eq!(after["padding"], before["padding"] + short - 64 * train["sequences"].as_u64().expect("sequences"));
+    verify(&project);
+    let text = succeed(&["status", &project.workdir()]).stdout;
+    assert!(text.contains(&format!("{short} short")), "{text}");
+    project.succeed(&[]);
+}
+
+#[test]
+fn another_source_of_the_domain_gives_what_the_own_one_lacks() {
+    let mixture = format!("[corpus.mixture]\ntokens = 600\ngeneral = 1\n{PACK}");
+    // Source a may be passed over once and is nearly used up; b has room for three passes.
+    let recipe = small(&[("a", ""), ("b", "max_epochs = 3")], &mixture);
+    let project = small_project(&recipe, &[("a", 3), ("b", 60)]);
+    project.succeed(&[]);
+    let before = totals(&project, "shards/cpt/train-");
+    let ids = placed(&project, "shards/cpt/train-");
+    let gone: Vec<&str> = ids["a"].iter().flat_map(|id| ["--id", id.as_str()]).collect();
+    let outcome = retracted(&project, &gone);
+    assert_eq!(outcome["parts"]["train"]["short"].as_u64(), Some(0), "{outcome}");
+    assert!(outcome["sources"]["b"]["refilled"].as_u64().is_some_and(|tokens| tokens > 0), "{outcome}");
+    let after = totals(&project, "shards/cpt/train-");
+    assert_eq!((before["a"] + before["b"], before["sequences"]), (after["a"] + after["b"], after["sequences"]));
+    verify(&project);
+}
+
+#[test]
+fn without_a_mixture_there_is_no_quota_and_empty_sequences_and_shards_go() {
+    let project = small_project(&small(&[("a", "")], PACK), &[("a", 9)]);
+    project.succeed(&[]);
+    let all: Vec<String> = (0..9).map(|n| format!("a:a{n}")).collect();
+    let first = retracted(&project, &["--id", &all[0]]);
+    assert_eq!(first["parts"]["train"]["short"].as_u64(), Some(0));
+    verify(&project);
+    let before = totals(&project, "shards/cpt/train-");
+    let rest: Vec<&str> = all.iter().flat_map(|id| ["--id", id.as_str()]).collect();
+    let last = retracted(&project, &rest);
+    assert_eq!(last["already"], serde_json::json!([all[0]]));
+    assert_eq!(last["parts"]["train"]["sequences"].as_u64(), Some(before["sequences"]));
+    assert_eq!(totals(&project, "shards/cpt/train-"), BTreeMap::new(), "no shard is left");
+    verify(&project);
+    project.succeed(&[]);
+    assert!(trace(&project, "a:a5")["documents"][0]["retracted"].is_string());
+}
+
+#[test]
+fn a_dropped_duplicate_is_recorded_and_its_keeper_goes_when_asked() {
+    let mixture = format!("[corpus.dedup]\nmax_source_loss = 1.0\n[corpus.mixture]\ntokens = 900\ngeneral = 1\n{PACK}");
+    let project = small_project(&small(&[("a", ""), ("b", "")], &mixture), &[("a", 40)]);
+    let copy = line("a", 7).replace("\"id\":\"a7\"", "\"id\":\"copy\"");
+    project.write("data/b.jsonl", format!("{copy}{}", line("b", 1)).as_bytes());
+    project.succeed(&[]);
+    let traced = &trace(&project, "b:copy")["documents"][0];
+    assert_eq!(traced["removal"]["reason"].as_str(), Some("exact"), "{traced}");
+    assert_eq!(traced["removal"]["stands"]["kept_id"].as_str(), Some("a:a7"));
+    let text = succeed(&["inspect", &project.workdir(), "--id", "b:copy"]).stdout;
+    assert!(text.contains("removed: exact, a:a7 stands in its place"), "{text}");
+    let before = files(&project);
+    let text = succeed(&["retract", &project.workdir(), "--id", "b:copy"]).stdout;
+    assert!(text.contains("1 of them were in no shard") && text.contains("a:a7 stands in its place"), "{text}");
+    let after = files(&project);
+    assert_eq!(after.len(), before.len() + 1, "the record alone is new");
+    assert!(before.iter().all(|(key, digest)| after.get(key) == Some(digest)));
+    verify(&project);
+    let outcome = retracted(&project, &["--id", "b:copy", "--copies"]);
+    assert_eq!(outcome["already"], serde_json::json!(["b:copy"]));
+    assert_eq!(outcome["documents"][0]["id"].as_str(), Some("a:a7"));
+    verify(&project);
+}
+
+#[test]
+fn what_cannot_be_retracted_is_refused_and_nothing_changes() {
+    let project = quickstart();
+    let before = files(&project);
+    let id = first(&project, "pubmed");
+    for (arguments, code, said) in [
+        (vec!["--id", "pmid:1"], 2, "in no document of pmc, pubmed, mimic-iii, mimic-iv, general, instructions"),
+        (vec!["--id", id.as_str(), "--id", "pubmed:nothing"], 2, "pubmed:nothing"),
+        (vec!["--id", "12345"], 2, "not an id"),
+        (vec![], 2, "nothing to retract"),
+        (vec!["--from", "/nowhere/list.txt"], 2, "cannot be read"),
+    ] {
+        let ended = retract(&project, &arguments);
+        assert_eq!(ended.code, code, "{arguments:?}: {}{}", ended.stdout, ended.stderr);
+        assert!(ended.stderr.contains(said), "{arguments:?}: {}", ended.stderr);
+        assert_eq!(files(&project), before, "{arguments:?}");
+    }
+    let ended = run(&["inspect", &project.workdir(), "--id", "pmid:1"]);
+    assert_eq!(ended.code, 2, "{}", ended.stdout);
+    // A damaged shard that holds it: exit 5, and what is there stays.
+    let shard = trace(&project, &id)["documents"][0]["placements"][0]["shard"].as_str().expect("a shard").to_owned();
+    let path = Path::new(&project.workdir()).join(shard);
+    let sound = std::fs::read(&path).expect("readable");
+    let mut damaged = sound.clone();
+    damaged[1000] ^= 4;
+    std::fs::write(&path, &damaged).expect("written");
+    let with_damage = files(&project);
+    let ended = retract(&project, &["--id", &id]);
+    assert_eq!(ended.code, 5, "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(files(&project), with_damage);
+    std::fs::write(&path, &sound).expect("written");
+    check(&project, &["--id", &id], std::slice::from_ref(&id));
+    let early = small_project(&small(&[("a", "")], PACK), &[("a", 9)]);
+    early.succeed(&["--until", "tokenize"]);
+    let ended = retract(&early, &["--id", "a:a1"]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("stage publish is not finished"), "{}", ended.stderr);
+    assert_eq!(trace(&early, "a:a1")["documents"][0]["runs"]["row"].as_u64(), Some(1));
+}
+
+#[test]
+fn an_id_leads_to_every_place_and_back() {
+    let project = quickstart();
+    let id = first(&project, "pubmed");
+    let pmid = format!("pmid:{}", native(&id));
+    let traced = trace(&project, &pmid)["documents"].clone();
+    let document =
+        traced.as_array().and_then(|all| all.iter().find(|document| document["id"] == id.as_str())).expect("there").clone();
+    let key = document["key"].as_str().expect("a key");
+    let mut tokens: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+    for placed in document["placements"].as_array().expect("placements") {
+        let number = |value: &Value| value.as_u64().expect("a number");
+        let shard = Path::new(&project.workdir()).join(placed["shard"].as_str().expect("a shard")).display().to_string();
+        let row = number(&placed["sequence"]).to_string();
+        let shown = succeed(&["inspect", &shard, "--from", &row, "--rows", "1"]).stdout;
+        let wanted = format!("document {id} {key} from token {} epoch {}", placed["tokens"][0], placed["epoch"]);
+        assert!(shown.contains(&wanted), "{wanted} is not in {shown}");
+        tokens.entry(number(&placed["epoch"])).or_default().push((number(&placed["tokens"][0]), number(&placed["tokens"][1])));
+    }
+    let runs = &document["runs"];
+    for pieces in tokens.values_mut() {
+        pieces.sort_unstable();
+        let end = pieces.iter().try_fold(0, |end, (from, to)| (*from == end).then_some(*to));
+        assert!(end.is_some_and(|end| Some(end) <= runs["tokens"].as_u64()), "{pieces:?} of {runs}");
+    }
+    let table = Path::new(&project.workdir()).join(document["object"].as_str().expect("an object")).display().to_string();
+    let row = document["row"].as_u64().expect("a row").to_string();
+    assert!(succeed(&["inspect", &table, "--from", &row, "--rows", "1"]).stdout.contains(&id));
+    // What became of others: a copy, a leak, a note that shows no text or patient.
+    let text = |id: &str| succeed(&["inspect", &project.workdir(), "--id", id]).stdout;
+    let note = text(&first(&project, "mimic-iv"));
+    assert!(note.contains("dua") && !note.contains("subject:"), "{note}");
+}
+
+#[test]
+fn a_training_that_began_before_a_retraction_is_refused_and_a_finished_one_stays() {
+    let train =
+        "[model]\nshape = \"tiny\"\n[train]\nsteps = 4\nbatch_sequences = 2\nmicro_batch_sequences = 2\ncheckpoint_every = 2\n";
+    let mixture = format!("[corpus.mixture]\ntokens = 900\ngeneral = 1\n{PACK}{train}");
+    let project = small_project(&small(&[("a", "")], &mixture), &[("a", 60)]);
+    project.succeed(&[]);
+    let id = first(&project, "a");
+    let outcome = retracted(&project, &["--id", &id]);
+    assert_eq!(outcome["checkpoints"].as_array().map(Vec::len), Some(2), "{outcome}");
+    verify(&project);
+    project.succeed(&[]);
+    assert!(succeed(&["status", &project.workdir()]).stdout.contains("2 checkpoints were made before"));
+    // As if the end had come before the last step.
+    let workdir = PathBuf::from(project.workdir());
+    for gone in ["manifests/cpt.json", "commits/cpt", "manifests/report.json", "commits/report", "_SUCCESS", "report.html"] {
+        let path = workdir.join(gone);
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.expect("removed");
+    }
+    std::fs::remove_dir_all(workdir.join("checkpoints/cpt/step-00000004")).expect("removed");
+    let ended = project.run(&[]);
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    assert!(ended.stderr.contains("retractions changed the shards, delete checkpoints/cpt/"), "{}", ended.stderr);
+    std::fs::remove_dir_all(workdir.join("checkpoints/cpt")).expect("removed");
+    std::fs::remove_dir_all(workdir.join("metrics")).expect("removed");
+    project.succeed(&[]);
+    let html = std::fs::read_to_string(workdir.join("report.html")).expect("there");
+    assert!(html.contains("Retractions") && html.contains("retractions/00000.json"));
+    verify(&project);
+}
