@@ -110,7 +110,9 @@ pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, F
         ..Counts::default()
     };
     let mut packing = PackingCounts::default();
-    sequences.iter().for_each(|pieces| packing.add(pieces, length));
+    for pieces in &sequences {
+        packing.add(pieces, length);
+    }
     let pieces = sequences.iter().flatten();
     let fragmented = pieces.filter(|piece| piece.offset == 0 && piece.length < placements[piece.run as usize].take).count();
     let facts = json!({ "stream": job.stream.name, "totals": totals, "cuts": packing.cuts, "fragmented_documents": fragmented });
