@@ -273,7 +273,9 @@ mod tests {
             if reversed {
                 batches.reverse();
             }
-            batches.iter().for_each(|runs| draws.push(index, runs).unwrap());
+            for runs in batches {
+                draws.push(index, runs).unwrap();
+            }
         }
         let placed = draws.finish().unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "a file has a name");

@@ -148,9 +148,13 @@ mod tests {
         let counts = [15, 1, 4];
         let order: Vec<usize> = Interleave::new(&counts).collect();
         let mut taken = vec![0; 3];
-        order[..7].iter().for_each(|&domain| taken[domain] += 1);
+        for &domain in &order[..7] {
+            taken[domain] += 1;
+        }
         let mut check = PrefixCheck::after(&counts, taken);
-        order[7..].iter().for_each(|&domain| check.push(domain).unwrap());
+        for &domain in &order[7..] {
+            check.push(domain).unwrap();
+        }
         assert_eq!(check.finish(), Ok(()));
     }
 }

@@ -145,7 +145,9 @@ fn determinism_of_order_and_packing_over_threads_memory_and_processes() {
             let first = task(0);
             assert_eq!(first.code, 0, "{stage}: {}", first.stderr);
             let tasks = number(&first.json()["tasks"]);
-            (1..tasks).rev().for_each(|number| assert_eq!(task(number).code, 0, "{stage} {number}"));
+            for number in (1..tasks).rev() {
+                assert_eq!(task(number).code, 0, "{stage} {number}");
+            }
         }
         assert_eq!(order_and_shards(&project), expected, "{method}, one process a task");
         succeed(&["verify", &project.workdir()]);

@@ -15,9 +15,9 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target)
+            copy(&entry.path(), &target);
         } else {
-            drop(fs::copy(entry.path(), target).unwrap())
+            fs::copy(entry.path(), target).unwrap();
         }
     }
 }
@@ -44,7 +44,9 @@ fn verified_after(rearrange: impl Fn(&mut Vec<Sequence>)) -> Vec<String> {
     let mut rest = sequences.iter();
     for (number, (commit, shard)) in commits.iter_mut().filter(|commit| trains(commit)).zip(&shards).enumerate() {
         let mut writer = ShardWriter::new(workdir.part().unwrap(), shard.header()).unwrap();
-        rest.by_ref().take(shard.rows() as usize).for_each(|sequence| writer.push(sequence).unwrap());
+        for sequence in rest.by_ref().take(shard.rows() as usize) {
+            writer.push(sequence).unwrap();
+        }
         let (part, totals) = writer.finish_with_totals().unwrap();
         let stem = format!("train-{number:05}");
         commit.objects = vec![part.finish("shards/cpt", &stem, "parquet", totals.sequences).unwrap()];

@@ -81,7 +81,9 @@ pub(super) fn forecast(
         Err(error) => {
             // What every source would give if only its passes were not limited.
             let free: Vec<SourceSupply> = supply.into_iter().map(|s| SourceSupply { max_epochs: u32::MAX, ..s }).collect();
-            plan_mixture(&spec, &free).iter().for_each(|mixture| shares(mixture, sources));
+            if let Ok(mixture) = plan_mixture(&spec, &free) {
+                shares(&mixture, sources);
+            }
             (forecast.total, forecast.refusal) = (None, Some(chain(&error)));
         }
     }

@@ -4,6 +4,7 @@
 
 use super::{Forecast, MixtureForecast, SourceForecast, StageForecast, TokenizerForecast, TrainingForecast};
 use crate::plan::TASK_INPUT_BYTES;
+use crate::separators::Separators;
 
 /// Width of the column of names, which longer names overrun.
 const NAME_WIDTH: usize = 24;
@@ -59,7 +60,7 @@ fn source(s: &SourceForecast) -> String {
 }
 
 fn tokenizer(t: &TokenizerForecast) -> String {
-    let separators = t.separators.map_or_else(|| "begin and end token unknown".to_owned(), |separators| separators.text());
+    let separators = t.separators.map_or_else(|| "begin and end token unknown".to_owned(), Separators::text);
     let note = t.note.as_ref().filter(|_| t.separators.is_none()).map_or(String::new(), |note| format!(" ({note})"));
     format!("\ntokenizer {}: {separators}{note}", t.path)
 }

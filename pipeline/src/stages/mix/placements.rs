@@ -158,7 +158,9 @@ mod tests {
     fn windows_are_bounded_in_tokens_and_documents() {
         let check = |takes: &[u32], expected: &[(u64, u64, u64)]| {
             let mut windows = Vec::new();
-            takes.iter().for_each(|&take| widen(&mut windows, take));
+            for &take in takes {
+                widen(&mut windows, take);
+            }
             let found: Vec<_> = windows.iter().map(|w| (w.first_row, w.rows, w.tokens)).collect();
             assert_eq!(found, expected);
         };
@@ -168,6 +170,6 @@ mod tests {
         check(&[big, big, 1], &[(0, 2, limit), (2, 1, 1)]);
         check(&[1, 1 << 25, 1], &[(0, 1, 1), (1, 1, 1 << 25), (2, 1, 1)]);
         check(&[1, u32::MAX, u32::MAX], &[(0, 1, 1), (1, 1, (1 << 32) - 1), (2, 1, (1 << 32) - 1)]);
-        check(&[1; WINDOW_DOCUMENTS + 2], &[(0, 65_536, 65_536), (65_536, 2, 2)]);
+        check(&vec![1; WINDOW_DOCUMENTS + 2], &[(0, 65_536, 65_536), (65_536, 2, 2)]);
     }
 }
