@@ -123,7 +123,12 @@ fn hold(pair: &Pair, text: &str) -> Result<u64, String> {
         let found = own.encode(text).map_err(|error| error.to_string())?;
         if found != expected {
             let place = found.iter().zip(expected).position(|(a, b)| a != b);
-            return Err(format!("{}: {} ids, expected {}; first difference at {place:?}", own.name(), found.len(), expected.len()));
+            return Err(format!(
+                "{}: {} ids, expected {}; first difference at {place:?}",
+                own.name(),
+                found.len(),
+                expected.len()
+            ));
         }
         // The second time many segments come out of the cache.
         if own.encode(text).map_err(|error| error.to_string())? != found {
@@ -145,7 +150,9 @@ fn pairs(options: &Options) -> Result<Vec<Pair>, String> {
         metaspace("never", true),
     ];
     for prepared in prepared {
-        for (byte_fallback, fuse_unk, across) in [(true, true, false), (true, false, true), (false, true, true), (false, false, false)] {
+        for (byte_fallback, fuse_unk, across) in
+            [(true, true, false), (true, false, true), (false, true, true), (false, false, false)]
+        {
             let shape = SpaceShape { prepared, byte_fallback, fuse_unk, across };
             pairs.push(pair(&format!("{shape:?}"), &vocabulary::invented_spaces(shape))?);
         }
@@ -179,7 +186,9 @@ fn public_pairs(data: &Path) -> Result<Vec<Pair>, String> {
     let gpt2 = pair("GPT-2", &vocabulary::bytes_file(&tokens, &merges, None))?;
     let llama3 = vocabulary::bytes_file(&tokens, &merges, Some(LLAMA3_PATTERN));
     let mut pairs = vec![both, gpt2, pair("GPT-2's vocabulary, Llama 3's pattern", &llama3)?];
-    pairs.iter_mut().for_each(|pair| pair.weight = PUBLIC_WEIGHT);
+    for pair in &mut pairs {
+        pair.weight = PUBLIC_WEIGHT;
+    }
     Ok(pairs)
 }
 

@@ -86,8 +86,7 @@ impl Bpe {
         let pairs = pairs(&pieces, &characters)?;
         let merger = Merger::new(pieces.len() as u32, Alphabet::Characters(Box::new(characters)), pairs, texts(&pieces));
         let prefix = if rules.dummy_prefix { Prefix::Always } else { Prefix::Never };
-        let spaces =
-            SpaceRules { prefix, remove_extra: rules.remove_extra_spaces, mark_is_space: rules.mark_is_space };
+        let spaces = SpaceRules { prefix, remove_extra: rules.remove_extra_spaces, mark_is_space: rules.mark_is_space };
         let merger = merger.with_unknown(Unknown { id: unknown, fused: true });
         Ok(Self {
             control: ControlIds { bos, eos, unknown: Some(unknown) },

@@ -100,9 +100,8 @@ fn byte_family(file: &TokenizerFile) -> Option<(Pattern, bool)> {
         return with_pattern.then_some((Pattern::Gpt2, is(part, "add_prefix_space", json!(true))));
     }
     let [split, bytes] = part.get("pretokenizers")?.as_array()?.as_slice() else { return None };
-    let isolated = is(split, "type", json!("Split"))
-        && is(split, "behavior", json!("Isolated"))
-        && is(split, "invert", json!(false));
+    let isolated =
+        is(split, "type", json!("Split")) && is(split, "behavior", json!("Isolated")) && is(split, "invert", json!(false));
     let plain = byte_level(bytes) && is(bytes, "use_regex", json!(false)) && is(bytes, "add_prefix_space", json!(false));
     if !isolated || !plain {
         return None;
