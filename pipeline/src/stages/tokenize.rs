@@ -124,8 +124,11 @@ struct Encoder<'a> {
 
 impl Encoder<'_> {
     fn encode(&self, document: &Document) -> Result<Encoded, Failure> {
-        let body = self.tokenizer.encode(&document.text).map_err(|e| not_encoded(&document.id, &e))?;
-        let tokens = self.separators.bos.into_iter().chain(body).chain(self.separators.eos).collect();
+        let mut tokens = Vec::with_capacity(document.text.len() / 3 + 8);
+        tokens.extend(self.separators.bos);
+        let encoded = self.tokenizer.encode_into(&document.text, &mut tokens);
+        encoded.map_err(|e| not_encoded(&document.id, &e))?;
+        tokens.extend(self.separators.eos);
         let heldout = u128::from(self.heldout.0.hash(0, document.id.as_bytes())) < self.heldout.1;
         let key = document_key(&document.source, &document.native_id, document.version);
         Ok(Encoded { key, id: document.id.clone(), heldout, tokens })

@@ -186,7 +186,9 @@ fn public_pairs(data: &Path) -> Result<Vec<Pair>, String> {
     let gpt2 = pair("GPT-2", &vocabulary::bytes_file(&tokens, &merges, None))?;
     let llama3 = vocabulary::bytes_file(&tokens, &merges, Some(LLAMA3_PATTERN));
     let mut pairs = vec![both, gpt2, pair("GPT-2's vocabulary, Llama 3's pattern", &llama3)?];
-    pairs.iter_mut().for_each(|pair| pair.weight = PUBLIC_WEIGHT);
+    for pair in &mut pairs {
+        pair.weight = PUBLIC_WEIGHT;
+    }
     Ok(pairs)
 }
 

@@ -114,9 +114,9 @@ pub(crate) fn text(random: &mut Random, tokens: &[String]) -> String {
     for _ in 0..=random.below(3) {
         match random.below(8) {
             0 => pieces(random, &mut text),
-            1 => characters(random, &mut text, &[0..0x80]),
+            1 => characters(random, &mut text, &[0..0x20, 0x20..0x80]),
             2 => characters(random, &mut text, &[0..0x250, 0x300..0x370, 0x2000..0x2070, 0xfe00..0xff00]),
-            3 => characters(random, &mut text, &[0..0x11_0000]),
+            3 => characters(random, &mut text, &[0..0x1_0000, 0..0x11_0000]),
             4 => soup(random, &mut text),
             5 => run(random, &mut text),
             6 => vocabulary(random, &mut text, tokens),

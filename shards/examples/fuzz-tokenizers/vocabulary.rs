@@ -1,7 +1,7 @@
 //! Tokenizer files to compare encoders with: small ones invented here, and GPT-2's out of a `.gguf` file. The tests of the
 //! tokenizer use it too. It encodes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -21,6 +21,9 @@ const SAMPLE: &str = "The patient was seen in the clinic today. She reports no c
     \u{3b1}-synuclein, \u{3b2}-blocker, 37.5 \u{b0}C, 5 \u{b5}g/mL \u{b1} 0.3, p<0.05; e\u{301}te\u{301} caf\u{e9} 😀😀 👩\u{200d}⚕\u{fe0f} ....... ======= ------- ______\n\
     the the the  and and   ofof ininin    \n\n\n the  the  the a b a b a b ab ab abab aabb abba 1 12 123 1234 12345 the\u{a0}\u{a0}end";
 
+/// The two tokens that a merge joins.
+type Pair = (String, String);
+
 /// How a file of the spaces family prepares text and treats what it doesn't know.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpaceShape {
@@ -39,7 +42,7 @@ pub(crate) enum Prepared {
 }
 
 /// Merges learned by counting: at every step the most frequent neighbours, the smallest among equals.
-fn learned(mut words: Vec<Vec<String>>, count: usize) -> Vec<(String, String)> {
+fn learned(mut words: Vec<Vec<String>>, count: usize) -> Vec<Pair> {
     let mut merges = Vec::new();
     while merges.len() < count {
         let mut pairs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
@@ -67,7 +70,7 @@ fn token(id: usize, text: &str) -> Value {
     json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
 }
 
-fn model(vocab: Map<String, Value>, merges: &[(String, String)]) -> Value {
+fn model(vocab: &Map<String, Value>, merges: &[Pair]) -> Value {
     json!({"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
         "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges})
 }
@@ -98,9 +101,11 @@ pub(crate) fn invented_spaces(shape: SpaceShape) -> Value {
     for character in marked.chars().map(String::from).filter(|text| known(text)) {
         add(&character);
     }
-    let merges: Vec<(String, String)> = merges.into_iter().filter(|(left, right)| known(left) && known(right)).collect();
-    merges.iter().for_each(|(left, right)| add(&format!("{left}{right}")));
-    let mut model = model(vocab, &merges);
+    let merges: Vec<Pair> = merges.into_iter().filter(|(left, right)| known(left) && known(right)).collect();
+    for (left, right) in &merges {
+        add(&format!("{left}{right}"));
+    }
+    let mut model = model(&vocab, &merges);
     model["unk_token"] = json!("<unk>");
     model["fuse_unk"] = json!(shape.fuse_unk);
     model["byte_fallback"] = json!(shape.byte_fallback);
@@ -120,7 +125,7 @@ pub(crate) fn invented_spaces(shape: SpaceShape) -> Value {
 }
 
 /// A file of the bytes family with the given tokens and merges; `pattern` none: GPT-2's.
-pub(crate) fn bytes_file(tokens: &[String], merges: &[(String, String)], pattern: Option<&str>) -> Value {
+pub(crate) fn bytes_file(tokens: &[String], merges: &[Pair], pattern: Option<&str>) -> Value {
     let vocab: Map<String, Value> = tokens.iter().enumerate().map(|(id, text)| (text.clone(), json!(id))).collect();
     let level = |with_pattern: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": with_pattern});
     let pre_tokenizer = match pattern {
@@ -132,7 +137,7 @@ pub(crate) fn bytes_file(tokens: &[String], merges: &[(String, String)], pattern
     json!({"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": pre_tokenizer,
         "added_tokens": Vec::from_iter(end), "post_processor": null,
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": model(vocab, merges)})
+        "model": model(&vocab, merges)})
 }
 
 /// The byte-level alphabet by byte (GPT-2's tokenizer).
@@ -154,10 +159,10 @@ pub(crate) fn invented_bytes(pattern: Option<&str>, ignore_merges: bool) -> Valu
     let written = |text: &str| text.bytes().map(|byte| alphabet[usize::from(byte)].to_string()).collect::<Vec<_>>();
     let words = SAMPLE.split_inclusive([' ', '\n']).map(written).collect();
     let mut merges = learned(words, 500);
-    let mut tokens: Vec<String> = alphabet.iter().map(|character| character.to_string()).collect();
-    let mut known: HashMap<String, ()> = HashMap::new();
+    let mut tokens: Vec<String> = alphabet.iter().map(char::to_string).collect();
+    let mut known = HashSet::new();
     for (left, right) in &merges {
-        if known.insert(format!("{left}{right}"), ()).is_none() {
+        if known.insert(format!("{left}{right}")) {
             tokens.push(format!("{left}{right}"));
         }
     }
@@ -173,7 +178,7 @@ pub(crate) fn invented_bytes(pattern: Option<&str>, ignore_merges: bool) -> Valu
 }
 
 /// Tokens and merges of a `.gguf` file (ggml's format, versions 2 and 3): strings of its header. `None` where it is cut.
-pub(crate) fn of_gguf(file: &[u8]) -> Option<(Vec<String>, Vec<(String, String)>)> {
+pub(crate) fn of_gguf(file: &[u8]) -> Option<(Vec<String>, Vec<Pair>)> {
     let mut rest = file.strip_prefix(b"GGUF")?.get(4 + 8..)?;
     let entries = number(&mut rest, 8)?;
     let (mut tokens, mut merges) = (Vec::new(), Vec::new());

@@ -34,7 +34,8 @@ impl Cuts {
                 joined[class(pair[0])][class(pair[1])] = true;
             }
         }
-        let mut safe = Box::new([0; 1 << 16]);
+        let safe: Result<Box<[u8; 1 << 16]>, _> = vec![0; 1 << 16].into_boxed_slice().try_into();
+        let mut safe = safe.expect("the list has this length");
         for first in 0..=u8::MAX {
             for second in 0..=u8::MAX {
                 let forced = before_spaces && second == b' ';

@@ -114,7 +114,9 @@ mod tests {
         let workspaces = Workspaces::default();
         for _ in 0..50 {
             let both = [workspaces.take(), workspaces.take()];
-            both.into_iter().for_each(|one| workspaces.give_back(one));
+            for one in both {
+                workspaces.give_back(one);
+            }
         }
         assert_eq!(workspaces.idle.lock().map(|idle| idle.len()).ok(), Some(2));
         assert_eq!(CACHE_BYTES, 5 << 20);
