@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::project::{Ended, Project, run, succeed};
+use crate::project::{Ended, Project, root, run, succeed};
 
 const FORMATS: [&str; 6] = ["megatron", "mds", "ds", "llmc", "olmo", "litdata"];
 /// Objects of each export are many.
@@ -154,6 +154,21 @@ fn damaged_shards_and_damaged_exports_are_named_and_exit_5() {
         fs::write(&path, &bytes).expect("written");
     }
     succeed(&["verify", &to]);
+}
+
+#[test]
+fn golden_work_folders_of_every_version_are_exported() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for version in ["v1", "v2"] {
+        let workdir = root().join("tests/golden").join(version).join("run").display().to_string();
+        for (format, split) in [("ds", "train"), ("megatron", "heldout"), ("olmo", "instruct")] {
+            let to = folder.path().join(format!("{version}-{format}")).display().to_string();
+            let told = succeed(&["export", &workdir, "--format", format, "--split", split, "--to", &to, "--json"]).json();
+            // These versions do not say which id ends a document.
+            assert_eq!(told["fill_token"].as_u64(), Some(0), "{version} {format}");
+            succeed(&["verify", &to]);
+        }
+    }
 }
 
 /// The shard with a header of the next format version, sealed as such a program would.

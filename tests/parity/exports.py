@@ -22,6 +22,11 @@ import peers
 import readers_of_shards
 
 OBJECT_TOKENS = 20_000  # several objects of each export
+CONFIGURATIONS = {
+    ("cpt", "train"): readers_of_shards.SPLITS["train"],
+    ("cpt", "validation"): readers_of_shards.SPLITS["heldout"],
+    ("instruct", "train"): readers_of_shards.SPLITS["instruct"],
+}
 FORMATS = ["megatron", "mds", "ds", "llmc", "olmo", "litdata"]
 
 
@@ -153,6 +158,10 @@ def card(work, tally):
         ended = subprocess.run([sys.executable, "-c", code, str(work)], capture_output=True, text=True, check=False)
         assert ended.returncode == 0, (snippet, ended.stderr[-2000:])
         tally["card: snippets that run"] += 1
+    for (name, split), pattern in CONFIGURATIONS.items():
+        rows = sum(pyarrow.parquet.read_metadata(path).num_rows for path in work.glob(pattern))
+        assert readers_of_shards.rows_of_configuration(work, name, split) == rows > 0, (name, split)
+        tally["card: rows of its configurations, through datasets"] += rows
 
 
 if __name__ == "__main__":

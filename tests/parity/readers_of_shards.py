@@ -71,6 +71,14 @@ def by_datasets(work, paths):
         return list(load_dataset("parquet", data_files=files, split="train", cache_dir=cache))
 
 
+def rows_of_configuration(work, name, split):
+    """Rows that the header of the dataset card leads to."""
+    from datasets import load_dataset
+
+    with tempfile.TemporaryDirectory(prefix="mellama-datasets-") as cache:
+        return len(load_dataset(str(work), name, split=split, cache_dir=cache))
+
+
 def arrays(rows):
     ids = numpy.array([row["tokens"] for row in rows], numpy.int64)
     filled = numpy.array([row["segment_ends"][-1] for row in rows])

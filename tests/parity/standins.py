@@ -14,7 +14,7 @@ import types
 import numpy
 
 PACKAGES = {
-    "PIL", "boto3", "botocore", "brotli", "lightning_sdk", "lightning_utilities", "obstore", "requests",
+    "PIL", "boto3", "botocore", "brotli", "lightning_sdk", "obstore", "requests",
     "snappy", "tifffile", "torch", "torchvision", "transformers", "urllib3", "zstd",
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ pub(super) fn text(tokenizer: &Tokenizer, sequence_length: u32, has_heldout: boo
     text.push_str(PANDAS);
     text.push_str("\nAll columns, `segment_documents` among them, come with `dtype_backend=\"pyarrow\"` in place of `columns`.\n\nWith DuckDB:\n\n");
     text.push_str(DUCKDB);
-    text.push_str("\nWith datasets, a folder or its address on a hub in place of `\".\"`:\n\n");
+    text.push_str("\nWith datasets; the configurations above are for the folder's own path, or its address on a hub, as `load_dataset(PATH, \"cpt\")`:\n\n");
     text.push_str(DATASETS);
     if has_heldout {
         text.push_str("\nHeld-out documents are the split `validation`; they are never trained on.\n");
@@ -61,7 +61,7 @@ print(duckdb.sql("""
 const DATASETS: &str = r#"```python
 from datasets import load_dataset
 
-train = load_dataset(".", "cpt", split="train", streaming=True)
+train = load_dataset("parquet", data_files="shards/cpt/train-*.parquet", split="train", streaming=True)
 first = next(iter(train))
 assert len(first["tokens"]) >= first["segment_ends"][-1]
 ```

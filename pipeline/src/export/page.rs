@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use mellama_shards::export::{ExportManifest, Format};
+use mellama_shards::export::{DOCUMENTS_KEY, ExportManifest, Format};
 use mellama_storage::{ObjectEntry, Workdir};
 
 use crate::failure::Failure;
@@ -44,10 +44,11 @@ fn text(manifest: &ExportManifest, tokenizer: &str) -> String {
         _ => "The format has no mask: a trainer learns them as it learns every id.",
     };
     let _ = writeln!(text, "- Padded positions hold id {}. {masks}", request.fill_token);
-    text.push_str(
-        "- `lineage/OBJECT.parquet`: for each segment its document, source, pass, tokens and bytes in the object. \
-         `lineage/documents.parquet`: id, source, licence and sensitivity of each document.\n\n",
-    );
+    text.push_str("- `lineage/OBJECT.parquet`: for each segment its document, source, pass, tokens and bytes in the object.\n");
+    if manifest.objects.iter().any(|object| object.key == DOCUMENTS_KEY) {
+        text.push_str("- `lineage/documents.parquet`: id, source, licence and sensitivity of each document.\n");
+    }
+    text.push('\n');
     text.push_str("| source | tokens |\n|---|---|\n");
     for source in &totals.sources {
         let _ = writeln!(text, "| {} | {} |", source.source.replace('|', "\\|"), source.tokens);

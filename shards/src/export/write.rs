@@ -70,8 +70,29 @@ pub fn write_export(
         let here = windows.min(set.len() - first);
         export.object(&mut *layout, number as u64, first..first + here, &mut sequences, progress)?;
     }
+    check_sums(set, &export.totals)?;
     export.objects.extend(layout.index(store)?);
     Ok(export.finish())
+}
+
+/// What was written adds up to what the footers of the shards say.
+fn check_sums(set: &ShardSet, found: &ExportTotals) -> Result<(), ExportError> {
+    let mut expected = [0_u64; 4];
+    let mut sources = vec![0_u64; set.header().sources.len()];
+    for index in 0..set.objects().len() {
+        let shard = set.shard(index)?;
+        let totals = shard.totals();
+        let counts = [totals.tokens, totals.padding, totals.trained, totals.segments];
+        expected.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        sources.iter_mut().zip(&totals.source_tokens).for_each(|(sum, count)| *sum += count);
+    }
+    let same_sources = found.sources.iter().map(|source| source.tokens).eq(sources);
+    let counts = [found.tokens, found.padding, found.trained, found.segments];
+    if same_sources && counts == expected {
+        return Ok(());
+    }
+    let problem = format!("footers add up to {expected:?} tokens, padding, trained and segments, the sequences to {counts:?}");
+    Err(ShardError::Corrupt { subject: "shard set".to_owned(), problem }.into())
 }
 
 /// BLAKE3 over the digests of the shards in order.
