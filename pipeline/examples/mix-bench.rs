@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use mellama_pipeline::draws::Draws;
+use mellama_shards::RunPlace;
 use mellama_shards::interleave::Interleave;
 use mellama_shards::mixture::{DOMAIN_NAMES, Mixture, MixtureSpec, SourceSupply, Total, Unit, plan_mixture};
 use mellama_shards::order::Run;
@@ -131,7 +132,7 @@ fn supply(source: usize, made: &Made, documents: u64) -> SourceSupply {
 fn run(source: u16, object: u32, row: u32, document: u64) -> Run {
     let key = mix(document << 4 | u64::from(source));
     let key = u128::from(key) << 64 | u128::from(mix(key));
-    Run { object, row, tokens: tokens(usize::from(source), document), key, source }
+    Run { object, row, tokens: tokens(usize::from(source), document), key, source, place: RunPlace::default() }
 }
 
 /// Half of the documents have up to half of the mean, three in eight up to twice as much, one in eight up to four times.
