@@ -90,18 +90,23 @@ fn trace(project: &Project, id: &str) -> Value {
 fn totals(project: &Project, part: &str) -> BTreeMap<String, u64> {
     let mut totals = BTreeMap::new();
     for (key, _) in files(project).range(part.to_owned()..).take_while(|(key, _)| key.starts_with(part)) {
-        let path = Path::new(&project.workdir()).join(key);
-        let bytes = bytes::Bytes::from(std::fs::read(path).expect("readable"));
-        let shard = mellama_shards::ShardFile::open(key, bytes).expect("a shard");
-        *totals.entry("sequences".to_owned()).or_default() += shard.rows();
-        *totals.entry("padding".to_owned()).or_default() += shard.totals().padding;
-        for (source, tokens) in shard.header().sources.iter().zip(&shard.totals().source_tokens) {
-            let domain = match source.as_str() {
+        let path = Path::new(&project.workdir()).join(key).display().to_string();
+        let shown = succeed(&["inspect", &path, "--rows", "0"]).stdout;
+        let number = |before: &str| -> u64 {
+            let words: Vec<&str> = shown.lines().next().expect("a line").split(' ').collect();
+            let at = words.windows(2).position(|pair| pair[1].trim_end_matches(',') == before).expect("there");
+            words[at].parse().expect("a number")
+        };
+        *totals.entry("sequences".to_owned()).or_default() += number("sequences");
+        *totals.entry("padding".to_owned()).or_default() += number("padding");
+        let by_source = shown.lines().find_map(|line| line.strip_prefix("tokens by source: ")).expect("a line");
+        for (source, tokens) in by_source.split(", ").filter_map(|part| part.split_once(' ')) {
+            let domain = match source {
                 "pmc" | "pubmed" => "biomedical",
                 "mimic-iii" | "mimic-iv" => "clinical",
                 other => other,
             };
-            *totals.entry(domain.to_owned()).or_default() += tokens;
+            *totals.entry(domain.to_owned()).or_default() += tokens.parse::<u64>().expect("a number");
         }
     }
     totals
@@ -593,7 +598,8 @@ fn an_id_leads_to_every_place_and_back() {
     let id = first(&project, "pubmed");
     let pmid = format!("pmid:{}", native(&id));
     let traced = trace(&project, &pmid)["documents"].clone();
-    let document = traced.as_array().and_then(|all| all.iter().find(|document| document["id"] == id.as_str())).expect("there").clone();
+    let document =
+        traced.as_array().and_then(|all| all.iter().find(|document| document["id"] == id.as_str())).expect("there").clone();
     let key = document["key"].as_str().expect("a key");
     let mut tokens: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
     for placed in document["placements"].as_array().expect("placements") {
@@ -622,7 +628,8 @@ fn an_id_leads_to_every_place_and_back() {
 
 #[test]
 fn a_training_that_began_before_a_retraction_is_refused_and_a_finished_one_stays() {
-    let train = "[model]\nshape = \"tiny\"\n[train]\nsteps = 4\nbatch_sequences = 2\nmicro_batch_sequences = 2\ncheckpoint_every = 2\n";
+    let train =
+        "[model]\nshape = \"tiny\"\n[train]\nsteps = 4\nbatch_sequences = 2\nmicro_batch_sequences = 2\ncheckpoint_every = 2\n";
     let mixture = format!("[corpus.mixture]\ntokens = 900\ngeneral = 1\n{PACK}{train}");
     let project = small_project(&small(&[("a", "")], &mixture), &[("a", 60)]);
     project.succeed(&[]);
