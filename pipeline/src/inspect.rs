@@ -124,6 +124,8 @@ fn sequences(path: &Path, shard: &ShardFile, view: &View) -> Result<String, Fail
         totals.trained,
         header.sensitivity
     )];
+    let by_source = header.sources.iter().zip(&totals.source_tokens).map(|(name, tokens)| format!("{name} {tokens}"));
+    text.push(format!("tokens by source: {}", by_source.collect::<Vec<_>>().join(", ")));
     let end = shard.rows().min(view.from.saturating_add(view.rows));
     let rows = view.from.min(end)..end;
     let ids = ids_of(path, shard, &rows);

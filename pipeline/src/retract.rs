@@ -30,12 +30,15 @@ pub(crate) use facts::{keys_of, retracted_keys};
 pub use outcome::Outcome;
 use request::Asked;
 pub use request::{Marks, Request};
-use rewrite::{Gap, Rewritten, rewrite};
+use rewrite::{Draft, Gap, rewrite};
 pub(crate) use subjects::{CONVERSATION_VERSION, conversations, searched};
 use subjects::{Subject, Subjects};
 
 /// Tries against retractions that other processes record meanwhile.
 const MAX_TRIES: u32 = 16;
+
+/// Shards that are written before the first of them is published; each is an open file.
+const MAX_DRAFTS: usize = 256;
 
 /// Takes documents out of the shards of a work folder.
 ///
@@ -61,7 +64,12 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
             return Ok(outcome);
         }
         let work = Work { folder: &folder, subjects: &subjects, fresh: fresh.iter().map(|(key, _)| **key).collect(), gone };
-        let (replaced, facts) = work.run(observer)?;
+        let (replaced, facts) = match work.run(observer) {
+            Ok(done) => done,
+            // Another retraction has deleted a shard under this one: begin again on top of it.
+            Err(_) if folder.workdir.read_retractions(&folder.plan)?.len() > records.len() => continue,
+            Err(failure) => return Err(failure),
+        };
         let record = record(&folder, &records, replaced, &facts);
         if folder.workdir.put_retraction(&record)? == RetractionOutcome::Recorded {
             outcome.deleted = folder.workdir.delete_retracted(&folder.plan)?;
@@ -142,21 +150,26 @@ impl Work<'_> {
         let touched: Vec<(&Shard, &[Gap])> =
             shards.iter().zip(&gaps).filter(|(_, gaps)| !gaps.is_empty()).map(|(shard, gaps)| (shard, gaps.as_slice())).collect();
         observer.grow(touched.len() as u64);
-        let write = |(shard, gaps): &(&Shard, &[Gap])| -> Result<Rewritten, Failure> {
-            observer.stopped().map_or(Ok(()), |signal| Err(Failure::Stopped(signal)))?;
-            let rewritten = rewrite(self.folder, shard, gaps)?;
-            observer.advance(1);
-            Ok(rewritten)
-        };
-        let written: Vec<Result<Rewritten, Failure>> = touched.par_iter().map(write).collect();
-        let written = written.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let facts = self.facts(&touched, &written)?;
-        let replace = |((shard, _), written): (&(&Shard, &[Gap]), Rewritten)| Replacement {
-            stage: shard.part.stage().name().to_owned(),
-            old: shard.entry.clone(),
-            new: written.entry,
-        };
-        Ok((touched.iter().zip(written).map(replace).collect(), facts))
+        let (mut replaced, mut left_out) = (Vec::new(), Vec::new());
+        for together in touched.chunks(MAX_DRAFTS) {
+            let drafts: Vec<Result<Draft, Failure>> =
+                together.par_iter().map(|(shard, gaps)| self.draft(shard, gaps, observer)).collect();
+            // All are written and proved before the first one is published.
+            let drafts = drafts.into_iter().collect::<Result<Vec<_>, _>>()?;
+            for ((shard, _), draft) in together.iter().zip(drafts) {
+                left_out.push(draft.sequences_left_out);
+                let (stage, old) = (shard.part.stage().name().to_owned(), shard.entry.clone());
+                replaced.push(Replacement { stage, old, new: draft.publish()? });
+            }
+        }
+        Ok((replaced, self.facts(&touched, &left_out)?))
+    }
+
+    fn draft(&self, shard: &Shard, gaps: &[Gap], observer: &dyn Observer) -> Result<Draft, Failure> {
+        observer.stopped().map_or(Ok(()), |signal| Err(Failure::Stopped(signal)))?;
+        let draft = rewrite(self.folder, shard, gaps)?;
+        observer.advance(1);
+        Ok(draft)
     }
 
     /// Fills the gaps of the training shards, domain by domain.
@@ -176,15 +189,15 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn facts(&self, touched: &[(&Shard, &[Gap])], written: &[Rewritten]) -> Result<RetractionFacts, Failure> {
+    fn facts(&self, touched: &[(&Shard, &[Gap])], left_out: &[u64]) -> Result<RetractionFacts, Failure> {
         let mut facts =
             RetractionFacts { copies: self.copies(), checkpoints: checkpoints(self.folder)?, ..RetractionFacts::default() };
         let has_quota = self.folder.recipe.corpus.as_ref().is_some_and(|corpus| corpus.mixture.is_some());
         let mut pieces: BTreeMap<u128, (u64, u64)> = BTreeMap::new();
-        for ((shard, gaps), written) in touched.iter().zip(written) {
+        for ((shard, gaps), left_out) in touched.iter().zip(left_out) {
             let part = facts.parts.entry(shard.part.name().to_owned()).or_default();
             part.shards += 1;
-            part.sequences += written.sequences_left_out;
+            part.sequences += left_out;
             for gap in *gaps {
                 let (tokens, short) = (u64::from(gap.hole.tokens), u64::from(gap.hole.short()));
                 part.segments += 1;

@@ -6,7 +6,7 @@ use mellama_shards::lineage::Placement;
 use mellama_shards::refill::{Filling, Hole, Patch, rebuild};
 use mellama_shards::verify::verify_shard_with;
 use mellama_shards::{ShardError, ShardWriter};
-use mellama_storage::ObjectEntry;
+use mellama_storage::{ObjectEntry, PartWriter};
 
 use crate::failure::{Failure, chain};
 use crate::lookup::Folder;
@@ -24,20 +24,34 @@ pub(super) struct Gap {
     pub hole: Hole,
 }
 
-/// What became of a shard.
+/// A shard written again and not published yet: dropped, it leaves nothing behind.
 #[derive(Debug)]
-pub(super) struct Rewritten {
-    /// `None` when no sequence is left.
-    pub entry: Option<ObjectEntry>,
+pub(super) struct Draft {
+    /// The new object and its sequences; `None` when no sequence is left.
+    part: Option<(PartWriter, u64)>,
+    /// Key of the old shard.
+    key: String,
     /// Sequences left without a token.
     pub sequences_left_out: u64,
 }
 
-/// Writes a shard without the gaps' documents. The old shard stays.
+impl Draft {
+    /// Publishes the new shard, if there is one.
+    ///
+    /// # Errors
+    /// `Failure::Storage`.
+    pub(super) fn publish(self) -> Result<Option<ObjectEntry>, Failure> {
+        let (folder, stem) = name_of(&self.key);
+        let publish = |(part, rows): (PartWriter, u64)| part.finish(folder, stem, "parquet", rows);
+        Ok(self.part.map(publish).transpose()?)
+    }
+}
+
+/// Writes a shard without the gaps' documents. Nothing is visible yet, and the old shard stays.
 ///
 /// # Errors
 /// `Failure::Verification` when the shard, or a token run, is damaged; `Failure::Storage` when the new one cannot be written.
-pub(super) fn rewrite(folder: &Folder, shard: &Shard, gaps: &[Gap]) -> Result<Rewritten, Failure> {
+pub(super) fn rewrite(folder: &Folder, shard: &Shard, gaps: &[Gap]) -> Result<Draft, Failure> {
     let file = placements::open(&folder.workdir, &shard.entry)?;
     let patches = patches(folder, gaps)?;
     let writing = |e: &ShardError| Failure::Storage(format!("{}: writing it again: {}", shard.entry.key, chain(e)));
@@ -58,12 +72,11 @@ pub(super) fn rewrite(folder: &Folder, shard: &Shard, gaps: &[Gap]) -> Result<Re
     if let Some(error) = failed {
         return Err(writing(&error));
     }
-    if left_out == read.sequences {
-        return Ok(Rewritten { entry: None, sequences_left_out: left_out });
+    let mut draft = Draft { part: None, key: shard.entry.key.clone(), sequences_left_out: left_out };
+    if left_out < read.sequences {
+        draft.part = Some(writer.finish().map_err(|e| writing(&e))?);
     }
-    let (part, rows) = writer.finish().map_err(|e| writing(&e))?;
-    let (place, stem) = name_of(&shard.entry.key);
-    Ok(Rewritten { entry: Some(part.finish(place, stem, "parquet", rows)?), sequences_left_out: left_out })
+    Ok(draft)
 }
 
 /// Folder and stem of a shard's name: `shards/cpt` and `train-00007` of `shards/cpt/train-00007-DIGEST16.parquet`.
