@@ -58,7 +58,8 @@ fn detail(session: &Session, stage: &str) -> Result<Vec<String>, Failure> {
         lines.push(format!("tokens: {} in all: {}", facts.total, quotas.join(", ")));
         let used = facts.sources.iter().filter(|share| share.quota > 0);
         lines.extend(used.map(|share| {
-            format!("epochs: {} {:.3} of at most {}, {} tokens", share.source, share.epochs, share.max_epochs, share.quota)
+            let most = facts.max_epochs.get(&share.source).copied().unwrap_or(1);
+            format!("epochs: {} {:.3} of at most {most}, {} tokens", share.source, share.epochs, share.quota)
         }));
     }
     if (stage == Stage::Cpt.name() || stage == Stage::Instruct.name())

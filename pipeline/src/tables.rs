@@ -243,7 +243,7 @@ pub(crate) fn read_rows(workdir: &Workdir, entry: &ObjectEntry, first: u64, rows
 fn overlapping(sizes: &[u64], first: u64, rows: u64) -> (Vec<usize>, u64, u64) {
     let (mut groups, mut start, mut before, mut there) = (Vec::new(), 0, 0, 0);
     for (index, size) in sizes.iter().enumerate() {
-        if start + size > first && start < first.saturating_add(rows) {
+        if (start + size).min(first.saturating_add(rows)) > start.max(first) {
             if groups.is_empty() {
                 before = start;
             }

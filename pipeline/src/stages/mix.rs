@@ -37,6 +37,12 @@ pub(crate) struct MixFacts {
     pub streams: Vec<Stream>,
     /// `tokens` or `sequences`.
     pub unit: String,
+    /// Passes that the recipe allows, by source.
+    #[serde(default)]
+    pub max_epochs: BTreeMap<String, u32>,
+    /// The document at which the quota of a source is reached, where only its beginning is used.
+    #[serde(default)]
+    pub cuts: BTreeMap<String, CutFacts>,
 }
 
 /// One source's part.
@@ -50,12 +56,6 @@ pub(crate) struct ShareFacts {
     pub remainder: u64,
     /// Passes over the source, as a number for people.
     pub epochs: f64,
-    /// Passes that the recipe allows.
-    #[serde(default)]
-    pub max_epochs: u32,
-    /// The document at which the quota is reached, where only its beginning is used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cut: Option<CutFacts>,
 }
 
 /// A document of which the last pass over its source takes the beginning only.
@@ -118,8 +118,8 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     }
     let objects = streams.iter().map(|stream| stream.table.clone()).collect();
     let counts = counts(counted.documents(), used, &streams);
-    let sources = share_facts(context, &counted, &mixture, &cuts)?;
-    let facts = facts(context, &mixture, sources, streams);
+    let cuts = cut_facts(context, &counted, &cuts)?;
+    let facts = facts(context, &mixture, streams, cuts);
     Ok(TaskOutput { objects, counts, facts: serde_json::to_value(facts).expect("plain data") })
 }
 
@@ -163,40 +163,37 @@ pub(crate) fn spec(recipe: &MixtureRecipe, sequence_length: u32) -> MixtureSpec 
     }
 }
 
-fn share_facts(
+fn cut_facts(
     context: &Context<'_>,
     counted: &Counted,
-    mixture: &Mixture,
     cuts: &BTreeMap<u16, Placed>,
-) -> Result<Vec<ShareFacts>, Failure> {
-    let mut facts = Vec::new();
-    for (number, (share, source)) in (0_u16..).zip(mixture.sources.iter().zip(&context.corpus().source)) {
-        let cut = cuts.get(&number).map(|placed| {
-            let document = counted.id(context, placed.run.object, placed.run.row)?;
-            Ok::<_, Failure>(CutFacts { document, epoch: placed.epoch, tokens: placed.run.tokens, used: placed.take })
-        });
-        facts.push(ShareFacts {
-            source: share.source.clone(),
-            domain: DOMAIN_NAMES[share.domain].to_owned(),
-            supply: share.supply,
-            quota: share.quota,
-            full_epochs: share.full_epochs,
-            remainder: share.remainder,
-            epochs: if share.supply == 0 { 0.0 } else { share.quota as f64 / share.supply as f64 },
-            max_epochs: source.max_epochs,
-            cut: cut.transpose()?,
-        });
-    }
-    Ok(facts)
+) -> Result<BTreeMap<String, CutFacts>, Failure> {
+    let cut = |(source, placed): (&u16, &Placed)| {
+        let document = counted.id(context, placed.run.object, placed.run.row)?;
+        let facts = CutFacts { document, epoch: placed.epoch, tokens: placed.run.tokens, used: placed.take };
+        Ok((context.source_name(usize::from(*source)).to_owned(), facts))
+    };
+    cuts.iter().map(cut).collect()
 }
 
-fn facts(context: &Context<'_>, mixture: &Mixture, sources: Vec<ShareFacts>, streams: Vec<Stream>) -> MixFacts {
-    let unit = context.corpus().mixture.as_ref().map_or("tokens", |m| m.unit.as_str());
+fn facts(context: &Context<'_>, mixture: &Mixture, streams: Vec<Stream>, cuts: BTreeMap<String, CutFacts>) -> MixFacts {
+    let share = |share: &SourceShare| ShareFacts {
+        source: share.source.clone(),
+        domain: DOMAIN_NAMES[share.domain].to_owned(),
+        supply: share.supply,
+        quota: share.quota,
+        full_epochs: share.full_epochs,
+        remainder: share.remainder,
+        epochs: if share.supply == 0 { 0.0 } else { share.quota as f64 / share.supply as f64 },
+    };
+    let corpus = context.corpus();
     MixFacts {
         total: mixture.total,
         quotas: DOMAIN_NAMES.iter().map(ToString::to_string).zip(mixture.quotas).collect(),
-        sources,
+        sources: mixture.sources.iter().map(share).collect(),
         streams,
-        unit: unit.to_owned(),
+        unit: corpus.mixture.as_ref().map_or("tokens", |m| m.unit.as_str()).to_owned(),
+        max_epochs: corpus.source.iter().map(|source| (source.name.clone(), source.max_epochs)).collect(),
+        cuts,
     }
 }
