@@ -176,7 +176,7 @@ def check_ids(samples):
 
 
 def heading(options, python, load):
-    busy = ", which is not idle: compare ratios" if load > WARNING_LOAD else ""
+    busy = ", which is not idle: compare MB by CPU second" if load > WARNING_LOAD else ""
     command = f"`bench/tokenize/head_to_head.py INPUTS --repetitions {options.repetitions} --part-mb {options.part_mb}`"
     return [
         "# Tokenizers, head to head",
@@ -187,7 +187,8 @@ def heading(options, python, load):
         f"- date: {datetime.date.today().isoformat()}",
         "",
         "MB are 10^6 bytes of text; documents are encoded one by one, without special tokens, all ids kept in memory. `cold` is "
-        "the loading of the tokenizer file and the first pass of a new process, `warm` its second pass. Medians of interleaved "
+        "the loading of the tokenizer file and the first pass of a new process, `warm` its second pass. MB/CPU s is the text by the "
+        "processor time of all threads, which other work on the machine changes less. Medians of interleaved "
         "runs; ranges are those of the runs. All tools gave the same ids for the same text and vocabulary.",
         "",
     ]
@@ -199,11 +200,11 @@ def peer_versions(python):
     return output((python, "-c", program)).strip()
 
 
-def speeds(runs, warm):
-    """MB/s of each run."""
+def speeds(runs, warm, clock="seconds"):
+    """MB by second of each run; `clock` is `seconds` or `cpu_seconds`."""
     found = []
     for one in runs:
-        seconds = one["seconds"][-1] if warm else one["load_seconds"] + one["seconds"][0]
+        seconds = one[clock][-1] if warm else one["load_" + clock] + one[clock][0]
         found.append(one["bytes"] / MEGABYTE / seconds)
     return found
 
@@ -214,15 +215,18 @@ def shown(values):
 
 def table(samples):
     lines = [
-        "| Vocabulary | Tool | Threads | Text MB | Load s | Cold MB/s | Warm MB/s |",
-        "|---|---|---|---|---|---|---|",
+        "| Vocabulary | Tool | Threads | Text MB | Load s | Cold MB/s | Warm MB/s | Cold MB/CPU s | Warm MB/CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for case, runs in samples.items():
         load = statistics.median(one["load_seconds"] for one in runs)
-        warm = shown(speeds(runs, True)) if len(runs[0]["seconds"]) > 1 else "–"
+        has_warm = len(runs[0]["seconds"]) > 1
+        cells = []
+        for clock in ("seconds", "cpu_seconds"):
+            cells += [shown(speeds(runs, False, clock)), shown(speeds(runs, True, clock)) if has_warm else "–"]
         lines.append(
             f"| {case.vocabulary} | {case.tool} | {case.threads} | {runs[0]['bytes'] / MEGABYTE:.1f} | {load:.2f} "
-            f"| {shown(speeds(runs, False))} | {warm} |"
+            f"| {' | '.join(cells)} |"
         )
     return lines
 
@@ -230,15 +234,15 @@ def table(samples):
 def ratios(samples):
     """mellama from tokenizer.json by the peers, on the same text and threads, run by run."""
     lines = ["", "mellama from `tokenizer.json` by others on 2 threads, medians and ranges of the runs:", ""]
-    lines += ["| Vocabulary | Other | Text MB | Cold | Warm |", "|---|---|---|---|---|"]
+    lines += ["| Vocabulary | Other | Text MB | Cold | Warm | Cold, CPU | Warm, CPU |", "|---|---|---|---|---|---|---|"]
     for case, runs in samples.items():
         if case.tool not in ("huggingface", "gigatoken"):
             continue
         same = (case.vocabulary, "mellama, json", THREADS, case.texts)
         own = next(found for one, found in samples.items() if (one.vocabulary, one.tool, one.threads, one.texts) == same)
         cells = []
-        for warm in (False, True):
-            pairs = zip(speeds(own, warm), speeds(runs, warm), strict=True)
+        for clock, warm in [("seconds", False), ("seconds", True), ("cpu_seconds", False), ("cpu_seconds", True)]:
+            pairs = zip(speeds(own, warm, clock), speeds(runs, warm, clock), strict=True)
             cells.append(shown([ours / theirs for ours, theirs in pairs]))
         lines.append(f"| {case.vocabulary} | {case.tool} | {runs[0]['bytes'] / MEGABYTE:.1f} | {' | '.join(cells)} |")
     return lines

@@ -55,17 +55,24 @@ def timed(options):
     os.environ["RAYON_NUM_THREADS"] = str(options.threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     given = texts(options.second)
-    begin, encode = TOOLS[options.tool](options)
-    load_seconds = time.perf_counter() - begin
-    seconds, found = [], None
+    (begin, cpu_begin), encode = TOOLS[options.tool](options)
+    loading = {"load_seconds": time.perf_counter() - begin, "load_cpu_seconds": time.process_time() - cpu_begin}
+    seconds, cpu_seconds, found = [], [], None
     for _ in range(options.passes):
         found = None
-        begin = time.perf_counter()
+        begin, cpu_begin = clocks()
         found = encode(given)
         seconds.append(time.perf_counter() - begin)
+        cpu_seconds.append(time.process_time() - cpu_begin)
     tokens, checksum = summed(found)
     size = sum(len(text.encode()) for text in given)
-    return {"load_seconds": load_seconds, "seconds": seconds, "bytes": size, "tokens": tokens, "crc32": checksum}
+    passes = {"seconds": seconds, "cpu_seconds": cpu_seconds}
+    return {**loading, **passes, "bytes": size, "tokens": tokens, "crc32": checksum}
+
+
+def clocks():
+    """Seconds of the wall and of the processor, all threads of this process."""
+    return time.perf_counter(), time.process_time()
 
 
 def summed(found):
@@ -82,7 +89,7 @@ def summed(found):
 def huggingface(options):
     from tokenizers import Tokenizer
 
-    begin = time.perf_counter()
+    begin = clocks()
     tokenizer = Tokenizer.from_file(str(options.first))
     tokenizer.encode_special_tokens = True
     return begin, lambda given: tokenizer.encode_batch_fast(given, add_special_tokens=False)
@@ -91,7 +98,7 @@ def huggingface(options):
 def gigatoken(options):
     import gigatoken as package
 
-    begin = time.perf_counter()
+    begin = clocks()
     tokenizer = package.Tokenizer(str(options.first))
     return begin, lambda given: tokenizer.encode_batch(given, parallel=True)
 
@@ -99,7 +106,7 @@ def gigatoken(options):
 def sentencepiece(options):
     import sentencepiece as package
 
-    begin = time.perf_counter()
+    begin = clocks()
     processor = package.SentencePieceProcessor(model_file=str(options.first))
     return begin, lambda given: processor.encode(given, num_threads=options.threads)
 

@@ -68,16 +68,18 @@ fn run(options: &Options) -> Result<(), Failure> {
         texts.push(value["text"].as_str().ok_or("a line without text")?.to_owned());
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
-    let begin = Instant::now();
+    let (begin, cpu_begin) = (Instant::now(), cpu_seconds());
     let timed = open(&options.tokenizer, options.library)?;
     let load_seconds = begin.elapsed().as_secs_f64();
-    let mut passes = Vec::new();
+    let load_cpu_seconds = cpu_seconds() - cpu_begin;
+    let (mut passes, mut cpu_passes) = (Vec::new(), Vec::new());
     let mut ids = Vec::new();
     for _ in 0..options.passes {
         drop(std::mem::take(&mut ids));
-        let begin = Instant::now();
+        let (begin, cpu_begin) = (Instant::now(), cpu_seconds());
         ids = pool.install(|| texts.par_iter().map(|text| encode(&timed, text)).collect::<Result<Vec<_>, _>>())?;
         passes.push(begin.elapsed().as_secs_f64());
+        cpu_passes.push(cpu_seconds() - cpu_begin);
     }
     let mut checksum = crc32fast::Hasher::new();
     for id in ids.iter().flatten() {
@@ -91,7 +93,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     };
     println!(
         "{}",
-        json!({"load_seconds": load_seconds, "seconds": passes, "texts": texts.len(), "bytes": bytes, "tokens": tokens,
+        json!({"load_seconds": load_seconds, "seconds": passes, "load_cpu_seconds": load_cpu_seconds, "cpu_seconds": cpu_passes, "texts": texts.len(), "bytes": bytes, "tokens": tokens,
             "encoder": encoder, "threads": options.threads, "crc32": checksum.finalize()})
     );
     Ok(())
@@ -112,6 +114,14 @@ fn encode(timed: &Timed, text: &str) -> Result<Vec<u32>, Failure> {
         Timed::Own(tokenizer) => Ok(tokenizer.encode(text)?),
         Timed::Library(tokenizer) => Ok(tokenizer.encode_fast(text, false)?.get_ids().to_vec()),
     }
+}
+
+/// Processor time of all threads, where the system tells it (Linux, in hundredths of a second), else 0.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in brackets, may hold spaces; the state is the first field behind it.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 fn long_texts(path: &str) -> Result<(), Failure> {

@@ -233,7 +233,7 @@ fn a_file_whose_rules_are_not_ours_goes_through_the_library() {
     let check = |file: &Value, change: &dyn Fn(&mut Value), expected: Encoder| {
         let mut file = file.clone();
         if let Some(tokens) = file["added_tokens"].as_array_mut() {
-            tokens.resize(3, Value::Null);
+            tokens.resize(4, Value::Null);
         }
         change(&mut file);
         if let Some(tokens) = file["added_tokens"].as_array_mut() {
