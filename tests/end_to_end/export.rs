@@ -51,7 +51,7 @@ fn contents(folder: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn every_format_is_written_once_checked_and_recognised() {
+fn determinism_resume_every_format_is_written_checked_and_recognised() {
     let project = project();
     let workdir = project.workdir();
     let place = |name: &str| project.folder().join(name).display().to_string();
