@@ -22,9 +22,8 @@ fn lines(seed: u64, count: u64) -> String {
 fn recipe(sources: &[(&str, &str, &str)], mixture: &str, pack: &str) -> String {
     let mut text = String::from("name = \"mixture\"\nseed = 9\nworkdir = \"out\"\n");
     for (name, domain, more) in sources {
-        text += &format!(
-            "[[corpus.source]]\nname = \"{name}\"\nformat = \"jsonl\"\ninputs = [\"data/{name}.jsonl\"]\ndomain = \"{domain}\"\n{more}\n"
-        );
+        let place = format!("format = \"jsonl\"\ninputs = [\"data/{name}.jsonl\"]");
+        text = text + &format!("[[corpus.source]]\nname = \"{name}\"\n{place}\ndomain = \"{domain}\"\n{more}\n");
     }
     let tokenizer = root().join("tests/fixtures/tokenizer/tokenizer.json").display().to_string();
     text + &format!(

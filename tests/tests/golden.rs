@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arrow::array::{Array, Float64Array, StringArray, UInt32Array};
+use arrow::array::{Array, FixedSizeBinaryArray, Float64Array, StringArray, UInt32Array};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use mellama_pipeline::inspect::{View, inspect};
@@ -58,7 +58,12 @@ fn golden() -> PathBuf {
 
 /// The newest folder: what this version writes.
 fn newest_golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v2")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v3")
+}
+
+/// The folder before it.
+fn golden_v2() -> Run {
+    Run::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v2/run"))
 }
 
 /// A work folder that is there, with its plan.
@@ -594,7 +599,7 @@ fn extends(made: &Value, committed: &Value) -> bool {
 }
 
 #[test]
-fn golden_v2_is_written_again_bit_for_bit() {
+fn golden_v3_is_written_again_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     copy(&newest_golden(), folder.path(), |path| !path.starts_with("run"));
     let output = Command::new(env!("CARGO_BIN_EXE_make-golden")).arg(folder.path()).output().unwrap();
@@ -623,7 +628,7 @@ fn golden_v2_is_written_again_bit_for_bit() {
 
 #[test]
 fn golden_v2_decisions_name_scores_and_releases() {
-    let run = Run::open(&newest_golden().join("run"));
+    let run = golden_v2();
     let entries = run.objects("dedup", "decisions/", ".parquet");
     assert_eq!(entries.len(), 1);
     let batch = table(&run, &entries[0]);
@@ -647,7 +652,7 @@ fn golden_v2_decisions_name_scores_and_releases() {
 
 #[test]
 fn golden_v2_signatures_and_joins_have_the_documented_columns() {
-    let run = Run::open(&newest_golden().join("run"));
+    let run = golden_v2();
     let columns = |stage: &str, prefix: &str| -> Vec<String> {
         let entries = run.objects(stage, prefix, ".parquet");
         assert!(!entries.is_empty(), "{prefix}");
@@ -664,4 +669,50 @@ fn golden_v2_signatures_and_joins_have_the_documented_columns() {
     assert_eq!(columns("dedup", "dedup/links-"), ["dependent", "owner", "preprint"]);
     assert_eq!(columns("dedup", "dedup/clusters-")[..2], ["root", "number"].map(String::from));
     assert_eq!(columns("dedup", "removed/"), ["task", "row", "reason", "bytes", "cut_starts", "cut_ends"]);
+}
+
+#[test]
+fn golden_v3_packed_pieces_are_the_tokens_of_the_shards() {
+    let run = Run::open(&newest_golden().join("run"));
+    let names = |entry: &ObjectEntry| -> Vec<String> {
+        table(&run, entry).schema().fields().iter().map(|field| field.name().clone()).collect()
+    };
+    let order = run.objects("mix", "mix/", ".parquet");
+    let columns = ["object", "row", "source", "epoch", "take", "tokens", "start", "check", "key"];
+    assert!(order.iter().all(|entry| names(entry) == columns), "{:?}", names(&order[0]));
+    let packed = run.objects("pack", "packed/", ".parquet");
+    let columns = ["sequence", "object", "row", "source", "epoch", "offset", "length", "tokens", "start", "check", "key"];
+    assert!(packed.iter().all(|entry| names(entry) == columns), "{:?}", names(&packed[0]));
+    let mut segments = BTreeSet::new();
+    for entry in &packed {
+        let batch = table(&run, entry);
+        let number = |name: &str, row: usize| column::<UInt32Array>(&batch, name).value(row);
+        for row in 0..batch.num_rows() {
+            let key = column::<FixedSizeBinaryArray>(&batch, "key").value(row).to_vec();
+            segments.insert((key, number("epoch", row), number("offset", row), number("length", row)));
+        }
+        assert_eq!(u64::from(number("sequence", batch.num_rows() - 1)) + 1, entry.records, "{}", entry.key);
+    }
+    let mut found = BTreeSet::new();
+    for prefix in ["shards/cpt/train-", "shards/cpt/heldout-"] {
+        let shards = run.shards("publish", prefix);
+        for index in 0..shards.len() {
+            let sequence = shards.sequence(index).unwrap();
+            found.extend(sequence.segment_ranges().map(|(range, segment)| {
+                (segment.document.to_le_bytes().to_vec(), segment.epoch, segment.offset, range.end - range.start)
+            }));
+        }
+    }
+    assert_eq!(segments, found);
+}
+
+#[test]
+fn golden_v3_holds_the_documents_tokens_and_shards_of_v2() {
+    let (before, now) = (golden_v2(), Run::open(&newest_golden().join("run")));
+    for (stage, prefix) in
+        [("ingest", "documents/"), ("tokenize", "tokens/"), ("publish", "shards/"), ("instruct-data", "shards/")]
+    {
+        assert_eq!(before.objects(stage, prefix, ""), now.objects(stage, prefix, ""), "{stage}");
+        assert!(!now.objects(stage, prefix, "").is_empty(), "{stage}");
+    }
 }
