@@ -21,10 +21,11 @@ fn lines(seed: u64, count: u64) -> String {
 /// A recipe over sources of a name, a domain and further keys, without cleaning rules.
 fn recipe(sources: &[(&str, &str, &str)], mixture: &str, pack: &str) -> String {
     let mut text = String::from("name = \"mixture\"\nseed = 9\nworkdir = \"out\"\n");
-    for (name, domain, more) in sources {
-        let place = format!("format = \"jsonl\"\ninputs = [\"data/{name}.jsonl\"]");
-        text = text + &format!("[[corpus.source]]\nname = \"{name}\"\n{place}\ndomain = \"{domain}\"\n{more}\n");
-    }
+    let table = |(name, domain, more): &(&str, &str, &str)| {
+        let inputs = format!("inputs = [\"data/{name}.jsonl\"]");
+        format!("[[corpus.source]]\nname = \"{name}\"\nformat = \"jsonl\"\n{inputs}\ndomain = \"{domain}\"\n{more}\n")
+    };
+    text.extend(sources.iter().map(table));
     let tokenizer = root().join("tests/fixtures/tokenizer/tokenizer.json").display().to_string();
     text + &format!(
         "[corpus.tokenizer]\npath = {tokenizer:?}\n[corpus.mixture]\n{mixture}\n[corpus.pack]\nsequence_length = 64\n{pack}\n"

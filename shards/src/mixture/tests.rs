@@ -123,6 +123,9 @@ fn a_short_supply_is_refused_with_what_would_have_to_change() {
         "mixture: clinical: quota of 100 tokens, capped supply is 80; \
          set max_epochs = 2 on the clinical sources (b 1), or lower the total to 80 tokens"
     );
+    // A source that has the passes already is not named.
+    let message_of_two = message(tokens(79), [0, 1, 0], &[supply("a", 1, 20, 2), supply("b", 1, 20, 1)]);
+    assert!(message_of_two.contains("set max_epochs = 2 on the clinical sources (b 1), or"), "{message_of_two}");
     // All short domains at once, with the first one's figures.
     assert_eq!(
         message(tokens(100), [1, 1, 2], &[supply("a", 0, 20, 1), supply("b", 1, 10, 2), supply("c", 2, 60, 1)]),
