@@ -62,7 +62,7 @@ impl PairTable {
     #[inline]
     pub(super) fn get(&self, left: u32, right: u32) -> Option<Merge> {
         let pair = pair(left, right);
-        let mut at = self.first(pair);
+        let mut at = first_slot(pair, self.shift);
         loop {
             let slot = self.slots[at & (self.slots.len() - 1)];
             if slot == 0 {
@@ -77,7 +77,7 @@ impl PairTable {
 
     fn insert(&mut self, left: u32, right: u32, merge: Merge) -> Result<(), Refusal> {
         let pair = pair(left, right);
-        let first = self.first(pair);
+        let first = first_slot(pair, self.shift);
         for probe in 0..PROBES_MAX as usize {
             let at = (first + probe) & (self.slots.len() - 1);
             let slot = self.slots[at];
@@ -93,10 +93,12 @@ impl PairTable {
         }
         Err(Refusal::TooMany { what: "merges that fall into one place", found: PROBES_MAX + 1, limit: PROBES_MAX })
     }
+}
 
-    fn first(&self, pair: u64) -> usize {
-        ((pair ^ pair >> 32).wrapping_mul(MULTIPLIER) >> self.shift) as usize
-    }
+/// The first slot that a pair may be in.
+#[inline]
+fn first_slot(pair: u64, shift: u32) -> usize {
+    ((pair ^ pair >> 32).wrapping_mul(MULTIPLIER) >> shift) as usize
 }
 
 fn pair(left: u32, right: u32) -> u64 {
@@ -120,6 +122,18 @@ mod tests {
             assert_eq!(table.get(*right + 1, *left), None);
         }
         assert_eq!(PairTable::new([].into_iter()).unwrap().get(0, 0), None);
+    }
+
+    #[test]
+    fn case_36_merges_made_to_collide_are_refused() {
+        let wanted = PROBES_MAX + 1;
+        let shift = 64 - (wanted * 2).next_power_of_two().trailing_zeros();
+        let pairs = (0..2048_u32).flat_map(|left| (0..1 << 20).map(move |right| (left, right)));
+        let colliding = pairs.filter(|(left, right)| first_slot(pair(*left, *right), shift) == 7).take(wanted as usize);
+        let merges: Vec<_> = colliding.map(|(left, right)| (left, right, Merge { rank: 0, made: 0 })).collect();
+        let refused = |count: usize| PairTable::new(merges[..count].iter().copied()).is_err();
+        assert_eq!(merges.len() as u64, wanted);
+        assert!(refused(merges.len()) && !refused(merges.len() - 1));
     }
 
     #[test]
