@@ -157,6 +157,8 @@ fn sequences_keep_their_length_close_up_and_join_what_goes_on() {
     check(&neighbours, &[1, 2, 3, 4, 5, 300, 0, 0], &[(5, 9, 0), (6, 3, 7)]);
     let apart: [(u32, &[Patch]); 2] = [(0, &[patch(9, 0, &[1, 2])]), (2, &[patch(9, 3, &[3, 4, 5])])];
     check(&apart, &[1, 2, 3, 4, 5, 300, 0, 0], &[(2, 9, 0), (5, 9, 3), (6, 3, 7)]);
+    let of_the_kept = [Patch { tokens: vec![1], document: 1, source: 0, offset: 9, epoch: 2 }];
+    check(&[(2, &of_the_kept)], &[100, 101, 1, 300, 0, 0, 0, 0], &[(2, 1, 7), (3, 1, 9), (4, 3, 7)]);
     let third: [(u32, &[Patch]); 2] = [(2, &[patch(9, 0, &[1, 2])]), (5, &[patch(9, 2, &[3])])];
     check(&third, &[100, 101, 1, 2, 3, 0, 0, 0], &[(2, 1, 7), (5, 9, 0)]);
 }
