@@ -142,10 +142,6 @@ fn check_request(set: &ShardSet, request: &ExportRequest, format: Format) -> Res
     if request.segments && format != Format::Mds {
         return Err(ExportError::refused(format!("{format} has no columns; leave --segments out, lineage/ has the segments")));
     }
-    let window_bytes = u64::from(header.sequence_length) * IdWidth::for_vocabulary(header.vocabulary_size).bytes();
-    if format == Format::Mds && window_bytes + 5 * u64::from(header.sequence_length) > 1 << 25 {
-        return Err(ExportError::refused(format!("mds: windows of {} tokens, a shard holds too few", header.sequence_length)));
-    }
     Ok(())
 }
 
