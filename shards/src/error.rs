@@ -16,13 +16,15 @@ pub enum ShardError {
         problem: String,
     },
     /// A format version this program does not know.
-    #[error("{subject}: format version {found}, this program reads {known}; use the program that wrote it, or write it again")]
+    #[error("{subject}: format version {found}, this program reads {}; use the program that wrote it, or write it again", versions(*oldest, *known))]
     Version {
         /// Object.
         subject: String,
         /// Version in the file.
         found: u32,
-        /// Version known here.
+        /// Oldest version known here.
+        oldest: u32,
+        /// Newest version known here.
         known: u32,
     },
     /// A document that no format here can hold.
@@ -79,6 +81,10 @@ pub enum ShardError {
         /// The system's error.
         source: std::io::Error,
     },
+}
+
+fn versions(oldest: u32, known: u32) -> String {
+    if oldest == known { known.to_string() } else { format!("{oldest} to {known}") }
 }
 
 impl ShardError {

@@ -11,8 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::ShardError;
 pub use crate::sequence::{PADDING_TOKEN, Segment, Sequence};
 
-/// Version of the shard format.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of the shard format that is written. Since 2 document keys are byte strings, which every reader of Parquet turns into
+/// its own type; in 1 they were values of fixed width inside lists, for which pandas has none.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// Oldest version that is read, and written again where a shard of that version is rewritten.
+pub const OLDEST_VERSION: u32 = 1;
 
 /// Sequences of a row group; only the last one of a file may have fewer.
 pub const ROW_GROUP_SEQUENCES: usize = 256;
@@ -75,7 +79,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardHeader {
-    /// [`FORMAT_VERSION`].
+    /// [`FORMAT_VERSION`], or an older one back to [`OLDEST_VERSION`].
     pub format_version: u32,
     /// What the sequences are for.
     pub kind: Kind,
@@ -99,9 +103,14 @@ impl ShardHeader {
     /// # Errors
     /// [`ShardError::Version`] or [`ShardError::Header`].
     pub fn check(&self) -> Result<(), ShardError> {
-        if self.format_version != FORMAT_VERSION {
+        if !is_known(self.format_version) {
             let subject = "shard header".to_owned();
-            return Err(ShardError::Version { subject, found: self.format_version, known: FORMAT_VERSION });
+            return Err(ShardError::Version {
+                subject,
+                found: self.format_version,
+                oldest: OLDEST_VERSION,
+                known: FORMAT_VERSION,
+            });
         }
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         let problem = if !(1..=MAX_SEQUENCE_LENGTH).contains(&self.sequence_length) {
@@ -229,12 +238,22 @@ pub(crate) fn stored_schema(header: &ShardHeader) -> Schema {
     schema_with_tokens(header, DataType::List)
 }
 
+/// Whether shards of this version can be read.
+pub(crate) fn is_known(version: u32) -> bool {
+    (OLDEST_VERSION..=FORMAT_VERSION).contains(&version)
+}
+
+/// How document keys are stored: as byte strings, in version 1 as values of 16 bytes.
+fn key_type(version: u32) -> DataType {
+    if version == 1 { DataType::FixedSizeBinary(DOCUMENT_KEY_BYTES) } else { DataType::Binary }
+}
+
 fn schema_with_tokens(header: &ShardHeader, tokens: impl Fn(Arc<Field>) -> DataType) -> Schema {
     let list = |item: DataType| DataType::List(element(item));
     let types = [
         tokens(element(header.width.data_type())),
         list(DataType::UInt32),
-        list(DataType::FixedSizeBinary(DOCUMENT_KEY_BYTES)),
+        list(key_type(header.format_version)),
         list(DataType::UInt16),
         list(DataType::UInt32),
         list(DataType::UInt32),

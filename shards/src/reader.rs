@@ -13,7 +13,8 @@ use serde::Deserialize;
 use crate::columns::ColumnFile;
 use crate::error::ShardError;
 use crate::format::{
-    COLUMNS, FORMAT_VERSION, HEADER_KEY, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals, TOTALS_KEY, stored_schema,
+    COLUMNS, FORMAT_VERSION, HEADER_KEY, OLDEST_VERSION, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals, TOTALS_KEY,
+    is_known, stored_schema,
 };
 pub use crate::row_group::RowGroup;
 use crate::row_group::{SOURCES_COLUMN, SegmentColumns, sources_of_rows};
@@ -148,8 +149,13 @@ fn read_header(file: &ColumnFile) -> Result<ShardHeader, ShardError> {
         format_version: u32,
     }
     let VersionOnly { format_version } = file.sealed(HEADER_KEY)?;
-    if format_version != FORMAT_VERSION {
-        return Err(ShardError::Version { subject: file.name().to_owned(), found: format_version, known: FORMAT_VERSION });
+    if !is_known(format_version) {
+        return Err(ShardError::Version {
+            subject: file.name().to_owned(),
+            found: format_version,
+            oldest: OLDEST_VERSION,
+            known: FORMAT_VERSION,
+        });
     }
     file.sealed(HEADER_KEY)
 }

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, FixedSizeBinaryArray, ListArray, RecordBatch, UInt16Array, UInt32Array};
+use arrow::array::{Array, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray, RecordBatch, UInt16Array, UInt32Array};
 
 use crate::error::ShardError;
 use crate::format::{COLUMNS, Segment, Sequence, ShardHeader, Width};
@@ -114,7 +114,7 @@ pub(crate) struct SegmentColumns {
     /// Row `i` has the segments `starts[i]..starts[i + 1]`.
     starts: Vec<usize>,
     ends: UInt32Array,
-    documents: FixedSizeBinaryArray,
+    documents: Vec<u128>,
     sources: UInt16Array,
     offsets: UInt32Array,
     epochs: UInt32Array,
@@ -134,7 +134,7 @@ impl SegmentColumns {
         };
         Ok(Self {
             ends: values_of::<UInt32Array>(name, COLUMNS[1], &values(0))?.clone(),
-            documents: values_of::<FixedSizeBinaryArray>(name, COLUMNS[2], &values(1))?.clone(),
+            documents: keys_of(name, &values(1))?,
             sources: values_of::<UInt16Array>(name, COLUMNS[3], &values(2))?.clone(),
             offsets: values_of::<UInt32Array>(name, COLUMNS[4], &values(3))?.clone(),
             epochs: values_of::<UInt32Array>(name, COLUMNS[5], &values(4))?.clone(),
@@ -152,11 +152,9 @@ impl SegmentColumns {
     }
 
     fn segment(&self, index: usize) -> Segment {
-        let mut key = [0; 16];
-        key.copy_from_slice(self.documents.value(index));
         Segment {
             end: self.ends.value(index),
-            document: u128::from_le_bytes(key),
+            document: self.documents[index],
             source: self.sources.value(index),
             offset: self.offsets.value(index),
             epoch: self.epochs.value(index),
@@ -178,6 +176,16 @@ fn list_column<'a>(name: &str, batch: &'a RecordBatch, column: &str) -> Result<&
 fn values_of<'a, A: Array + 'static>(name: &str, column: &str, values: &'a Arc<dyn Array>) -> Result<&'a A, ShardError> {
     let typed = values.as_any().downcast_ref::<A>().filter(|typed| typed.null_count() == 0);
     typed.ok_or_else(|| ShardError::corrupt(name, format!("column {column}: {} or nulls inside", values.data_type())))
+}
+
+/// Document keys, as byte strings or as values of 16 bytes: the schema was compared with the header's version.
+fn keys_of(name: &str, values: &Arc<dyn Array>) -> Result<Vec<u128>, ShardError> {
+    let key = |bytes: Option<&[u8]>| bytes.and_then(|bytes| bytes.try_into().ok()).map(u128::from_le_bytes);
+    let keys: Option<Vec<u128>> = match values.as_any().downcast_ref::<FixedSizeBinaryArray>() {
+        Some(fixed) => fixed.iter().map(key).collect(),
+        None => values_of::<BinaryArray>(name, COLUMNS[2], values)?.iter().map(key).collect(),
+    };
+    keys.ok_or_else(|| ShardError::corrupt(name, format!("column {}: a document key that has not 16 bytes", COLUMNS[2])))
 }
 
 /// First and last value index that the list's rows cover.

@@ -248,7 +248,7 @@ fn encode_tokens(tokens: &[u32], width: Width, buffer: &mut Vec<u8>) {
 pub(crate) fn check_header(subject: &str, header: &RunHeader) -> Result<(), ShardError> {
     if header.format_version != RUNS_FORMAT_VERSION {
         let (found, known) = (header.format_version, RUNS_FORMAT_VERSION);
-        return Err(ShardError::Version { subject: subject.to_owned(), found, known });
+        return Err(ShardError::Version { subject: subject.to_owned(), found, oldest: known, known });
     }
     if header.vocabulary_size == 0 || header.width != Width::for_vocabulary(header.vocabulary_size) {
         let problem = format!("width {:?} for {} ids, expected the narrowest", header.width, header.vocabulary_size);

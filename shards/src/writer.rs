@@ -6,9 +6,10 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, FixedSizeBinaryBuilder, FixedSizeListArray, ListBuilder, RecordBatch, UInt16Array, UInt16Builder,
-    UInt32Array, UInt32Builder,
+    Array, ArrayRef, BinaryArray, BooleanBuilder, FixedSizeBinaryArray, FixedSizeListArray, ListArray, ListBuilder, RecordBatch,
+    UInt16Array, UInt16Builder, UInt32Array, UInt32Builder,
 };
+use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, SchemaRef};
 use serde::Serialize;
 
@@ -104,7 +105,7 @@ struct Rows {
     length: usize,
     tokens: Vec<u32>,
     ends: ListBuilder<UInt32Builder>,
-    documents: ListBuilder<FixedSizeBinaryBuilder>,
+    documents: Vec<[u8; DOCUMENT_KEY_BYTES as usize]>,
     sources: ListBuilder<UInt16Builder>,
     offsets: ListBuilder<UInt32Builder>,
     epochs: ListBuilder<UInt32Builder>,
@@ -114,12 +115,11 @@ struct Rows {
 impl Rows {
     fn new(header: &ShardHeader) -> Self {
         let u32_list = || ListBuilder::new(UInt32Builder::new()).with_field(element(DataType::UInt32));
-        let keys = FixedSizeBinaryBuilder::new(DOCUMENT_KEY_BYTES);
         Self {
             length: 0,
             tokens: Vec::with_capacity(ROW_GROUP_SEQUENCES * header.sequence_length as usize),
             ends: u32_list(),
-            documents: ListBuilder::new(keys).with_field(element(DataType::FixedSizeBinary(DOCUMENT_KEY_BYTES))),
+            documents: Vec::new(),
             sources: ListBuilder::new(UInt16Builder::new()).with_field(element(DataType::UInt16)),
             offsets: u32_list(),
             epochs: u32_list(),
@@ -132,14 +132,12 @@ impl Rows {
         self.tokens.extend_from_slice(&sequence.tokens);
         for segment in &sequence.segments {
             self.ends.values().append_value(segment.end);
-            let key = segment.document.to_le_bytes();
-            self.documents.values().append_value(key).expect("a document key has 16 bytes");
+            self.documents.push(segment.document.to_le_bytes());
             self.sources.values().append_value(segment.source);
             self.offsets.values().append_value(segment.offset);
             self.epochs.values().append_value(segment.epoch);
         }
         self.ends.append(true);
-        self.documents.append(true);
         self.sources.append(true);
         self.offsets.append(true);
         self.epochs.append(true);
@@ -161,16 +159,30 @@ impl Rows {
         let field = element(header.width.data_type());
         let tokens = FixedSizeListArray::try_new(field, header.sequence_length as i32, values, None)
             .map_err(|error| ShardError::parquet(SUBJECT, error.into()))?;
+        let ends = self.ends.finish();
+        let documents = keys(header, &ends, &std::mem::take(&mut self.documents))?;
         Ok(vec![
             Arc::new(tokens),
-            Arc::new(self.ends.finish()),
-            Arc::new(self.documents.finish()),
+            Arc::new(ends),
+            Arc::new(documents),
             Arc::new(self.sources.finish()),
             Arc::new(self.offsets.finish()),
             Arc::new(self.epochs.finish()),
             Arc::new(self.masks.finish()),
         ])
     }
+}
+
+/// The keys of all segments in lists of the lengths of `ends`, in the type of the header's version.
+fn keys(header: &ShardHeader, ends: &ListArray, keys: &[[u8; DOCUMENT_KEY_BYTES as usize]]) -> Result<ListArray, ShardError> {
+    let values: ArrayRef = if header.format_version == 1 {
+        let flat = Buffer::from_vec(keys.as_flattened().to_vec());
+        Arc::new(FixedSizeBinaryArray::new(DOCUMENT_KEY_BYTES, flat, None))
+    } else {
+        Arc::new(BinaryArray::from_iter_values(keys))
+    };
+    let list = ListArray::try_new(element(values.data_type().clone()), ends.offsets().clone(), values, None);
+    list.map_err(|error| ShardError::parquet(SUBJECT, error.into()))
 }
 
 #[cfg(test)]

@@ -54,8 +54,7 @@ def plain(value):
 
 
 def by_pandas(paths):
-    # pandas has no array of byte strings of one length, so the document keys need Arrow's types.
-    return [row for path in paths for row in pandas.read_parquet(path, dtype_backend="pyarrow").to_dict("records")]
+    return [row for path in paths for row in pandas.read_parquet(path).to_dict("records")]
 
 
 def by_duckdb(paths):

@@ -707,12 +707,18 @@ fn golden_v3_packed_pieces_are_the_tokens_of_the_shards() {
 }
 
 #[test]
-fn golden_v3_holds_the_documents_tokens_and_shards_of_v2() {
+fn golden_v3_holds_the_documents_tokens_and_sequences_of_v2() {
     let (before, now) = (golden_v2(), Run::open(&newest_golden().join("run")));
-    for (stage, prefix) in
-        [("ingest", "documents/"), ("tokenize", "tokens/"), ("publish", "shards/"), ("instruct-data", "shards/")]
-    {
+    for (stage, prefix) in [("ingest", "documents/"), ("tokenize", "tokens/")] {
         assert_eq!(before.objects(stage, prefix, ""), now.objects(stage, prefix, ""), "{stage}");
         assert!(!now.objects(stage, prefix, "").is_empty(), "{stage}");
+    }
+    for (stage, prefix) in [("publish", "shards/cpt/train-"), ("publish", "shards/cpt/heldout-"), ("instruct-data", "shards/")] {
+        let (before, now) = (before.shards(stage, prefix), now.shards(stage, prefix));
+        assert_eq!((before.header().format_version, now.header().format_version), (1, 2), "{prefix}");
+        assert_eq!(before.len(), now.len());
+        for index in 0..now.len() {
+            assert_eq!(before.sequence(index).unwrap(), now.sequence(index).unwrap(), "{prefix}: {index}");
+        }
     }
 }

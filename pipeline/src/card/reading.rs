@@ -12,7 +12,7 @@ pub(super) fn text(tokenizer: &Tokenizer, sequence_length: u32, has_heldout: boo
         text,
         "| `tokens` | {sequence_length} × {width} | ids; after the last segment's end padding, id 0 |\n\
          | `segment_ends` | list of u32 | exclusive ends of the segments, ascending; a segment begins where the one before ends |\n\
-         | `segment_documents` | list of 16 bytes | key of the document that each segment is of |\n\
+         | `segment_documents` | list of byte strings | key of the document that each segment is of |\n\
          | `segment_sources` | list of u16 | index into the sources above |\n\
          | `segment_offsets` | list of u32 | first token of the segment, counted in its document |\n\
          | `segment_epochs` | list of u32 | pass over the source, from 0 |\n\
@@ -23,7 +23,7 @@ pub(super) fn text(tokenizer: &Tokenizer, sequence_length: u32, has_heldout: boo
          segment.\n\n## Reading\n\nWith pandas, position ids included:\n\n",
     );
     text.push_str(PANDAS);
-    text.push_str("\nAll columns, `segment_documents` among them, come with `dtype_backend=\"pyarrow\"` in place of `columns`.\n\nWith DuckDB:\n\n");
+    text.push_str("\nWith DuckDB:\n\n");
     text.push_str(DUCKDB);
     text.push_str("\nWith datasets; the configurations above are for the folder's own path, or its address on a hub, as `load_dataset(PATH, \"cpt\")`:\n\n");
     text.push_str(DATASETS);
@@ -39,7 +39,7 @@ import numpy as np
 import pandas as pd
 
 shards = sorted(glob.glob("shards/cpt/train-*.parquet"))
-row = pd.read_parquet(shards[0], columns=["tokens", "segment_ends", "loss_mask"]).iloc[0]
+row = pd.read_parquet(shards[0]).iloc[0]
 ends = row["segment_ends"]
 tokens = row["tokens"][: ends[-1]]                  # without padding
 segments = np.split(tokens, ends[:-1])              # one array a document part

@@ -3,8 +3,8 @@
 use arrow::datatypes::DataType;
 
 use super::{
-    COLUMNS, FORMAT_VERSION, HEADER_KEY, Kind, MAX_SEQUENCE_LENGTH, ROW_GROUP_SEQUENCES, ShardHeader, TOTALS_KEY, TotalsBuilder,
-    Width, shard_schema,
+    COLUMNS, FORMAT_VERSION, HEADER_KEY, Kind, MAX_SEQUENCE_LENGTH, OLDEST_VERSION, ROW_GROUP_SEQUENCES, ShardHeader, TOTALS_KEY,
+    TotalsBuilder, Width, shard_schema,
 };
 use crate::page_checksums::{CREATED_BY, ZSTD_LEVEL};
 use crate::runs::{INDEX_COLUMNS, INDEX_ROW_GROUP, RUN_HEADER_KEY, RUN_TOTALS_KEY, index_schema};
@@ -31,8 +31,12 @@ fn impossible_headers_are_refused() {
     };
     assert!(header(16, 100).check().is_ok());
     check(
-        &|header| header.format_version = 2,
-        "shard header: format version 2, this program reads 1; use the program that wrote it, or write it again",
+        &|header| header.format_version = 3,
+        "shard header: format version 3, this program reads 1 to 2; use the program that wrote it, or write it again",
+    );
+    check(
+        &|header| header.format_version = 0,
+        "shard header: format version 0, this program reads 1 to 2; use the program that wrote it, or write it again",
     );
     check(&|header| header.sequence_length = 0, "shard header: sequence length 0, expected 1 to 1048576");
     check(
@@ -52,7 +56,7 @@ fn impossible_headers_are_refused() {
 fn golden_header_json() {
     let text = serde_json::to_string(&header(4096, 32_000)).unwrap();
     let expected = format!(
-        "{{\"format_version\":1,\"kind\":\"cpt\",\"sequence_length\":4096,\"vocabulary_size\":32000,\"width\":\"u16\",\
+        "{{\"format_version\":2,\"kind\":\"cpt\",\"sequence_length\":4096,\"vocabulary_size\":32000,\"width\":\"u16\",\
          \"tokenizer_digest\":\"{}\",\"sources\":[\"pubmed\",\"notes\",\"web\"],\"sensitivity\":\"open\"}}",
         "ab".repeat(32)
     );
@@ -101,6 +105,7 @@ fn type_name(kind: &DataType) -> String {
             format!("T times {}", type_name(element.data_type()))
         }
         DataType::FixedSizeBinary(bytes) => format!("{bytes} bytes"),
+        DataType::Binary => "byte strings".into(),
         DataType::UInt16 => "u16".into(),
         DataType::UInt32 => "u32".into(),
         DataType::UInt64 => "u64".into(),
@@ -135,7 +140,7 @@ fn golden_the_format_page_states_the_constants() {
         let row = row.unwrap_or_else(|| panic!("docs/formats.md: {heading}: no row {name:?}"));
         assert_eq!(row[1], expected, "{heading}: {name}");
     };
-    check("Shards", "version", FORMAT_VERSION.to_string());
+    check("Shards", "version", format!("{FORMAT_VERSION}; {OLDEST_VERSION} is read too"));
     check("Shards", "rows of a row group", ROW_GROUP_SEQUENCES.to_string());
     check("Shards", "largest T", MAX_SEQUENCE_LENGTH.to_string());
     check("Shards", "padding id", PADDING_TOKEN.to_string());

@@ -126,7 +126,7 @@ fn files_of_other_versions_and_other_kinds_are_named_as_such() {
     let newer = sealed(serde_json::json!({"format_version": FORMAT_VERSION + 1, "whatever": []}));
     assert_eq!(
         message(vec![(HEADER_KEY, newer)]),
-        "x: format version 2, this program reads 1; use the program that wrote it, or write it again"
+        "x: format version 3, this program reads 1 to 2; use the program that wrote it, or write it again"
     );
     let tampered = good_header.replace("100", "101");
     assert!(message(vec![(HEADER_KEY, tampered)]).starts_with("x: footer: mellama.header: seal "));
