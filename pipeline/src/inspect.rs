@@ -219,7 +219,7 @@ fn shown(document: &Document, with_text: bool) -> Value {
 fn table(name: &str, file: StoreChunks, view: &View) -> Result<String, Failure> {
     let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{name}: not a readable table: {e}"));
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| wrong(&e))?;
-    if !known(builder.schema().fields().iter().map(|field| field.name().as_str())) {
+    if !known(builder.schema().fields().iter().map(|field| (field.name().as_str(), field.data_type()))) {
         return Err(Failure::Policy(format!(
             "{name}: not a table that mellama writes; its columns are not shown, they may hold text"
         )));
@@ -239,7 +239,7 @@ fn table(name: &str, file: StoreChunks, view: &View) -> Result<String, Failure> 
 }
 
 /// Whether all columns are of tables that hold ids, places and numbers alone.
-fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
+fn known<'n>(fields: impl Iterator<Item = (&'n str, &'n DataType)>) -> bool {
     let columns = [
         "dropped_id",
         "kept_id",
@@ -285,14 +285,20 @@ fn known<'n>(names: impl Iterator<Item = &'n str>) -> bool {
         "source",
         "epoch",
         "take",
+        "sequence",
+        "start",
         "key",
         "offset",
         "length",
         "check",
         "heldout",
     ];
-    let mut names = names.peekable();
-    names.peek().is_some() && names.all(|name| columns.contains(&name) || name.starts_with("band_"))
+    // A column `tokens` of numbers counts them; lists would be text in another spelling.
+    let is_known = |(name, kind): (&str, &DataType)| {
+        columns.contains(&name) || name.starts_with("band_") || (name == "tokens" && *kind == DataType::UInt32)
+    };
+    let mut fields = fields.peekable();
+    fields.peek().is_some() && fields.all(is_known)
 }
 
 fn row_line(batch: &RecordBatch, row: usize) -> String {

@@ -141,7 +141,7 @@ fn damaged_shards_and_damaged_exports_are_named_and_exit_5() {
     check(Some(&sound[..sound.len() - 100]), 5, &[&name, "bytes, manifest lists"]);
     check(Some(&sound[..sound.len() / 2]), 5, &[&name]);
     check(None, 5, &[&name]);
-    check(Some(&newer_version(&sound)), 2, &[&name, "format version 2, this program reads 1"]);
+    check(Some(&newer_version(&sound)), 2, &[&name, "format version 3, this program reads 1 to 2"]);
     succeed(&arguments(&workdir, "litdata", &to, &[]));
     for (key, bytes) in contents(&to) {
         let path = Path::new(&to).join(&key);
@@ -175,8 +175,8 @@ fn golden_work_folders_of_every_version_are_exported() {
 fn newer_version(shard: &[u8]) -> Vec<u8> {
     let at = |bytes: &[u8], wanted: &[u8]| bytes.windows(wanted.len()).position(|found| found == wanted).expect("it is there");
     let mut newer = shard.to_vec();
-    let version = at(&newer, b"{\"format_version\":1");
-    newer[version + 18] = b'2';
+    let version = at(&newer, b"{\"format_version\":2");
+    newer[version + 18] = b'3';
     let seal = version + at(&newer[version..], b"\"seal\":\"");
     let digest = blake3::hash(&newer[version..seal]).to_hex();
     newer[seal + 8..seal + 72].copy_from_slice(digest.as_bytes());

@@ -90,7 +90,7 @@ def arrays(rows):
     return Sequences(ids, real, trained, *columns)
 
 
-LINE = re.compile(r"^ +(\d+)\.\.(\d+) +(\S+) document ([0-9a-f]{32}) from token (\d+) epoch (\d+)(?: trained (\d+))?: (.*)$")
+LINE = re.compile(r"^ +(\d+)\.\.(\d+) +(\S+) document (?:.+ )?([0-9a-f]{32}) from token (\d+) epoch (\d+)(?: trained (\d+))?: (.*)$")
 
 
 def compare_with_inspect(mellama, paths, sequences, tally):
@@ -98,7 +98,7 @@ def compare_with_inspect(mellama, paths, sequences, tally):
     row, segment = -1, 0
     for path in paths:
         told = subprocess.run([mellama, "inspect", path, "--rows", "1000000"], capture_output=True, text=True, check=True).stdout
-        for line in told.splitlines()[1:]:
+        for line in told.splitlines()[2:]:
             if line.startswith("sequence "):
                 row, segment = row + 1, 0
                 continue
