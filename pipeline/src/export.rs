@@ -10,8 +10,8 @@ pub(crate) mod verification;
 use std::sync::Arc;
 
 use mellama_shards::export::{
-    EXPORT_VERSION, ExportError, ExportManifest, ExportRequest, Format, MANIFEST_KEY, REQUEST_KEY, Written, shards_digest,
-    verify_export, write_export,
+    EXPORT_VERSION, ExportError, ExportManifest, ExportRequest, Format, MANIFEST_KEY, REQUEST_KEY, Written, check_request,
+    shards_digest, verify_export, write_export,
 };
 use mellama_shards::{Kind, ShardError, ShardHeader, ShardSet};
 use mellama_storage::{
@@ -137,6 +137,8 @@ pub fn export(options: &ExportOptions, observer: &dyn Observer) -> Result<Export
     let format: Format = options.format.parse().map_err(failure)?;
     let (workdir, plan) = status::open(&options.workdir)?;
     let (source, request) = prepare(options, format, workdir, plan)?;
+    // Before anything is written: a refusal must not take the folder.
+    check_request(&source.set, &request, format).map_err(failure)?;
     let store = open_store(&options.to)?;
     let to = store.uri().to_owned();
     if let Some(manifest) = begin(&store, &request)? {

@@ -141,7 +141,13 @@ impl Wanted {
         let Some((kind, value)) = id.split_once(':').filter(|(kind, value)| !kind.is_empty() && !value.is_empty()) else {
             return Err("not an id; give SOURCE:ID, pmid:123, pmcid:PMC123, doi:10.1/x, note:ID or key:KEY");
         };
-        let stated = names::stated(id);
+        // People write PMID:123 as well as pmid:123.
+        let kind = kind.to_ascii_lowercase();
+        let literature = ["pmid", "pmcid", "doi"].contains(&kind.as_str());
+        let stated = if literature { names::stated(&format!("{kind}:{value}")) } else { names::stated(id) };
+        if literature && stated.is_none() {
+            return Err("not a PMID, PMCID or DOI; give one id, as pmid:123, pmcid:PMC123 or doi:10.1/x");
+        }
         let spelled = stated.clone().unwrap_or_else(|| id.to_owned());
         if kind == "key"
             && let Some(key) = document_key_of(value)

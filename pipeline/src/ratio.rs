@@ -27,8 +27,9 @@ pub(crate) fn findings(workdir: &Workdir, plan: &str) -> Result<Vec<String>, Fai
     let Ok(mix) = serde_json::from_value::<MixFacts>(mix.facts) else {
         return Ok(vec!["manifests/mix.json: facts not understood".into()]);
     };
+    let changes = Changes::read(workdir, plan)?;
     match Counted::read(workdir, &publish, &mix) {
-        Ok(counted) => Ok(counted.findings(&mix, &Changes::read(workdir, plan)?)),
+        Ok(counted) => Ok(counted.findings(&mix, &changes, published_counts(&publish))),
         Err(Damage::Found(finding)) => Ok(vec![finding]),
         Err(Damage::Failed(failure)) => Err(failure),
     }
@@ -84,8 +85,13 @@ impl Counted {
         Ok(())
     }
 
-    fn findings(&self, mix: &MixFacts, changes: &Changes) -> Vec<String> {
-        let mut findings: Vec<String> = check_order(&self.order).err().into_iter().collect();
+    fn findings(&self, mix: &MixFacts, changes: &Changes, published: Option<[u64; 3]>) -> Vec<String> {
+        // Sequences that a retraction emptied are gone; what is left keeps the order of those that were published.
+        let (counts, left_out) = match published {
+            Some(published) if changes.left_out > 0 => (published, changes.left_out),
+            _ => (counts_of(&self.order), 0),
+        };
+        let mut findings: Vec<String> = check_order(&self.order, &counts, left_out).err().into_iter().collect();
         for (domain, tokens) in DOMAIN_NAMES.into_iter().zip(self.tokens) {
             let quota = changes.of(mix, domain, mix.quotas.get(domain).copied().unwrap_or(0));
             let kept = if mix.unit == "sequences" { tokens <= quota } else { tokens == quota };
@@ -97,37 +103,56 @@ impl Counted {
     }
 }
 
-/// What retractions changed of the training tokens of each source.
-struct Changes(BTreeMap<String, SourceChange>);
+/// What retractions changed of the training shards.
+struct Changes {
+    /// Tokens by source.
+    sources: BTreeMap<String, SourceChange>,
+    /// Sequences that were left without a token.
+    left_out: u64,
+}
 
 impl Changes {
     fn read(workdir: &Workdir, plan: &str) -> Result<Changes, Failure> {
-        let mut sum: BTreeMap<String, SourceChange> = BTreeMap::new();
+        let mut sum = Changes { sources: BTreeMap::new(), left_out: 0 };
         for record in workdir.read_retractions(plan)? {
-            for (source, change) in retract::facts_of(&record)?.sources {
-                let of_source = sum.entry(source).or_default();
+            let facts = retract::facts_of(&record)?;
+            sum.left_out += facts.parts.get("train").map_or(0, |part| part.sequences);
+            for (source, change) in facts.sources {
+                let of_source = sum.sources.entry(source).or_default();
                 of_source.tokens += change.tokens;
                 of_source.refilled += change.refilled;
             }
         }
-        Ok(Changes(sum))
+        Ok(sum)
     }
 
     /// The tokens of a domain after what was taken out and filled in, of `quota` before.
     fn of(&self, mix: &MixFacts, domain: &str, quota: u64) -> u64 {
-        let of_domain = mix.sources.iter().filter(|share| share.domain == domain).filter_map(|share| self.0.get(&share.source));
+        let of_domain =
+            mix.sources.iter().filter(|share| share.domain == domain).filter_map(|share| self.sources.get(&share.source));
         let (tokens, refilled) = of_domain.fold((0, 0), |(t, r), change| (t + change.tokens, r + change.refilled));
         (quota + refilled).saturating_sub(tokens)
     }
 }
 
-/// Every prefix of an order within one sequence of the ratio of its own counts.
-fn check_order(order: &[u8]) -> Result<(), String> {
-    let mut counts = [0_u64; 3];
+/// Sequences of each domain when the shards were published.
+fn published_counts(publish: &StageManifest) -> Option<[u64; 3]> {
+    let counts = &publish.facts["parts"]["train"]["domain_sequences"];
+    let of_domain = |name: &str| counts[name].as_u64();
+    Some([of_domain(DOMAIN_NAMES[0])?, of_domain(DOMAIN_NAMES[1])?, of_domain(DOMAIN_NAMES[2])?])
+}
+
+fn counts_of(order: &[u8]) -> [u64; 3] {
+    let mut counts = [0; 3];
     for &domain in order {
         counts[usize::from(domain)] += 1;
     }
-    let mut check = PrefixCheck::new(&counts);
+    counts
+}
+
+/// Every prefix of an order within one sequence of the ratio of the counts, and one more for each that was left out.
+fn check_order(order: &[u8], counts: &[u64; 3], left_out: u64) -> Result<(), String> {
+    let mut check = PrefixCheck::new(counts).without(left_out);
     let pushed = order.iter().try_for_each(|&domain| check.push(usize::from(domain)));
     pushed.map_err(|problem| format!("shards/cpt: training order: {problem}; domains are {}", DOMAIN_NAMES.join(", ")))
 }

@@ -28,7 +28,7 @@ use crate::error::ShardError;
 pub use lineage::{DOCUMENTS_KEY, DocumentRow, DocumentTable};
 pub use manifest::{ExportManifest, ExportPart, ExportRequest, ExportTotals, MANIFEST_KEY, REQUEST_KEY, SourceTokens};
 pub use verify::verify_export;
-pub use write::{Written, shards_digest, write_export};
+pub use write::{Written, check_request, shards_digest, write_export};
 
 /// Version of what an export's manifest, lineage and layouts are.
 pub const EXPORT_VERSION: u32 = 1;

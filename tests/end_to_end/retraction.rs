@@ -494,6 +494,45 @@ fn an_exhausted_supply_leaves_padding_and_figures() {
 }
 
 #[test]
+fn sequences_that_go_for_want_of_supply_leave_the_order_of_the_domains_in_peace() {
+    let mixture = format!("[corpus.mixture]\ntokens = \"all\"\nbiomedical = 3\nclinical = 1\ngeneral = 2\n{PACK}");
+    let recipe = small(&[("a", ""), ("b", ""), ("c", "")], &mixture);
+    let recipe = recipe.replacen("domain = \"general\"", "domain = \"biomedical\"", 1);
+    let recipe = recipe.replacen("domain = \"general\"", "domain = \"clinical\"", 1);
+    let project = small_project(&recipe, &[("a", 90), ("b", 20), ("c", 60)]);
+    project.succeed(&[]);
+    let before = totals(&project, "shards/cpt/train-");
+    let ids: Vec<String> = (3..12).map(|n| format!("b:b{n}")).collect();
+    for some in ids.chunks(3) {
+        let arguments: Vec<&str> = some.iter().flat_map(|id| ["--id", id.as_str()]).collect();
+        retracted(&project, &arguments);
+        verify(&project);
+    }
+    let after = totals(&project, "shards/cpt/train-");
+    assert!(after["sequences"] < before["sequences"], "whole sequences went: {before:?} {after:?}");
+    project.succeed(&[]);
+}
+
+#[test]
+fn lists_may_begin_with_a_byte_order_mark_and_name_one_id_a_line() {
+    let project = small_project(&small(&[("a", "")], PACK), &[("a", 9)]);
+    project.succeed(&[]);
+    let list = |body: &str| {
+        project.write("list.txt", body.as_bytes());
+        project.folder().join("list.txt").display().to_string()
+    };
+    let outcome = retracted(&project, &["--from", &list("\u{feff}a:a3\r\na:a4\r\n")]);
+    assert_eq!(outcome["documents"].as_array().map(Vec::len), Some(2), "{outcome}");
+    for (body, place) in [("pmid:29391692, pmid:2\n", "line 1"), ("a:a5\nPMCID:none\n", "line 2"), ("doi:x\n", "line 1")] {
+        let refused = retract(&project, &["--from", &list(body)]);
+        assert_eq!(refused.code, 2, "{body}: {}", refused.stderr);
+        assert!(refused.stderr.contains(place) && refused.stderr.contains("give one id"), "{body}: {}", refused.stderr);
+    }
+    let unknown = retract(&project, &["--id", "PMID:29391692"]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("pmid:29391692"), "{}", unknown.stderr);
+}
+
+#[test]
 fn another_source_of_the_domain_gives_what_the_own_one_lacks() {
     let mixture = format!("[corpus.mixture]\ntokens = 600\ngeneral = 1\n{PACK}");
     // Nothing is left of source a; b has room for three passes.
@@ -622,6 +661,16 @@ fn an_id_leads_to_every_place_and_back() {
     let table = Path::new(&project.workdir()).join(document["object"].as_str().expect("an object")).display().to_string();
     let row = document["row"].as_u64().expect("a row").to_string();
     assert!(succeed(&["inspect", &table, "--from", &row, "--rows", "1"]).stdout.contains(&id));
+    // A revised citation shares its id with the record that stands in its place, and none of its tokens.
+    let mut removed = 0;
+    for index in 1..80 {
+        let told = trace(&project, &format!("pmid:{}", 90_000_000 + index));
+        for gone in told["documents"].as_array().expect("documents").iter().filter(|one| one["removal"]["is_whole"] == true) {
+            assert!(gone["runs"].is_null() && gone["placements"] == serde_json::json!([]), "{gone}");
+            removed += 1;
+        }
+    }
+    assert!(removed > 0, "the fixtures hold removed records");
     // What became of others: a copy, a leak, a note that shows no text or patient.
     let text = |id: &str| succeed(&["inspect", &project.workdir(), "--id", id]).stdout;
     let note = text(&first(&project, "mimic-iv"));

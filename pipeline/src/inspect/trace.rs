@@ -55,6 +55,8 @@ fn of_corpus(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Failure> {
             reason,
             is_whole,
         });
+        // A record that was removed may share its key with the one that stands in its place: the run is that one's.
+        let runs = if is_gone(removal.as_ref()) { None } else { runs(folder, record)? };
         documents.push(Traced {
             id: record.id.clone(),
             version: record.version,
@@ -67,7 +69,7 @@ fn of_corpus(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Failure> {
             row: Some(u64::from(record.place.row)),
             origin: Some((record.origin.object.clone(), record.origin.byte_offset)),
             removal,
-            runs: runs(folder, record)?,
+            runs,
             retracted: None,
             is_published: is_mixed,
             placements: Vec::new(),
@@ -177,6 +179,11 @@ fn runs(folder: &Folder, record: &Record) -> Result<Option<Runs>, Failure> {
     }))
 }
 
+/// Whether `dedup` removed the whole document.
+fn is_gone(removal: Option<&Removal>) -> bool {
+    removal.is_some_and(|removal| removal.is_whole)
+}
+
 fn add_placements(folder: &Folder, documents: &mut [Traced]) -> Result<(), Failure> {
     let keys: BTreeSet<u128> = documents.iter().filter_map(|document| u128::from_str_radix(&document.key, 16).ok()).collect();
     if keys.is_empty() {
@@ -195,7 +202,8 @@ fn add_placements(folder: &Folder, documents: &mut [Traced]) -> Result<(), Failu
                 tokens: (offset, offset + (tokens.end - tokens.start)),
                 epoch,
             };
-            documents.iter_mut().filter(|traced| traced.key == key).for_each(|traced| traced.placements.push(placed.clone()));
+            let of_key = documents.iter_mut().filter(|traced| traced.key == key && !is_gone(traced.removal.as_ref()));
+            of_key.for_each(|traced| traced.placements.push(placed.clone()));
         }
     }
     Ok(())

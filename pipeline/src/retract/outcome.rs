@@ -12,7 +12,7 @@ use crate::placements::Part;
 const SHOWN_IDS: usize = 10;
 /// What a retraction leaves as it was published.
 const STILL: &str =
-    "the text is still in documents/, tokens/ and packed/, its id in tables of the run, and whatever was copied or exported";
+    "the text is still in documents/ and tokens/, its id in tables of the run, and whatever was copied or exported";
 
 /// The result of `retract`.
 #[derive(Debug, Clone, Serialize)]

@@ -76,7 +76,8 @@ impl Asked {
         }
         let text = String::from_utf8(files::read(path).map_err(unreadable)?)
             .map_err(|_| Failure::Policy(format!("{shown}: not UTF-8 text; a list has one id a line")))?;
-        for (number, line) in (1..).zip(text.lines()) {
+        // Editors of some systems put a byte order mark before the first line, which no terminal shows.
+        for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
                 self.listed.add(line).map_err(|problem| Failure::Policy(format!("{shown}: line {number}: {problem}")))?;

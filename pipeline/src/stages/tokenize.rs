@@ -75,7 +75,8 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Value {
     }
     let tokenizer = context.tokenizer().map(|t| {
         let (name, digest, vocabulary) = (t.name(), t.digest(), t.vocabulary_size());
-        json!({"name": name, "digest": digest, "vocabulary": vocabulary, "bos": t.bos(), "eos": t.eos()})
+        let encoder = t.encoder().as_str();
+        json!({"name": name, "digest": digest, "vocabulary": vocabulary, "bos": t.bos(), "eos": t.eos(), "encoder": encoder})
     });
     json!({ "sources": sources, "tokenizer": tokenizer.ok(), "separators": context.separators().ok() })
 }

@@ -299,7 +299,11 @@ fn objects_hold_whole_windows() {
     check(16 * 70, &[70]);
     check(16 * 70 - 1, &[69, 1]);
     check(16 * 23, &[23, 23, 23, 1]);
-    check(1, &[1; 70]);
+    check(16, &[1; 70]);
+    let mut request = request(&shards.set, Format::Llmc);
+    request.object_tokens = 15;
+    let refused = export(&shards, &request).unwrap_err().to_string();
+    assert!(refused.contains("objects of at most 15 tokens, one window has 16"), "{refused}");
 }
 
 #[test]

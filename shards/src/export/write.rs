@@ -130,8 +130,18 @@ fn layout(format: Format, shape: &Shape, request: &ExportRequest) -> Box<dyn Lay
     }
 }
 
-fn check_request(set: &ShardSet, request: &ExportRequest, format: Format) -> Result<(), ExportError> {
+/// Refuses a request that these shards or this format cannot meet; nothing is read but the header.
+///
+/// # Errors
+/// [`ExportError::Refused`] with the reason.
+pub fn check_request(set: &ShardSet, request: &ExportRequest, format: Format) -> Result<(), ExportError> {
     let header = set.header();
+    if request.object_tokens < u64::from(header.sequence_length) {
+        let (tokens, length) = (request.object_tokens, header.sequence_length);
+        return Err(ExportError::refused(format!(
+            "objects of at most {tokens} tokens, one window has {length}; give at least that"
+        )));
+    }
     if request.export_version != EXPORT_VERSION {
         return Err(ExportError::refused(format!("version {}, expected {EXPORT_VERSION}", request.export_version)));
     }

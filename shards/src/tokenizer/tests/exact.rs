@@ -80,6 +80,20 @@ fn plain_sentencepiece(model: &ModelFile, text: &str) -> Vec<u32> {
     ids
 }
 
+#[test]
+fn a_merge_waits_for_its_turn_when_its_pair_has_changed_since() {
+    // `yw` merges first; then `x` and `yw` are worse than `yw` and `z`, though `x` and `y` were better than both.
+    let model = ModelFile::llama_like(&["yw", "xy", "ywz", "xyw", "zx", "▁", "x", "y", "w", "z"], true);
+    let tokenizer = Tokenizer::from_bytes("model", &model.bytes()).unwrap();
+    // Short ones are merged by looking at all pairs, long ones, which nothing cuts, with a heap.
+    for count in [1, 2, 12, 40, 1000] {
+        let text = "xywz".repeat(count);
+        let found = tokenizer.encode(&text).unwrap();
+        assert_eq!(found, plain_sentencepiece(&model, &text), "{count}");
+        assert_eq!(found.iter().filter(|id| **id == 261).count(), count, "every ywz is a token");
+    }
+}
+
 /// llama2.c's loop: characters or bytes first, then the best-scoring adjacent pair of tokens, leftmost first.
 fn plain_llama2c(texts: &[&str], text: &str) -> Vec<u32> {
     let id_of = |wanted: &str| texts.iter().position(|t| *t == wanted).map(|at| at as u32 + 259);
