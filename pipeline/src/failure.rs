@@ -91,7 +91,9 @@ impl From<ProtocolError> for Failure {
         match error {
             ProtocolError::Store(error) => error.into(),
             ProtocolError::OtherPlan { .. } => Failure::Policy(text),
-            ProtocolError::Damaged { .. } | ProtocolError::Mismatch { .. } => Failure::Verification(text),
+            ProtocolError::Damaged { .. } | ProtocolError::Mismatch { .. } | ProtocolError::Record { .. } => {
+                Failure::Verification(text)
+            }
             _ => Failure::Failed(text),
         }
     }

@@ -142,10 +142,9 @@ impl Wanted {
             return Err("not an id; give SOURCE:ID, pmid:123, pmcid:PMC123, doi:10.1/x, note:ID or key:KEY");
         };
         // People write PMID:123 as well as pmid:123.
-        let kind = kind.to_ascii_lowercase();
-        let literature = ["pmid", "pmcid", "doi"].contains(&kind.as_str());
-        let stated = if literature { names::stated(&format!("{kind}:{value}")) } else { names::stated(id) };
-        if literature && stated.is_none() {
+        let literature = ["pmid", "pmcid", "doi"].into_iter().find(|known| kind.eq_ignore_ascii_case(known));
+        let stated = literature.map_or_else(|| names::stated(id), |kind| names::stated(&format!("{kind}:{value}")));
+        if literature.is_some() && stated.is_none() {
             return Err("not a PMID, PMCID or DOI; give one id, as pmid:123, pmcid:PMC123 or doi:10.1/x");
         }
         let spelled = stated.clone().unwrap_or_else(|| id.to_owned());
@@ -250,8 +249,11 @@ mod tests {
         check("mimic-iv/subject:10000032", "mimic-iv/subject:10000032", &["mimic-iv/subject:10000032"]);
         check("note:174", "note:174", &["mimic-iii/note:174", "mimic-iv/note:174", "note:174"]);
         check("key:000000000000000000000000000000ff", "key:000000000000000000000000000000ff", &[]);
-        // A source may have such a name; an unusable number is then its own id.
-        check("pmid:x", "pmid:x", &[]);
+        check("PMID: 12", "pmid:12", &["pmid:12"]);
+        check("Note:174", "Note:174", &[]);
+        for id in ["pmid:x", "PMID:1, pmid:2", "pmcid:", "doi:x"] {
+            assert!(Wanted::of([id]).is_err(), "{id}");
+        }
     }
 
     #[test]

@@ -71,7 +71,13 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
             Err(failure) => return Err(failure),
         };
         let record = record(&folder, &records, replaced, &facts);
-        if folder.workdir.put_retraction(&record)? == RetractionOutcome::Recorded {
+        let put = match folder.workdir.put_retraction(&record) {
+            Ok(put) => put,
+            // Another one came first and has swept away the shards of this one, which no record named yet.
+            Err(_) if folder.workdir.read_retractions(&folder.plan)?.len() > records.len() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if put == RetractionOutcome::Recorded {
             outcome.deleted = folder.workdir.delete_retracted(&folder.plan)?;
             sweep(&folder, &retracted_keys(&folder.workdir, &folder.plan)?)?;
             outcome.recorded(record.key(), facts);

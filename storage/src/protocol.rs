@@ -60,6 +60,14 @@ pub enum ProtocolError {
         /// What is there.
         found: String,
     },
+    /// A record of a retraction is not what was put there. The shards that hold are named there alone.
+    #[error("{object}: damaged: {problem}; restore it from a copy and never delete it: it names the shards that hold")]
+    Record {
+        /// Store and key.
+        object: String,
+        /// How its seal fails, or what it does not agree with.
+        problem: String,
+    },
     /// Documents or bytes are unaccounted for, so nothing was published.
     #[error("stage {stage}: does not balance, nothing was published")]
     Imbalance {
@@ -89,6 +97,17 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
+    /// The error of an object that is a record of a retraction.
+    pub(crate) fn of_record(self) -> Self {
+        match self {
+            Self::Damaged { object, source } => Self::Record { object, problem: source.to_string() },
+            Self::Mismatch { object, what, expected, found } => {
+                Self::Record { object, problem: format!("{what} {found}, expected {expected}") }
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn length(store: &dyn Store, key: &Key, expected: u64, found: u64) -> Self {
         Self::Mismatch {
             object: object_name(store.uri(), key),

@@ -91,16 +91,17 @@ impl Workdir {
     /// All retractions of the folder, in order; empty where there is none.
     ///
     /// # Errors
-    /// [`ProtocolError::OtherPlan`] for records of another plan; [`ProtocolError::Damaged`] or [`ProtocolError::Mismatch`] when
-    /// one is not what was put there, or does not follow the one before it.
+    /// [`ProtocolError::OtherPlan`] for records of another plan; [`ProtocolError::Record`] when one is not what was put there, or
+    /// does not follow the one before it.
     pub fn read_retractions(&self, plan: &str) -> Result<Vec<Retraction>, ProtocolError> {
         let mut records: Vec<Retraction> = Vec::new();
         for object in list_all(&**self.store(), RETRACTIONS) {
             let key = object?.key;
-            let Some(record) = self.read_sealed::<Retraction>(&key)? else { continue };
+            let record = self.read_sealed::<Retraction>(&key).map_err(ProtocolError::of_record)?;
+            let Some(record) = record else { continue };
             self.check_plan(&key, &record.plan, plan)?;
             if let Some((what, expected, found)) = broken_link(key.as_str(), &record, records.last()) {
-                return Err(self.mismatch(&key, what, &expected, &found));
+                return Err(self.mismatch(&key, what, &expected, &found).of_record());
             }
             records.push(record);
         }
