@@ -1,11 +1,9 @@
 """Does with datatrove what throughput.py times: texts of JSON lines to shuffled, tokenized files. Prints one line of JSON.
 
     peers.py datatrove FOLDER OUT --tokenizer tokenizer.json --workers 2
-    peers.py texts FOLDER                 the documents as plain JSON lines
 """
 
 import argparse
-import io
 import json
 import sys
 import time
@@ -14,29 +12,18 @@ from pathlib import Path
 
 def main():
     options = arguments()
-    if options.tool == "texts":
-        sys.stdout.writelines(lines(options.folder))
-        return 0
     print(json.dumps(datatrove(options)))
     return 0
 
 
 def arguments():
     parser = argparse.ArgumentParser(description="peers of mellama's shards")
-    parser.add_argument("tool", choices=["datatrove", "texts"])
+    parser.add_argument("tool", choices=["datatrove"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     return parser.parse_args()
-
-
-def lines(folder):
-    import zstandard
-
-    for path in sorted(folder.glob("*.jsonl.zst")):
-        with path.open("rb") as file:
-            yield from io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8")
 
 
 def datatrove(options):

@@ -235,7 +235,8 @@ def peer_lines(options, whole):
         files = sorted(whole.glob("*.jsonl.zst"))
         for path in files[: max(1, round(options.datatrove_share * len(files)))]:
             shutil.copyfile(path, Path(folder, path.name))
-        listed = subprocess.run([python, HERE / "peers.py", "texts", folder], stdout=subprocess.PIPE, check=True).stdout
+        unpack = HERE.parent / "dedup" / "peers.py"
+        listed = subprocess.run([python, unpack, "texts", folder], stdout=subprocess.PIPE, check=True).stdout
         text_bytes = sum(len(json.loads(line)["text"].encode()) for line in listed.splitlines())
         command = (python, str(HERE / "peers.py"), "datatrove", folder, f"{folder}/out", "--tokenizer", str(options.tokenizer))
         run = Run((*command, "--workers", str(THREADS)), folder, None)
