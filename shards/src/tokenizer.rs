@@ -23,6 +23,7 @@ mod merge;
 mod own;
 mod pairs;
 mod protobuf;
+mod rank_queue;
 mod refusal;
 mod segment_cache;
 mod segments;

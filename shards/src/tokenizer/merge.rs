@@ -1,17 +1,18 @@
 //! Merges the symbols of one segment: lowest rank first, leftmost first among equals. It knows no spaces and no files.
 //!
 //! Next person: three ways lead to the same ids. Up to [`FEW`] symbols are merged by looking at all of them at every step;
-//! more are first cut where no merge can join two neighbours, and a part that is still long goes through a heap, in
-//! `n log n` of its symbols. Stale heap entries are recognised by looking the pair up again.
+//! more are first cut where no merge can join two neighbours, and a part that is still long goes through a queue by rank, in
+//! time linear in its symbols. Stale entries are recognised by looking the pair up again.
 
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use super::alphabet::{Alphabet, FOREIGN, NumberHashing};
 use super::pairs::{Merge, PairTable};
+use super::rank_queue::RankQueue;
 
 /// No symbol: the end of a list, or a symbol that was merged away.
 const NONE: u32 = u32::MAX;
-/// Most symbols that are merged by looking at all of them; above it the heap is quicker.
+/// Most symbols that are merged by looking at all of them; above it the queue is quicker.
 const FEW: usize = 48;
 /// Most symbols whose buffers are kept for the next segment (about 2 MB).
 const KEPT_SYMBOLS: usize = 1 << 16;
@@ -44,7 +45,7 @@ pub(super) struct Scratch {
     starts: Vec<u32>,
     ranks: Vec<u32>,
     made: Vec<u32>,
-    heap: BinaryHeap<u64>,
+    queue: RankQueue,
     ids: Vec<u32>,
 }
 
@@ -120,13 +121,13 @@ impl Merger {
 
     /// Merges the symbols of `range`, none of which merges with one outside, and appends their ids.
     fn part(&self, segment: &[u8], range: std::ops::Range<usize>, scratch: &mut Scratch) {
-        let Scratch { numbers, starts, ranks, made, heap, ids } = scratch;
+        let Scratch { numbers, starts, ranks, made, queue, ids } = scratch;
         let (numbers, starts) = (&mut numbers[range.clone()], &mut starts[range]);
         let left = if numbers.len() <= FEW {
             self.merge_few(numbers, starts, ranks, made)
         } else {
             // The buffers of `merge_few` hold the two lists.
-            self.merge_many(numbers, (ranks, made), heap);
+            self.merge_many(numbers, (ranks, made), queue);
             compact(numbers, starts)
         };
         for (number, start) in numbers[..left].iter().zip(starts) {
@@ -170,21 +171,21 @@ impl Merger {
         }
     }
 
-    /// Merges with a heap; symbols that were merged away become [`NONE`].
-    fn merge_many(&self, numbers: &mut [u32], lists: (&mut Vec<u32>, &mut Vec<u32>), heap: &mut BinaryHeap<u64>) {
+    /// Merges with a queue; symbols that were merged away become [`NONE`].
+    fn merge_many(&self, numbers: &mut [u32], lists: (&mut Vec<u32>, &mut Vec<u32>), queue: &mut RankQueue) {
         let (previous, next) = lists;
         let count = numbers.len() as u32;
         previous.clear();
         previous.extend((0..count).map(|at| at.wrapping_sub(1)));
         next.clear();
         next.extend((1..count).chain([NONE]));
-        let mut candidates = std::mem::take(heap).into_vec();
-        candidates.clear();
         let merge = |numbers: &[u32], left: u32, right: u32| self.pairs.get(numbers[left as usize], numbers[right as usize]);
-        candidates.extend((1..count).filter_map(|right| Some(candidate(merge(numbers, right - 1, right)?.rank, right - 1))));
-        *heap = BinaryHeap::from(candidates);
-        while let Some(top) = heap.pop() {
-            let (rank, left) = parts(top);
+        for right in 1..count {
+            if let Some(found) = merge(numbers, right - 1, right) {
+                queue.push(found.rank, right - 1);
+            }
+        }
+        while let Some((rank, left)) = queue.pop() {
             let right = next[left as usize];
             if numbers[left as usize] == NONE || right == NONE {
                 continue;
@@ -196,11 +197,15 @@ impl Merger {
             next[left as usize] = after;
             if after != NONE {
                 previous[after as usize] = left;
-                heap.extend(merge(numbers, left, after).map(|found| candidate(found.rank, left)));
+                if let Some(found) = merge(numbers, left, after) {
+                    queue.push(found.rank, left);
+                }
             }
             let before = previous[left as usize];
-            if before != NONE {
-                heap.extend(merge(numbers, before, left).map(|found| candidate(found.rank, before)));
+            if before != NONE
+                && let Some(found) = merge(numbers, before, left)
+            {
+                queue.push(found.rank, before);
             }
         }
     }
@@ -233,16 +238,6 @@ fn compact(numbers: &mut [u32], starts: &mut [u32]) -> usize {
         }
     }
     kept
-}
-
-/// A possible merge for a heap that gives the largest first: lowest rank, then leftmost.
-fn candidate(rank: u32, left: u32) -> u64 {
-    !(u64::from(rank) << 32 | u64::from(left))
-}
-
-/// Rank and left symbol of a candidate.
-fn parts(candidate: u64) -> (u32, u32) {
-    ((!candidate >> 32) as u32, !candidate as u32)
 }
 
 /// Characters outside every token have no neighbours that they merge with.

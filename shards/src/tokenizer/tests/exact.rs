@@ -85,7 +85,7 @@ fn a_merge_waits_for_its_turn_when_its_pair_has_changed_since() {
     // `yw` merges first; then `x` and `yw` are worse than `yw` and `z`, though `x` and `y` were better than both.
     let model = ModelFile::llama_like(&["yw", "xy", "ywz", "xyw", "zx", "▁", "x", "y", "w", "z"], true);
     let tokenizer = Tokenizer::from_bytes("model", &model.bytes()).unwrap();
-    // Short ones are merged by looking at all pairs, long ones, which nothing cuts, with a heap.
+    // Short ones are merged by looking at all pairs, long ones, which nothing cuts, with a queue.
     for count in [1, 2, 12, 40, 1000] {
         let text = "xywz".repeat(count);
         let found = tokenizer.encode(&text).unwrap();
@@ -132,7 +132,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn heap_and_splitting_equal_the_definition(text in alphabet(), byte_fallback: bool) {
+    fn queue_and_splitting_equal_the_definition(text in alphabet(), byte_fallback: bool) {
         let model = ModelFile::llama_like(&TEXTS, byte_fallback);
         thread_local! {
             static OPEN: [Tokenizer; 2] =
