@@ -61,7 +61,7 @@ pub enum PackError {
 pub fn pack_window(lengths: &[u32], sequence_length: u32, method: Method) -> Vec<PackedSequence> {
     match method {
         Method::BestFit => best_fit(lengths, sequence_length),
-        Method::Concatenate => concatenate_after(0, lengths, sequence_length),
+        Method::Concatenate => concatenate(lengths, sequence_length),
     }
 }
 
@@ -92,23 +92,15 @@ pub fn pack_items(
     })
 }
 
-/// [`Method::Concatenate`] when the open sequence already holds `used` tokens of an earlier window: the first sequence
-/// returned holds at most `sequence_length - used` and continues it, so that windows join without padding between them.
-///
-/// # Panics
-/// When `sequence_length` is 0, `used` is not below it, or there are more than `u32::MAX` documents.
-pub fn concatenate_after(used: u32, lengths: &[u32], sequence_length: u32) -> Vec<PackedSequence> {
-    assert!(used < sequence_length, "an open sequence has room for at least one token");
+fn concatenate(lengths: &[u32], sequence_length: u32) -> Vec<PackedSequence> {
     let mut sequences: Vec<PackedSequence> = Vec::new();
     let mut room = 0;
-    let mut next_room = sequence_length - used;
     for (run, &length) in numbered(lengths) {
         let mut offset = 0;
         while offset < length {
             if room == 0 {
                 sequences.push(Vec::new());
-                room = next_room;
-                next_room = sequence_length;
+                room = sequence_length;
             }
             let taken = room.min(length - offset);
             push_piece(&mut sequences, Piece { run, offset, length: taken });

@@ -14,6 +14,7 @@ mod bpe;
 mod byte_level;
 mod classes;
 mod components;
+mod coverage;
 mod cuts;
 mod decode;
 mod huggingface;
@@ -36,7 +37,7 @@ mod split;
 mod tests;
 
 use bpe::Bpe;
-use huggingface::HuggingFace;
+use huggingface::{HuggingFace, Problem};
 
 pub use refusal::{Refusal, TokenizerError};
 pub use segment_cache::CACHE_BYTES;
@@ -150,8 +151,9 @@ impl Tokenizer {
     /// Token ids of `text`, in order, without BOS and EOS. Text that spells a control token (`</s>`) stays text.
     ///
     /// # Errors
-    /// [`TokenizerError::TextTooLong`] above [`TEXT_BYTES_MAX`]; [`TokenizerError::Encode`] when the encoder of a
-    /// `tokenizer.json` fails or would lose text. Neither holds any of the text.
+    /// [`TokenizerError::TextTooLong`] above [`TEXT_BYTES_MAX`]; [`TokenizerError::LongRun`] for what the patterns of the
+    /// `tokenizers` crate can't take; [`TokenizerError::Encode`] when it fails or would lose text. None
+    /// holds any of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 8);
         self.encode_into(text, &mut ids)?;
@@ -170,8 +172,11 @@ impl Tokenizer {
         match &self.backend {
             Backend::Bpe(model) => model.encode(text, ids),
             Backend::HuggingFace(model) => {
-                let failed = |problem| TokenizerError::Encode { name: self.name.clone(), text_bytes, problem };
-                model.encode(text, ids).map_err(failed)?;
+                let name = || self.name.clone();
+                model.encode(text, ids).map_err(|problem| match problem {
+                    Problem::LongRun => TokenizerError::LongRun { name: name(), text_bytes },
+                    Problem::Fault(problem) => TokenizerError::Encode { name: name(), text_bytes, problem },
+                })?;
             }
         }
         Ok(())

@@ -43,6 +43,9 @@ pub(super) const KNOWN_PATTERNS: [&str; 14] = [
     r" {2,}",
 ];
 
+/// Members of a component that hold others.
+const LISTS: [&str; 3] = ["normalizers", "pretokenizers", "decoders"];
+
 /// A part of the file that is made of components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -69,6 +72,17 @@ impl Part {
         };
         allowed.contains(&kind)
     }
+}
+
+/// The types of a component and of what it holds, outermost first.
+pub(super) fn types(component: &Value) -> Vec<&str> {
+    let mut found = Vec::from_iter(component.get("type").and_then(Value::as_str));
+    for list in LISTS {
+        for inner in component.get(list).and_then(Value::as_array).into_iter().flatten() {
+            found.extend(types(inner));
+        }
+    }
+    found
 }
 
 /// Checks one part; `null` means that the file has none.
@@ -108,8 +122,11 @@ impl Cost {
         if let Some(pattern) = members.get("pattern") {
             let content = members.get("content").and_then(Value::as_str).unwrap_or("");
             self.pattern(pattern, content)?;
+            if kind == "Replace" && self.part == Part::Normalizer && content.is_empty() {
+                return self.refuse(" Replace by nothing", "would lose text");
+            }
         }
-        for list in ["normalizers", "pretokenizers", "decoders"] {
+        for list in LISTS {
             for inner in members.get(list).and_then(Value::as_array).into_iter().flatten() {
                 self.add(inner)?;
             }

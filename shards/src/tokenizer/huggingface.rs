@@ -6,11 +6,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr as _;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tokenizers::Tokenizer as Library;
 
 use super::byte_level::{byte_level_table, table_bytes};
+use super::components::types;
 use super::decode::{Output, PieceBytes};
 use super::json_checks::{self, TokenizerFile};
 use super::own::Own;
@@ -24,10 +26,17 @@ const BOS_TEXTS: [&str; 5] =
 const EOS_TEXTS: [&str; 5] =
     ["</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>"];
 
+/// Longest run of characters with no space among them, or of spaces alone, that goes through the library's patterns. Its engine
+/// gives up after 10^6 steps back and then, without a word, splits no further; a pattern steps back at most once for a
+/// character in each of its alternatives.
+pub(super) const RUN_CHARACTERS_MAX: usize = 250_000;
+
 /// A loaded `tokenizer.json`.
 pub(super) struct HuggingFace {
-    library: Library,
+    library: LazyLibrary,
     own: Option<Own>,
+    /// Patterns of the pre-tokenizer go through the library's engine.
+    has_patterns: bool,
     control: ControlIds,
     vocabulary_size: u32,
     pieces: PieceBytes,
@@ -38,6 +47,36 @@ impl std::fmt::Debug for HuggingFace {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let size = &self.vocabulary_size;
         out.debug_struct("HuggingFace").field("vocabulary_size", size).finish_non_exhaustive()
+    }
+}
+
+/// Why a text was not encoded.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// More than [`RUN_CHARACTERS_MAX`] characters of it without a space between them, or of spaces.
+    LongRun,
+    /// What the library did, without any of the text.
+    Fault(String),
+}
+
+/// The crate's tokenizer of a file. Where our own encoder is used only decoding asks for it, so it is read then.
+struct LazyLibrary {
+    bytes: Box<[u8]>,
+    library: OnceLock<Option<Library>>,
+}
+
+impl LazyLibrary {
+    fn now(bytes: &[u8]) -> Result<Self, Refusal> {
+        Ok(Self { bytes: Box::default(), library: OnceLock::from(Some(load(bytes)?)) })
+    }
+
+    fn later(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.into(), library: OnceLock::new() }
+    }
+
+    /// None where the crate can't load a file that our own encoder could.
+    fn get(&self) -> Option<&Library> {
+        self.library.get_or_init(|| load(&self.bytes).ok()).as_ref()
     }
 }
 
@@ -60,12 +99,13 @@ impl HuggingFace {
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, Refusal> {
         let (file, texts) = json_checks::check(bytes)?;
         let control = control_ids(&file, &texts)?;
-        let library = load(bytes)?;
         let pieces = PieceBytes::new(outputs(&file, &texts), strips_start(&file));
         let vocabulary_size = texts.len() as u32;
         let accounting = accounting(&file);
         let own = Own::of(&file, &texts);
-        Ok(Self { library, own, control, vocabulary_size, pieces, accounting })
+        let library = if own.is_some() { LazyLibrary::later(bytes) } else { LazyLibrary::now(bytes)? };
+        let has_patterns = types(&file.pre_tokenizer).iter().any(|kind| matches!(*kind, "Split" | "ByteLevel"));
+        Ok(Self { library, own, has_patterns, control, vocabulary_size, pieces, accounting })
     }
 
     /// Whether our own encoder is used.
@@ -85,7 +125,7 @@ impl HuggingFace {
     ///
     /// # Errors
     /// What the library did, without any of the text.
-    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), Problem> {
         match &self.own {
             Some(own) => own.encode(text, ids),
             None => ids.extend(self.encode_by_library(text)?),
@@ -93,25 +133,30 @@ impl HuggingFace {
         Ok(())
     }
 
-    fn encode_by_library(&self, text: &str) -> Result<Vec<u32>, String> {
-        let encoded = catch_unwind(AssertUnwindSafe(|| self.library.encode_fast(text, false)));
+    fn encode_by_library(&self, text: &str) -> Result<Vec<u32>, Problem> {
+        let fault = |what: &str| Problem::Fault(what.to_owned());
+        if self.has_patterns {
+            check_runs(text)?;
+        }
+        let library = self.library.get().ok_or_else(|| fault("the tokenizers library can't load its file"))?;
+        let encoded = catch_unwind(AssertUnwindSafe(|| library.encode_fast(text, false)));
         // The library's messages and panics may quote the text, so they are not passed on.
         let ids = match encoded {
             Ok(Ok(encoding)) => encoding.get_ids().to_vec(),
-            Ok(Err(_)) => return Err("the tokenizers library returned an error".to_owned()),
-            Err(_) => return Err("the tokenizers library panicked".to_owned()),
+            Ok(Err(_)) => return Err(fault("the tokenizers library returned an error")),
+            Err(_) => return Err(fault("the tokenizers library panicked")),
         };
-        self.check_lengths(text, &ids)?;
+        self.check_lengths(text, &ids).map_err(Problem::Fault)?;
         Ok(ids)
     }
 
     /// Text of `ids`, by the file's decoder.
     pub(super) fn decode(&self, ids: &[u32]) -> String {
-        let decoded = catch_unwind(AssertUnwindSafe(|| self.library.decode(ids, true)));
+        let decoded = self.library.get().map(|library| catch_unwind(AssertUnwindSafe(|| library.decode(ids, true))));
         match decoded {
-            Ok(Ok(text)) => text,
+            Some(Ok(Ok(text))) => text,
             // A decoder that fails on its own tokens still leaves their plain texts.
-            Ok(Err(_)) | Err(_) => self.pieces.decode(ids),
+            _ => self.pieces.decode(ids),
         }
     }
 
@@ -142,6 +187,22 @@ impl HuggingFace {
             Err(format!("ids stand for {found} bytes, expected {expected}; text would be lost"))
         }
     }
+}
+
+/// Finds a run that is too long for the library's patterns.
+fn check_runs(text: &str) -> Result<(), Problem> {
+    if text.len() <= RUN_CHARACTERS_MAX {
+        return Ok(());
+    }
+    let (mut run, mut of_spaces) = (0, false);
+    for character in text.chars() {
+        run = if character.is_whitespace() == of_spaces { run + 1 } else { 1 };
+        of_spaces = character.is_whitespace();
+        if run > RUN_CHARACTERS_MAX {
+            return Err(Problem::LongRun);
+        }
+    }
+    Ok(())
 }
 
 fn load(bytes: &[u8]) -> Result<Library, Refusal> {
@@ -175,17 +236,6 @@ fn control_ids(file: &TokenizerFile, texts: &[String]) -> Result<ControlIds, Ref
         }
     }
     Ok(control)
-}
-
-/// The types of a component and of what it holds, outermost first.
-fn types(component: &Value) -> Vec<&str> {
-    let mut found = Vec::from_iter(component.get("type").and_then(Value::as_str));
-    for list in ["normalizers", "pretokenizers", "decoders"] {
-        for inner in component.get(list).and_then(Value::as_array).into_iter().flatten() {
-            found.extend(types(inner));
-        }
-    }
-    found
 }
 
 /// What each id gives, by the family of the decoder.

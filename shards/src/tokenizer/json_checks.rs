@@ -7,12 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::components::{self, Part};
 use super::sentencepiece::byte_of;
-use super::{Refusal, VOCABULARY_MAX};
+use super::{Refusal, VOCABULARY_MAX, coverage};
 
 /// Most merges that a file may hold.
 const MERGES_MAX: u64 = 1 << 21;
@@ -38,6 +38,10 @@ pub(super) struct AddedToken {
     pub(super) content: String,
     #[serde(default)]
     pub(super) special: bool,
+    #[serde(default)]
+    pub(super) lstrip: bool,
+    #[serde(default)]
+    pub(super) rstrip: bool,
 }
 
 /// The `model` member.
@@ -88,6 +92,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(TokenizerFile, Vec<String>), Refusa
     components::check(&file.decoder, Part::Decoder)?;
     let texts = check_ids(&file)?;
     check_merges(&file)?;
+    coverage::check(&file)?;
     Ok((file, texts))
 }
 
@@ -167,9 +172,12 @@ fn check_merges(file: &TokenizerFile) -> Result<(), Refusal> {
     let special = file.added_tokens.iter().filter(|token| token.special);
     let special: HashSet<&str> = special.map(|token| token.content.as_str()).collect();
     let texts: HashSet<&str> = file.model.vocab.0.iter().map(|(text, _)| text.as_str()).collect();
+    let mut joined = String::new();
     for (index, (left, right)) in file.model.merges.0.iter().enumerate() {
         let merge = |reason| Err(Refusal::Merge { index, reason });
-        let joined = format!("{left}{right}");
+        joined.clear();
+        joined.push_str(left);
+        joined.push_str(right);
         if !texts.contains(left.as_str()) || !texts.contains(right.as_str()) {
             return merge("joins a token that is not in the vocabulary");
         }
@@ -222,12 +230,6 @@ impl<'de> Deserialize<'de> for Vocab {
 
 impl<'de> Deserialize<'de> for Merges {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Merge {
-            Pair((String, String)),
-            Line(String),
-        }
         struct Pairs;
         impl<'de> Visitor<'de> for Pairs {
             type Value = Merges;
@@ -236,21 +238,47 @@ impl<'de> Deserialize<'de> for Merges {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Merges, A::Error> {
                 let mut pairs = Vec::new();
-                while let Some(merge) = list.next_element()? {
+                while let Some(Merge(pair)) = list.next_element()? {
                     if pairs.len() as u64 >= MERGES_MAX {
                         return Err(A::Error::custom(format!("more than {MERGES_MAX} merges")));
                     }
-                    pairs.push(match merge {
-                        Merge::Pair(pair) => pair,
-                        Merge::Line(line) => match line.split_once(' ') {
-                            Some((left, right)) if !right.contains(' ') => (left.into(), right.into()),
-                            _ => return Err(A::Error::custom("a merge must be two tokens")),
-                        },
-                    });
+                    pairs.extend(pair);
                 }
                 Ok(Merges(pairs))
             }
         }
         deserializer.deserialize_seq(Pairs)
+    }
+}
+
+/// One merge: a list of two tokens, or both in one line. The line `#version: …` of old files is none.
+struct Merge(Option<(String, String)>);
+
+impl<'de> Deserialize<'de> for Merge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pair;
+        impl<'de> Visitor<'de> for Pair {
+            type Value = Merge;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a merge of two tokens")
+            }
+            fn visit_str<E: serde::de::Error>(self, line: &str) -> Result<Merge, E> {
+                if line.starts_with("#version") {
+                    return Ok(Merge(None));
+                }
+                match line.split_once(' ') {
+                    Some((left, right)) if !right.contains(' ') => Ok(Merge(Some((left.into(), right.into())))),
+                    _ => Err(E::custom("a merge must be two tokens")),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Merge, A::Error> {
+                let (left, right) = (list.next_element()?, list.next_element()?);
+                match (left, right, list.next_element::<IgnoredAny>()?) {
+                    (Some(left), Some(right), None) => Ok(Merge(Some((left, right)))),
+                    _ => Err(A::Error::custom("a merge must be two tokens")),
+                }
+            }
+        }
+        deserializer.deserialize_any(Pair)
     }
 }

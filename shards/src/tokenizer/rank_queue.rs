@@ -83,18 +83,14 @@ impl RankQueue {
     }
 
     fn entry(&mut self, place: u32, next: u32) -> u32 {
-        match self.free {
-            Some(at) => {
-                let after = self.entries[at as usize].1;
-                self.free = (after != END).then_some(after);
-                self.entries[at as usize] = (place, next);
-                at
-            }
-            None => {
-                self.entries.push((place, next));
-                (self.entries.len() - 1) as u32
-            }
-        }
+        let Some(at) = self.free else {
+            self.entries.push((place, next));
+            return (self.entries.len() - 1) as u32;
+        };
+        let after = self.entries[at as usize].1;
+        self.free = (after != END).then_some(after);
+        self.entries[at as usize] = (place, next);
+        at
     }
 }
 
@@ -111,12 +107,11 @@ mod tests {
             let (mut queue, mut heap) = (RankQueue::default(), BinaryHeap::new());
             let ends = std::iter::repeat_n(None, steps.len() + 1);
             for step in steps.into_iter().chain(ends) {
-                match step {
-                    Some((rank, place)) => {
-                        queue.push(rank, place);
-                        heap.push(Reverse((rank, place)));
-                    }
-                    None => prop_assert_eq!(queue.pop(), heap.pop().map(|Reverse(first)| first)),
+                if let Some((rank, place)) = step {
+                    queue.push(rank, place);
+                    heap.push(Reverse((rank, place)));
+                } else {
+                    prop_assert_eq!(queue.pop(), heap.pop().map(|Reverse(first)| first));
                 }
             }
             prop_assert!(queue.entries.len() <= 400 && queue.lists.len() <= 9);

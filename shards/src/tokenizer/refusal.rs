@@ -1,5 +1,6 @@
 //! Why a tokenizer file was refused or an encoding failed. Messages name tokens of the file, never text of a document.
 
+use super::huggingface::RUN_CHARACTERS_MAX;
 use super::{FILE_BYTES_MAX, TEXT_BYTES_MAX};
 
 /// Errors of [`super::Tokenizer`].
@@ -30,6 +31,17 @@ pub enum TokenizerError {
     /// The text is longer than one call takes.
     #[error("{name}: encode: text of {text_bytes} bytes, at most {TEXT_BYTES_MAX}; split the document")]
     TextTooLong {
+        /// Name of the tokenizer.
+        name: String,
+        /// Length of the text.
+        text_bytes: u64,
+    },
+    /// A run that the patterns of the `tokenizers` crate can't take.
+    #[error(
+        "{name}: encode: text of {text_bytes} bytes: more than {RUN_CHARACTERS_MAX} characters without a space, or spaces alone; \
+         the patterns of this tokenizer take no longer run; leave the document out, or use a tokenizer that mellama encodes itself"
+    )]
+    LongRun {
         /// Name of the tokenizer.
         name: String,
         /// Length of the text.

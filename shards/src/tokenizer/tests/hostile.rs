@@ -150,6 +150,82 @@ fn a_byte_level_file_gives_back_every_text_and_every_byte() {
     assert_eq!(tokenizer.decode_piece(None, 257), b"");
 }
 
+#[test]
+fn case_36_files_that_leave_text_out_are_refused() {
+    let lost = "would be lost";
+    check(|f| f["normalizer"] = json!({"type": "Replace", "pattern": {"String": "a"}, "content": ""}), "would lose text");
+    let nested = json!({"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"Regex": "\\d"}, "content": ""}]});
+    check(|f| f["normalizer"] = nested, "would lose text");
+    check(|f| f["model"]["unk_token"] = json!("none"), "is not in the vocabulary");
+    check(
+        |f| {
+            f["model"]["unk_token"] = Value::Null;
+            f["model"]["byte_fallback"] = json!(false);
+        },
+        lost,
+    );
+    // The tokens of bytes are there, one of them in a spelling that the crate does not know.
+    let spelled = |f: &mut Value| {
+        let vocab = f["model"]["vocab"].as_object_mut().unwrap();
+        let id = vocab.remove("<0xAB>").unwrap();
+        vocab.insert("<0xab>".to_owned(), id);
+        f["model"]["unk_token"] = Value::Null;
+    };
+    check(spelled, lost);
+    check(
+        |f| {
+            f["pre_tokenizer"] = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true});
+            f["model"]["byte_fallback"] = json!(false);
+            f["model"]["unk_token"] = Value::Null;
+        },
+        "byte-level alphabet",
+    );
+    for member in ["lstrip", "rstrip"] {
+        let added = |f: &mut Value, special: bool| {
+            f["model"]["vocab"]["[x]"] = json!(263);
+            let mut token = json!({"id": 263, "content": "[x]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special});
+            token[member] = json!(true);
+            f["added_tokens"].as_array_mut().unwrap().push(token);
+        };
+        check(|f| added(f, false), lost);
+        // Special ones are never read from text.
+        check(|f| added(f, true), "accepted");
+    }
+}
+
+/// Old files begin their merges with a line that is none.
+#[test]
+fn a_version_line_among_merges_is_none() {
+    let mut file = llama_json();
+    file["model"]["merges"] = json!(["#version: 0.2", "a b"]);
+    assert_eq!(open(file.to_string().as_bytes()).unwrap().encode("ab").unwrap(), [259, 262]);
+}
+
+/// The engine of the library's patterns gives up within long runs and splits no further: then `a1` becomes one token.
+#[test]
+fn runs_that_the_librarys_patterns_cannot_take_are_errors() {
+    const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let mut file = llama_json();
+    file["pre_tokenizer"] = split(TEKKEN);
+    file["normalizer"] = Value::Null;
+    file["model"]["vocab"]["1"] = json!(263);
+    file["model"]["vocab"]["a1"] = json!(264);
+    file["model"]["merges"] = json!([["a", "b"], ["a", "1"]]);
+    let tokenizer = open(file.to_string().as_bytes()).unwrap();
+    assert_eq!(tokenizer.encoder().as_str(), "tokenizers");
+    let text = |unit: &str, count: usize| format!("b{}a1", unit.repeat(count));
+    for unit in [" ", "A", "漢", "\u{301}", "\u{3000}", "1"] {
+        let ids = tokenizer.encode(&text(unit, 249_000)).unwrap();
+        assert!(!ids.contains(&264), "{unit:?}");
+        let error = tokenizer.encode(&text(unit, 250_001)).unwrap_err();
+        assert!(matches!(error, TokenizerError::LongRun { .. }), "{error}");
+        assert!(error.to_string().contains("250000 characters"), "{error}");
+    }
+    let library: tokenizers::Tokenizer = file.to_string().parse().unwrap();
+    let ids = library.encode_fast(text(" ", 1_100_000), false).unwrap();
+    assert!(ids.get_ids().contains(&264), "the engine takes it now: the limit can go");
+}
+
 fn split(pattern: &str) -> Value {
     json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
 }

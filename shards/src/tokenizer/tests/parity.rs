@@ -271,7 +271,11 @@ fn a_token_without_its_byte_has_no_encoder_of_ours() {
     let mut file = invented_bytes(None, false);
     let vocab = file["model"]["vocab"].as_object_mut().unwrap();
     let id = vocab.remove("Ā").unwrap();
-    vocab.insert("\u{4e00}".to_owned(), id);
+    vocab.insert("\u{4e00}".to_owned(), id.clone());
+    file["model"]["unk_token"] = json!("\u{4e00}");
+    file["added_tokens"].as_array_mut().unwrap().push(json!({
+        "id": id, "content": "\u{4e00}", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true}));
     let tokenizer = Tokenizer::from_bytes("x", file.to_string().as_bytes()).unwrap();
     assert_eq!(tokenizer.encoder(), Encoder::Library);
 }
