@@ -246,7 +246,7 @@ pub(crate) struct ExportArguments {
     /// Folder to write; it holds this export alone.
     #[arg(long, value_name = "URI")]
     pub(crate) to: String,
-    /// Which shards: train, heldout or instruct.
+    /// Which shards: train, heldout (or validation) or instruct.
     #[arg(long, default_value = "train")]
     pub(crate) split: String,
     /// Tokens of an object at most, rounded down to whole windows.

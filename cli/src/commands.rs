@@ -101,7 +101,12 @@ fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     print_line(&serde_json::to_string(value).expect("results are plain data"))
 }
 
-/// Writes one line on standard output.
+/// Writes one line on standard output. A reader that has seen enough, such as `head`, is no failure.
 fn print_line(line: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout().lock(), "{line}").map_err(|e| Failure::Storage(format!("standard output: {e}")))
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Storage(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }

@@ -139,6 +139,7 @@ pub fn export(options: &ExportOptions, observer: &dyn Observer) -> Result<Export
     let (source, request) = prepare(options, format, workdir, plan)?;
     // Before anything is written: a refusal must not take the folder.
     check_request(&source.set, &request, format).map_err(failure)?;
+    check_outside(source.workdir.store().uri(), &options.to)?;
     let store = open_store(&options.to)?;
     let to = store.uri().to_owned();
     if let Some(manifest) = begin(&store, &request)? {
@@ -174,7 +175,7 @@ fn prepare(options: &ExportOptions, format: Format, workdir: Workdir, plan: Stri
     let request = ExportRequest {
         export_version: EXPORT_VERSION,
         format: format.name().to_owned(),
-        split: options.split.clone(),
+        split: if options.split == "validation" { "heldout".to_owned() } else { options.split.clone() },
         object_tokens: options.object_tokens,
         segments: options.segments || (is_instruct && format == Format::Mds),
         fill_token: token("eos").unwrap_or(mellama_shards::sequence::PADDING_TOKEN),
@@ -189,7 +190,7 @@ fn prepare(options: &ExportOptions, format: Format, workdir: Workdir, plan: Stri
 fn published(workdir: &Workdir, plan: &str, split: &str) -> Result<Vec<ObjectEntry>, Failure> {
     let (stage, prefix) = match split {
         "train" => (Stage::Publish, "shards/cpt/train-"),
-        "heldout" => (Stage::Publish, "shards/cpt/heldout-"),
+        "heldout" | "validation" => (Stage::Publish, "shards/cpt/heldout-"),
         "instruct" => (Stage::InstructData, "shards/instruct/train-"),
         _ => return Err(Failure::Policy("export --split: not known; give train, heldout or instruct".to_owned())),
     };
@@ -204,13 +205,25 @@ fn published(workdir: &Workdir, plan: &str, split: &str) -> Result<Vec<ObjectEnt
     Ok(objects)
 }
 
+/// A work folder holds what its run made and nothing else: what nothing names is taken for the rest of an attempt.
+fn check_outside(workdir: &str, to: &str) -> Result<(), Failure> {
+    let path = std::path::absolute(to.strip_prefix("file://").unwrap_or(to)).unwrap_or_default();
+    // Links are followed as far as the path exists; the rest is made by the export.
+    let is_inside = path.ancestors().any(|folder| folder.canonicalize().is_ok_and(|folder| folder.starts_with(workdir)));
+    if is_inside {
+        return Err(Failure::Policy(format!("{to}: lies in the work folder {workdir}; give a folder beside it")));
+    }
+    Ok(())
+}
+
 /// Makes the folder this export's own; returns the manifest where it is complete already.
 fn begin(store: &Arc<dyn Store>, request: &ExportRequest) -> Result<Option<ExportManifest>, Failure> {
     let folder = Workdir::new(Arc::clone(store));
-    let other = || Failure::Policy(format!("{}: holds another export; give another folder", store.uri()));
+    let other =
+        |found: &ExportRequest| Failure::Policy(format!("{}: {}; give another folder", store.uri(), differs(found, request)));
     if let Some(manifest) = folder.read_sealed::<ExportManifest>(&Key::new(MANIFEST_KEY)?)? {
         if manifest.request != *request {
-            return Err(other());
+            return Err(other(&manifest.request));
         }
         check_lengths(store, &manifest)?;
         return Ok(Some(manifest));
@@ -229,7 +242,20 @@ fn begin(store: &Arc<dyn Store>, request: &ExportRequest) -> Result<Option<Expor
         Err(error) if error.is_unknown() => {}
         Err(error) => return Err(error.into()),
     }
-    if store.read(&key, None, None)? == body { Ok(None) } else { Err(other()) }
+    match folder.read_sealed::<ExportRequest>(&key)? {
+        Some(found) if found != *request => Err(other(&found)),
+        _ => Ok(None),
+    }
+}
+
+/// How the export that lies somewhere is another one.
+fn differs(found: &ExportRequest, request: &ExportRequest) -> String {
+    let of_now = ExportRequest { shards: request.shards.clone(), ..found.clone() };
+    if of_now == *request {
+        return "holds this export of other shards: they were changed since, by a retraction or another run, and it is stale"
+            .to_owned();
+    }
+    format!("holds another export, {} of {}", found.format, found.split)
 }
 
 /// Everything a complete export lists is there in its length; `verify` reads the bytes.

@@ -41,6 +41,10 @@ pub struct Forecast {
     pub workdir: String,
     /// Plan id, when every input is there.
     pub plan: Option<String>,
+    /// Inputs that are not there, those of the corpus's sources aside, and why.
+    pub unknown: Vec<String>,
+    /// What a person should look at before a run.
+    pub warnings: Vec<String>,
     /// Stages with their tasks, as far as known.
     pub stages: Vec<StageForecast>,
     /// Sources in recipe order.
@@ -79,6 +83,8 @@ pub struct SourceForecast {
     pub source: String,
     /// Domain.
     pub domain: String,
+    /// `open`, `dua` or `phi`; everything that is made of it inherits it.
+    pub sensitivity: String,
     /// Input objects; null when unknown.
     pub objects: Option<u64>,
     /// Their bytes; null when unknown.
@@ -110,6 +116,8 @@ pub struct TokenizerForecast {
     pub path: String,
     /// Ids before and behind every document; null while the file is not there.
     pub separators: Option<Separators>,
+    /// `own` or `tokenizers`: which encoder its texts go through; null while the file is not there.
+    pub encoder: Option<&'static str>,
     /// Why they are unknown, or what is unusual about them.
     pub note: Option<String>,
 }
@@ -133,6 +141,24 @@ pub struct TrainingForecast {
     pub a100_hours: BTreeMap<String, f64>,
 }
 
+impl Forecast {
+    /// Whether a run of the recipe would go through, as far as is known without one.
+    ///
+    /// # Errors
+    /// `Failure::Policy` when the supply, counted or expected, cannot fill the mixture.
+    pub fn check(&self) -> Result<(), Failure> {
+        let Some((refusal, from)) = self.mixture.iter().find_map(|m| m.refusal.as_ref()).zip(self.supply_from()) else {
+            return Ok(());
+        };
+        Err(Failure::Policy(format!("corpus.mixture: the {from} supply cannot fill it: {refusal}")))
+    }
+
+    /// `counted` or `expected`.
+    fn supply_from(&self) -> Option<&'static str> {
+        self.sources.iter().find_map(|source| source.supply_from)
+    }
+}
+
 /// Forecasts a recipe.
 ///
 /// # Errors
@@ -144,9 +170,15 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
     file.excluded = place.map(|path| path.canonicalize().unwrap_or(path));
     let file = &file;
     let recipe = &file.recipe;
-    let plan = Plan::resolve(file).ok();
+    let plan = Plan::resolve(file);
+    let mut unknown = missing(file);
+    if let Some(first) = plan.as_ref().err().map(|error| chain(error)).filter(|first| !unknown.contains(first)) {
+        unknown.push(first);
+    }
+    let plan = plan.ok();
     let done = Done::read(&file.expand(&uri).unwrap_or(uri.clone()), plan.as_ref());
     let mut sources = sources(file);
+    unknown.retain(|why| sources.iter().all(|source| source.unknown.as_ref() != Some(why)));
     let mixture = mixture::forecast(file, &done.tokens(), &mut sources);
     let training = training(file, mixture.as_ref().and_then(|m| m.total));
     let objects: Option<u64> = sources.iter().map(|s| s.objects).sum();
@@ -161,6 +193,8 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
         name: recipe.name.clone(),
         workdir: uri,
         plan: plan.as_ref().map(|plan| plan.id.clone()),
+        unknown,
+        warnings: plan.as_ref().map_or_else(|| recipe.warnings(), |plan| plan.warnings.clone()),
         stages: stages.collect(),
         sources,
         tokenizer: tokenizer(file),
@@ -211,14 +245,34 @@ fn tokenizer(file: &RecipeFile) -> Option<TokenizerForecast> {
     let recipe = file.recipe.corpus.as_ref()?.tokenizer.as_ref()?;
     let loaded = inputs::resolve_file(file, &recipe.path).map_err(Failure::from).and_then(|object| {
         let tokenizer = Tokenizer::from_bytes(&object.name, &object.read()?).map_err(|e| Failure::Policy(e.to_string()))?;
-        Separators::of(recipe, &tokenizer)
+        Ok((Separators::of(recipe, &tokenizer)?, tokenizer.encoder().as_str()))
     });
     let note = match &loaded {
-        Ok(separators) if separators.eos.is_none() => Some("no end token behind documents: they run into each other".to_owned()),
+        Ok((separators, _)) if separators.eos.is_none() => {
+            Some("no end token behind documents: they run into each other".to_owned())
+        }
         Ok(_) => None,
         Err(failure) => Some(failure.to_string()),
     };
-    Some(TokenizerForecast { path: recipe.path.clone(), separators: loaded.ok(), note })
+    let (separators, encoder) = loaded.ok().unzip();
+    Some(TokenizerForecast { path: recipe.path.clone(), separators, encoder, note })
+}
+
+/// What is not there of the inputs beside the sources.
+fn missing(file: &RecipeFile) -> Vec<String> {
+    let recipe = &file.recipe;
+    let benchmarks = recipe.corpus.iter().filter_map(|corpus| corpus.decontaminate.as_ref()).map(|decontaminate| {
+        let found = inputs::resolve(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks);
+        found.map(|_| ())
+    });
+    let instruct = recipe.instruct.iter().flat_map(|instruct| &instruct.source).map(|source| {
+        let found = inputs::resolve(file, &format!("instruct source \"{}\"", source.name), &source.inputs);
+        found.map(|_| ())
+    });
+    let tasks = recipe.evaluate.iter().flat_map(|evaluate| &evaluate.task);
+    let files = tasks.flat_map(|task| std::iter::once(&task.path).chain(&task.ground_truth));
+    let files = files.map(|path| inputs::resolve_file(file, path).map(|_| ()));
+    benchmarks.chain(instruct).chain(files).filter_map(Result::err).map(|error| chain(&error)).collect()
 }
 
 fn sources(file: &RecipeFile) -> Vec<SourceForecast> {
@@ -230,6 +284,7 @@ fn sources(file: &RecipeFile) -> Vec<SourceForecast> {
             SourceForecast {
                 source: source.name.clone(),
                 domain: source.domain.to_string(),
+                sensitivity: source.resolved_sensitivity().to_string(),
                 objects: objects.map(|objects| objects.len() as u64),
                 bytes: objects.map(|objects| objects.iter().map(|o| o.size_bytes).sum()),
                 unknown: found.as_ref().err().map(|e| chain(e)),

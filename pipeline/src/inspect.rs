@@ -48,6 +48,11 @@ pub struct View {
 /// `Failure::Policy` when it is nothing that mellama writes; `Failure::Verification` when it is damaged.
 pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
     let shown = path.display().to_string();
+    if path.join("plan.json").is_file() {
+        return Err(Failure::Policy(format!(
+            "{shown}: a work folder; give --id ID for a document, one of its files, or \"mellama status {shown}\""
+        )));
+    }
     if path.is_dir() {
         return checkpoint(path);
     }

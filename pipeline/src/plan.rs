@@ -95,7 +95,7 @@ impl Plan {
             tokenizer: None,
             checkpoint: Vec::new(),
             evaluation: Vec::new(),
-            warnings: Vec::new(),
+            warnings: file.recipe.warnings(),
         };
         plan.corpus(file)?;
         plan.model(file)?;

@@ -5,6 +5,7 @@
 mod check;
 mod parse;
 mod sections;
+mod warnings;
 
 pub use parse::{RecipeError, RecipeFile};
 pub use sections::Recipe;

@@ -154,6 +154,11 @@ fn plan_needs_nothing_but_the_recipe() {
         assert!(source["unknown"].is_string(), "{source}");
     }
     assert_eq!(contents(project.folder()), before, "plan touches nothing");
+    let no_benchmark = text.replace("../tests/fixtures/benchmarks", "none");
+    assert!(no_benchmark != text, "the recipe has benchmarks");
+    let project = Project::with_recipe(&no_benchmark);
+    let shown = succeed(&["plan", &project.recipe(), "--workdir", &project.workdir()]).stdout;
+    all_in(&shown, &["corpus.decontaminate.benchmarks: no input matched none/*.jsonl"]);
     let there = Project::quick();
     let before = contents(there.folder());
     let known = succeed(&["plan", &there.recipe(), "--workdir", &there.workdir(), "--json"]).json();

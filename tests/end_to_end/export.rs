@@ -75,9 +75,14 @@ fn determinism_resume_every_format_is_written_checked_and_recognised() {
         assert_eq!(verified["sequences"], told["windows"], "{format}");
         finishes_what_was_interrupted(&arguments(&workdir, format, &other, &[]), &other, &written);
     }
-    refused(&arguments(&workdir, "megatron", &place("mds"), &[]), 2, &["holds another export; give another folder"]);
+    let other = ["holds another export, mds of train; give another folder"];
+    refused(&arguments(&workdir, "megatron", &place("mds"), &[]), 2, &other);
     refused(&arguments(&workdir, "mds", &place("mds"), &["--segments"]), 2, &["holds another export"]);
-    refused(&arguments(&workdir, "ds", &workdir, &[]), 2, &["not empty", "give a folder of its own"]);
+    for inside in [workdir.clone(), format!("{workdir}/exports/ds"), format!("file://{workdir}/ds")] {
+        refused(&arguments(&workdir, "ds", &inside, &[]), 2, &["lies in the work folder", "give a folder beside it"]);
+    }
+    project.write("taken/file", b"of somebody");
+    refused(&arguments(&workdir, "ds", &place("taken"), &[]), 2, &["not empty", "give a folder of its own"]);
     refused(&arguments(&workdir, "arrow", &place("x"), &[]), 2, &["megatron, mds, ds, llmc, olmo, litdata"]);
     refused(&arguments(&workdir, "ds", &place("x"), &["--split", "test"]), 2, &["train, heldout or instruct"]);
     refused(&arguments(&workdir, "ds", "s3://bucket/x", &[]), 2, &["s3://"]);

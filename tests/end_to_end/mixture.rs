@@ -229,8 +229,12 @@ fn a_cap_that_cannot_be_met_names_every_short_domain_and_plan_says_what_it_takes
     let words: Vec<&str> = ended.stderr.split_whitespace().collect();
     let place = words.windows(4).position(|four| four[..4] == ["lower", "the", "total", "to"]).expect("a total that fits");
     let fitting = words[place + 4];
-    let plan = succeed(&["plan", &project.recipe(), "--workdir", &project.workdir(), "--json"]).json();
+    let ended = run(&["plan", &project.recipe(), "--workdir", &project.workdir(), "--json"]);
+    assert!(ended.code == 2 && ended.stderr.contains("the counted supply cannot fill it"), "{}", ended.stderr);
+    let plan = ended.json();
     assert!(plan["mixture"]["refusal"].as_str().expect("refused").contains(fitting), "{plan}");
+    let shown = run(&["plan", &project.recipe(), "--workdir", &project.workdir()]).stdout;
+    assert!(shown.contains("mixture: refused; asked for are 1000000 tokens") && shown.contains(fitting), "{shown}");
     assert_eq!(number(&plan["mixture"]["quotas"]["biomedical"]), 750_000);
     let needed = plan["sources"][0]["epochs"].as_f64().expect("what it takes");
     assert!(needed > 3.0, "{needed}");
@@ -278,14 +282,18 @@ fn expected_tokens_are_for_planning_alone() {
     let project = Project::with_recipe(&recipe(&sources, mixture, "heldout = 0.1"));
     project.write("data/papers.jsonl", lines(3, 200).as_bytes());
     project.write("data/notes.jsonl", lines(7, 200).as_bytes());
-    let plan = || succeed(&["plan", &project.recipe(), "--workdir", &project.workdir(), "--json"]).json();
+    let plan = || run(&["plan", &project.recipe(), "--workdir", &project.workdir(), "--json"]);
     let before = plan();
+    assert!(before.code == 2 && before.stderr.contains("the expected supply cannot fill it"), "{}", before.stderr);
+    let before = before.json();
     assert_eq!(number(&before["sources"][0]["supply_tokens"]), 900_000);
     assert_eq!(number(&before["sources"][0]["heldout_tokens"]), 100_000);
     let refusal = before["mixture"]["refusal"].as_str().expect("nine tokens do not fill the quota");
     assert!(refusal.contains("set max_epochs = 28 on the clinical sources (notes 1), or lower the total to 3"), "{refusal}");
     project.succeed(&[]);
     let (after, mix) = (plan(), facts(&project, "mix"));
+    assert_eq!(after.code, 0, "{}", after.stderr);
+    let after = after.json();
     assert_eq!(after["sources"][1]["supply_tokens"], mix["sources"][1]["supply"]);
     assert_eq!((after["sources"][1]["supply_from"].as_str(), number(&mix["total"])), (Some("counted"), 1000));
     let without =

@@ -8,5 +8,6 @@ use crate::arguments::{How, RecipeArguments};
 pub(crate) fn run(how: &How, recipe: &RecipeArguments) -> Result<(), Failure> {
     let file = RecipeFile::read(&recipe.recipe)?;
     let forecast = forecast::forecast(&file, recipe.workdir.as_deref())?;
-    if how.json { print_json(&forecast) } else { print_line(&forecast.text()) }
+    let shown = if how.json { print_json(&forecast) } else { print_line(&forecast.text()) };
+    shown.and_then(|()| forecast.check())
 }

@@ -14,11 +14,13 @@ impl Forecast {
     pub fn text(&self) -> String {
         let mut lines = vec![format!("{}: output to {}", self.name, self.workdir), String::new()];
         lines.push(format!(
-            "{:<NAME_WIDTH$} {:<11} {:>8} {:>16} {:>16} {:>16} {:>8} {:>5}",
-            "source", "domain", "objects", "bytes", "supply tokens", "quota tokens", "epochs", "max"
+            "{:<NAME_WIDTH$} {:<11} {:<11} {:>8} {:>16} {:>16} {:>16} {:>8} {:>5}",
+            "source", "domain", "sensitivity", "objects", "bytes", "supply tokens", "quota tokens", "epochs", "max"
         ));
         lines.extend(self.sources.iter().map(source));
-        lines.extend(self.sources.iter().filter_map(|s| s.unknown.clone()).map(|why| format!("  unknown: {why}")));
+        let unknown = self.sources.iter().filter_map(|source| source.unknown.as_ref()).chain(&self.unknown);
+        lines.extend(unknown.map(|why| format!("  unknown: {why}")));
+        lines.extend(self.warnings.iter().map(|warning| format!("  warning: {warning}")));
         lines.extend(self.tokenizer.iter().map(tokenizer));
         if let Some(forecast) = &self.mixture {
             lines.extend(mixture(forecast));
@@ -47,9 +49,10 @@ fn epochs(value: Option<f64>) -> String {
 
 fn source(s: &SourceForecast) -> String {
     format!(
-        "{:<NAME_WIDTH$} {:<11} {:>8} {:>16} {:>16} {:>16} {:>8} {:>5}",
+        "{:<NAME_WIDTH$} {:<11} {:<11} {:>8} {:>16} {:>16} {:>16} {:>8} {:>5}",
         s.source,
         s.domain,
+        s.sensitivity,
         number(s.objects),
         number(s.bytes),
         number(s.supply_tokens),
@@ -62,12 +65,23 @@ fn source(s: &SourceForecast) -> String {
 fn tokenizer(t: &TokenizerForecast) -> String {
     let separators = t.separators.map_or_else(|| "begin and end token unknown".to_owned(), Separators::text);
     let note = t.note.as_ref().filter(|_| t.separators.is_none()).map_or(String::new(), |note| format!(" ({note})"));
-    format!("\ntokenizer {}: {separators}{note}", t.path)
+    let encoder = match t.encoder {
+        Some("own") => "; encoded by mellama",
+        Some(_) => "; encoded by the tokenizers library, many times slower",
+        None => "",
+    };
+    format!("\ntokenizer {}: {separators}{encoder}{note}", t.path)
 }
 
 fn mixture(m: &MixtureForecast) -> Vec<String> {
     let quotas: Vec<String> = m.quotas.iter().map(|(domain, tokens)| format!("{domain} {tokens}")).collect();
-    let mut lines = vec![format!("\nmixture: {} tokens; {}", number(m.total), quotas.join(", "))];
+    let asked: u64 = m.quotas.values().sum();
+    let tokens = match (&m.refusal, m.total) {
+        (Some(_), _) if asked > 0 => format!("refused; asked for are {asked} tokens"),
+        (Some(_), _) => "refused".to_owned(),
+        (None, total) => format!("{} tokens", number(total)),
+    };
+    let mut lines = vec![format!("\nmixture: {tokens}; {}", quotas.join(", "))];
     for d in &m.domains {
         lines.push(format!(
             "  {:<11} weight {:<4} supply {}, quota {}, epochs {}; the allowed epochs give {}",

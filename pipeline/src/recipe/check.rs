@@ -158,6 +158,9 @@ impl Checker {
         self.that((8..=MAX_SEQUENCE_LENGTH).contains(&length), key, || format!("{length}: expected 8 to {MAX_SEQUENCE_LENGTH}"))?;
         self.one_of(&pack.method, &["best-fit", "concatenate"], "corpus.pack.method")?;
         self.share(pack.heldout, "corpus.pack.heldout")?;
+        self.that(corpus.mixture.is_none() || pack.heldout < 1.0, "corpus.pack.heldout", || {
+            "1: every document would be held out and none left for the mixture; give a smaller share".into()
+        })?;
         self.that(pack.shard_sequences > 0, "corpus.pack.shard_sequences", || "0: expected at least 1".into())?;
         self.that(corpus.tokenizer.is_some(), "corpus.pack", || "packing needs tokens; add [corpus.tokenizer]".into())
     }

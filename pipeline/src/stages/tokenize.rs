@@ -209,6 +209,7 @@ fn not_encoded(id: &str, error: &TokenizerError) -> Failure {
         TokenizerError::TextTooLong { .. } => {
             Failure::Input(format!("{id}: {error}, or lower corpus.limits.record_bytes to reject it"))
         }
+        TokenizerError::LongRun { .. } => Failure::Input(format!("{id}: {error}")),
         _ => Failure::Failed(format!("{id}: {error}")),
     }
 }
