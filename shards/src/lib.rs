@@ -41,7 +41,6 @@ pub use chunks::StoreChunks;
 pub use error::ShardError;
 pub use format::{Kind, Segment, Sequence, ShardHeader, ShardTotals, Width};
 pub use key::{key_of_text, key_text};
-pub use lineage::document_key;
 pub use reader::ShardFile;
 pub use run_reader::RunReader;
 pub use runs::{NewRun, RunEntry, RunHeader, RunIndex, RunTotals, RunWriter};
