@@ -23,9 +23,9 @@ use serde_json::Value;
 pub use mellama_shards::export::OBJECT_TOKENS;
 
 use crate::failure::{Failure, chain};
+use crate::lookup::Folder;
 use crate::observer::{Observer, Unit};
 use crate::stage::Stage;
-use crate::status;
 
 /// What to export, as the command line says it.
 #[derive(Debug, Clone)]
@@ -122,8 +122,7 @@ impl Exported {
 
 /// Shards to export and what they need to be understood.
 struct Source {
-    workdir: Workdir,
-    plan: String,
+    folder: Folder,
     set: Arc<ShardSet>,
     tokenizer: String,
 }
@@ -135,11 +134,10 @@ struct Source {
 /// shards of another format version; `Failure::Verification` for shards or written objects that fail their checks.
 pub fn export(options: &ExportOptions, observer: &dyn Observer) -> Result<Exported, Failure> {
     let format: Format = options.format.parse().map_err(failure)?;
-    let (workdir, plan) = status::open(&options.workdir)?;
-    let (source, request) = prepare(options, format, workdir, plan)?;
+    let (source, request) = prepare(options, format, Folder::open(&options.workdir)?)?;
     // Before anything is written: a refusal must not take the folder.
     check_request(&source.set, &request, format).map_err(failure)?;
-    check_outside(source.workdir.store().uri(), &options.to)?;
+    check_outside(source.folder.workdir.store().uri(), &options.to)?;
     let store = open_store(&options.to)?;
     let to = store.uri().to_owned();
     if let Some(manifest) = begin(&store, &request)? {
@@ -151,7 +149,7 @@ pub fn export(options: &ExportOptions, observer: &dyn Observer) -> Result<Export
         observer.advance(windows);
         observer.stopped().is_none()
     };
-    let shards = source.workdir.store();
+    let shards = source.folder.workdir.store();
     let written = write_export(&source.set, shards, &folder, &request, &mut progress).map_err(|e| stopped(e, observer))?;
     let manifest = complete(&source, &folder, request, format, written)?;
     check(&store, &manifest, observer)?;
@@ -160,9 +158,9 @@ pub fn export(options: &ExportOptions, observer: &dyn Observer) -> Result<Export
     Ok(Exported::of(&to, &manifest, false))
 }
 
-fn prepare(options: &ExportOptions, format: Format, workdir: Workdir, plan: String) -> Result<(Source, ExportRequest), Failure> {
-    let objects = published(&workdir, &plan, &options.split)?;
-    let set = ShardSet::open(&workdir, &objects).map_err(|e| failure(e.into()))?;
+fn prepare(options: &ExportOptions, format: Format, folder: Folder) -> Result<(Source, ExportRequest), Failure> {
+    let objects = published(&folder, &options.split)?;
+    let set = ShardSet::open(&folder.workdir, &objects).map_err(|e| failure(e.into()))?;
     let header = set.header();
     let is_instruct = header.kind == Kind::Instruct;
     if is_instruct && !format.holds_masks() {
@@ -170,7 +168,7 @@ fn prepare(options: &ExportOptions, format: Format, workdir: Workdir, plan: Stri
             "export: instruction shards have loss masks, which {format} cannot say; give mds, ds or olmo"
         )));
     }
-    let facts = workdir.read_manifest(&plan, Stage::Tokenize.name())?.map_or(Value::Null, |manifest| manifest.facts);
+    let facts = folder.manifest(Stage::Tokenize)?.map_or(Value::Null, |manifest| manifest.facts);
     let token = |name: &str| facts["tokenizer"][name].as_u64().map(|id| id as u32);
     let request = ExportRequest {
         export_version: EXPORT_VERSION,
@@ -183,19 +181,19 @@ fn prepare(options: &ExportOptions, format: Format, workdir: Workdir, plan: Stri
         shards: shards_digest(&objects),
     };
     let tokenizer = facts["tokenizer"]["name"].as_str().unwrap_or_default().to_owned();
-    Ok((Source { workdir, plan, set: Arc::new(set), tokenizer }, request))
+    Ok((Source { folder, set: Arc::new(set), tokenizer }, request))
 }
 
 /// The shards of a split as they hold after retractions, in order.
-fn published(workdir: &Workdir, plan: &str, split: &str) -> Result<Vec<ObjectEntry>, Failure> {
+fn published(folder: &Folder, split: &str) -> Result<Vec<ObjectEntry>, Failure> {
     let (stage, prefix) = match split {
         "train" => (Stage::Publish, "shards/cpt/train-"),
         "heldout" | "validation" => (Stage::Publish, "shards/cpt/heldout-"),
         "instruct" => (Stage::InstructData, "shards/instruct/train-"),
         _ => return Err(Failure::Policy("export --split: not known; give train, heldout or instruct".to_owned())),
     };
-    let uri = workdir.store().uri();
-    let Some(manifest) = workdir.effective_manifest(plan, stage.name())? else {
+    let uri = folder.uri();
+    let Some(manifest) = folder.manifest(stage)? else {
         return Err(Failure::Policy(format!("{uri}: stage {stage} is not finished; run \"mellama run\" first")));
     };
     let objects: Vec<ObjectEntry> = manifest.objects.into_iter().filter(|object| object.key.starts_with(prefix)).collect();
@@ -284,8 +282,9 @@ fn complete(
 ) -> Result<ExportManifest, Failure> {
     let header: &ShardHeader = source.set.header();
     let Written { parts, mut objects, totals, documents } = written;
-    if header.kind == Kind::Cpt {
-        objects.push(documents::write(&source.workdir, &source.plan, folder, &documents)?);
+    // Runs of earlier versions have no table of conversations.
+    if header.kind == Kind::Cpt || source.folder.has_keys() {
+        objects.push(documents::write(&source.folder, header.kind, folder, &documents)?);
     }
     let mut manifest = ExportManifest {
         request,

@@ -11,7 +11,7 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use mellama_shards::lineage::lineage;
-use mellama_shards::{Segment, Sequence, ShardFile, ShardHeader, StoreChunks};
+use mellama_shards::{Segment, Sequence, ShardFile, ShardHeader, StoreChunks, key_text};
 use mellama_sources::archive::DocumentReader;
 use mellama_sources::{Document, Sensitivity};
 use mellama_storage::StoreError;
@@ -24,7 +24,7 @@ use crate::files;
 use crate::lookup::{self, Folder};
 
 pub use trace::trace;
-pub use traced::{Placed, Removal, Runs, Trace, Traced, Unwritten};
+pub use traced::{Placed, Removal, Runs, Spoken, Trace, Traced, Unwritten};
 
 /// Characters of a text or a list that are shown.
 const SHOWN_CHARACTERS: usize = 400;
@@ -178,10 +178,10 @@ fn segment_line(sequence: &Sequence, range: &Range<u32>, segment: &Segment, head
     });
     let document = id.map_or_else(String::new, |id| format!("{id} "));
     format!(
-        "  {:>6}..{:<6} {source} document {document}{:032x} from token {} epoch {}{mask}: {}{more}",
+        "  {:>6}..{:<6} {source} document {document}{} from token {} epoch {}{mask}: {}{more}",
         range.start,
         range.end,
-        segment.document,
+        key_text(segment.document),
         segment.offset,
         segment.epoch,
         first.join(" ")
@@ -190,11 +190,16 @@ fn segment_line(sequence: &Sequence, range: &Range<u32>, segment: &Segment, head
 
 fn documents(name: &str, reader: DocumentReader, view: &View) -> Result<String, Failure> {
     let rows = reader.row_count();
+    let has_keys = reader.layout() > 1;
     let end = rows.min(view.from.saturating_add(view.rows));
     let mut lines = vec![format!("{name}: {rows} documents")];
     for document in reader.rows(view.from.min(end)..end) {
         let document = document.map_err(|e| Failure::Verification(format!("{name}: {}", chain(&e))))?;
-        lines.push(format!("{:#}", shown(&document, view.text)));
+        let mut value = shown(&document, view.text);
+        if has_keys {
+            value["key"] = json!(key_text(document.key()));
+        }
+        lines.push(format!("{value:#}"));
     }
     Ok(lines.join("\n"))
 }
@@ -297,6 +302,7 @@ fn known<'n>(fields: impl Iterator<Item = (&'n str, &'n DataType)>) -> bool {
         "length",
         "check",
         "heldout",
+        "state",
     ];
     // A column `tokens` of numbers counts them; lists would be text in another spelling.
     let is_known = |(name, kind): (&str, &DataType)| {

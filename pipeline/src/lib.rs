@@ -5,6 +5,7 @@
 mod benchmarks;
 mod card;
 mod context;
+mod conversations;
 mod decisions;
 mod documents;
 pub mod draws;

@@ -6,11 +6,14 @@ mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mellama_shards::key_of_text;
 use mellama_storage::{ObjectEntry, StageManifest, TaskCommit, Workdir};
 use serde::Deserialize;
 
+use crate::conversations;
 use crate::failure::{Failure, chain};
 use crate::names;
+use crate::plan::{KEYS_SINCE, PLAN_FORMAT};
 use crate::recipe::{Recipe, SourceRecipe};
 use crate::stage::Stage;
 use crate::status;
@@ -27,6 +30,8 @@ pub(crate) struct Folder {
     /// Plan id.
     pub plan: String,
     pub recipe: Recipe,
+    /// Format of the plan.
+    format: u32,
     /// Source of each ingest task, an index into the recipe's.
     tasks: Vec<usize>,
 }
@@ -34,6 +39,7 @@ pub(crate) struct Folder {
 /// What of `plan.json` is needed; the rest is of no concern.
 #[derive(Deserialize)]
 struct Planned {
+    format: u32,
     recipe: Recipe,
     ingest: Vec<PlannedTask>,
 }
@@ -55,7 +61,28 @@ impl Folder {
             Failure::Policy(format!("{uri}: plan.json: made by another version of mellama; use the one that ran the recipe"))
         })?;
         let tasks = planned.ingest.iter().map(|task| task.source).collect();
-        Ok(Folder { workdir, plan, recipe: planned.recipe, tasks })
+        Ok(Folder { workdir, plan, recipe: planned.recipe, format: planned.format, tasks })
+    }
+
+    /// [`Folder::open`] of a folder whose tables have the keys of documents.
+    ///
+    /// # Errors
+    /// As `open`; `Failure::Policy` when an earlier version, or one to come, wrote it.
+    pub(crate) fn open_with_keys(uri: &str) -> Result<Folder, Failure> {
+        let folder = Folder::open(uri)?;
+        if !folder.has_keys() {
+            return Err(Failure::Policy(format!(
+                "{uri}: was made by another version of mellama (plan format {}, this one writes {PLAN_FORMAT}); \
+                 use that version, or run the recipe with this one in another work folder",
+                folder.format
+            )));
+        }
+        Ok(folder)
+    }
+
+    /// Whether the tables of documents and conversations have their keys.
+    pub(crate) fn has_keys(&self) -> bool {
+        (KEYS_SINCE..=PLAN_FORMAT).contains(&self.format)
     }
 
     pub(crate) fn uri(&self) -> &str {
@@ -149,7 +176,7 @@ impl Wanted {
         }
         let spelled = stated.clone().unwrap_or_else(|| id.to_owned());
         if kind == "key"
-            && let Some(key) = document_key_of(value)
+            && let Some(key) = key_of_text(value)
         {
             self.keys.insert(key, spelled.clone());
         }
@@ -189,12 +216,6 @@ impl Wanted {
     }
 }
 
-/// The key that 32 hexadecimal digits write, as `inspect` shows it.
-fn document_key_of(digits: &str) -> Option<u128> {
-    let is_key = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_key.then(|| u128::from_str_radix(digits, 16).ok()).flatten()
-}
-
 /// An id for a message: one line, cut.
 fn shown(id: &str) -> String {
     const SHOWN: usize = 80;
@@ -210,10 +231,11 @@ pub(crate) fn find(folder: &Folder, wanted: &Wanted) -> Result<Vec<(Record, BTre
     records::find(folder, wanted)
 }
 
-/// The ids that `documents` name by key, from the indexes of the token runs; keys that are in none are left out.
+/// The ids that `documents` name by key, from the indexes of the token runs and the table of conversations; keys that are in none
+/// are left out.
 ///
 /// # Errors
-/// `Failure::Verification` for damaged indexes.
+/// `Failure::Verification` for damaged tables.
 pub(crate) fn ids_of(folder: &Folder, documents: &BTreeSet<u128>) -> Result<BTreeMap<u128, String>, Failure> {
     let mut found = BTreeMap::new();
     for commit in folder.commits(Stage::Tokenize)? {
@@ -228,6 +250,12 @@ pub(crate) fn ids_of(folder: &Folder, documents: &BTreeSet<u128>) -> Result<BTre
             found.extend(rows.into_iter().map(|(row, key)| (key, ids[row].clone())));
         }
     }
+    conversations::for_each(folder, |listed| {
+        if documents.contains(&listed.key) {
+            found.insert(listed.key, listed.id);
+        }
+        Ok(())
+    })?;
     Ok(found)
 }
 
@@ -259,7 +287,7 @@ mod tests {
     #[test]
     fn keys_are_32_digits() {
         let key = |id: &str| Wanted::of([id]).unwrap().keys.keys().copied().collect::<Vec<_>>();
-        assert_eq!(key("key:000000000000000000000000000000ff"), [255]);
+        assert_eq!(key("key:ff000000000000000000000000000000"), [255]);
         for id in ["key:ff", "key:000000000000000000000000000000fg", "key:+00000000000000000000000000000ff"] {
             assert_eq!(key(id), Vec::<u128>::new(), "{id}");
         }

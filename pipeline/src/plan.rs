@@ -12,7 +12,9 @@ use crate::recipe::{Recipe, RecipeFile, SourceRecipe};
 use crate::releases::PlannedRelease;
 
 /// Version of the layout of `plan.json` and of everything that a plan's digest must tell apart.
-pub const PLAN_FORMAT: u32 = 4;
+pub const PLAN_FORMAT: u32 = 5;
+/// First plan format whose documents and conversations have their keys in tables.
+pub(crate) const KEYS_SINCE: u32 = 5;
 /// First plan format whose runs laid out their signatures as this version does.
 pub(crate) const SIGNATURES_SINCE: u32 = 3;
 /// Input bytes after which an ingest task is closed.

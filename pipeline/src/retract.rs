@@ -12,6 +12,7 @@ mod supply;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mellama_shards::key_text;
 use mellama_shards::lineage::Placement;
 use mellama_shards::mixture::DOMAIN_NAMES;
 use mellama_shards::refill::{self, Hole};
@@ -31,7 +32,7 @@ pub use outcome::Outcome;
 use request::Asked;
 pub use request::{Marks, Request};
 use rewrite::{Draft, Gap, rewrite};
-pub(crate) use subjects::{CONVERSATION_VERSION, conversations, searched};
+pub(crate) use subjects::searched;
 use subjects::{Subject, Subjects};
 
 /// Tries against retractions that other processes record meanwhile.
@@ -46,7 +47,7 @@ const MAX_DRAFTS: usize = 256;
 /// `Failure::Policy` when there are no shards yet, or an id is unknown; `Failure::Verification` for damage, with nothing changed;
 /// `Failure::Input` for a PubMed file that is none.
 pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<Outcome, Failure> {
-    let folder = Folder::open(uri)?;
+    let folder = Folder::open_with_keys(uri)?;
     check_published(&folder)?;
     let asked = Asked::read(request)?;
     observer.begin("retract", 0, Unit::Tasks);
@@ -222,13 +223,7 @@ impl Work<'_> {
             let Subject { id, version, asked: by } = &self.subjects.documents[key];
             asked.extend(by.iter().cloned());
             let (segments, tokens) = pieces.get(key).copied().unwrap_or_default();
-            facts.documents.push(RetractedDocument {
-                id: id.clone(),
-                version: *version,
-                key: format!("{key:032x}"),
-                segments,
-                tokens,
-            });
+            facts.documents.push(RetractedDocument { id: id.clone(), version: *version, key: key_text(*key), segments, tokens });
         }
         facts.documents.sort();
         facts.asked = asked.into_iter().collect();

@@ -30,8 +30,9 @@ pub use manifest::{ExportManifest, ExportPart, ExportRequest, ExportTotals, MANI
 pub use verify::verify_export;
 pub use write::{Written, check_request, shards_digest, write_export};
 
-/// Version of what an export's manifest, lineage and layouts are.
-pub const EXPORT_VERSION: u32 = 1;
+/// Version of what an export's manifest, lineage and layouts are. Since 2 `OLMo`'s rows spell document keys as
+/// [`crate::key::key_text`] does; in 1 they spelled them as numbers. Version 1 is verified too.
+pub const EXPORT_VERSION: u32 = 2;
 /// Tokens of one object, before rounding down to whole windows: 512 MiB of u16.
 pub const OBJECT_TOKENS: u64 = 1 << 28;
 /// Most windows of one object; it bounds the offset tables that are held in memory.

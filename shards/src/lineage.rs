@@ -10,17 +10,6 @@ use crate::reader::ShardFile;
 use crate::row_group::SegmentColumns;
 use crate::sequence::segment_ranges;
 
-/// Key of one version of a document: the first 16 bytes of BLAKE3 over source, NUL, native id, NUL and the version in
-/// decimal, read little-endian. Frozen: it stands in every token run and every segment.
-pub fn document_key(source: &str, native_id: &str, version: u32) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(source.as_bytes()).update(b"\0").update(native_id.as_bytes()).update(b"\0");
-    hasher.update(version.to_string().as_bytes());
-    let mut first = [0; 16];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    u128::from_le_bytes(first)
-}
-
 /// Where one piece of a document lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {

@@ -59,7 +59,7 @@ pub struct Run {
     pub row: u32,
     /// Number of tokens.
     pub tokens: u32,
-    /// Document key, see [`crate::lineage::document_key`].
+    /// Document key: opaque here, its text is [`crate::key::key_text`].
     pub key: u128,
     /// Source, as the caller numbers sources.
     pub source: u16,

@@ -71,7 +71,7 @@ pub struct RunTotals {
 /// One document as it is written.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRun<'a> {
-    /// Document key, see [`crate::lineage::document_key`].
+    /// Document key: opaque here, its text is [`crate::key::key_text`].
     pub key: u128,
     /// Document id, `SOURCE:NATIVE_ID`.
     pub id: &'a str,

@@ -14,7 +14,7 @@ pub const PADDING_TOKEN: u32 = 0;
 pub struct Segment {
     /// Exclusive end, a position in the sequence.
     pub end: u32,
-    /// Document key, see [`crate::lineage::document_key`].
+    /// Document key: opaque here, its text is [`crate::key::key_text`].
     pub document: u128,
     /// Source, an index into the shard header's list.
     pub source: u16,

@@ -11,6 +11,9 @@
 //! | `year` | unsigned 16-bit | optional |
 //! | `origin_offset` | unsigned 64-bit | required |
 //! | `meta` | string, a JSON object of strings with sorted keys | required |
+//! | `key` | 16 bytes of fixed width, little-endian: [`Document::key`] | required |
+//!
+//! Version 1 of the layout has no `key` and is read too.
 //!
 //! Compressed with zstd; a row group ends at 64 MiB of text and meta data or 65,536 rows. No statistics are kept: the footer
 //! holds no text.
@@ -22,7 +25,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::{ColumnWriter, get_column_writer};
-use parquet::data_type::ByteArray;
+use parquet::data_type::{ByteArray, FixedLenByteArray};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion};
@@ -43,8 +46,8 @@ pub const ROW_GROUP_ROWS: usize = 65_536;
 pub const ZSTD_LEVEL: i32 = 3;
 /// Key and value in the footer that name the layout and its version.
 pub const FORMAT_KEY: &str = "mellama.documents";
-/// Version of the layout.
-pub const FORMAT_VERSION: &str = "1";
+/// Version of the layout that is written. Since 2 there is a column `key`; version 1 is read too.
+pub const FORMAT_VERSION: &str = "2";
 
 /// Fixed, so that the version of a library never shows in the bytes by name.
 const CREATED_BY: &str = "mellama version 1";
@@ -55,7 +58,7 @@ const VALUES_PER_CHECK: usize = 16;
 /// Values that are copied for the writer at a time; a multiple of [`VALUES_PER_CHECK`], so that the pages do not depend on it.
 const VALUES_PER_BATCH: usize = 16 * VALUES_PER_CHECK;
 
-/// The layout as Parquet spells it.
+/// The layout as Parquet spells it. Version 1 has all columns but the last.
 pub(crate) const SCHEMA: &str = "message documents {
     required binary id (STRING);
     required int32 version (INTEGER(32,false));
@@ -70,10 +73,11 @@ pub(crate) const SCHEMA: &str = "message documents {
     required binary origin_object (STRING);
     required int64 origin_offset (INTEGER(64,false));
     required binary meta (STRING);
+    required fixed_len_byte_array(16) key;
 }";
 
 /// Columns in the order of [`SCHEMA`].
-const COLUMNS: [Column; 13] = [
+const COLUMNS: [Column; 14] = [
     Column::Text(|document| Some(Cow::Borrowed(&document.id))),
     Column::Int32(|document| Some(document.version as i32)),
     Column::Text(|document| Some(Cow::Borrowed(&document.source))),
@@ -87,15 +91,23 @@ const COLUMNS: [Column; 13] = [
     Column::Text(|document| Some(Cow::Borrowed(&document.origin.object))),
     Column::Int64(|document| document.origin.byte_offset as i64),
     Column::Text(|document| Some(Cow::Owned(meta_json(document)))),
+    Column::Key,
 ];
 /// Columns whose values hardly repeat, which a dictionary would only slow down.
-const WITHOUT_DICTIONARY: [&str; 6] = ["id", "native_id", "title", "text", "origin_offset", "meta"];
+const WITHOUT_DICTIONARY: [&str; 7] = ["id", "native_id", "title", "text", "origin_offset", "meta", "key"];
 
 /// Where a column's values come from. Unsigned numbers are stored in the bits of signed ones, as Parquet does.
 enum Column {
     Text(fn(&Document) -> Option<Cow<'_, str>>),
     Int32(fn(&Document) -> Option<i32>),
     Int64(fn(&Document) -> i64),
+    Key,
+}
+
+/// A document that waits for its page, with its key.
+struct Waiting {
+    document: Document,
+    key: u128,
 }
 
 /// What can go wrong with documents at rest.
@@ -105,7 +117,7 @@ pub enum ArchiveError {
     #[error("document file: damaged or unreadable; verify the object and write it again if it is")]
     Parquet(#[from] ParquetError),
     /// Another layout.
-    #[error("document file: column {column}: expected the layout of version 1; write it again with this version")]
+    #[error("document file: column {column}: expected the layout of version 1 or 2; write it again with this version")]
     Layout {
         /// The first column that differs.
         column: String,
@@ -126,7 +138,7 @@ pub struct DocumentWriter<W: Write + Send> {
     file: SerializedFileWriter<W>,
     properties: WriterPropertiesPtr,
     group: Option<Group>,
-    waiting: Vec<Document>,
+    waiting: Vec<Waiting>,
     waiting_bytes: usize,
     rows: u64,
 }
@@ -151,11 +163,11 @@ impl<W: Write + Send> DocumentWriter<W> {
         Ok(Self { file, properties, group: None, waiting: Vec::new(), waiting_bytes: 0, rows: 0 })
     }
 
-    /// Adds a document.
+    /// Adds a document with its key, [`Document::key`], which the caller makes where it has threads for it.
     ///
     /// # Errors
     /// When the writer below fails.
-    pub fn push(&mut self, document: &Document) -> Result<(), ArchiveError> {
+    pub fn push(&mut self, document: &Document, key: u128) -> Result<(), ArchiveError> {
         let meta: usize = document.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
         let bytes = document.text.len() + meta;
         let full = |group: &Group| group.bytes + bytes > ROW_GROUP_TEXT_BYTES || group.rows >= ROW_GROUP_ROWS;
@@ -165,7 +177,7 @@ impl<W: Write + Send> DocumentWriter<W> {
         let group = self.open_group();
         group.rows += 1;
         group.bytes += bytes;
-        self.waiting.push(document.clone());
+        self.waiting.push(Waiting { document: document.clone(), key });
         self.waiting_bytes += bytes;
         if self.waiting.len() >= VALUES_PER_BATCH || self.waiting_bytes >= PAGE_BYTES {
             // Whole looks at a page's size alone, so that pages do not depend on when this happens.
@@ -229,26 +241,32 @@ impl<W: Write + Send> std::fmt::Debug for DocumentWriter<W> {
 }
 
 impl Column {
-    fn write(&self, documents: &[Document], writer: &mut ColumnWriter<'_>) -> Result<(), ParquetError> {
+    fn write(&self, documents: &[Waiting], writer: &mut ColumnWriter<'_>) -> Result<(), ParquetError> {
         for batch in documents.chunks(VALUES_PER_BATCH) {
             self.write_batch(batch, writer)?;
         }
         Ok(())
     }
 
-    fn write_batch(&self, documents: &[Document], writer: &mut ColumnWriter<'_>) -> Result<(), ParquetError> {
+    fn write_batch(&self, waiting: &[Waiting], writer: &mut ColumnWriter<'_>) -> Result<(), ParquetError> {
+        let documents = || waiting.iter().map(|waiting| &waiting.document);
         match (self, writer) {
             (Self::Text(value), ColumnWriter::ByteArrayColumnWriter(writer)) => {
-                let (levels, values) = split(documents.iter().map(value));
+                let (levels, values) = split(documents().map(value));
                 let values: Vec<_> = values.into_iter().map(byte_array).collect();
                 writer.write_batch(&values, Some(&levels), None)?;
             }
             (Self::Int32(value), ColumnWriter::Int32ColumnWriter(writer)) => {
-                let (levels, values) = split(documents.iter().map(value));
+                let (levels, values) = split(documents().map(value));
                 writer.write_batch(&values, Some(&levels), None)?;
             }
             (Self::Int64(value), ColumnWriter::Int64ColumnWriter(writer)) => {
-                let values: Vec<_> = documents.iter().map(value).collect();
+                let values: Vec<_> = documents().map(value).collect();
+                writer.write_batch(&values, None, None)?;
+            }
+            (Self::Key, ColumnWriter::FixedLenByteArrayColumnWriter(writer)) => {
+                let bytes = waiting.iter().map(|waiting| waiting.key.to_le_bytes().to_vec());
+                let values: Vec<_> = bytes.map(FixedLenByteArray::from).collect();
                 writer.write_batch(&values, None, None)?;
             }
             _ => {

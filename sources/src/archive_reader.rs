@@ -1,6 +1,7 @@
 //! Reads documents at rest, all of them or chosen rows, a small batch at a time.
 //!
-//! It reads the layout of `archive` and no other: a column missing, added or of another type is refused at the start.
+//! It reads the layouts of `archive`, version 2 and version 1, and no other: a column missing, added or of another type is refused
+//! at the start.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,6 +28,7 @@ type Start = Box<dyn FnOnce(Option<RowSelection>) -> Result<ParquetRecordBatchRe
 /// Documents of one file in order. After an error it yields nothing more.
 pub struct DocumentReader {
     rows: u64,
+    layout: u32,
     chosen: Option<Vec<Range<usize>>>,
     start: Option<Start>,
     batches: Option<ParquetRecordBatchReader>,
@@ -43,7 +45,7 @@ impl DocumentReader {
     pub fn open<R: ChunkReader + 'static>(reader: R) -> Result<Self, ArchiveError> {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&reader, options)?;
-        check_layout(metadata.parquet_schema())?;
+        let layout = check_layout(metadata.parquet_schema())?;
         let rows = metadata.metadata().file_metadata().num_rows();
         let rows = u64::try_from(rows).map_err(|_| ParquetError::General("a negative number of rows".to_string()))?;
         let start: Start = Box::new(move |selection| {
@@ -54,12 +56,17 @@ impl DocumentReader {
             builder.build()
         });
         let places = Box::new(0..rows);
-        Ok(Self { rows, chosen: None, start: Some(start), batches: None, batch: None, places })
+        Ok(Self { rows, layout, chosen: None, start: Some(start), batches: None, batch: None, places })
     }
 
     /// Rows in the file, chosen or not.
     pub fn row_count(&self) -> u64 {
         self.rows
+    }
+
+    /// Version of the file's layout: 2, or 1, which has no keys.
+    pub fn layout(&self) -> u32 {
+        self.layout
     }
 
     /// Only these rows, cut at the end of the file. To be called before the first document.
@@ -204,9 +211,11 @@ impl std::fmt::Debug for TextReader {
     }
 }
 
-fn check_layout(found: &SchemaDescriptor) -> Result<(), ArchiveError> {
+/// The version of the layout: that of version 1 is all columns but the last.
+fn check_layout(found: &SchemaDescriptor) -> Result<u32, ArchiveError> {
     let expected = SchemaDescriptor::new(std::sync::Arc::new(parse_message_type(SCHEMA)?));
-    let columns = expected.num_columns().max(found.num_columns());
+    let is_first = found.num_columns() + 1 == expected.num_columns();
+    let columns = expected.num_columns().max(found.num_columns()) - usize::from(is_first);
     for index in 0..columns {
         let expected = expected.columns().get(index);
         let found = found.columns().get(index);
@@ -220,7 +229,7 @@ fn check_layout(found: &SchemaDescriptor) -> Result<(), ArchiveError> {
             return Err(ArchiveError::Layout { column });
         }
     }
-    Ok(())
+    Ok(if is_first { 1 } else { 2 })
 }
 
 /// One batch, its columns by type.
@@ -298,6 +307,7 @@ fn column<A: Array + Clone + 'static>(batch: &RecordBatch, name: &'static str) -
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::FixedSizeBinaryArray;
     use bytes::Bytes;
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
@@ -325,7 +335,7 @@ mod tests {
     fn written(documents: &[Document]) -> Vec<u8> {
         let mut writer = DocumentWriter::new(Vec::new()).unwrap();
         for document in documents {
-            writer.push(document).unwrap();
+            writer.push(document, document.key()).unwrap();
         }
         let (bytes, rows) = writer.finish().unwrap();
         assert_eq!(rows, documents.len() as u64);
@@ -343,6 +353,42 @@ mod tests {
             let bytes = written(&documents);
             assert!(read(&bytes).unwrap() == documents, "{count} documents");
             assert_eq!(DocumentReader::open(Bytes::from(bytes)).unwrap().row_count(), count);
+        }
+    }
+
+    #[test]
+    fn the_key_column_holds_the_bytes_of_the_keys() {
+        let documents: Vec<_> = (0..300).map(document).collect();
+        let bytes = Bytes::from(written(&documents));
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).unwrap();
+        let mask = ProjectionMask::columns(builder.parquet_schema(), ["key"]);
+        let batches = builder.with_projection(mask).build().unwrap().map(Result::unwrap);
+        let found: Vec<[u8; 16]> = batches
+            .flat_map(|batch| {
+                let keys: FixedSizeBinaryArray = column(&batch, "key").unwrap();
+                (0..keys.len()).map(|row| keys.value(row).try_into().unwrap()).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(found, documents.iter().map(|document| document.key().to_le_bytes()).collect::<Vec<_>>());
+        assert_eq!(DocumentReader::open(bytes).unwrap().layout(), 2);
+    }
+
+    /// A file without rows and the columns whose lines of the schema `keep` accepts.
+    fn with_columns(keep: impl Fn(&str) -> bool) -> Vec<u8> {
+        let lines: Vec<&str> = SCHEMA.lines().filter(|line| keep(line)).collect();
+        let schema = std::sync::Arc::new(parse_message_type(&lines.join("\n")).unwrap());
+        let writer = parquet::file::writer::SerializedFileWriter::new(Vec::new(), schema, std::sync::Arc::default());
+        writer.unwrap().into_inner().unwrap()
+    }
+
+    #[test]
+    fn the_layout_without_keys_is_version_1_and_no_other_column_may_lack() {
+        let open = |bytes: Vec<u8>| DocumentReader::open(Bytes::from(bytes)).map(|reader| reader.layout());
+        assert_eq!(open(with_columns(|_| true)).unwrap(), 2);
+        assert_eq!(open(with_columns(|line| !line.contains(" key;"))).unwrap(), 1);
+        for name in ["id", "text", "meta"] {
+            let lacking = open(with_columns(|line| !line.contains(&format!(" {name} ("))));
+            assert!(matches!(lacking, Err(ArchiveError::Layout { .. })), "{name}: {lacking:?}");
         }
     }
 

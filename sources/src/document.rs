@@ -93,7 +93,7 @@ pub struct Origin {
 /// One normalized text with its provenance.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// `SOURCE:NATIVE_ID`, unique among the documents of one version of a corpus.
+    /// `SOURCE:NATIVE_ID`. Records may share it; [`Document::key`] tells their texts apart.
     pub id: String,
     /// Version of the record as its source counts them; 1 where the source has none.
     pub version: u32,

@@ -18,6 +18,7 @@ pub mod input;
 pub mod jats;
 mod json;
 pub mod jsonl;
+pub mod key;
 pub mod language;
 mod licence;
 mod line;
@@ -76,6 +77,7 @@ pub use conversation::{Conversation, ConversationItem, ConversationReader, Role,
 pub use decoded::{DecodedBlock, DecodedBlocks};
 pub use document::{Document, Domain, Origin, Sensitivity, document_id, text_id};
 pub use input::{ByteStream, Input, RangeRead};
+pub use key::{CONVERSATION_VERSION, document_key};
 pub use options::{Formulas, Markers, ReadOptions, Retracted, SubArticles, Tables};
 pub use part::Part;
 pub use phi::{PhiHit, PhiKind};

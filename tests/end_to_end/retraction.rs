@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::project::{Ended, Project, mellama, root, run, succeed};
 
 mod interruption;
+mod keys;
 mod supply;
 
 /// The quickstart with all its shards and no training, made once; each test works on a copy.

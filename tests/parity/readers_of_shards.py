@@ -105,7 +105,7 @@ def compare_with_inspect(mellama, paths, sequences, tally):
             start, end, _, document, offset, _, trained, ids = LINE.match(line).groups()
             start, end = int(start), int(end)
             assert sequences.ends[row][segment] == end and sequences.offsets[row][segment] == int(offset)
-            assert int.from_bytes(sequences.documents[row][segment], "little") == int(document, 16)
+            assert sequences.documents[row][segment].hex() == document
             assert trained is None or int(trained) == sequences.trained[row, start:end].sum()
             if not ids.startswith("tokens not shown"):
                 shown = [int(one) for one in ids.removesuffix(" ...").split()]

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{ListArray, StringArray, UInt32Array};
 use mellama_shards::lineage::Placement;
-use mellama_sources::Sensitivity;
+use mellama_shards::{key_of_text, key_text};
+use mellama_sources::{CONVERSATION_VERSION, Sensitivity};
 use mellama_storage::ObjectEntry;
 use serde_json::Value;
 
-use super::traced::{Placed, Removal, Runs, Trace, Traced, Unwritten};
+use super::traced::{Placed, Removal, Runs, Spoken, Trace, Traced, Unwritten};
+use crate::conversations::{self, Listed, State};
 use crate::decisions;
 use crate::failure::{Failure, chain};
 use crate::lookup::{self, Folder, Record, Wanted};
@@ -24,7 +26,7 @@ use crate::{tables, token_runs};
 /// # Errors
 /// `Failure::Policy` when nothing was run there or nothing has that id; `Failure::Verification` for damaged objects.
 pub fn trace(uri: &str, id: &str) -> Result<Trace, Failure> {
-    let folder = Folder::open(uri)?;
+    let folder = Folder::open_with_keys(uri)?;
     let wanted = Wanted::of([id])?;
     let mut documents = if folder.sources().is_empty() { Vec::new() } else { of_corpus(&folder, &wanted)? };
     documents.extend(of_conversations(&folder, &wanted)?);
@@ -49,18 +51,20 @@ fn of_corpus(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Failure> {
     let is_mixed = folder.manifest(Stage::Publish)?.is_some();
     let mut documents = Vec::new();
     for record in &records {
-        let removal = removal(folder, record)?.map(|(reason, is_whole)| Removal {
+        let removed = removed(folder, record.place.task)?;
+        let row = removed.binary_search_by_key(&record.place.row, |removed| removed.row).ok();
+        let removal = row.map(|row| removed[row].clone()).map(|RemovedRow { reason, is_whole, .. }| Removal {
             stands: stands.get(&record.id).cloned().filter(|stands| stands["rule"].as_str() == Some(reason.as_str())),
             contaminated_by: leaks.get(&record.id).cloned().filter(|_| reason == "contaminated"),
             reason,
             is_whole,
         });
-        // A record that was removed may share its key with the one that stands in its place: the run is that one's.
-        let runs = if is_gone(removal.as_ref()) { None } else { runs(folder, record)? };
+        // A record of the same id and text, and so of the same key, may stand in its place: the run is that one's.
+        let runs = if is_gone(removal.as_ref()) { None } else { runs(folder, record, &removed)? };
         documents.push(Traced {
             id: record.id.clone(),
             version: record.version,
-            key: format!("{:032x}", record.key),
+            key: key_text(record.key),
             source: folder.sources()[record.source].name.clone(),
             sensitivity: record.sensitivity.to_string(),
             // Names of notes are numbers of patients and stays.
@@ -70,6 +74,7 @@ fn of_corpus(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Failure> {
             origin: Some((record.origin.object.clone(), record.origin.byte_offset)),
             removal,
             runs,
+            spoken: None,
             retracted: None,
             is_published: is_mixed,
             placements: Vec::new(),
@@ -78,53 +83,55 @@ fn of_corpus(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Failure> {
     Ok(documents)
 }
 
-/// Conversations leave no table behind: the shards alone know their keys.
+/// Conversations, as the table of them lists them.
 fn of_conversations(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Failure> {
-    let found = retract::conversations(folder, wanted)?;
-    let sources: BTreeMap<&str, Sensitivity> = folder
-        .recipe
-        .instruct
-        .iter()
-        .flat_map(|instruct| &instruct.source)
-        .map(|source| (source.name.as_str(), source.sensitivity.unwrap_or(Sensitivity::Open)))
-        .collect();
-    let traced = |(key, id): (u128, String)| {
-        let source = id.split(':').next().unwrap_or_default();
-        Traced {
-            key: format!("{key:032x}"),
-            version: retract::CONVERSATION_VERSION,
-            source: if sources.contains_key(source) { source.to_owned() } else { "a conversation".to_owned() },
-            // Whose it is, a key does not say: the highest of all then.
-            sensitivity: sources.get(source).or(sources.values().max()).map_or_else(String::new, ToString::to_string),
-            names: Vec::new(),
-            object: None,
-            row: None,
-            origin: None,
-            removal: None,
-            runs: None,
-            retracted: None,
-            is_published: true,
-            placements: Vec::new(),
-            id,
-        }
+    let sources = folder.recipe.instruct.iter().flat_map(|instruct| &instruct.source);
+    let levels: BTreeMap<&str, Sensitivity> =
+        sources.map(|source| (source.name.as_str(), source.sensitivity.unwrap_or(Sensitivity::Open))).collect();
+    let traced = |(Listed { id, source, key, tokens, state }, _)| Traced {
+        id,
+        version: CONVERSATION_VERSION,
+        key: key_text(key),
+        sensitivity: levels.get(source.as_str()).copied().unwrap_or(Sensitivity::Phi).to_string(),
+        source,
+        names: Vec::new(),
+        object: None,
+        row: None,
+        origin: None,
+        removal: None,
+        runs: None,
+        spoken: Some(Spoken { tokens, left_out: (state != State::Kept).then(|| state.as_str().to_owned()) }),
+        retracted: None,
+        is_published: true,
+        placements: Vec::new(),
     };
-    Ok(found.into_iter().map(traced).collect())
+    Ok(conversations::find(folder, wanted)?.into_iter().map(traced).collect())
 }
 
-/// Why `dedup` removed a document, and whether all of it.
-fn removal(folder: &Folder, record: &Record) -> Result<Option<(String, bool)>, Failure> {
-    let prefix = format!("removed/{:05}-", record.place.task);
-    for entry in folder.objects(Stage::Dedup, &prefix)? {
+/// A document that `dedup` removed, all of it or ranges.
+#[derive(Debug, Clone)]
+struct RemovedRow {
+    row: u32,
+    reason: String,
+    is_whole: bool,
+}
+
+/// What `dedup` removed of the documents of a task, by row.
+fn removed(folder: &Folder, task: u32) -> Result<Vec<RemovedRow>, Failure> {
+    let mut removed = Vec::new();
+    for entry in folder.objects(Stage::Dedup, &format!("removed/{task:05}-"))? {
         for batch in tables::read(&folder.workdir, &entry)? {
             let rows: &UInt32Array = tables::column(&batch, "row")?;
             let reasons: &StringArray = tables::column(&batch, "reason")?;
             let cuts: &ListArray = tables::column(&batch, "cut_starts")?;
-            if let Some(at) = (0..batch.num_rows()).find(|at| rows.value(*at) == record.place.row) {
-                return Ok(Some((reasons.value(at).to_owned(), tables::list_row(cuts, at).is_empty())));
-            }
+            removed.extend((0..batch.num_rows()).map(|at| RemovedRow {
+                row: rows.value(at),
+                reason: reasons.value(at).to_owned(),
+                is_whole: tables::list_row(cuts, at).is_empty(),
+            }));
         }
     }
-    Ok(None)
+    Ok(removed)
 }
 
 /// What stands in the place of those ids that were dropped as duplicates.
@@ -159,24 +166,24 @@ fn leaks(folder: &Folder, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, Value
     Ok(leaks)
 }
 
-/// The token run of a document, if it has one.
-fn runs(folder: &Folder, record: &Record) -> Result<Option<Runs>, Failure> {
+/// The token run of a document that is there: documents that are wholly removed have none, so it is in the row of the index that
+/// its place among the others says.
+fn runs(folder: &Folder, record: &Record, removed: &[RemovedRow]) -> Result<Option<Runs>, Failure> {
     if folder.manifest(Stage::Tokenize)?.is_none() {
         return Ok(None);
     }
     let commit = folder.workdir.read_commit(&folder.plan, Stage::Tokenize.name(), u64::from(record.place.task))?;
     let Some(commit) = commit else { return Ok(None) };
     let Some(index) = token_runs::index(&folder.workdir, &commit)? else { return Ok(None) };
-    let candidates: Vec<usize> = (0..).zip(index.entries()).filter(|(_, e)| e.key == record.key).map(|(row, _)| row).collect();
-    let Some(row) = candidates.first() else { return Ok(None) };
-    let entry = &index.entries()[*row];
+    let before = removed.iter().filter(|removed| removed.is_whole && removed.row < record.place.row).count();
+    let row = record.place.row as usize - before;
     let object = commit.objects.iter().find(|object| object.key.ends_with(".tokens"));
-    Ok(Some(Runs {
-        object: object.map_or_else(String::new, |object| object.key.clone()),
-        row: *row as u64,
-        tokens: entry.length,
-        is_heldout: entry.heldout,
-    }))
+    let object = object.map_or_else(String::new, |object| object.key.clone());
+    let Some(entry) = index.entries().get(row).filter(|entry| entry.key == record.key) else {
+        let key = key_text(record.key);
+        return Err(Failure::Verification(format!("{object}: row {row}: not document {key}; run \"mellama verify\"")));
+    };
+    Ok(Some(Runs { object, row: row as u64, tokens: entry.length, is_heldout: entry.heldout }))
 }
 
 /// Whether `dedup` removed the whole document.
@@ -185,7 +192,7 @@ fn is_gone(removal: Option<&Removal>) -> bool {
 }
 
 fn add_placements(folder: &Folder, documents: &mut [Traced]) -> Result<(), Failure> {
-    let keys: BTreeSet<u128> = documents.iter().filter_map(|document| u128::from_str_radix(&document.key, 16).ok()).collect();
+    let keys: BTreeSet<u128> = documents.iter().filter_map(|document| key_of_text(&document.key)).collect();
     if keys.is_empty() {
         return Ok(());
     }
@@ -193,7 +200,7 @@ fn add_placements(folder: &Folder, documents: &mut [Traced]) -> Result<(), Failu
     let found = placements::find(&folder.workdir, &shards, &keys)?;
     for (shard, of_shard) in shards.iter().zip(found) {
         for Placement { document, epoch, offset, sequence, tokens, .. } in of_shard {
-            let key = format!("{document:032x}");
+            let key = key_text(document);
             let placed = Placed {
                 part: shard.part.name(),
                 shard: shard.entry.key.clone(),

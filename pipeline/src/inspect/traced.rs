@@ -23,7 +23,7 @@ pub struct Traced {
     pub id: String,
     /// Version of the record.
     pub version: u32,
-    /// Document key, 32 hexadecimal digits.
+    /// Document key: its 16 bytes, as tables hold them, in hexadecimal digits.
     pub key: String,
     /// Source.
     pub source: String,
@@ -41,6 +41,8 @@ pub struct Traced {
     pub removal: Option<Removal>,
     /// Its tokens, where it was kept.
     pub runs: Option<Runs>,
+    /// What became of a conversation; null for a document.
+    pub spoken: Option<Spoken>,
     /// Record of the retraction that took it out of the shards.
     pub retracted: Option<String>,
     /// Whether shards are there at all.
@@ -73,6 +75,15 @@ pub struct Runs {
     pub tokens: u32,
     /// Kept for validation.
     pub is_heldout: bool,
+}
+
+/// What `instruct-data` made of a conversation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Spoken {
+    /// Tokens, those of the template included.
+    pub tokens: u32,
+    /// Why it is in no shard: `too-long`.
+    pub left_out: Option<String>,
 }
 
 /// A piece of a document in a shard.
@@ -137,8 +148,13 @@ impl Traced {
         if let Some(removal) = self.removal.as_ref().filter(|removal| removal.is_whole) {
             return removal.text();
         }
+        if let Some(spoken) = &self.spoken {
+            return match &spoken.left_out {
+                None => "a conversation".to_owned(),
+                Some(reason) => format!("a conversation, left out: {reason} for a sequence"),
+            };
+        }
         match &self.runs {
-            None if self.object.is_none() => "a conversation".to_owned(),
             None => "not tokenized yet".to_owned(),
             Some(_) if !self.is_published => "not published yet".to_owned(),
             Some(runs) if runs.is_heldout => "held out".to_owned(),
@@ -164,6 +180,9 @@ impl Traced {
         }
         if let Some(Runs { object, row, tokens, .. }) = &self.runs {
             lines.push(format!("  tokens    {tokens}, {object} row {row}"));
+        }
+        if let Some(Spoken { tokens, .. }) = &self.spoken {
+            lines.push(format!("  tokens    {tokens}"));
         }
         for placed in &self.placements {
             let Placed { part, shard, sequence, positions, tokens, epoch } = placed;

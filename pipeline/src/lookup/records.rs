@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use mellama_shards::document_key;
+use arrow::array::{Array, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use mellama_sources::{Document, Origin, Sensitivity};
 use mellama_storage::TaskCommit;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
@@ -16,7 +15,8 @@ use crate::stage::Stage;
 use crate::{overlaps, tables};
 
 /// What is read of a documents object.
-const COLUMNS: [&str; 8] = ["id", "version", "source", "native_id", "sensitivity", "origin_object", "origin_offset", "meta"];
+const COLUMNS: [&str; 9] =
+    ["id", "version", "source", "native_id", "sensitivity", "origin_object", "origin_offset", "meta", "key"];
 
 /// A document as `ingest` wrote it, without its text.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ fn of_task(folder: &Folder, wanted: &Wanted, commit: &TaskCommit) -> Result<Vec<
     for batch in tables::stream(&folder.workdir, entry, &COLUMNS)? {
         let columns = Columns::of(&batch?)?;
         for at in 0..columns.ids.len() {
-            let key = document_key(columns.sources.value(at), columns.native_ids.value(at), columns.versions.value(at));
+            let key = tables::key(&columns.keys, at)?;
             let names = columns.names(at, source, key, wanted)?;
             let asked = columns.asked(at, &names, key, wanted);
             if !asked.is_empty() {
@@ -91,6 +91,7 @@ struct Columns {
     objects: StringArray,
     offsets: UInt64Array,
     metas: StringArray,
+    keys: FixedSizeBinaryArray,
 }
 
 impl Columns {
@@ -105,6 +106,7 @@ impl Columns {
             objects: text("origin_object")?,
             offsets: tables::column::<UInt64Array>(batch, "origin_offset")?.clone(),
             metas: text("meta")?,
+            keys: tables::column::<FixedSizeBinaryArray>(batch, "key")?.clone(),
         })
     }
 

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mellama_shards::key_of_text;
 use mellama_storage::{Retraction, Workdir};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::plan::KEYS_SINCE;
 
 /// What was taken out and what came in its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ pub struct RetractedDocument {
     pub id: String,
     /// Version of the record.
     pub version: u32,
-    /// Document key, 32 hexadecimal digits.
+    /// Document key: its 16 bytes, as tables hold them, in hexadecimal digits.
     pub key: String,
     /// Segments that were in the shards; 0 where it was in none.
     pub segments: u64,
@@ -80,9 +82,9 @@ pub struct CopyOf {
 }
 
 impl RetractedDocument {
-    /// The document key as a number, where the record holds one.
+    /// The document key, where the record holds one.
     pub(crate) fn number(&self) -> Option<u128> {
-        u128::from_str_radix(&self.key, 16).ok()
+        key_of_text(&self.key)
     }
 }
 
@@ -95,12 +97,15 @@ pub fn facts_of(record: &Retraction) -> Result<RetractionFacts, Failure> {
         .map_err(|e| Failure::Verification(format!("{}: facts not understood: {e}", record.key())))
 }
 
-/// The keys of all documents that are retracted in a folder.
+/// The keys of all documents that are retracted in a folder, of an earlier version too.
 ///
 /// # Errors
 /// As `Workdir::read_retractions` and [`facts_of`].
 pub(crate) fn retracted_keys(workdir: &Workdir, plan: &str) -> Result<BTreeSet<u128>, Failure> {
-    keys_of(&workdir.read_retractions(plan)?)
+    let keys = keys_of(&workdir.read_retractions(plan)?)?;
+    let format = workdir.read_plan()?.and_then(|plan| plan["format"].as_u64()).unwrap_or(0);
+    // Earlier versions wrote keys as numbers.
+    Ok(if format < u64::from(KEYS_SINCE) { keys.into_iter().map(u128::swap_bytes).collect() } else { keys })
 }
 
 /// The keys of all documents that the records name.

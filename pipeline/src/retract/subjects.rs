@@ -2,20 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mellama_shards::document_key;
+use mellama_sources::CONVERSATION_VERSION;
 
 use super::request::Asked;
-use super::{CopyOf, Outcome, RetractedDocument, facts_of};
+use super::{CopyOf, Outcome};
+use crate::conversations;
 use crate::decisions;
 use crate::failure::Failure;
 use crate::lookup::{self, Folder, Wanted};
-use crate::placements::{self, Part, Shard};
 use crate::stage::Stage;
 
 /// Documents of one retraction: its record is one put.
 const MAX_DOCUMENTS: usize = 100_000;
-/// The version under which keys of conversations are made.
-pub(crate) const CONVERSATION_VERSION: u32 = 1;
 
 /// A document, or a conversation, to take out.
 #[derive(Debug, Clone)]
@@ -83,8 +81,8 @@ impl Subjects {
     }
 
     fn conversations(&mut self, folder: &Folder, wanted: &Wanted) -> Result<(), Failure> {
-        for (key, id) in conversations(folder, wanted)? {
-            self.add(key, id.clone(), CONVERSATION_VERSION, BTreeSet::from([id]));
+        for (listed, asked) in conversations::find(folder, wanted)? {
+            self.add(listed.key, listed.id, CONVERSATION_VERSION, asked);
         }
         Ok(())
     }
@@ -93,43 +91,6 @@ impl Subjects {
         let subject = self.documents.entry(key).or_insert_with(|| Subject { id, version, asked: BTreeSet::new() });
         subject.asked.extend(asked);
     }
-}
-
-/// The conversations that are wanted, by key. They have no table of their own: an id makes a key, and the shards, or an earlier
-/// retraction, tell whether it is there.
-///
-/// # Errors
-/// `Failure::Verification` for damaged shards and records.
-pub(crate) fn conversations(folder: &Folder, wanted: &Wanted) -> Result<BTreeMap<u128, String>, Failure> {
-    let sources = folder.recipe.instruct.iter().flat_map(|instruct| &instruct.source);
-    let names: BTreeSet<&str> = sources.map(|source| source.name.as_str()).collect();
-    let split = wanted.asked().iter().filter_map(|id| Some((id, id.split_once(':')?)));
-    let mut found: BTreeMap<u128, String> = split
-        .filter(|(_, (source, _))| names.contains(source))
-        .map(|(id, (source, native_id))| (document_key(source, native_id, CONVERSATION_VERSION), id.clone()))
-        .chain(wanted.keys().iter().filter(|_| !names.is_empty()).map(|(key, id)| (*key, id.clone())))
-        .collect();
-    if !found.is_empty() {
-        let shards = placements::shards(folder)?;
-        let instruct: Vec<Shard> = shards.into_iter().filter(|shard| shard.part == Part::Instruct).collect();
-        let placed = placements::find(&folder.workdir, &instruct, &found.keys().copied().collect())?;
-        let there = placed.into_iter().flatten().map(|placement| placement.document);
-        let known: BTreeSet<u128> = there.chain(retracted_conversations(folder)?).collect();
-        found.retain(|key, _| known.contains(key));
-    }
-    Ok(found)
-}
-
-/// Keys that earlier retractions took out of the instruction shards.
-fn retracted_conversations(folder: &Folder) -> Result<BTreeSet<u128>, Failure> {
-    let sources: Vec<&str> = folder.sources().iter().map(|source| source.name.as_str()).collect();
-    let mut keys = BTreeSet::new();
-    for record in folder.workdir.read_retractions(&folder.plan)? {
-        let documents = facts_of(&record)?.documents;
-        let of_corpus = |id: &str| id.split_once(':').is_some_and(|(source, _)| sources.contains(&source));
-        keys.extend(documents.iter().filter(|document| !of_corpus(&document.id)).filter_map(RetractedDocument::number));
-    }
-    Ok(keys)
 }
 
 /// What an id was looked for in.

@@ -7,7 +7,7 @@ use mellama_shards::masks::MaskedRun;
 use mellama_shards::packing::{Method, pack_items, shuffle_sequences};
 use mellama_shards::sequence::{RunTokens, assemble};
 use mellama_shards::template::{Speaker, Template};
-use mellama_shards::{Kind, ShardHeader, ShardWriter, Tokenizer, Width, document_key};
+use mellama_shards::{Kind, ShardHeader, ShardWriter, Tokenizer, Width};
 use mellama_sources::{
     Conversation, ConversationItem, Domain, Fields, Input, Limits, ReadOptions, Role, Sensitivity, SourceContext,
 };
@@ -16,6 +16,7 @@ use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
+use crate::conversations::{self, Listed, State};
 use crate::failure::{Failure, chain};
 use crate::inputs::InputObject;
 use crate::recipe::{InstructRecipe, InstructSource};
@@ -58,6 +59,13 @@ struct Ready {
     bytes: u64,
 }
 
+impl Ready {
+    /// What becomes of it where a sequence has `length` tokens.
+    fn state(&self, length: u32) -> State {
+        if self.run.tokens.len() <= length as usize { State::Kept } else { State::TooLong }
+    }
+}
+
 /// Reads, encodes, packs and writes all instruction sources.
 pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let recipe = context.file.recipe.instruct.as_ref().expect("the stage runs only with [instruct]");
@@ -67,12 +75,15 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let length = recipe.sequence_length.or(pack.map(|p| p.sequence_length)).unwrap_or(DEFAULT_SEQUENCE_LENGTH);
     let mut facts = InstructFacts { sequence_length: length, template: template.to_string(), ..InstructFacts::default() };
     let mut counts = Counts::default();
-    let (mut objects, mut ready) = (Vec::new(), Vec::new());
+    let (mut objects, mut ready, mut listed) = (Vec::new(), Vec::new(), Vec::new());
     for (index, source) in recipe.source.iter().enumerate() {
         let read = read_source(context, index, source, &mut facts)?;
         objects.extend(read.rejects);
         let mut source_counts = read.counts;
-        let (kept, dropped) = encode(&read.conversations, index as u16, &tokenizer, template, length)?;
+        let encoded = encode(&read.conversations, index as u16, &tokenizer, template)?;
+        listed.extend(read.conversations.iter().zip(&encoded).map(|(conversation, ready)| row(conversation, ready, length)));
+        let (kept, long): (Vec<_>, Vec<_>) = encoded.into_iter().partition(|r| r.state(length) == State::Kept);
+        let dropped = Tally { documents: long.len() as u64, bytes: long.iter().map(|r| r.bytes).sum() };
         facts.too_long += dropped.documents;
         source_counts.written = Tally { documents: kept.len() as u64, bytes: kept.iter().map(|r| r.bytes).sum() };
         source_counts.dropped = dropped;
@@ -83,6 +94,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let header = header(recipe, &tokenizer, length);
     let shard_sequences = pack.map_or(DEFAULT_SHARD_SEQUENCES, |p| p.shard_sequences);
     objects.extend(write(context, &ready, &header, shard_sequences, &mut facts)?);
+    objects.push(conversations::publish(context.workdir, &listed)?);
     Ok(TaskOutput { objects, counts, facts: serde_json::to_value(facts).expect("plain data") })
 }
 
@@ -165,25 +177,27 @@ fn open(
     mellama_sources::open_conversations(context, raw, limits).map_err(|e| ingest::read_failure(input, &e))
 }
 
-/// Encodes conversations over all threads; those longer than a sequence are dropped and counted.
-fn encode(
-    conversations: &[Conversation],
-    source: u16,
-    tokenizer: &Tokenizer,
-    template: Template,
-    length: u32,
-) -> Result<(Vec<Ready>, Tally), Failure> {
+/// Encodes conversations over all threads.
+fn encode(conversations: &[Conversation], source: u16, tokenizer: &Tokenizer, template: Template) -> Result<Vec<Ready>, Failure> {
     let one = |conversation: &Conversation| -> Result<Ready, Failure> {
         let turns: Vec<(Speaker, &str)> =
             conversation.turns.iter().map(|turn| (speaker(turn.role), turn.text.as_str())).collect();
         let run = template.encode(tokenizer, &turns).map_err(|e| Failure::Failed(format!("{}: {e}", conversation.id)))?;
         let bytes = turns.iter().map(|(_, text)| text.len() as u64).sum();
-        Ok(Ready { run, key: document_key(&conversation.source, &conversation.native_id, 1), source, bytes })
+        Ok(Ready { run, key: conversation.key(), source, bytes })
     };
-    let encoded = conversations.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-    let (kept, long): (Vec<_>, Vec<_>) = encoded.into_iter().partition(|r| r.run.tokens.len() <= length as usize);
-    let dropped = Tally { documents: long.len() as u64, bytes: long.iter().map(|r| r.bytes).sum() };
-    Ok((kept, dropped))
+    conversations.par_iter().map(one).collect()
+}
+
+/// What the table of conversations says of one.
+fn row(conversation: &Conversation, ready: &Ready, length: u32) -> Listed {
+    Listed {
+        id: conversation.id.clone(),
+        source: conversation.source.clone(),
+        key: ready.key,
+        tokens: ready.run.tokens.len() as u32,
+        state: ready.state(length),
+    }
 }
 
 fn speaker(role: Role) -> Speaker {

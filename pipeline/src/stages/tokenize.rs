@@ -1,10 +1,11 @@
 //! `tokenize`: the kept documents of one ingest task to token runs, begin and end tokens included, counted once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use mellama_shards::order::Prf;
 use mellama_shards::{
-    NewRun, RunHeader, RunIndex, RunTotals, RunWriter, ShardError, TokenObject, Tokenizer, TokenizerError, Width, document_key,
+    NewRun, RunHeader, RunIndex, RunTotals, RunWriter, ShardError, TokenObject, Tokenizer, TokenizerError, Width,
 };
 use mellama_sources::Document;
 use mellama_storage::{Counts, ObjectEntry, PartWriter, Tally, TaskCommit};
@@ -107,12 +108,21 @@ pub(crate) fn index_of(context: &Context<'_>, commit: &TaskCommit) -> Result<Opt
     token_runs::index(context.workdir, commit)
 }
 
+/// A document to encode, and what goes of it before.
+struct Pending<'a> {
+    document: Document,
+    /// Byte ranges of the text.
+    cut: &'a [(u64, u64)],
+}
+
 /// A document whose tokens are known.
 struct Encoded {
     key: u128,
     id: String,
     heldout: bool,
     tokens: Vec<u32>,
+    /// Text that was encoded.
+    bytes: u64,
 }
 
 /// What is computed from one document's text alone, on any thread.
@@ -124,15 +134,17 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    fn encode(&self, document: &Document) -> Result<Encoded, Failure> {
-        let mut tokens = Vec::with_capacity(document.text.len() / 3 + 8);
+    fn encode(&self, Pending { document, cut: ranges }: &Pending<'_>) -> Result<Encoded, Failure> {
+        // The key is that of the whole text, as it stands in the documents.
+        let key = document.key();
+        let text = if ranges.is_empty() { Cow::Borrowed(&document.text) } else { Cow::Owned(cut(&document.text, ranges)) };
+        let mut tokens = Vec::with_capacity(text.len() / 3 + 8);
         tokens.extend(self.separators.bos);
-        let encoded = self.tokenizer.encode_into(&document.text, &mut tokens);
+        let encoded = self.tokenizer.encode_into(&text, &mut tokens);
         encoded.map_err(|e| not_encoded(&document.id, &e))?;
         tokens.extend(self.separators.eos);
         let heldout = u128::from(self.heldout.0.hash(0, document.id.as_bytes())) < self.heldout.1;
-        let key = document_key(&document.source, &document.native_id, document.version);
-        Ok(Encoded { key, id: document.id.clone(), heldout, tokens })
+        Ok(Encoded { key, id: document.id.clone(), heldout, tokens, bytes: text.len() as u64 })
     }
 }
 
@@ -166,14 +178,14 @@ impl<'a> Tokenize<'a> {
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
         for (row, document) in documents::open(self.context.workdir, entry)?.enumerate() {
-            let mut document = document.map_err(|e| damaged(&e))?;
-            match removed.get(&(row as u32)) {
+            let document = document.map_err(|e| damaged(&e))?;
+            let cut: &[(u64, u64)] = match removed.get(&(row as u32)) {
                 Some(Removed::Whole) => continue,
-                Some(Removed::Ranges(ranges)) => document.text = cut(&document.text, ranges),
-                None => {}
-            }
+                Some(Removed::Ranges(ranges)) => ranges,
+                None => &[],
+            };
             batch_bytes += document.text.len();
-            batch.push(document);
+            batch.push(Pending { document, cut });
             if batch.len() >= BATCH_DOCUMENTS || batch_bytes >= BATCH_BYTES {
                 self.flush(&std::mem::take(&mut batch))?;
                 batch_bytes = 0;
@@ -182,11 +194,11 @@ impl<'a> Tokenize<'a> {
         self.flush(&batch)
     }
 
-    fn flush(&mut self, batch: &[Document]) -> Result<(), Failure> {
+    fn flush(&mut self, batch: &[Pending<'_>]) -> Result<(), Failure> {
         self.context.check_stop()?;
         let encoder = &self.encoder;
-        let encoded = batch.par_iter().map(|document| encoder.encode(document)).collect::<Result<Vec<_>, _>>()?;
-        self.bytes += batch.iter().map(|document| document.text.len() as u64).sum::<u64>();
+        let encoded = batch.par_iter().map(|pending| encoder.encode(pending)).collect::<Result<Vec<_>, _>>()?;
+        self.bytes += encoded.iter().map(|run| run.bytes).sum::<u64>();
         for run in &encoded {
             let new = NewRun { key: run.key, id: &run.id, heldout: run.heldout, tokens: &run.tokens };
             self.writer.push(new).map_err(|e| not_written(&e))?;

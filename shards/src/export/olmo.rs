@@ -14,6 +14,7 @@ use mellama_storage::{ObjectEntry, Workdir};
 use crate::export::ExportError;
 use crate::export::object::{File, Layout, Place, Shape, begun, take};
 use crate::export::window::Window;
+use crate::key::key_text;
 
 /// Level of the rows' compression.
 const LEVEL: u32 = 6;
@@ -67,7 +68,7 @@ impl Layout for Olmo {
         let mut start = object.tokens;
         for (range, segment) in window.sequence.segment_ranges() {
             let end = object.tokens + u64::from(range.end);
-            append_row(&mut text, (start, end), &format!("{:032x}", segment.document), window.shard, window.row + 1);
+            append_row(&mut text, (start, end), &key_text(segment.document), window.shard, window.row + 1);
             start = end;
         }
         object.tokens += u64::from(self.shape.sequence_length);

@@ -278,7 +278,8 @@ fn settings_that_cannot_be_are_refused() {
     };
     check(|r| r.fill_token = 100, "fill token 100, the vocabulary has 100 ids");
     check(|r| r.segments = true, "ds has no columns");
-    check(|r| r.export_version = 2, "version 2, expected 1");
+    check(|r| r.export_version = 3, "version 3, expected 2");
+    check(|r| r.export_version = 1, "version 1, expected 2");
     check(
         |r| r.format = "arrow".into(),
         "export format \"arrow\": not known; give one of megatron, mds, ds, llmc, olmo, litdata",

@@ -1,22 +1,9 @@
-//! Document keys as the format fixes them, and placements that tile a shard.
+//! Placements that tile a shard.
 
 use std::collections::BTreeSet;
 
-use super::{Placement, document_key, find_documents, lineage};
+use super::{Placement, find_documents, lineage};
 use crate::testing::{documents, header, open, sequences_of, write_shard};
-
-#[test]
-fn golden_document_keys() {
-    let check = |source, native_id, version, text: &str| {
-        let expected = blake3::hash(text.as_bytes());
-        let key = document_key(source, native_id, version);
-        assert_eq!(key.to_le_bytes(), expected.as_bytes()[..16], "{text:?}");
-    };
-    check("pubmed", "12345", 1, "pubmed\u{0}12345\u{0}1");
-    check("", "", 0, "\u{0}\u{0}0");
-    check("notes", "a\u{0}b", u32::MAX, "notes\u{0}a\u{0}b\u{0}4294967295");
-    assert_eq!(format!("{:032x}", document_key("pubmed", "12345", 1)), "28490cb87fe15e54aee691a68902ab06");
-}
 
 #[test]
 fn placements_tile_the_shard_and_give_every_token_of_every_document() {

@@ -18,11 +18,13 @@ fn held_out_documents_and_conversations_leave_padding() {
     assert_eq!(totals(&project, "shards/cpt/train-"), train);
     verify(&project);
 
-    // Conversations of the fixtures have no ids: their keys, as the shards show them, do.
+    // Conversations of the fixtures have no ids: those that their turns gave them, and their keys, are shown by the shards.
     let shard = files(&project).into_keys().find(|key| key.starts_with("shards/instruct/")).expect("a shard");
     let shown = succeed(&["inspect", &Path::new(&project.workdir()).join(shard).display().to_string(), "--rows", "1"]).stdout;
-    let key = shown.split(" document ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a key");
+    let mut words = shown.split(" document ").nth(1).expect("a segment").split(' ');
+    let (named, key) = (words.next().expect("an id"), words.next().expect("a key"));
     let id = format!("key:{key}");
+    assert_eq!(trace(&project, &id)["documents"][0]["id"].as_str(), Some(named));
     let placements = trace(&project, &id)["documents"][0]["placements"].clone();
     assert_eq!(placements[0]["part"].as_str(), Some("instruct"), "{placements}");
     let outcome = retracted(&project, &["--id", &id]);

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use mellama_pipeline::inspect::{View, inspect};
 use mellama_pipeline::{Silent, runner, verification};
 use mellama_shards::{
-    Kind as ShardKind, RunIndex, RunReader, Segment, Sequence, ShardFile, ShardSet, StoreChunks, Tokenizer, Width, document_key,
+    Kind as ShardKind, RunIndex, RunReader, Segment, Sequence, ShardFile, ShardSet, StoreChunks, Tokenizer, Width, key_text,
     verify_shard,
 };
 use mellama_sources::{Document, DocumentReader, Domain, Sensitivity};
@@ -61,7 +61,13 @@ fn golden() -> PathBuf {
 
 /// The newest folder: what this version writes.
 fn newest_golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v3")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v4")
+}
+
+/// The document key of versions 1 to 3, which left the text out.
+fn document_key(source: &str, native_id: &str, version: u32) -> u128 {
+    let digest = blake3::hash(format!("{source}\0{native_id}\0{version}").as_bytes());
+    u128::from_le_bytes(digest.as_bytes()[..16].try_into().unwrap())
 }
 
 /// A work folder that is there, with its plan.

@@ -192,7 +192,7 @@ impl<'a> Output<'a> {
             self.documents = Some(DocumentWriter::new(part).map_err(|e| Failure::Storage(e.to_string()))?);
         }
         let writer = self.documents.as_mut().expect("opened above");
-        writer.push(document).map_err(|e| Failure::Storage(e.to_string()))?;
+        writer.push(document, prepared.key).map_err(|e| Failure::Storage(e.to_string()))?;
         if let Some((sketch, standing)) = &prepared.sketch {
             if self.signatures.is_none() {
                 let folder = format!("signatures/{}", self.source.name);

@@ -25,6 +25,8 @@ pub(super) struct Prepared {
     pub(super) sketch: Option<(Sketch, Standing)>,
     /// Length of the text in Unicode scalars.
     pub(super) characters: u64,
+    /// Document key of the cleaned text; 0 for a dropped document, which goes nowhere.
+    pub(super) key: u128,
     pub(super) hits: DocumentHits,
 }
 
@@ -71,7 +73,8 @@ impl<'a> Preparer<'a> {
         let sketch = self.sketcher.as_ref().map(|sketcher| (sketcher.sketch(&document.text, form), self.standing(&document)));
         let hits = overlaps::hits(self.context, &document)?;
         let characters = document.text.chars().count() as u64;
-        Ok(Prepared { document, cleaned, sketch, characters, hits })
+        let key = document.key();
+        Ok(Prepared { document, cleaned, sketch, characters, key, hits })
     }
 
     /// What decides a document's place among its copies, besides its text.
@@ -111,6 +114,6 @@ impl<'a> Preparer<'a> {
 
 impl Prepared {
     fn dropped(document: Document, cleaned: Cleaned) -> Prepared {
-        Prepared { document, cleaned, sketch: None, characters: 0, hits: DocumentHits::default() }
+        Prepared { document, cleaned, sketch: None, characters: 0, key: 0, hits: DocumentHits::default() }
     }
 }

@@ -5,6 +5,7 @@ use super::lineage::{Row, Rows};
 use super::object::Object;
 use super::{Body, Checked, Mask, Place, wrong};
 use crate::export::manifest::{ExportManifest, ExportTotals, MANIFEST_KEY, SourceTokens};
+use crate::key::key_text;
 
 /// Document keys gathered before they are sorted into those that are known.
 const KEYS_AT_ONCE: usize = 1 << 20;
@@ -168,8 +169,12 @@ fn masked(place: &Place<'_>, mask: &mut Mask, index: u64, filled: u64) -> Checke
 fn listed(place: &Place<'_>, list: &mut dyn Boundaries, window: &Window, filled: u64) -> Checked<()> {
     let before = window.index * place.length();
     let end = before + place.length();
+    let id = |document: u128| match place.manifest.request.export_version {
+        1 => format!("{document:032x}"),
+        _ => key_text(document),
+    };
     let mut expected: Vec<(u64, u64, String)> =
-        window.rows.iter().map(|row| (row.tokens.0, row.tokens.1, format!("{:032x}", row.document))).collect();
+        window.rows.iter().map(|row| (row.tokens.0, row.tokens.1, id(row.document))).collect();
     if filled < place.length() {
         expected.push((before + filled, end, "padding".to_owned()));
     }

@@ -1,0 +1,172 @@
+//! Records that share an id and differ in text are documents of their own: in `inspect`, in a retraction, in an export; and so are
+//! conversations.
+
+use std::io::Read;
+
+use super::*;
+
+/// A source of two CSV files whose ids begin at 1 in each, and a source of conversations of two files that do the same.
+fn restarted() -> Project {
+    let recipe = small(&[], PACK)
+        + "[[corpus.source]]\nname = \"src\"\nformat = \"csv\"\ninputs = [\"data/src-*.csv\"]\ndomain = \"general\"\n\
+           [[instruct.source]]\nname = \"talk\"\ninputs = [\"data/talk-*.jsonl\"]\nsensitivity = \"dua\"\n\
+           [instruct]\nsequence_length = 64\n";
+    let project = Project::with_recipe(&recipe);
+    for file in ["a", "b"] {
+        let rows: String =
+            (1..9).map(|n| format!("{n},\"The {file} ward counted {n} beds and {} lamps that night.\"\n", n * 7)).collect();
+        project.write(&format!("data/src-{file}.csv"), format!("id,text\n{rows}").as_bytes());
+        let turns = |n: u64| format!("{{\"id\":\"t{n}\",\"instruction\":\"Say {n}.\",\"output\":\"It is {n} of {file}.\"}}\n");
+        project.write(&format!("data/talk-{file}.jsonl"), (1..5).map(turns).collect::<String>().as_bytes());
+    }
+    project
+}
+
+fn documents(project: &Project, id: &str) -> Vec<Value> {
+    trace(project, id)["documents"].as_array().expect("documents").clone()
+}
+
+fn text<'v>(value: &'v Value, member: &str) -> &'v str {
+    value[member].as_str().unwrap_or_else(|| panic!("{member}: {value}"))
+}
+
+fn placements(document: &Value) -> &Vec<Value> {
+    document["placements"].as_array().expect("placements")
+}
+
+#[test]
+fn records_of_one_id_with_other_texts_are_documents_of_their_own() {
+    let project = restarted();
+    project.succeed(&["--until", "instruct-data"]);
+    let both = documents(&project, "src:1");
+    assert_eq!(both.len(), 2, "{both:?}");
+    let keys = [text(&both[0], "key"), text(&both[1], "key")];
+    assert_ne!(keys[0], keys[1]);
+    assert_ne!(both[0]["runs"]["row"], both[1]["runs"]["row"], "each has its own run");
+    assert!(both.iter().all(|document| !placements(document).is_empty()), "{both:?}");
+    assert!(placements(&both[0]).iter().all(|placed| !placements(&both[1]).contains(placed)), "each has its own places");
+    // Asked by its key, it is the same document, and no other.
+    for document in &both {
+        let by_key = documents(&project, &format!("key:{}", text(document, "key")));
+        assert_eq!(by_key, [document.clone()]);
+    }
+    let exported = exported_keys(&project);
+    assert_eq!(exported.len(), 16);
+    assert!(keys.iter().all(|key| exported.contains(*key)), "{exported:?}");
+
+    let outcome = retracted(&project, &["--id", &format!("key:{}", keys[0])]);
+    let gone = outcome["documents"].as_array().expect("documents");
+    assert_eq!((gone.len(), text(&gone[0], "key"), text(&gone[0], "id")), (1, keys[0], "src:1"));
+    verify(&project);
+    let after = documents(&project, "src:1");
+    assert!(after[0]["retracted"].is_string() && placements(&after[0]).is_empty(), "{after:?}");
+    assert!(after[1]["retracted"].is_null() && placements(&after[1]).len() == placements(&both[1]).len(), "{after:?}");
+
+    let outcome = retracted(&project, &["--id", "src:1"]);
+    assert_eq!(outcome["already"], serde_json::json!(["src:1"]));
+    let gone = outcome["documents"].as_array().expect("documents");
+    assert_eq!((gone.len(), text(&gone[0], "key")), (1, keys[1]));
+    verify(&project);
+    assert!(documents(&project, "src:1").iter().all(|document| placements(document).is_empty()));
+    assert!(documents(&project, "src:2").iter().all(|document| !placements(document).is_empty()), "others stay");
+}
+
+/// The keys in the rows of an export for `OLMo`; the export and its table of documents are verified.
+fn exported_keys(project: &Project) -> BTreeSet<String> {
+    let to = project.folder().join("export").display().to_string();
+    let told = succeed(&["export", &project.workdir(), "--format", "olmo", "--to", &to, "--json"]).json();
+    succeed(&["verify", &to]);
+    assert!(Path::new(&to).join("lineage/documents.parquet").is_file());
+    let packed = std::fs::read(Path::new(&to).join("train-00000.csv.gz")).expect("readable");
+    let mut rows = String::new();
+    flate2::read::GzDecoder::new(packed.as_slice()).read_to_string(&mut rows).expect("gzip");
+    let ids = rows.lines().filter_map(|row| row.split(',').nth(2)).filter(|id| *id != "padding");
+    let ids: BTreeSet<String> = ids.map(str::to_owned).collect();
+    assert_eq!(told["documents"].as_u64(), Some(ids.len() as u64));
+    ids
+}
+
+#[test]
+fn equal_records_of_one_id_are_one_document() {
+    let project = small_project(&small(&[("a", "")], PACK), &[]);
+    let again = format!("{}{}{}", line("a", 1), line("a", 2), line("a", 1));
+    project.write("data/a.jsonl", again.as_bytes());
+    project.succeed(&[]);
+    let both = documents(&project, "a:a1");
+    assert_eq!(both.len(), 2);
+    assert_eq!(both[0]["key"], both[1]["key"]);
+    let rows: Vec<_> = both.iter().map(|document| (document["row"].as_u64(), document["runs"]["row"].as_u64())).collect();
+    assert_eq!(rows, [(Some(0), Some(0)), (Some(2), Some(2))], "each record has its own run");
+    let outcome = retracted(&project, &["--id", "a:a1"]);
+    assert_eq!(outcome["documents"].as_array().map(Vec::len), Some(1), "one document of two records: {outcome}");
+    verify(&project);
+    assert!(documents(&project, "a:a1").iter().all(|document| placements(document).is_empty()));
+}
+
+#[test]
+fn the_run_of_a_document_is_found_behind_removed_ones() {
+    let dedup = format!("[corpus.dedup]\nmax_source_loss = 1.0\n{PACK}");
+    let project = small_project(&small(&[("a", ""), ("b", "")], &dedup), &[("a", 9)]);
+    let copy = line("a", 4).replace("\"id\":\"a4\"", "\"id\":\"copy\"");
+    project.write("data/b.jsonl", format!("{}{copy}{}", line("b", 1), line("b", 2)).as_bytes());
+    project.succeed(&[]);
+    let rows = |id: &str| {
+        let document = documents(&project, id).remove(0);
+        (document["row"].as_u64(), document["runs"]["row"].as_u64())
+    };
+    assert_eq!(rows("b:copy"), (Some(1), None));
+    assert_eq!(rows("b:b2"), (Some(2), Some(1)));
+}
+
+#[test]
+fn conversations_are_listed_with_what_became_of_them() {
+    let project = restarted();
+    let long =
+        format!("{{\"id\":\"long\",\"instruction\":\"Count.\",\"output\":\"{}\"}}\n", "One more, and then another. ".repeat(40));
+    project.write("data/talk-c.jsonl", long.as_bytes());
+    project.succeed(&["--until", "instruct-data"]);
+    let both = documents(&project, "talk:t1");
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert_ne!(both[0]["key"], both[1]["key"]);
+    for document in &both {
+        assert_eq!((text(document, "source"), text(document, "sensitivity")), ("talk", "dua"));
+        assert_eq!((placements(document).len(), document["spoken"]["left_out"].as_str()), (1, None));
+        let by_key = documents(&project, &format!("key:{}", text(document, "key")));
+        assert_eq!(by_key, [document.clone()], "its key shows its id and source");
+    }
+    let left_out = &documents(&project, "talk:long")[0];
+    assert_eq!(left_out["spoken"]["left_out"].as_str(), Some("too-long"));
+    let shown = succeed(&["inspect", &project.workdir(), "--id", "talk:long"]).stdout;
+    assert!(shown.contains("a conversation, left out: too-long for a sequence"), "{shown}");
+    let table = files(&project).into_keys().find(|key| key.starts_with("conversations/index-")).expect("a table");
+    let shown = succeed(&["inspect", &Path::new(&project.workdir()).join(table).display().to_string(), "--rows", "20"]).stdout;
+    assert!(shown.contains("9 rows") && shown.contains(text(&both[0], "key")) && shown.contains("too-long"), "{shown}");
+
+    let to = project.folder().join("talks").display().to_string();
+    succeed(&["export", &project.workdir(), "--format", "ds", "--split", "instruct", "--to", &to]);
+    assert!(Path::new(&to).join("lineage/documents.parquet").is_file());
+    succeed(&["verify", &to]);
+
+    let outcome = retracted(&project, &["--id", &format!("key:{}", text(&both[1], "key"))]);
+    assert_eq!(text(&outcome["documents"][0], "id"), "talk:t1");
+    verify(&project);
+    let after = documents(&project, "talk:t1");
+    assert!(after[0]["retracted"].is_null() && after[1]["retracted"].is_string(), "{after:?}");
+    let outcome = retracted(&project, &["--id", "talk:long"]);
+    assert_eq!(outcome["documents"][0]["segments"].as_u64(), Some(0), "it was in no shard, and is recorded");
+    assert_eq!(retract(&project, &["--id", "talk:none"]).code, 2);
+    verify(&project);
+}
+
+#[test]
+fn a_folder_of_an_earlier_version_is_told_as_such() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    copy(&root().join("tests/golden/v3/run"), folder.path());
+    let workdir = folder.path().display().to_string();
+    for arguments in [["inspect", &workdir, "--id", "journal:J1"], ["retract", &workdir, "--id", "journal:J1"]] {
+        let refused = run(&arguments);
+        assert_eq!(refused.code, 2, "{arguments:?}: {}", refused.stdout);
+        let message = "made by another version of mellama (plan format 4, this one writes 5)";
+        assert!(refused.stderr.contains(message), "{arguments:?}: {}", refused.stderr);
+    }
+}
