@@ -9,6 +9,7 @@ mod decisions;
 mod documents;
 pub mod draws;
 mod failure;
+mod figures;
 mod file_list;
 mod files;
 mod inputs;
@@ -30,6 +31,7 @@ mod stage;
 mod stages;
 mod tables;
 mod token_runs;
+pub mod trained;
 mod training;
 
 pub mod export;
@@ -40,6 +42,7 @@ pub mod inspect;
 pub mod retract;
 pub mod runner;
 pub mod status;
+mod strays;
 pub mod summary;
 pub mod verification;
 
