@@ -1,10 +1,11 @@
 //! The dataset card: `README.md` of a work folder, with the YAML header that dataset hubs read.
 //!
-//! It is written by a task of `publish` and knows what the stages before it know: what of the packed sequences each shard holds
-//! is in the manifests.
+//! It is written by a task of `publish`, which knows what of the packed sequences the shards hold; a retraction writes its figures
+//! again.
 
 mod licences;
 mod reading;
+mod retractions;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +13,6 @@ use std::io::Write as _;
 
 use mellama_shards::Tokenizer;
 use mellama_storage::PartWriter;
-use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -21,36 +21,55 @@ use crate::separators::Separators;
 use crate::stage::Stage;
 use crate::stages::{ingest, mix};
 
+pub(crate) use retractions::with_retractions;
+use retractions::{COUNTS, HEADLINE, HEADLINE_END, SOURCES};
+
+/// What `publish` puts into the shards, and what it leaves out where whole sequences are asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// Sequences, tokens, padding and segments by stream.
+    pub streams: BTreeMap<String, [u64; 4]>,
+    /// Training tokens left out, by source of the recipe.
+    pub left_out: Vec<u64>,
+}
+
+impl Published {
+    /// Tokens for training of a mixture.
+    fn tokens(&self, facts: &mix::MixFacts) -> u64 {
+        let train = facts.streams.iter().filter(|stream| !stream.heldout);
+        train.filter_map(|stream| self.streams.get(&stream.name)).map(|[_, tokens, ..]| tokens).sum()
+    }
+}
+
 /// Writes the card of the published shards; it is complete once publish is.
 ///
 /// # Errors
 /// `Failure::Storage`; the stages before publish must be done.
-pub(crate) fn write(context: &Context<'_>) -> Result<PartWriter, Failure> {
+pub(crate) fn write(context: &Context<'_>, published: &Published) -> Result<PartWriter, Failure> {
     let mut part = context.workdir.part()?;
-    part.write_all(text(context)?.as_bytes()).map_err(|e| Failure::Storage(format!("README.md: {e}")))?;
+    part.write_all(text(context, published)?.as_bytes()).map_err(|e| Failure::Storage(format!("README.md: {e}")))?;
     Ok(part)
 }
 
 /// Writing to a string cannot fail, so the results of `write!` are not looked at.
-fn text(context: &Context<'_>) -> Result<String, Failure> {
+fn text(context: &Context<'_>, published: &Published) -> Result<String, Failure> {
     let facts = mix::facts_of(context)?;
-    let streams = context.manifest(Stage::Pack)?.facts["streams"].clone();
     let tokenizer = context.tokenizer()?;
-    let mut text = header(context, &facts, &streams);
+    let mut text = header(context, &facts, published);
     let _ = write!(text, "# {}\n\n", escape(&context.file.recipe.name));
-    let _ = write!(text, "Packed token shards, {} tokens for training, written by mellama.\n\n", facts.total);
+    let _ = writeln!(text, "{HEADLINE}{}{HEADLINE_END}", published.tokens(&facts));
     text.push_str(&summary(context, &facts, &tokenizer, context.separators()?));
-    text.push_str(&counts(&facts, &streams));
-    text.push_str(SOURCES);
-    for source in &context.corpus().source {
-        text.push_str(&row(context, &facts, source)?);
+    text.push_str(&counts(&facts, published));
+    let _ = write!(text, "{SOURCES}{SOURCES_TABLE}");
+    for (source, left_out) in context.corpus().source.iter().zip(published.left_out.iter().chain(std::iter::repeat(&0))) {
+        text.push_str(&row(context, &facts, source, *left_out)?);
     }
     text.push_str(&licences::text(context)?);
     text.push_str(&reading::text(&tokenizer, pack_length(context), has_heldout(&facts)));
     Ok(text)
 }
 
-const SOURCES: &str = "## Sources\n\n\
+const SOURCES_TABLE: &str = "\n\
     How every document left on the way is in `report.html`; which duplicate stood for which is in `decisions/`. An epoch is one \
     pass over a source; part of one is a keyed choice of its documents, the last of them cut.\n\n\
     | source | domain | format | licence | sensitivity | records read | documents | tokens available | tokens used | epochs |\n\
@@ -65,10 +84,10 @@ fn has_heldout(facts: &mix::MixFacts) -> bool {
 }
 
 /// What a hub reads.
-fn header(context: &Context<'_>, facts: &mix::MixFacts, streams: &Value) -> String {
+fn header(context: &Context<'_>, facts: &mix::MixFacts, published: &Published) -> String {
     let recipe = &context.file.recipe;
     let train = facts.streams.iter().filter(|stream| !stream.heldout);
-    let sequences = train.map(|stream| streams[&stream.name]["sequences"].as_u64().unwrap_or(0)).sum();
+    let sequences = train.filter_map(|stream| published.streams.get(&stream.name)).map(|[sequences, ..]| sequences).sum();
     let mut text = String::from("---\n");
     let _ = writeln!(text, "pretty_name: {}", serde_json::json!(recipe.name));
     let _ = write!(
@@ -122,13 +141,17 @@ fn summary(context: &Context<'_>, facts: &mix::MixFacts, tokenizer: &Tokenizer, 
     let _ = writeln!(text, "- {}", ends_policy(separators));
     let _ = writeln!(
         text,
-        "- Sequences of {} tokens, packing `{}`: {}. A document longer than a sequence is cut into fragments, nothing of it is \
-         left out: all but its last fragment fill a sequence each; `segment_offsets` says where in the document a fragment begins.",
+        "- Sequences of {} tokens, packing `{}`: {}. A document longer than a sequence is cut into fragments: all but its last \
+         fragment fill a sequence each; `segment_offsets` says where in the document a fragment begins. {}",
         pack.sequence_length,
         pack.method,
         match pack.method.as_str() {
             "concatenate" => "documents back to back in their order",
             _ => "best fit decreasing inside windows of the order, whole documents where they fit",
+        },
+        match facts.unit.as_str() {
+            "sequences" => "Of a document, what stands in a sequence over the quota is left out.",
+            _ => "Of a fragmented document nothing is left out.",
         }
     );
     let _ = write!(text, "- Mixture unit `{}`, seed {}.\n\n", facts.unit, context.file.recipe.seed);
@@ -146,12 +169,12 @@ fn ends_policy(separators: Separators) -> String {
     }
 }
 
-/// Sequences, tokens and padding of each packed stream.
-fn counts(facts: &mix::MixFacts, streams: &Value) -> String {
-    let mut text = String::from("## Counts\n\n| stream | sequences | tokens | padding | segments |\n|---|---|---|---|---|\n");
+/// Sequences, tokens and padding of each stream, as published.
+fn counts(facts: &mix::MixFacts, published: &Published) -> String {
+    let mut text = format!("{COUNTS}\n| stream | sequences | tokens | padding | segments |\n|---|---|---|---|---|\n");
     let mut sums: BTreeMap<bool, [u64; 4]> = BTreeMap::new();
     for stream in &facts.streams {
-        let counts = ["sequences", "tokens", "padding", "pieces"].map(|name| streams[&stream.name][name].as_u64().unwrap_or(0));
+        let counts = published.streams.get(&stream.name).copied().unwrap_or_default();
         let sum = sums.entry(stream.heldout).or_default();
         sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         text.push_str(&counts_row(&stream.name, counts));
@@ -160,7 +183,12 @@ fn counts(facts: &mix::MixFacts, streams: &Value) -> String {
         text.push_str(&counts_row(if heldout { "**held out**" } else { "**training**" }, sum));
     }
     if facts.unit == "sequences" {
-        text.push_str("\nWhole sequences are published: of each training stream as many as its quota holds.\n");
+        let tokens: u64 = published.left_out.iter().sum();
+        let _ = writeln!(
+            text,
+            "\nWhole sequences are published: of each training stream as many as its quota holds. {tokens} tokens of the others are \
+             left out."
+        );
     }
     text.push('\n');
     text
@@ -170,7 +198,7 @@ fn counts_row(name: &str, [sequences, tokens, padding, segments]: [u64; 4]) -> S
     format!("| {name} | {sequences} | {tokens} | {padding} | {segments} |\n")
 }
 
-fn row(context: &Context<'_>, facts: &mix::MixFacts, source: &SourceRecipe) -> Result<String, Failure> {
+fn row(context: &Context<'_>, facts: &mix::MixFacts, source: &SourceRecipe, left_out: u64) -> Result<String, Failure> {
     let mut counts = mellama_storage::Counts::default();
     for commit in context.commits(Stage::Ingest)? {
         if ingest::facts_of(&commit)?.source == source.name {
@@ -179,8 +207,10 @@ fn row(context: &Context<'_>, facts: &mix::MixFacts, source: &SourceRecipe) -> R
     }
     let share = facts.sources.iter().find(|share| share.source == source.name);
     let (supply, quota, epochs) = share.map_or((0, 0, 0.0), |s| (s.supply, s.quota, s.epochs));
+    let used = quota.saturating_sub(left_out);
+    let epochs = if left_out == 0 { epochs } else { used as f64 / supply.max(1) as f64 };
     Ok(format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {supply} | {quota} | {epochs:.3} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {supply} | {used} | {epochs:.3} |\n",
         escape(&source.name),
         source.domain,
         escape(&source.format),

@@ -44,6 +44,16 @@ pub enum Signal {
 }
 
 impl Failure {
+    /// The failure of reading an object that a record names: its absence is damage of what was published, not of the storage.
+    pub(crate) fn of_published(error: StoreError) -> Failure {
+        match error {
+            StoreError::NotFound { .. } => {
+                Failure::Verification(format!("{}: a record names it; run \"mellama verify\"", chain(&error)))
+            }
+            error => error.into(),
+        }
+    }
+
     /// The process exit code of this failure.
     pub fn exit_code(&self) -> u8 {
         match self {

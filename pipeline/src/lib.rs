@@ -10,6 +10,7 @@ mod decisions;
 mod documents;
 pub mod draws;
 mod failure;
+mod figures;
 mod file_list;
 mod files;
 mod inputs;
@@ -31,6 +32,7 @@ mod stage;
 mod stages;
 mod tables;
 mod token_runs;
+pub mod trained;
 mod training;
 
 pub mod export;
@@ -41,6 +43,7 @@ pub mod inspect;
 pub mod retract;
 pub mod runner;
 pub mod status;
+mod strays;
 pub mod summary;
 pub mod verification;
 

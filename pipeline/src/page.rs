@@ -4,14 +4,17 @@
 
 mod charts;
 mod contamination;
+mod retractions;
 mod sections;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use mellama_storage::StageManifest;
 use mellama_train::trainer::StepRecord;
 
-use crate::status::RetractionStatus;
+use crate::figures::Figures;
+use crate::trained::TrainedBefore;
 
+pub(crate) use retractions::with_retractions;
 pub(crate) use sections::Evaluations;
 
 /// Everything that the page shows.
@@ -32,8 +35,10 @@ pub(crate) struct Report<'a> {
     pub instruct: Vec<StepRecord>,
     /// Scores.
     pub evaluations: Evaluations,
-    /// Retractions before the page was written.
-    pub retractions: Vec<RetractionStatus>,
+    /// Figures of the shards, with the retractions before the page was written.
+    pub figures: Figures,
+    /// Checkpoints that were trained on other shards.
+    pub models: Vec<TrainedBefore>,
 }
 
 /// Style of the page; readable without colour, and on paper.
@@ -69,6 +74,7 @@ pub(crate) fn render(report: &Report<'_>) -> String {
                 h1 { (report.name) }
                 p.soft { "mellama " (report.version) " · seed " (report.seed) }
                 (sections::tiles(report))
+                (retractions::section(&report.figures, &report.models))
                 (sections::funnel(report))
                 (sections::rejects(report))
                 (sections::sequence(report))
@@ -77,7 +83,6 @@ pub(crate) fn render(report: &Report<'_>) -> String {
                 (sections::mixture(report))
                 (sections::shards(report))
                 (sections::instruction_data(report))
-                (sections::retractions(report))
                 (sections::training(report))
                 (sections::scores(report))
                 (sections::digests(report))

@@ -84,7 +84,7 @@ pub(crate) fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<ShardFile, 
     let differs = |what: &str, found: u64, listed: u64| {
         Failure::Verification(format!("{}: {found} {what}, manifest lists {listed}; run \"mellama verify\"", entry.key))
     };
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?;
+    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?).map_err(Failure::of_published)?;
     if reader.size_bytes() != entry.bytes {
         return Err(differs("bytes", reader.size_bytes(), entry.bytes));
     }
@@ -109,11 +109,7 @@ pub(crate) fn find(workdir: &Workdir, shards: &[Shard], documents: &BTreeSet<u12
     found.into_iter().collect()
 }
 
-/// Whether an object is a shard that holds one of the documents. What cannot be read as a shard holds none.
-pub(crate) fn holds(workdir: &Workdir, key: &str, documents: &BTreeSet<u128>) -> bool {
-    let open = || -> Option<ShardFile> {
-        let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(key).ok()?).ok()?;
-        ShardFile::open(key, StoreChunks(reader)).ok()
-    };
-    open().is_some_and(|file| find_documents(&file, documents).is_ok_and(|found| !found.is_empty()))
+/// Whether an object is a shard by its name.
+pub(crate) fn is_shard(key: &str) -> bool {
+    key.starts_with("shards/") && key.ends_with(".parquet")
 }

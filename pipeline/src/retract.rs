@@ -9,6 +9,7 @@ mod request;
 mod rewrite;
 mod subjects;
 mod supply;
+mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,7 @@ use mellama_shards::key_text;
 use mellama_shards::lineage::Placement;
 use mellama_shards::mixture::DOMAIN_NAMES;
 use mellama_shards::refill::{self, Hole};
-use mellama_storage::{AttemptId, Key, Replacement, Retraction, RetractionOutcome};
+use mellama_storage::{AttemptId, Replacement, Retraction, RetractionOutcome};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::failure::Failure;
@@ -25,6 +26,7 @@ use crate::observer::{Observer, Unit};
 use crate::placements::{self, Part, Shard};
 use crate::stage::Stage;
 use crate::stages::mix::domain_index;
+use crate::strays;
 
 pub use facts::{CopyOf, PartChange, RetractedDocument, RetractionFacts, SourceChange, facts_of};
 pub(crate) use facts::{keys_of, retracted_keys};
@@ -35,8 +37,8 @@ use rewrite::{Draft, Gap, rewrite};
 pub(crate) use subjects::searched;
 use subjects::{Subject, Subjects};
 
-/// Tries against retractions that other processes record meanwhile.
-const MAX_TRIES: u32 = 16;
+/// Tries against retractions that other processes record meanwhile. Each lost one is another's record, so somebody gets on.
+const MAX_TRIES: u32 = 128;
 
 /// Shards that are written before the first of them is published; each is an open file.
 const MAX_DRAFTS: usize = 256;
@@ -45,15 +47,17 @@ const MAX_DRAFTS: usize = 256;
 ///
 /// # Errors
 /// `Failure::Policy` when there are no shards yet, or an id is unknown; `Failure::Verification` for damage, with nothing changed;
-/// `Failure::Input` for a PubMed file that is none.
+/// `Failure::Input` for a PubMed file that is none, or ends early; `Failure::Temporary` when other retractions keep coming first.
 pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<Outcome, Failure> {
     let folder = Folder::open_with_keys(uri)?;
     check_published(&folder)?;
     let asked = Asked::read(request)?;
     observer.begin("retract", 0, Unit::Tasks);
-    folder.workdir.delete_retracted(&folder.plan)?;
+    strays::sweep(&folder.workdir, &folder.plan)?;
+    // Drafts of retractions that were killed hold tokens.
+    folder.workdir.store().remove_stale()?;
     let mut outcome = Outcome::new(&folder, asked.marks);
-    let subjects = Subjects::find(&folder, &asked, request.copies, &mut outcome)?;
+    let subjects = look_up(&folder, &asked, request.copies, &mut outcome)?;
     for _ in 0..MAX_TRIES {
         let records = folder.workdir.read_retractions(&folder.plan)?;
         let gone = keys_of(&records)?;
@@ -61,33 +65,43 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
         outcome.already = already.into_iter().map(|(_, subject)| subject.id.clone()).collect();
         outcome.already.sort();
         if fresh.is_empty() {
-            sweep(&folder, &gone)?;
+            strays::sweep(&folder.workdir, &folder.plan)?;
             return Ok(outcome);
         }
-        let work = Work { folder: &folder, subjects: &subjects, fresh: fresh.iter().map(|(key, _)| **key).collect(), gone };
-        let (replaced, facts) = match work.run(observer) {
-            Ok(done) => done,
-            // Another retraction has deleted a shard under this one: begin again on top of it.
+        let fresh = fresh.iter().map(|(key, _)| **key).collect();
+        let work = Work { folder: &folder, subjects: &subjects, fresh, gone, number: records.len() as u64 };
+        // What fails under another retraction that was recorded meanwhile, for it has deleted shards that are read or were just
+        // written, begins again on top of it.
+        let (record, facts) = match work.attempt(&records, observer) {
+            Ok(Some(done)) => done,
+            Ok(None) => continue,
             Err(_) if folder.workdir.read_retractions(&folder.plan)?.len() > records.len() => continue,
             Err(failure) => return Err(failure),
         };
-        let record = record(&folder, &records, replaced, &facts);
-        let put = match folder.workdir.put_retraction(&record) {
-            Ok(put) => put,
-            // Another one came first and has swept away the shards of this one, which no record named yet.
-            Err(_) if folder.workdir.read_retractions(&folder.plan)?.len() > records.len() => continue,
-            Err(error) => return Err(error.into()),
-        };
-        if put == RetractionOutcome::Recorded {
-            outcome.deleted = folder.workdir.delete_retracted(&folder.plan)?;
-            sweep(&folder, &retracted_keys(&folder.workdir, &folder.plan)?)?;
-            outcome.recorded(record.key(), facts);
-            observer.end("retract", &format!("{} documents", outcome.documents.len()));
-            return Ok(outcome);
+        outcome.deleted = strays::sweep(&folder.workdir, &folder.plan)?;
+        outcome.recorded(record, facts);
+        observer.end("retract", &format!("{} documents", outcome.documents.len()));
+        return Ok(outcome);
+    }
+    strays::sweep(&folder.workdir, &folder.plan)?;
+    Err(overtaken(&folder))
+}
+
+/// Looks up what is asked for, again where another retraction has deleted a shard that is read.
+fn look_up(folder: &Folder, asked: &Asked, copies: bool, outcome: &mut Outcome) -> Result<Subjects, Failure> {
+    for _ in 0..MAX_TRIES {
+        let records = folder.workdir.read_retractions(&folder.plan)?.len();
+        match Subjects::find(folder, asked, copies, outcome) {
+            Err(_) if folder.workdir.read_retractions(&folder.plan)?.len() > records => {}
+            found => return found,
         }
     }
+    Err(overtaken(folder))
+}
+
+fn overtaken(folder: &Folder) -> Failure {
     let uri = folder.uri();
-    Err(Failure::Temporary(format!("{uri}: other retractions came first {MAX_TRIES} times; run the same command again")))
+    Failure::Temporary(format!("{uri}: other retractions came first {MAX_TRIES} times; run the same command again"))
 }
 
 fn record(folder: &Folder, before: &[Retraction], replaced: Vec<Replacement>, facts: &RetractionFacts) -> Retraction {
@@ -119,23 +133,6 @@ fn check_published(folder: &Folder) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Deletes shards that no record names and that hold what is retracted: interrupted attempts, and attempts that another
-/// retraction overtook, left them. Such a shard of an attempt that still runs is lost to it anyway, for its record will not stand.
-fn sweep(folder: &Folder, gone: &BTreeSet<u128>) -> Result<(), Failure> {
-    let survey = folder.workdir.survey(&mut |_| {})?;
-    for object in survey.unnamed.iter().filter(|object| is_shard(object.key.as_str())) {
-        if placements::holds(&folder.workdir, object.key.as_str(), gone) {
-            folder.workdir.store().delete(&Key::new(object.key.as_str())?)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether an object is a shard by its name.
-pub(crate) fn is_shard(key: &str) -> bool {
-    key.starts_with("shards/") && key.ends_with(".parquet")
-}
-
 /// One try: everything is worked out against the records that are there.
 struct Work<'a> {
     folder: &'a Folder,
@@ -144,9 +141,22 @@ struct Work<'a> {
     fresh: BTreeSet<u128>,
     /// Keys retracted before.
     gone: BTreeSet<u128>,
+    /// Number of the record to put.
+    number: u64,
 }
 
 impl Work<'_> {
+    /// Writes the shards and puts the record; `None` when another retraction came first.
+    fn attempt(&self, before: &[Retraction], observer: &dyn Observer) -> Result<Option<(String, RetractionFacts)>, Failure> {
+        let (replaced, facts) = self.run(observer)?;
+        let mut record = record(self.folder, before, replaced, &facts);
+        record.replaced.extend(texts::rewritten(self.folder, before, &record)?);
+        Ok(match self.folder.workdir.put_retraction(&record)? {
+            RetractionOutcome::Recorded => Some((record.key(), facts)),
+            RetractionOutcome::Overtaken => None,
+        })
+    }
+
     fn run(&self, observer: &dyn Observer) -> Result<(Vec<Replacement>, RetractionFacts), Failure> {
         let shards = placements::shards(self.folder)?;
         let found = placements::find(&self.folder.workdir, &shards, &self.fresh)?;
@@ -157,19 +167,19 @@ impl Work<'_> {
         let touched: Vec<(&Shard, &[Gap])> =
             shards.iter().zip(&gaps).filter(|(_, gaps)| !gaps.is_empty()).map(|(shard, gaps)| (shard, gaps.as_slice())).collect();
         observer.grow(touched.len() as u64);
-        let (mut replaced, mut left_out) = (Vec::new(), Vec::new());
+        let (mut replaced, mut changes) = (Vec::new(), Vec::new());
         for together in touched.chunks(MAX_DRAFTS) {
             let drafts: Vec<Result<Draft, Failure>> =
                 together.par_iter().map(|(shard, gaps)| self.draft(shard, gaps, observer)).collect();
             // All are written and proved before the first one is published.
             let drafts = drafts.into_iter().collect::<Result<Vec<_>, _>>()?;
             for ((shard, _), draft) in together.iter().zip(drafts) {
-                left_out.push(draft.sequences_left_out);
-                let (stage, old) = (shard.part.stage().name().to_owned(), shard.entry.clone());
-                replaced.push(Replacement { stage, old, new: draft.publish()? });
+                changes.push((draft.sequences_left_out, draft.segments_filled));
+                let new = draft.publish(self.number)?;
+                replaced.push(Replacement::object(shard.part.stage().name(), shard.entry.clone(), new));
             }
         }
-        Ok((replaced, self.facts(&touched, &left_out)?))
+        Ok((replaced, self.facts(&touched, &changes)?))
     }
 
     fn draft(&self, shard: &Shard, gaps: &[Gap], observer: &dyn Observer) -> Result<Draft, Failure> {
@@ -196,15 +206,17 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn facts(&self, touched: &[(&Shard, &[Gap])], left_out: &[u64]) -> Result<RetractionFacts, Failure> {
+    /// What the record says; of each shard that is touched `changes` are the sequences left out and the segments filled in.
+    fn facts(&self, touched: &[(&Shard, &[Gap])], changes: &[(u64, u64)]) -> Result<RetractionFacts, Failure> {
         let mut facts =
             RetractionFacts { copies: self.copies(), checkpoints: checkpoints(self.folder)?, ..RetractionFacts::default() };
         let has_quota = self.folder.recipe.corpus.as_ref().is_some_and(|corpus| corpus.mixture.is_some());
         let mut pieces: BTreeMap<u128, (u64, u64)> = BTreeMap::new();
-        for ((shard, gaps), left_out) in touched.iter().zip(left_out) {
+        for ((shard, gaps), (left_out, filled)) in touched.iter().zip(changes) {
             let part = facts.parts.entry(shard.part.name().to_owned()).or_default();
             part.shards += 1;
             part.sequences += left_out;
+            *part.segments_filled.get_or_insert_default() += filled;
             for gap in *gaps {
                 let (tokens, short) = (u64::from(gap.hole.tokens), u64::from(gap.hole.short()));
                 part.segments += 1;

@@ -13,6 +13,7 @@ use crate::inputs::InputObject;
 use crate::observer::Unit;
 use crate::plan::PLAN_FORMAT;
 use crate::stage::Stage;
+use crate::strays;
 use crate::training;
 
 /// Memory that one running task may need at most, in bytes: two row groups of documents and their working copies.
@@ -189,8 +190,8 @@ fn freeze(context: &Context<'_>) -> Result<(), Failure> {
     let outcome = context.workdir.freeze_plan(&context.plan.id, &frozen);
     let Err(ProtocolError::OtherPlan { .. }) = &outcome else {
         outcome?;
-        // A retraction that was killed after its record stands: what it replaced goes now.
-        context.workdir.delete_retracted(&context.plan.id)?;
+        // A retraction that was killed after its record stands: what it replaced goes now, and with it what nobody needs.
+        strays::sweep(context.workdir, &context.plan.id)?;
         return Ok(());
     };
     let uri = context.workdir.store().uri();
@@ -273,6 +274,7 @@ fn unit_of(stage: Stage) -> Unit {
 /// Writes the manifest when every task is committed.
 fn close(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Option<StageResult>, Failure> {
     if let Some(manifest) = context.workdir.read_manifest(&context.plan.id, stage.name())? {
+        sweep(context, stage)?;
         return Ok(Some(result(context, stage, &manifest)));
     }
     let mut commits = Vec::new();
@@ -296,8 +298,17 @@ fn close(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Option<Stage
         attempt: AttemptId::generate().to_string(),
     };
     context.workdir.put_manifest(&manifest)?;
+    sweep(context, stage)?;
     succeed_if_complete(context)?;
     Ok(Some(result(context, stage, &manifest)))
+}
+
+/// Deletes shards that interrupted attempts of a finished stage left; an attempt that ends late deletes its own.
+fn sweep(context: &Context<'_>, stage: Stage) -> Result<(), Failure> {
+    if matches!(stage, Stage::Publish | Stage::InstructData) {
+        strays::sweep(context.workdir, &context.plan.id)?;
+    }
+    Ok(())
 }
 
 fn result(context: &Context<'_>, stage: Stage, manifest: &StageManifest) -> StageResult {

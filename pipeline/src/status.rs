@@ -5,9 +5,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::retract::{self, PartChange};
+use crate::retract::{self, PartChange, RetractionFacts};
 use crate::runner;
 use crate::stage::Stage;
+use crate::trained::{self, TrainedBefore};
 
 /// State of one stage.
 #[derive(Debug, Clone, Serialize)]
@@ -39,6 +40,8 @@ pub struct Status {
     pub stages: Vec<StageStatus>,
     /// Steps of the complete checkpoints, by kind.
     pub checkpoints: Vec<String>,
+    /// Complete checkpoints that were trained on other shards than those that hold now.
+    pub trained_before: Vec<TrainedBefore>,
     /// Every retraction, in order.
     pub retractions: Vec<RetractionStatus>,
 }
@@ -89,6 +92,7 @@ pub fn read(uri: &str) -> Result<Status, Failure> {
     let (workdir, plan) = open(uri)?;
     let stages = Stage::ALL.into_iter().map(|stage| stage_status(&workdir, &plan, stage)).collect::<Result<Vec<_>, _>>()?;
     let retractions = retractions(&workdir, &plan)?;
+    let trained_before = trained::before(&workdir, &plan, None)?;
     let recorded = workdir.read_plan()?;
     let name = recorded.as_ref().map(|plan| &plan["recipe"]["name"]);
     Ok(Status {
@@ -98,6 +102,7 @@ pub fn read(uri: &str) -> Result<Status, Failure> {
         success: workdir.read_success()?.is_some(),
         stages: stages.into_iter().flatten().collect(),
         checkpoints: checkpoints(&workdir)?,
+        trained_before,
         retractions,
     })
 }
@@ -140,20 +145,9 @@ fn stage_status(workdir: &Workdir, plan: &str, stage: Stage) -> Result<Option<St
 ///
 /// # Errors
 /// `Failure::Verification` for damaged records.
-pub(crate) fn retractions(workdir: &Workdir, plan: &str) -> Result<Vec<RetractionStatus>, Failure> {
-    let of_record = |record: &Retraction| -> Result<RetractionStatus, Failure> {
-        let facts = retract::facts_of(record)?;
-        let sum = |get: fn(&PartChange) -> u64| facts.parts.values().map(get).sum();
-        Ok(RetractionStatus {
-            record: record.key(),
-            documents: facts.documents.len() as u64,
-            tokens: sum(|part| part.tokens),
-            refilled: sum(|part| part.refilled),
-            short: sum(|part| part.short),
-            checkpoints: facts.checkpoints.len() as u64,
-        })
-    };
-    workdir.read_retractions(plan)?.iter().map(of_record).collect()
+fn retractions(workdir: &Workdir, plan: &str) -> Result<Vec<RetractionStatus>, Failure> {
+    let records = workdir.read_retractions(plan)?;
+    records.iter().map(|record| Ok(RetractionStatus::of(record, &retract::facts_of(record)?))).collect()
 }
 
 fn checkpoints(workdir: &Workdir) -> Result<Vec<String>, Failure> {
@@ -186,6 +180,10 @@ impl Status {
         if let Some(last) = self.checkpoints.last() {
             lines.push(format!("checkpoints: {}, the last {last}", self.checkpoints.len()));
         }
+        lines.extend(self.trained_before.iter().map(TrainedBefore::text));
+        if !self.trained_before.is_empty() {
+            lines.push(trained::REMEDY.to_owned());
+        }
         for retraction in &self.retractions {
             lines.push(retraction.text());
         }
@@ -195,6 +193,18 @@ impl Status {
 }
 
 impl RetractionStatus {
+    pub(crate) fn of(record: &Retraction, facts: &RetractionFacts) -> RetractionStatus {
+        let sum = |get: fn(&PartChange) -> u64| facts.parts.values().map(get).sum();
+        RetractionStatus {
+            record: record.key(),
+            documents: facts.documents.len() as u64,
+            tokens: sum(|part| part.tokens),
+            refilled: sum(|part| part.refilled),
+            short: sum(|part| part.short),
+            checkpoints: facts.checkpoints.len() as u64,
+        }
+    }
+
     /// One line for people.
     pub fn text(&self) -> String {
         let RetractionStatus { record, documents, tokens, refilled, short, checkpoints } = self;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mellama_storage::Counts;
+use mellama_storage::{Counts, StageManifest};
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::figures::{Figures, PartFigures};
+use crate::placements::Part;
 use crate::runner::StageResult;
 use crate::session::Session;
 use crate::stage::Stage;
@@ -62,6 +64,9 @@ fn detail(session: &Session, stage: &str) -> Result<Vec<String>, Failure> {
             format!("epochs: {} {:.3} of at most {most}, {} tokens", share.source, share.epochs, share.quota)
         }));
     }
+    if stage == Stage::Publish.name() {
+        lines.extend(shards(session, &manifest)?);
+    }
     if (stage == Stage::Cpt.name() || stage == Stage::Instruct.name())
         && let Ok(facts) = serde_json::from_value::<TrainFacts>(manifest.facts.clone())
     {
@@ -71,6 +76,30 @@ fn detail(session: &Session, stage: &str) -> Result<Vec<String>, Failure> {
     }
     if stage == Stage::Evaluate.name() {
         lines.extend(crate::stages::evaluate::lines(&manifest.facts));
+    }
+    Ok(lines)
+}
+
+/// What the training shards hold, where that is not what the mixture says: whole sequences, or retractions.
+fn shards(session: &Session, manifest: &StageManifest) -> Result<Vec<String>, Failure> {
+    let records = session.workdir.read_retractions(&session.plan.id)?;
+    let figures = Figures::of(Some(manifest), None, &records)?;
+    let Some(PartFigures { published, now, .. }) = figures.part(Part::Train) else { return Ok(Vec::new()) };
+    let corpus = session.file.recipe.corpus.as_ref();
+    let mut lines = Vec::new();
+    if corpus.and_then(|corpus| corpus.mixture.as_ref()).is_some_and(|mixture| mixture.unit == "sequences") {
+        lines.push(format!("published: {} whole sequences, {} tokens for training", published.sequences, published.tokens));
+    }
+    if !records.is_empty() {
+        let (documents, sequences, tokens) = (figures.documents(), now.sequences, now.tokens);
+        lines.push(format!(
+            "retracted since: {documents} documents; {sequences} sequences, {tokens} tokens for training now, {} when published",
+            published.tokens
+        ));
+        let changed = figures.sources.iter().filter(|source| source.taken + source.refilled > 0);
+        lines.extend(changed.map(|source| {
+            format!("retracted since: {} {} tokens now, {} when published", source.source, source.now(), source.published)
+        }));
     }
     Ok(lines)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use mellama_shards::verify::verify_shard_with;
-use mellama_shards::{ShardFile, StoreChunks};
+use mellama_shards::{ShardFile, StoreChunks, key_text};
 use mellama_storage::{Key, RangeReader, Workdir};
 
 use crate::failure::{Failure, chain};
@@ -16,6 +16,8 @@ use crate::ratio;
 use crate::retract;
 use crate::stage::Stage;
 use crate::status;
+use crate::strays;
+use crate::trained::{self, TrainedBefore};
 
 /// What was looked at and what is wrong.
 #[derive(Debug, Clone, Serialize)]
@@ -32,8 +34,12 @@ pub struct Verified {
     pub retracted: u64,
     /// What is wrong, each naming its object.
     pub findings: Vec<String>,
-    /// Objects that nothing names: left by interrupted attempts. No failure.
+    /// Objects that nothing names: left by interrupted attempts. No failure, but where readers take them for shards.
     pub unnamed: Vec<String>,
+    /// Temporary files of processes that are no longer alive; they may hold tokens.
+    pub temporary: u64,
+    /// Complete checkpoints that were trained on other shards than those that hold now. No failure.
+    pub trained_before: Vec<TrainedBefore>,
 }
 
 /// Reads a whole work folder, or an export, again.
@@ -56,6 +62,8 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
         retracted: 0,
         findings: report.findings.iter().map(ToString::to_string).collect(),
         unnamed: report.unnamed,
+        temporary: workdir.store().count_stale()?,
+        trained_before: Vec::new(),
     };
     // Shards that are not what their manifest says were named above; only sound ones are looked into.
     if verified.findings.is_empty() {
@@ -64,7 +72,8 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
         for stage in [Stage::Publish, Stage::InstructData] {
             shards(&workdir, &plan, stage, &gone, &mut verified)?;
         }
-        leftovers(&workdir, &gone, &mut verified);
+        verified.findings.extend(leftovers(&workdir, &plan)?);
+        verified.trained_before = trained::before(&workdir, &plan, None)?;
     }
     if verified.findings.is_empty() {
         verified.findings = ratio::findings(&workdir, &plan)?;
@@ -75,7 +84,7 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
 
 fn shards(workdir: &Workdir, plan: &str, stage: Stage, gone: &BTreeSet<u128>, verified: &mut Verified) -> Result<(), Failure> {
     let Some(manifest) = workdir.effective_manifest(plan, stage.name())? else { return Ok(()) };
-    for entry in manifest.objects.iter().filter(|o| retract::is_shard(&o.key)) {
+    for entry in manifest.objects.iter().filter(|o| placements::is_shard(&o.key)) {
         let reader = RangeReader::open(workdir.store().clone(), &Key::new(entry.key.clone())?)?;
         let mut held: Option<(u64, u128)> = None;
         let checked = ShardFile::open(&entry.key, StoreChunks(reader)).and_then(|file| {
@@ -90,22 +99,30 @@ fn shards(workdir: &Workdir, plan: &str, stage: Stage, gone: &BTreeSet<u128>, ve
         }
         if let Some((row, document)) = held {
             verified.findings.push(format!(
-                "{}: sequence {row}: holds document {document:032x}, which is retracted; report this as a bug",
-                entry.key
+                "{}: sequence {row}: holds document {}, which is retracted; report this as a bug",
+                entry.key,
+                key_text(document)
             ));
         }
     }
     Ok(())
 }
 
-/// Shards that no record names do no harm, but for those that hold what was retracted.
-fn leftovers(workdir: &Workdir, gone: &BTreeSet<u128>, verified: &mut Verified) {
-    for key in verified.unnamed.iter().filter(|key| !gone.is_empty() && retract::is_shard(key)) {
-        if placements::holds(workdir, key, gone) {
-            let problem = "left by an interrupted attempt, and holds a retracted document; run \"mellama retract\" again";
-            verified.findings.push(format!("{key}: {problem}"));
-        }
-    }
+/// Shards that no record names: readers of the folder take them for a part of the corpus.
+fn leftovers(workdir: &Workdir, plan: &str) -> Result<Vec<String>, Failure> {
+    let strays = strays::find(workdir, plan)?;
+    let kinds = [
+        (strays.abandoned, "left by an interrupted attempt; \"mellama run RECIPE\" deletes it, or run \"mellama retract\" again"),
+        (
+            strays.unrecorded,
+            "of a retraction that has no record; if none is running, run \"mellama retract\" again with the same ids",
+        ),
+        (strays.foreign, "not written by this run; move it out of the folder"),
+    ];
+    let finding = |key: String, problem: &str| {
+        format!("{key}: no record names it, and readers of the folder take it for a shard: {problem}")
+    };
+    Ok(kinds.into_iter().flat_map(|(keys, problem)| keys.into_iter().map(move |key| finding(key, problem))).collect())
 }
 
 impl Verified {
@@ -121,10 +138,18 @@ impl Verified {
             lines.push(format!("{} retracted documents, none of them in a shard", self.retracted));
         }
         if !self.unnamed.is_empty() {
+            lines.push(format!("{} objects are named by no record (left by interrupted attempts)", self.unnamed.len()));
+        }
+        if self.temporary > 0 {
             lines.push(format!(
-                "{} objects are named by no record (left by interrupted attempts); they do no harm",
-                self.unnamed.len()
+                "{} temporary files of processes that are no longer alive, which may hold tokens; the next \"mellama run RECIPE\" or \
+                 \"mellama retract\" deletes them",
+                self.temporary
             ));
+        }
+        lines.extend(self.trained_before.iter().map(TrainedBefore::text));
+        if !self.trained_before.is_empty() {
+            lines.push(trained::REMEDY.to_owned());
         }
         lines.join("\n")
     }

@@ -4,15 +4,103 @@
 //! nothing about which documents are retracted.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator, ParallelSliceMut};
 
 use crate::order::{ORDER_PURPOSE, Prf, Run};
 use crate::sequence::{PADDING_TOKEN, Segment, Sequence};
 
-/// How many tokens of a document, in one pass over its source, the shards hold: by pass and document key. Pieces lie without a
-/// gap from the first token on, so the number says which they are.
-pub type Held = BTreeMap<(u32, u128), u32>;
+/// Which tokens of the documents of a source the shards hold, pass by pass: ranges without overlap, those that meet as one.
+///
+/// A range is 32 bytes, and pieces that follow each other are one range as soon as both are there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Sorted; none of them meet.
+    ranges: Vec<HeldRange>,
+    /// In the order in which they came.
+    fresh: Vec<HeldRange>,
+}
+
+/// Tokens of one document in one pass over its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct HeldRange {
+    document: u128,
+    epoch: u32,
+    start: u32,
+    end: u32,
+}
+
+/// New ranges after which they are sorted in, at least.
+const HELD_BATCH: usize = 1 << 16;
+
+impl Held {
+    /// Adds the tokens `tokens` of a document in a pass.
+    pub fn add(&mut self, epoch: u32, document: u128, tokens: Range<u32>) {
+        if !tokens.is_empty() {
+            self.fresh.push(HeldRange { document, epoch, start: tokens.start, end: tokens.end });
+            if self.fresh.len() >= HELD_BATCH.max(self.ranges.len()) {
+                self.settle();
+            }
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn with(mut self, mut other: Held) -> Held {
+        other.settle();
+        if self.fresh.is_empty() && self.ranges.is_empty() {
+            return other;
+        }
+        self.fresh.append(&mut other.ranges);
+        self.settle();
+        self
+    }
+
+    /// Number of ranges, once all are sorted in.
+    pub fn len(&mut self) -> usize {
+        self.settle();
+        self.ranges.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty() && self.fresh.is_empty()
+    }
+
+    /// Sorts new ranges in and joins those that meet.
+    fn settle(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        self.ranges.append(&mut self.fresh);
+        self.fresh = Vec::new();
+        self.ranges.par_sort_unstable();
+        self.ranges.dedup_by(|next, last| {
+            let meets = (next.document, next.epoch) == (last.document, last.epoch) && next.start <= last.end;
+            if meets {
+                last.end = last.end.max(next.end);
+            }
+            meets
+        });
+    }
+
+    /// What is not held of a document of `tokens` tokens, in order.
+    fn gaps(&self, epoch: u32, document: u128, tokens: u32) -> Vec<Range<u32>> {
+        debug_assert!(self.fresh.is_empty(), "settled before it is asked");
+        let first = self.ranges.partition_point(|range| (range.document, range.epoch) < (document, epoch));
+        let of_document = self.ranges[first..].iter().take_while(|range| (range.document, range.epoch) == (document, epoch));
+        let mut gaps = Vec::new();
+        let mut end = 0;
+        for range in of_document {
+            gaps.push(end..range.start.min(tokens));
+            end = range.end;
+        }
+        gaps.push(end..tokens);
+        gaps.retain(|gap| !gap.is_empty());
+        gaps
+    }
+}
 
 /// Consecutive tokens of a document that fill a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,20 +130,21 @@ pub struct Continuation {
     /// Rows of `runs` in the order of the current pass, drawn when the first token of it is asked for, and the next one.
     order: Option<Vec<u32>>,
     position: usize,
-    /// What the last filling left of its document.
-    rest: Option<Filling>,
+    /// What is left to give of the document that was begun, the next piece last.
+    rest: Vec<Filling>,
 }
 
 impl Continuation {
     /// The continuation of a source whose passes before `first_epoch` are used up. `runs` are its documents for training without
     /// those that are retracted, in any order; `held` is of the passes from `first_epoch` on; `max_epochs` passes are allowed.
-    pub fn new(seed: u64, mut runs: Vec<Run>, held: Held, first_epoch: u32, max_epochs: u32) -> Self {
+    pub fn new(seed: u64, mut runs: Vec<Run>, mut held: Held, first_epoch: u32, max_epochs: u32) -> Self {
+        held.settle();
         runs.retain(|run| run.tokens > 0);
         // As the order does it: equal hashes are told apart the same way for any order of the input.
         runs.par_sort_unstable_by_key(|run| (run.key, run.object, run.row));
         let prf = Prf::new(seed, ORDER_PURPOSE);
         let end_epoch = if runs.is_empty() { first_epoch } else { max_epochs };
-        Self { prf, runs, held, epoch: first_epoch, end_epoch, order: None, position: 0, rest: None }
+        Self { prf, runs, held, epoch: first_epoch, end_epoch, order: None, position: 0, rest: Vec::new() }
     }
 
     /// The next `tokens` tokens as pieces of documents; fewer when the source ends before.
@@ -63,19 +152,19 @@ impl Continuation {
         let mut left = tokens;
         let mut pieces = Vec::new();
         while left > 0
-            && let Some(rest) = self.rest.take().or_else(|| self.next_document())
+            && let Some(rest) = self.rest.pop().or_else(|| self.next_document())
         {
             let length = rest.length.min(left);
             pieces.push(Filling { length, ..rest });
             left -= length;
             if length < rest.length {
-                self.rest = Some(Filling { offset: rest.offset + length, length: rest.length - length, ..rest });
+                self.rest.push(Filling { offset: rest.offset + length, length: rest.length - length, ..rest });
             }
         }
         pieces
     }
 
-    /// What the shards lack of the next document that is not whole in them.
+    /// The first piece that the shards lack of the next document that is not whole in them; further ones are the rest.
     fn next_document(&mut self) -> Option<Filling> {
         while self.epoch < self.end_epoch {
             let order = self.order.get_or_insert_with(|| permutation(&self.prf, self.epoch, &self.runs));
@@ -85,9 +174,11 @@ impl Continuation {
             };
             self.position += 1;
             let run = self.runs[row as usize];
-            let offset = self.held.get(&(self.epoch, run.key)).copied().unwrap_or(0);
-            if offset < run.tokens {
-                return Some(Filling { run, epoch: self.epoch, offset, length: run.tokens - offset });
+            let epoch = self.epoch;
+            let gaps = self.held.gaps(epoch, run.key, run.tokens).into_iter().rev();
+            self.rest.extend(gaps.map(|gap| Filling { run, epoch, offset: gap.start, length: gap.end - gap.start }));
+            if let Some(first) = self.rest.pop() {
+                return Some(first);
             }
         }
         None

@@ -287,6 +287,10 @@ impl Store for FaultStore {
     fn remove_stale(&self) -> Result<u64, StoreError> {
         self.inner.remove_stale()
     }
+
+    fn count_stale(&self) -> Result<u64, StoreError> {
+        self.inner.count_stale()
+    }
 }
 
 struct FaultUpload {

@@ -185,6 +185,10 @@ impl Store for LocalStore {
     fn remove_stale(&self) -> Result<u64, StoreError> {
         staging::remove_stale(&self.root)
     }
+
+    fn count_stale(&self) -> Result<u64, StoreError> {
+        staging::count_stale(&self.root)
+    }
 }
 
 /// A local file's ETag: size, modification time in nanoseconds and inode, in hexadecimal.

@@ -1,14 +1,15 @@
 //! Retractions: sealed records that put objects in the place of published ones, and the list of objects that holds after them.
 //!
 //! Manifests and commits stay as they were written. What a retraction takes out, and why, is the caller's: nothing here knows
-//! what an object holds.
+//! what an object holds. An object with a plain name (a card, a report) is rewritten in its place: the record itself holds the
+//! new text, so whoever finds the old one can put the new one.
 //!
 //! ```text
 //! retractions/00000.json    retractions/00001.json    …    each names the digest of the one before it
 //! ```
 
 use crate::commit::{ObjectEntry, digest_of, sorted};
-use crate::error::object_name;
+use crate::error::{StoreError, object_name};
 use crate::key::{AttemptId, Key};
 use crate::manifest::StageManifest;
 use crate::protocol::ProtocolError;
@@ -16,10 +17,13 @@ use crate::store::list_all;
 use crate::workdir::Workdir;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Folder of the records.
 pub(crate) const RETRACTIONS: &str = "retractions/";
+
+/// Looks at a rewritten text, each after a put, before it is given up to other processes.
+const REWRITE_TRIES: usize = 16;
 
 /// An object that is replaced, or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,30 @@ pub struct Replacement {
     pub old: ObjectEntry,
     /// What stands in its place; `None`: nothing.
     pub new: Option<ObjectEntry>,
+    /// The bytes of `new`, where it has the key of `old`: a text that is rewritten in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+impl Replacement {
+    /// `old` is taken out and `new`, an object under another key, stands in its place.
+    pub fn object(stage: &str, old: ObjectEntry, new: Option<ObjectEntry>) -> Self {
+        Self { stage: stage.to_owned(), old, new, text: None }
+    }
+
+    /// `old` is rewritten in its place.
+    pub fn text(stage: &str, old: ObjectEntry, text: String) -> Self {
+        let blake3 = blake3::hash(text.as_bytes()).to_hex().to_string();
+        let new = ObjectEntry { bytes: text.len() as u64, blake3, ..old.clone() };
+        Self { stage: stage.to_owned(), old, new: Some(new), text: Some(text) }
+    }
+
+    /// Whether the text is what `new` says, under the key of `old`; true where there is none.
+    pub(crate) fn is_consistent(&self) -> bool {
+        let Some(text) = &self.text else { return self.new.as_ref().is_none_or(|new| new.key != self.old.key) };
+        let digest = || blake3::hash(text.as_bytes()).to_hex().to_string();
+        self.new.as_ref().is_some_and(|new| new.key == self.old.key && new.bytes == text.len() as u64 && new.blake3 == digest())
+    }
 }
 
 /// One retraction. It takes effect when its record is there.
@@ -119,27 +147,51 @@ impl Workdir {
             return Ok(None);
         };
         for record in self.read_retractions(plan)? {
-            for replacement in record.replaced.iter().filter(|replacement| replacement.stage == stage) {
-                let Some(place) = manifest.objects.iter().position(|entry| *entry == replacement.old) else {
-                    let key = Key::new(record.key())?;
-                    return Err(self.mismatch(&key, "replaced object", "one that its stage has", &replacement.old.key));
-                };
-                match &replacement.new {
-                    Some(new) => manifest.objects[place] = new.clone(),
-                    None => drop(manifest.objects.remove(place)),
-                }
-            }
+            self.apply(&record, &mut manifest)?;
         }
         Ok(Some(manifest))
     }
 
-    /// Makes a retraction take effect. Its new objects must be there; its old ones stay until
+    /// Shows the manifest of a stage as it was published and then as it held after each retraction, in order; nothing where the
+    /// stage is not finished.
+    ///
+    /// # Errors
+    /// As [`effective_manifest`](Self::effective_manifest).
+    pub fn manifest_history(&self, plan: &str, stage: &str, visit: &mut dyn FnMut(&StageManifest)) -> Result<(), ProtocolError> {
+        let Some(mut manifest) = self.read_manifest(plan, stage)? else {
+            return Ok(());
+        };
+        visit(&manifest);
+        for record in self.read_retractions(plan)? {
+            self.apply(&record, &mut manifest)?;
+            visit(&manifest);
+        }
+        Ok(())
+    }
+
+    /// Puts what a record names in the place of what it replaced.
+    fn apply(&self, record: &Retraction, manifest: &mut StageManifest) -> Result<(), ProtocolError> {
+        for replacement in record.replaced.iter().filter(|replacement| replacement.stage == manifest.stage) {
+            let Some(place) = manifest.objects.iter().position(|entry| *entry == replacement.old) else {
+                let key = Key::new(record.key())?;
+                return Err(self.mismatch(&key, "replaced object", "one that its stage has", &replacement.old.key));
+            };
+            match &replacement.new {
+                Some(new) => manifest.objects[place] = new.clone(),
+                None => drop(manifest.objects.remove(place)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a retraction take effect. Its new objects must be there; its old ones, and texts that it rewrites, stay until
     /// [`delete_retracted`](Self::delete_retracted).
     ///
     /// # Errors
     /// [`ProtocolError::Mismatch`] when a new object is not there in its length; otherwise the store's.
     pub fn put_retraction(&self, record: &Retraction) -> Result<RetractionOutcome, ProtocolError> {
-        for entry in record.replaced.iter().filter_map(|replacement| replacement.new.as_ref()) {
+        let objects = record.replaced.iter().filter(|replacement| replacement.text.is_none());
+        for entry in objects.filter_map(|replacement| replacement.new.as_ref()) {
             let key = Key::new(&*entry.key)?;
             let found = self.store().head(&key)?.size_bytes;
             if found != entry.bytes {
@@ -157,10 +209,12 @@ impl Workdir {
         Ok(if same { RetractionOutcome::Recorded } else { RetractionOutcome::Overtaken })
     }
 
-    /// Deletes what retractions replaced and is still there, and says how many objects that were. Running it again is right.
+    /// Deletes what retractions replaced and is still there, rewrites the texts that they rewrote, and says how many objects were
+    /// deleted. Running it again is right.
     ///
     /// # Errors
-    /// As [`read_retractions`](Self::read_retractions), and the store's.
+    /// As [`read_retractions`](Self::read_retractions), and the store's; [`StoreError::Exists`] in it when other processes keep
+    /// rewriting a text.
     pub fn delete_retracted(&self, plan: &str) -> Result<u64, ProtocolError> {
         let records = self.read_retractions(plan)?;
         let mut deleted = 0;
@@ -175,7 +229,33 @@ impl Workdir {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.rewrite_texts(plan, records)?;
         Ok(deleted)
+    }
+
+    /// Puts the last text of every key that was rewritten. Records are read again after each put: a process that rewrites late
+    /// would else leave an older text behind.
+    fn rewrite_texts(&self, plan: &str, mut records: Vec<Retraction>) -> Result<(), ProtocolError> {
+        let mut differs = None;
+        for _ in 0..REWRITE_TRIES {
+            differs = None;
+            for (entry, text) in rewritten(&records) {
+                let key = Key::new(&*entry.key)?;
+                match self.store().read(&key, None, None) {
+                    Ok(bytes) if bytes == text.as_bytes() => continue,
+                    Ok(_) => self.store().delete(&key)?,
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(error.into()),
+                }
+                self.put_or_read(&key, text.as_bytes(), &AttemptId::generate())?;
+                differs = Some(key);
+            }
+            if differs.is_none() {
+                return Ok(());
+            }
+            records = self.read_retractions(plan)?;
+        }
+        differs.map_or(Ok(()), |key| Err(StoreError::Exists { object: object_name(self.store().uri(), &key) }.into()))
     }
 
     pub(crate) fn mismatch(&self, key: &Key, what: &'static str, expected: &str, found: &str) -> ProtocolError {
@@ -200,6 +280,14 @@ fn replaced_keys(records: &[Retraction]) -> BTreeSet<&str> {
     gone
 }
 
+/// The last text of every key that was rewritten in its place, in key order.
+fn rewritten(records: &[Retraction]) -> Vec<(&ObjectEntry, &str)> {
+    let replaced = records.iter().flat_map(|record| &record.replaced);
+    let texts = replaced.filter_map(|one| Some((one.new.as_ref()?, one.text.as_deref()?)));
+    let last: BTreeMap<&str, (&ObjectEntry, &str)> = texts.map(|(entry, text)| (entry.key.as_str(), (entry, text))).collect();
+    last.into_values().collect()
+}
+
 /// Where the record of a number stands.
 pub(crate) fn retraction_key(number: u64) -> String {
     format!("{RETRACTIONS}{number:05}.json")
@@ -213,6 +301,9 @@ pub(crate) fn broken_link(key: &str, record: &Retraction, before: Option<&Retrac
     }
     if record.number != number {
         return Some(("number", number.to_string(), record.number.to_string()));
+    }
+    if let Some(one) = record.replaced.iter().find(|one| !one.is_consistent()) {
+        return Some(("text of", one.old.key.clone(), one.new.as_ref().map_or_else(|| "none".to_owned(), |new| new.key.clone())));
     }
     let (expected, found) = (before.map(Retraction::digest), &record.previous);
     if expected == *found {

@@ -83,6 +83,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn remove_stale(&self) -> Result<u64, StoreError> {
         Ok(0)
     }
+
+    /// How many files [`remove_stale`](Store::remove_stale) would remove.
+    ///
+    /// # Errors
+    /// The backend's.
+    fn count_stale(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 }
 
 /// A large object on its way. Dropping it aborts and leaves nothing.

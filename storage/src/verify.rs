@@ -68,6 +68,12 @@ pub enum Problem {
         /// Key of the record.
         replaced_by: String,
     },
+    /// A retraction rewrote it, and it is not what the record says.
+    #[error("not the text that {rewritten_by} put in its place; run \"mellama retract\" again")]
+    Rewritten {
+        /// Key of the record.
+        rewritten_by: String,
+    },
     /// The store could not deliver it.
     #[error("cannot be read: {0}")]
     Unreadable(String),
@@ -125,6 +131,8 @@ pub struct Survey {
     pub unnamed: Vec<ObjectMeta>,
     /// Bytes of the records.
     pub bytes: u64,
+    /// Objects whose text a retraction rewrote in its place, and the last record that did. The record holds the text.
+    pub rewritten: BTreeMap<String, String>,
     /// What is wrong so far.
     pub findings: Vec<Finding>,
 }
@@ -149,7 +157,15 @@ impl Workdir {
         for (key, entries) in survey.named {
             visit(&key);
             report.objects += 1;
+            let before = report.findings.len();
             report.bytes += check_object(&**self.store(), &key, &entries, &mut report.findings);
+            if let Some(record) = survey.rewritten.get(&key)
+                && report.findings.len() > before
+            {
+                report.findings.truncate(before);
+                let problem = Problem::Rewritten { rewritten_by: record.clone() };
+                report.findings.push(Finding { key, offset: None, problem });
+            }
         }
         report.findings.sort_by(|a, b| (&a.key, a.offset).cmp(&(&b.key, b.offset)));
         Ok(report)
@@ -324,7 +340,10 @@ impl Surveyor<'_> {
             if let Some((what, expected, found)) = broken_link(key, &record, before.as_ref()) {
                 self.disagree(key, what, &expected, &found);
             }
-            for Replacement { old, new, .. } in &record.replaced {
+            for Replacement { old, new, text, .. } in &record.replaced {
+                if text.is_some() {
+                    self.survey.rewritten.insert(old.key.clone(), key.clone());
+                }
                 let named = self.survey.named.remove(&old.key);
                 if !named.iter().flatten().any(|(entry, _)| entry == old) {
                     self.disagree(key, "replaced object", "one that another record names", &old.key);

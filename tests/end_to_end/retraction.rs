@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::project::{Ended, Project, mellama, root, run, succeed};
 
+mod figures;
 mod interruption;
 mod keys;
 mod supply;
@@ -192,7 +193,9 @@ fn check(project: &Project, arguments: &[&str], gone: &[String]) -> Value {
     let after = files(project);
     let removed: BTreeSet<String> = before.keys().filter(|key| !after.contains_key(*key)).cloned().collect();
     assert_eq!(removed, holders, "the shards that held it, and no others, are replaced");
-    assert!(before.iter().all(|(key, digest)| removed.contains(key) || after[key] == *digest), "all else keeps its bytes");
+    let stays = |key: &String| !removed.contains(key) && key != "README.md" && key != "report.html";
+    assert!(before.iter().all(|(key, digest)| !stays(key) || after[key] == *digest), "all else keeps its bytes");
+    assert_ne!(before.get("README.md"), after.get("README.md"), "the card says what is in the shards now");
     let new: Vec<&String> = after.keys().filter(|key| !before.contains_key(*key)).collect();
     assert!(new.iter().all(|key| key.starts_with("shards/") || key.starts_with("retractions/")), "{new:?}");
     assert_eq!(new.len(), holders.len() + 1, "a shard for each, and the record: {new:?}");
@@ -331,6 +334,21 @@ fn what_cannot_be_retracted_is_refused_and_nothing_changes() {
     }
     let ended = run(&["inspect", &project.workdir(), "--id", "pmid:1"]);
     assert_eq!(ended.code, 2, "{}", ended.stdout);
+    // An update file that was cut: what it marks is not known.
+    let citations = "<PubmedArticle><MedlineCitation><PMID Version=\"1\">1</PMID></MedlineCitation></PubmedArticle>".repeat(99);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    write!(
+        packed,
+        "<PubmedArticleSet><DeleteCitation><PMID>{}</PMID></DeleteCitation>{citations}</PubmedArticleSet>",
+        native(&id)
+    )
+    .expect("packed");
+    let packed = packed.finish().expect("packed");
+    project.write("pubmed26n9998.xml.gz", &packed[..packed.len() - 10]);
+    let ended = retract(&project, &["--from", &project.folder().join("pubmed26n9998.xml.gz").display().to_string()]);
+    assert_eq!(ended.code, 3, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("pubmed26n9998.xml.gz") && ended.stderr.contains("ends early"), "{}", ended.stderr);
+    assert_eq!(files(&project), before);
     // A damaged shard that holds it: exit 5, and what is there stays.
     let shard = trace(&project, &id)["documents"][0]["placements"][0]["shard"].as_str().expect("a shard").to_owned();
     let path = Path::new(&project.workdir()).join(shard);
@@ -342,6 +360,11 @@ fn what_cannot_be_retracted_is_refused_and_nothing_changes() {
     let ended = retract(&project, &["--id", &id]);
     assert_eq!(ended.code, 5, "{}{}", ended.stdout, ended.stderr);
     assert_eq!(files(&project), with_damage);
+    // And so with one that is gone.
+    std::fs::remove_file(&path).expect("removed");
+    let ended = retract(&project, &["--id", &id]);
+    assert_eq!(ended.code, 5, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("mellama verify"), "{}", ended.stderr);
     std::fs::write(&path, &sound).expect("written");
     check(&project, &["--id", &id], std::slice::from_ref(&id));
     let early = small_project(&small(&[("a", "")], PACK), &[("a", 9)]);
@@ -402,7 +425,7 @@ fn a_training_that_began_before_a_retraction_is_refused_and_a_finished_one_stays
         "[model]\nshape = \"tiny\"\n[train]\nsteps = 4\nbatch_sequences = 2\nmicro_batch_sequences = 2\ncheckpoint_every = 2\n";
     let mixture = format!("[corpus.mixture]\ntokens = 900\ngeneral = 1\n{PACK}{train}");
     let project = small_project(&small(&[("a", "")], &mixture), &[("a", 60)]);
-    project.succeed(&[]);
+    project.succeed(&["--until", "cpt"]);
     let id = first(&project, "a");
     let outcome = retracted(&project, &["--id", &id]);
     assert_eq!(outcome["checkpoints"].as_array().map(Vec::len), Some(2), "{outcome}");

@@ -46,6 +46,8 @@ pub(crate) fn verify(uri: &str, observer: &dyn Observer) -> Result<Option<Verifi
         sequences: manifest.totals.windows,
         findings,
         unnamed: Vec::new(),
+        temporary: 0,
+        trained_before: Vec::new(),
         retracted: 0,
     }))
 }

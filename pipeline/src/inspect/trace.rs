@@ -17,6 +17,7 @@ use crate::decisions;
 use crate::failure::{Failure, chain};
 use crate::lookup::{self, Folder, Record, Wanted};
 use crate::placements;
+use crate::recipe::SourceRecipe;
 use crate::retract::{self, facts_of};
 use crate::stage::Stage;
 use crate::{tables, token_runs};
@@ -230,7 +231,7 @@ fn add_retractions(folder: &Folder, documents: &mut [Traced]) -> Result<(), Fail
 fn unwritten(folder: &Folder, wanted: &Wanted) -> Result<Vec<Unwritten>, Failure> {
     let mut found = Vec::new();
     for source in folder.sources() {
-        let natives: BTreeSet<&str> = wanted.asked().iter().filter_map(|id| native_id(id, &source.name)).collect();
+        let natives: BTreeSet<&str> = wanted.asked().iter().filter_map(|id| native_id(id, source)).collect();
         for entry in folder.objects(Stage::Ingest, &format!("drops/{}/", source.name))? {
             for line in lines(folder, &entry)? {
                 let native = line["id"].as_str().and_then(|id| id.strip_prefix(&source.name)?.strip_prefix(':'));
@@ -247,10 +248,16 @@ fn unwritten(folder: &Folder, wanted: &Wanted) -> Result<Vec<Unwritten>, Failure
     Ok(found)
 }
 
-/// What an id is in a source: its native id, or the number of a name.
-fn native_id<'i>(id: &'i str, source: &str) -> Option<&'i str> {
+/// What an id is in a source: its native id, or the number of a name that its records go by.
+fn native_id<'i>(id: &'i str, source: &SourceRecipe) -> Option<&'i str> {
     let (kind, value) = id.split_once(':')?;
-    (kind == source || ["pmid", "pmcid", "doi", "note"].contains(&kind)).then_some(value)
+    let is_named = match kind {
+        "pmid" => source.format == "pubmed-xml",
+        "pmcid" => ["jats", "pmc-tar"].contains(&source.format.as_str()),
+        "note" => ["mimic-notes", "mimic-cxr"].contains(&source.format.as_str()),
+        _ => false,
+    };
+    (is_named || kind == source.name).then_some(value)
 }
 
 fn lines(folder: &Folder, entry: &ObjectEntry) -> Result<Vec<Value>, Failure> {
@@ -258,4 +265,28 @@ fn lines(folder: &Folder, entry: &ObjectEntry) -> Result<Vec<Value>, Failure> {
     let wrong = |e: serde_json::Error| Failure::Verification(format!("{}: not JSON lines: {}", entry.key, chain(&e)));
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| serde_json::from_slice(line).map_err(wrong)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_formats_that_have_them() {
+        let source = |format: &str| -> SourceRecipe {
+            toml::from_str(&format!("name = \"a\"\nformat = \"{format}\"\ninputs = [\"x\"]\ndomain = \"general\"")).unwrap()
+        };
+        let check = |id: &str, format: &str, expected: Option<&str>| {
+            assert_eq!(native_id(id, &source(format)), expected, "{id} {format}");
+        };
+        check("pmid:7", "pubmed-xml", Some("7"));
+        check("pmid:7", "csv", None);
+        check("pmid:7", "jats", None);
+        check("pmcid:PMC7", "pmc-tar", Some("PMC7"));
+        check("note:7", "mimic-notes", Some("7"));
+        check("note:7", "jsonl", None);
+        check("a:7", "jsonl", Some("7"));
+        check("b:7", "jsonl", None);
+        check("a:b:7", "text", Some("b:7"));
+    }
 }

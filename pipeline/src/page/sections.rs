@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use super::Report;
 use super::charts;
+use crate::placements::Part;
 use crate::runner;
 use crate::stage::Stage;
 use crate::stages::instruct_data::InstructFacts;
-use crate::stages::mix::MixFacts;
+use crate::stages::mix::{MixFacts, ShareFacts};
 use crate::training::TrainFacts;
 
 /// Scores by task: task name and the facts of its commit.
@@ -47,6 +48,7 @@ pub(super) fn number(value: &Value) -> String {
 pub(super) fn tiles(report: &Report<'_>) -> Markup {
     let ingest = manifest(report, Stage::Ingest).map(|m| m.counts);
     let mix: Option<MixFacts> = facts(report, Stage::Mix);
+    let published = report.figures.part(Part::Train).map(|train| train.published.tokens);
     let train: Option<TrainFacts> = facts(report, Stage::Cpt);
     html! {
         div.tiles {
@@ -54,7 +56,7 @@ pub(super) fn tiles(report: &Report<'_>) -> Markup {
                 div.tile { b { (count(counts.read.documents)) } "records read" }
                 div.tile { b { (count(counts.written.documents)) } "documents" }
             }
-            @if let Some(mix) = mix { div.tile { b { (count(mix.total)) } "training tokens" } }
+            @if let Some(tokens) = published.or(mix.map(|mix| mix.total)) { div.tile { b { (count(tokens)) } "training tokens published" } }
             @if let Some(train) = train {
                 div.tile { b { (count(train.parameters)) } "parameters" }
                 @if let Some(loss) = train.last_loss { div.tile { b { (format!("{loss:.3}")) } "last pre-training loss" } }
@@ -178,14 +180,22 @@ pub(super) fn duplicates(report: &Report<'_>) -> Markup {
 
 pub(super) fn mixture(report: &Report<'_>) -> Markup {
     let Some(mix) = facts::<MixFacts>(report, Stage::Mix) else { return html! {} };
+    // Where whole sequences are published, what stands in those over the quota is not used.
+    let used = |share: &ShareFacts| {
+        let published = report.figures.sources.iter().find(|figures| figures.source == share.source);
+        published.map_or(share.quota, |figures| figures.published)
+    };
+    let epochs = |share: &ShareFacts| {
+        if used(share) == share.quota { share.epochs } else { used(share) as f64 / share.supply.max(1) as f64 }
+    };
     html! {
         h2 { "Mixture" }
         p { (count(mix.total)) " tokens: " @for (domain, tokens) in &mix.quotas { (domain) " " (count(*tokens)) "; " } "unit " (mix.unit) "." }
         div.scroll { table {
             thead { tr { th { "source" } th { "domain" } th { "tokens available" } th { "tokens used" } th { "epochs" } th { "" } } }
             tbody { @for share in &mix.sources { tr {
-                td { (share.source) } td { (share.domain) } td { (count(share.supply)) } td { (count(share.quota)) } td { (format!("{:.3}", share.epochs)) }
-                td { (charts::bar(share.quota as f64 / mix.total.max(1) as f64, 0.0)) }
+                td { (share.source) } td { (share.domain) } td { (count(share.supply)) } td { (count(used(share))) } td { (format!("{:.3}", epochs(share))) }
+                td { (charts::bar(used(share) as f64 / mix.total.max(1) as f64, 0.0)) }
             } } }
         } }
     }
@@ -253,23 +263,6 @@ pub(super) fn scores(report: &Report<'_>) -> Markup {
             } } } }
         } }
         p.soft { "Log-likelihood multiple choice; profile strict-1. Every item's answer is in evaluation/, by id." }
-    }
-}
-
-/// What was taken out of the shards after they were published and before this page.
-pub(super) fn retractions(report: &Report<'_>) -> Markup {
-    html! {
-        @if !report.retractions.is_empty() {
-            h2 { "Retractions" }
-            div.scroll { table {
-                thead { tr { th { "record" } th { "documents" } th { "tokens taken out" } th { "refilled" } th { "short" } th { "checkpoints before" } } }
-                tbody { @for one in &report.retractions { tr {
-                    td { code { (one.record) } } td { (count(one.documents)) } td { (count(one.tokens)) }
-                    td { (count(one.refilled)) } td { (count(one.short)) } td { (count(one.checkpoints)) }
-                } } }
-            } }
-            p.soft { "The figures of the shards above are those of the day they were published. Models of checkpoints made before a retraction were trained on what it took out." }
-        }
     }
 }
 

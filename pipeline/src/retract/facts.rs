@@ -57,6 +57,9 @@ pub struct PartChange {
     pub short: u64,
     /// Sequences left without a token, and left out.
     pub sequences: u64,
+    /// Segments that came in the place of those taken out; null in records of before they were counted.
+    #[serde(default)]
+    pub segments_filled: Option<u64>,
 }
 
 /// Training tokens of one source.

@@ -113,7 +113,7 @@ impl Outcome {
 }
 
 fn part_line(name: &str, change: &PartChange) -> String {
-    let PartChange { shards, segments, tokens, refilled, short, sequences } = change;
+    let PartChange { shards, segments, tokens, refilled, short, sequences, .. } = change;
     let mut line = format!("{name}: {segments} segments, {tokens} tokens taken out of {shards} shards, {refilled} refilled");
     if *short > 0 {
         line = format!("{line}, {short} short of the quota (the domain has no more; padding now)");

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use mellama_sources::{Domain, Fields, Format, Input, Item, Limits, ReadOptions, Sensitivity, SourceContext, WithdrawalReason};
+use mellama_sources::{
+    Domain, Fields, Format, Input, Item, Limits, ReadOptions, RejectReason, Sensitivity, SourceContext, WithdrawalReason,
+};
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};
@@ -116,7 +118,14 @@ impl Asked {
                     let marks = if notice.reason == WithdrawalReason::Deleted { &mut deleted } else { &mut retracted };
                     marks.insert(notice.native_id);
                 }
-                Item::Reject(_) => rejected += 1,
+                Item::Reject(reject) => {
+                    if let Some(problem) = unread_end(&reject.reason) {
+                        return Err(Failure::Input(format!(
+                            "{shown}: {problem}; what it marks after that is not known, so nothing was changed; fetch the file again"
+                        )));
+                    }
+                    rejected += 1;
+                }
             }
         }
         if records == 0 && rejected > 0 {
@@ -135,6 +144,19 @@ impl Asked {
     }
 }
 
+/// Why a file was not read to its end, where the reader says so by this reject.
+fn unread_end(reason: &RejectReason) -> Option<String> {
+    match reason {
+        RejectReason::TruncatedStream { compression } => Some(format!("ends early: the {compression} stream has no end mark")),
+        RejectReason::TruncatedRecord => Some("ends early: inside a record, or before the end of the root element".into()),
+        RejectReason::CorruptStream { compression } => Some(format!("damaged: the {compression} stream does not decode")),
+        RejectReason::OverLimit { limit, value } if ["object_bytes", "expansion_ratio"].contains(&limit.as_str()) => {
+            Some(format!("not read to its end: over the limit {limit} of {value}"))
+        }
+        _ => None,
+    }
+}
+
 /// `.xml`, or `.xml.gz`, in any case.
 fn is_pubmed(path: &Path) -> bool {
     let is = |path: &Path, wanted: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(wanted));
@@ -143,6 +165,8 @@ fn is_pubmed(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn asked(name: &str, text: &str) -> Result<Asked, Failure> {
@@ -190,6 +214,46 @@ mod tests {
         assert_eq!(read.listed.asked().iter().collect::<Vec<_>>(), ["pmid:2", "pmid:3", "pmid:5", "pmid:8"]);
         assert_eq!(read.marks, Some(Marks { retracted: 3, deleted: 2, rejected: 1 }));
         assert!(matches!(asked("update.xml", "no xml at all"), Err(Failure::Input(_))));
+    }
+
+    #[test]
+    fn a_file_that_ends_early_or_is_damaged_is_refused() {
+        let record = |pmid: u32| {
+            format!(
+                "<PubmedArticle><MedlineCitation><PMID Version=\"1\">{pmid}</PMID><Article><ArticleTitle>T</ArticleTitle></Article></MedlineCitation></PubmedArticle>"
+            )
+        };
+        let text = format!(
+            "<?xml version=\"1.0\"?><PubmedArticleSet>{}<DeleteCitation><PMID>8</PMID></DeleteCitation></PubmedArticleSet>",
+            (1..400).map(record).collect::<String>()
+        );
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packed.write_all(text.as_bytes()).unwrap();
+        let packed = packed.finish().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let check = |name: &str, bytes: &[u8], said: Option<&str>| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            match (Asked::read(&Request { files: vec![path], ..Request::default() }), said) {
+                (Ok(_), None) => {}
+                (Err(Failure::Input(message)), Some(said)) => {
+                    assert!(message.contains(name) && message.contains(said), "{message}");
+                }
+                (other, said) => panic!("{name}: expected {said:?}, got {other:?}"),
+            }
+        };
+        check("whole.xml.gz", &packed, None);
+        check("whole.xml", text.as_bytes(), None);
+        for cut in [packed.len() - 1, packed.len() - 9, packed.len() / 2, 40] {
+            check("cut.xml.gz", &packed[..cut], Some("ends early"));
+        }
+        for cut in [text.len() - 4, text.len() - 60, text.len() / 2] {
+            check("cut.xml", &text.as_bytes()[..cut], Some("ends early"));
+        }
+        let mut damaged = packed.clone();
+        let last = damaged.len() - 6;
+        damaged[last] ^= 1;
+        check("damaged.xml.gz", &damaged, Some("damaged"));
     }
 
     #[test]

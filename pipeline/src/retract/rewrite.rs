@@ -12,10 +12,8 @@ use crate::failure::{Failure, chain};
 use crate::lookup::Folder;
 use crate::placements::{self, Shard};
 use crate::stage::Stage;
+use crate::strays::ShardName;
 use crate::token_runs;
-
-/// Hexadecimal digits and the hyphen before them that an object's name carries of its digest.
-const DIGEST_TAIL: usize = 17;
 
 /// A piece of a retracted document and what comes in its place.
 #[derive(Debug)]
@@ -33,17 +31,20 @@ pub(super) struct Draft {
     key: String,
     /// Sequences left without a token.
     pub sequences_left_out: u64,
+    /// Segments that came in the place of those taken out.
+    pub segments_filled: u64,
 }
 
 impl Draft {
-    /// Publishes the new shard, if there is one.
+    /// Publishes the new shard, if there is one, under the number of its retraction.
     ///
     /// # Errors
-    /// `Failure::Storage`.
-    pub(super) fn publish(self) -> Result<Option<ObjectEntry>, Failure> {
-        let (folder, stem) = name_of(&self.key);
-        let publish = |(part, rows): (PartWriter, u64)| part.finish(folder, stem, "parquet", rows);
-        Ok(self.part.map(publish).transpose()?)
+    /// `Failure::Storage`; `Failure::Verification` when the old shard's name is none.
+    pub(super) fn publish(self, retraction: u64) -> Result<Option<ObjectEntry>, Failure> {
+        let Some((part, rows)) = self.part else { return Ok(None) };
+        let unknown = || Failure::Verification(format!("{}: not the name of a shard; run \"mellama verify\"", self.key));
+        let name = ShardName::of(&self.key).ok_or_else(unknown)?;
+        Ok(Some(part.finish(name.folder, &name.rewritten(retraction), "parquet", rows)?))
     }
 }
 
@@ -72,18 +73,13 @@ pub(super) fn rewrite(folder: &Folder, shard: &Shard, gaps: &[Gap]) -> Result<Dr
     if let Some(error) = failed {
         return Err(writing(&error));
     }
-    let mut draft = Draft { part: None, key: shard.entry.key.clone(), sequences_left_out: left_out };
+    let mut draft = Draft { part: None, key: shard.entry.key.clone(), sequences_left_out: left_out, segments_filled: 0 };
     if left_out < read.sequences {
-        draft.part = Some(writer.finish().map_err(|e| writing(&e))?);
+        let (part, totals) = writer.finish_with_totals().map_err(|e| writing(&e))?;
+        draft.segments_filled = (totals.segments + gaps.len() as u64).saturating_sub(read.segments);
+        draft.part = Some((part, totals.sequences));
     }
     Ok(draft)
-}
-
-/// Folder and stem of a shard's name: `shards/cpt` and `train-00007` of `shards/cpt/train-00007-DIGEST16.parquet`.
-fn name_of(key: &str) -> (&str, &str) {
-    let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
-    let name = name.strip_suffix(".parquet").unwrap_or(name);
-    (folder, name.get(..name.len().saturating_sub(DIGEST_TAIL)).unwrap_or(name))
 }
 
 /// What comes in the place of each segment, by row and first position.
@@ -127,17 +123,4 @@ fn gather(folder: &Folder, gaps: &[Gap]) -> Result<Vec<Vec<u32>>, Failure> {
         }
     }
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::name_of;
-
-    #[test]
-    fn names_without_their_digest() {
-        let check = |key: &str, folder: &str, stem: &str| assert_eq!(name_of(key), (folder, stem), "{key}");
-        check("shards/cpt/train-00007-0123456789abcdef.parquet", "shards/cpt", "train-00007");
-        check("shards/instruct/train-00000-0123456789abcdef.parquet", "shards/instruct", "train-00000");
-        check("x.parquet", "", "");
-    }
 }

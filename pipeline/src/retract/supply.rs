@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mellama_shards::lineage::lineage;
+use mellama_shards::lineage::{Placement, lineage};
 use mellama_shards::order::Run;
 use mellama_shards::refill::{Continuation, Held};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
@@ -25,19 +25,51 @@ pub(super) fn continuation(
     source: u16,
 ) -> Result<Continuation, Failure> {
     let recipe = &folder.sources()[usize::from(source)];
-    let first_epoch = full_epochs(folder, &recipe.name)?;
     let runs = runs(folder, source, retracted)?;
+    let first_epoch = full_epochs(folder, shards, source, &runs, retracted)?;
     let held = held(folder, shards, source, first_epoch)?;
     Ok(Continuation::new(folder.recipe.seed, runs, held, first_epoch, recipe.max_epochs))
 }
 
-/// Passes that the mixture used up, as `mix` planned them. Where it does not say so, none: the shards tell the same, slower.
-fn full_epochs(folder: &Folder, source: &str) -> Result<u32, Failure> {
+/// Passes that the shards hold whole. As `mix` planned them, or, where whole sequences were published and pieces of any pass may be
+/// left out, as the shards tell; where nothing tells, none.
+fn full_epochs(folder: &Folder, shards: &[Shard], source: u16, runs: &[Run], retracted: &BTreeSet<u128>) -> Result<u32, Failure> {
+    let name = &folder.sources()[usize::from(source)].name;
     let facts = folder.manifest(Stage::Mix)?.map(|manifest| manifest.facts).unwrap_or_default();
     let shares = facts["sources"].as_array().into_iter().flatten();
-    let share = shares.into_iter().find(|share| share["source"].as_str() == Some(source));
-    let epochs = share.and_then(|share| share["full_epochs"].as_u64()).unwrap_or(0);
-    Ok(u32::try_from(epochs).unwrap_or(u32::MAX))
+    let share = shares.into_iter().find(|share| share["source"].as_str() == Some(name));
+    let planned = u32::try_from(share.and_then(|share| share["full_epochs"].as_u64()).unwrap_or(0)).unwrap_or(u32::MAX);
+    if planned == 0 || facts["unit"].as_str() != Some("sequences") {
+        return Ok(planned);
+    }
+    let supply: u64 = runs.iter().map(|run| u64::from(run.tokens)).sum();
+    let tokens = tokens_by_epoch(folder, shards, source, retracted)?;
+    let whole = (0..planned).take_while(|epoch| tokens.get(epoch).copied().unwrap_or(0) == supply);
+    Ok(whole.count() as u32)
+}
+
+/// Tokens of a source in the training shards, pass by pass, without what is retracted.
+fn tokens_by_epoch(
+    folder: &Folder,
+    shards: &[Shard],
+    source: u16,
+    retracted: &BTreeSet<u128>,
+) -> Result<BTreeMap<u32, u64>, Failure> {
+    let of_shard = |shard: &Shard| -> Result<BTreeMap<u32, u64>, Failure> {
+        let mut tokens = BTreeMap::new();
+        for_each_piece(folder, shard, source, &mut |placement| {
+            if !retracted.contains(&placement.document) {
+                *tokens.entry(placement.epoch).or_default() += u64::from(placement.tokens.end - placement.tokens.start);
+            }
+        })?;
+        Ok(tokens)
+    };
+    training(shards).into_par_iter().map(of_shard).try_reduce(BTreeMap::new, |mut all, some| {
+        for (epoch, tokens) in some {
+            *all.entry(epoch).or_default() += tokens;
+        }
+        Ok(all)
+    })
 }
 
 /// The documents of a source for training.
@@ -66,28 +98,31 @@ fn runs(folder: &Folder, source: u16, retracted: &BTreeSet<u128>) -> Result<Vec<
 
 /// What the training shards hold of a source, of the passes from `first_epoch` on.
 fn held(folder: &Folder, shards: &[Shard], source: u16, first_epoch: u32) -> Result<Held, Failure> {
-    let train: Vec<&Shard> = shards.iter().filter(|shard| shard.part == Part::Train).collect();
     let of_shard = |shard: &Shard| -> Result<Held, Failure> {
-        let file = placements::open(&folder.workdir, &shard.entry)?;
-        let mut held = Held::new();
-        for placement in lineage(&file) {
-            let placement = placement.map_err(|e| Failure::Verification(chain(&e)))?;
-            if placement.source == source && placement.epoch >= first_epoch {
+        let mut held = Held::default();
+        for_each_piece(folder, shard, source, &mut |placement| {
+            if placement.epoch >= first_epoch {
                 let end = placement.offset + (placement.tokens.end - placement.tokens.start);
-                merge(&mut held, (placement.epoch, placement.document), end);
+                held.add(placement.epoch, placement.document, placement.offset..end);
             }
-        }
+        })?;
         Ok(held)
     };
-    train.into_par_iter().map(of_shard).try_reduce(BTreeMap::new, |mut all, held| {
-        for (place, end) in held {
-            merge(&mut all, place, end);
-        }
-        Ok(all)
-    })
+    training(shards).into_par_iter().map(of_shard).try_reduce(Held::default, |all, held| Ok(all.with(held)))
 }
 
-fn merge(held: &mut Held, place: (u32, u128), end: u32) {
-    let known = held.entry(place).or_default();
-    *known = end.max(*known);
+fn training(shards: &[Shard]) -> Vec<&Shard> {
+    shards.iter().filter(|shard| shard.part == Part::Train).collect()
+}
+
+/// Calls `visit` with every piece that a shard holds of a source.
+fn for_each_piece(folder: &Folder, shard: &Shard, source: u16, visit: &mut dyn FnMut(&Placement)) -> Result<(), Failure> {
+    let file = placements::open(&folder.workdir, &shard.entry)?;
+    for placement in lineage(&file) {
+        let placement = placement.map_err(|e| Failure::Verification(chain(&e)))?;
+        if placement.source == source {
+            visit(&placement);
+        }
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use mellama_storage::{Counts, Tally, TaskCommit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::card;
+use crate::card::{self, Published};
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::runner;
@@ -91,7 +91,7 @@ pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, F
     if task < train + heldout {
         return layout.shard(context, "heldout", &layout.heldout, task - train);
     }
-    let part = card::write(context)?;
+    let part = card::write(context, &layout.published(context)?)?;
     let entry = part.finish_named("README.md", 0)?;
     let left_out = layout.left_out(context);
     let counts = Counts { read: left_out, dropped: left_out, ..Counts::default() };
@@ -201,6 +201,34 @@ impl Layout {
     fn left_out(&self, context: &Context<'_>) -> Tally {
         let sequences: u64 = self.train.iter().map(|lane| lane.packed - lane.wanted).sum();
         Tally { documents: sequences, bytes: sequences * self.sequence_bytes(context) }
+    }
+
+    /// What the shards are to hold. Of what is packed, the sequences that are left out are read.
+    fn published(&self, context: &Context<'_>) -> Result<Published, Failure> {
+        let packed = context.manifest(Stage::Pack)?.facts["streams"].clone();
+        let mut published = Published { left_out: vec![0; context.corpus().source.len()], ..Published::default() };
+        for lane in self.train.iter().chain(&self.heldout) {
+            let name = &lane.stream.name;
+            let mut sums = ["sequences", "tokens", "padding", "pieces"].map(|key| packed[name][key].as_u64().unwrap_or(0));
+            sums[0] = lane.wanted;
+            let all = Packed::open(context, name)?;
+            let mut next = lane.wanted;
+            while next < lane.packed {
+                let end = lane.packed.min(next + self.batch_sequences() as u64);
+                for piece in all.read(context, next..end)?.iter().flatten() {
+                    let tokens = u64::from(piece.part.length);
+                    sums[1] = sums[1].saturating_sub(tokens);
+                    sums[3] = sums[3].saturating_sub(1);
+                    if let Some(left_out) = published.left_out.get_mut(usize::from(piece.source)) {
+                        *left_out += tokens;
+                    }
+                }
+                next = end;
+            }
+            sums[2] = (sums[0] * u64::from(self.sequence_length)).saturating_sub(sums[1]);
+            published.streams.insert(name.clone(), sums);
+        }
+        Ok(published)
     }
 
     fn sequence_bytes(&self, context: &Context<'_>) -> u64 {

@@ -2,15 +2,16 @@
 
 use std::io::Write;
 
-use mellama_storage::{Counts, Tally};
+use mellama_storage::{Counts, StageManifest, Tally};
 use mellama_train::trainer::Kind;
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::figures::Figures;
 use crate::page::{self, Report};
 use crate::stage::{Stage, TaskOutput};
-use crate::{status, training};
+use crate::{trained, training};
 
 /// Writes `report.html`.
 pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
@@ -26,6 +27,9 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
             evaluations.push((commit.facts["task"].as_str().unwrap_or_default().to_owned(), commit.facts));
         }
     }
+    let find = |stage: Stage| manifests.iter().find(|manifest: &&StageManifest| manifest.stage == stage.name());
+    let retractions = context.workdir.read_retractions(&context.plan.id)?;
+    let figures = Figures::of(find(Stage::Publish), find(Stage::InstructData), &retractions)?;
     let sources = recipe.corpus.iter().flat_map(|corpus| &corpus.source);
     let report = Report {
         name: &recipe.name,
@@ -36,7 +40,8 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         instruct: records(Stage::Instruct, Kind::Instruct)?,
         manifests,
         evaluations,
-        retractions: status::retractions(context.workdir, &context.plan.id)?,
+        figures,
+        models: trained::before(context.workdir, &context.plan.id, None)?,
     };
     let mut part = context.workdir.part()?;
     let html = page::render(&report);

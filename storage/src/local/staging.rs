@@ -4,7 +4,7 @@
 use super::confine::Root;
 use crate::error::StoreError;
 use crate::key::AttemptId;
-use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -125,37 +125,56 @@ fn confined(root: &Root, folder: &Path) -> Result<(), StoreError> {
 
 /// Removes the temporary files whose writers are no longer alive and returns their number.
 pub(super) fn remove_stale(root: &Root) -> Result<u64, StoreError> {
+    let mut removed = 0;
+    for_each_stale(root, &mut |path| match fs::remove_file(path) {
+        Ok(()) => {
+            removed += 1;
+            Ok(())
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    })?;
+    Ok(removed)
+}
+
+/// The number of temporary files whose writers are no longer alive.
+pub(super) fn count_stale(root: &Root) -> Result<u64, StoreError> {
+    let mut found = 0;
+    for_each_stale(root, &mut |_| {
+        found += 1;
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Calls `act` with each temporary file whose writer is no longer alive, while its lock is held: a writer that is between creating
+/// and locking its file waits, and then sees whether it is still there.
+fn for_each_stale(root: &Root, act: &mut dyn FnMut(&Path) -> io::Result<()>) -> Result<(), StoreError> {
     let folder = root.temporary();
     let error = |e| StoreError::from_io(folder.display().to_string(), "sweeping", e);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(error(e)),
     };
     confined(root, &folder)?;
-    let mut removed = 0;
     for entry in entries {
         let entry = entry.map_err(error)?;
-        if entry.file_type().map_err(error)?.is_file() && is_abandoned(&entry.path()) {
-            match fs::remove_file(entry.path()) {
-                Ok(()) => removed += 1,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(error(e)),
-            }
+        let is_file = match entry.file_type() {
+            Ok(kind) => kind.is_file(),
+            // Published or swept since the folder was read.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+            Err(e) => return Err(error(e)),
+        };
+        if is_file && let Some(_locked) = abandoned(&entry.path()) {
+            act(&entry.path()).map_err(error)?;
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
-/// True when nobody holds the lock. A file that cannot be opened or locked is left alone.
-///
-/// The lock is released on return; its writer is dead, and nobody else writes to a file that exists already.
-fn is_abandoned(path: &Path) -> bool {
-    let Ok(file) = File::options().read(true).write(true).open(path) else {
-        return false;
-    };
-    match file.try_lock() {
-        Ok(()) => true,
-        Err(TryLockError::WouldBlock | TryLockError::Error(_)) => false,
-    }
+/// The file with its lock, when nobody held it. A file that cannot be opened or locked is left alone.
+fn abandoned(path: &Path) -> Option<File> {
+    let file = File::options().read(true).write(true).open(path).ok()?;
+    file.try_lock().ok().map(|()| file)
 }

@@ -59,7 +59,7 @@ fn retract(workdir: &Workdir, gone: &[(usize, Option<&str>)], what: &str) -> Res
     for (index, bytes) in gone {
         let old = manifest.objects[*index].clone();
         let new = bytes.map(|bytes| part(workdir, &old.key[11..22], bytes.as_bytes())).transpose()?;
-        replaced.push(Replacement { stage: "publish".into(), old, new });
+        replaced.push(Replacement::object("publish", old, new));
     }
     let record = Retraction {
         plan: PLAN.into(),
@@ -109,7 +109,7 @@ fn determinism_the_digest_is_of_everything_but_the_attempt() {
         plan: PLAN.into(),
         number: 1,
         previous: Some("d".into()),
-        replaced: vec![Replacement { stage: "publish".into(), old: entry("a"), new: None }],
+        replaced: vec![Replacement::object("publish", entry("a"), None)],
         facts: json!({"b": 1, "a": 2}),
         attempt: "1".into(),
     };
@@ -149,7 +149,7 @@ fn another_retraction_of_the_number_wins_and_the_same_one_is_content() {
         plan: PLAN.into(),
         number: 0,
         previous: None,
-        replaced: vec![Replacement { stage: "publish".into(), old: objects[0].clone(), new: None }],
+        replaced: vec![Replacement::object("publish", objects[0].clone(), None)],
         facts: json!({"taken": what}),
         attempt: AttemptId::generate().to_string(),
     };
@@ -167,7 +167,7 @@ fn a_record_of_absent_or_cut_objects_is_not_put() {
         plan: PLAN.into(),
         number: 0,
         previous: None,
-        replaced: vec![Replacement { stage: "publish".into(), old: objects[0].clone(), new: Some(new.clone()) }],
+        replaced: vec![Replacement::object("publish", objects[0].clone(), Some(new.clone()))],
         facts: Value::Null,
         attempt: "a".into(),
     };
@@ -275,4 +275,90 @@ fn case_13_resume_after_a_failure_of_any_call_gives_the_same_bytes() {
         }
     }
     assert!(failed > calls, "only {failed} failed, so little was tested");
+}
+
+/// A run of one stage with a card.
+fn with_card() -> (MemoryStore, Workdir, ObjectEntry) {
+    let store = MemoryStore::new("work");
+    let workdir = Workdir::new(Arc::new(store.clone()));
+    workdir.freeze_plan(PLAN, &json!({"seed": 1})).unwrap();
+    let mut part = workdir.part().unwrap();
+    part.write_all(b"1 of 1").unwrap();
+    let card = part.finish_named("README.md", 0).unwrap();
+    let manifest = StageManifest {
+        plan: PLAN.into(),
+        stage: "publish".into(),
+        tasks: 0,
+        commits: Vec::new(),
+        objects: vec![card.clone()],
+        counts: Counts::default(),
+        facts: Value::Null,
+        attempt: "a".into(),
+    };
+    workdir.put_manifest(&manifest).unwrap();
+    (store, workdir, card)
+}
+
+fn rewrite(workdir: &Workdir, old: ObjectEntry, text: &str) -> ObjectEntry {
+    let before = workdir.read_retractions(PLAN).unwrap();
+    let replacement = Replacement::text("publish", old, text.to_owned());
+    let new = replacement.new.clone().unwrap();
+    let record = Retraction {
+        plan: PLAN.into(),
+        number: before.len() as u64,
+        previous: before.last().map(Retraction::digest),
+        replaced: vec![replacement],
+        facts: Value::Null,
+        attempt: AttemptId::generate().to_string(),
+    };
+    assert_eq!(workdir.put_retraction(&record).unwrap(), RetractionOutcome::Recorded);
+    new
+}
+
+#[test]
+fn a_text_is_rewritten_in_its_place_by_whoever_finds_the_old_one() {
+    let (store, workdir, card) = with_card();
+    let key = Key::new("README.md").unwrap();
+    let first = rewrite(&workdir, card, "0 of 1");
+    // As if the end had come right after the record, and then after the old text was deleted.
+    for left in [Some(b"1 of 1".as_slice()), Some(b"damaged"), None] {
+        match left {
+            Some(left) => drop(store.overwrite(&key, left)),
+            None => store.delete(&key).unwrap(),
+        }
+        let found = findings(&workdir);
+        assert!(matches!(&found[..], [Finding { problem: Problem::Rewritten { .. }, .. }]), "{found:?}");
+        assert_eq!(workdir.delete_retracted(PLAN).unwrap(), 0);
+        assert_eq!(store.read(&key, None, None).unwrap(), b"0 of 1");
+        assert_eq!(findings(&workdir), []);
+    }
+    // The last one stands, and equal texts are no change.
+    let second = rewrite(&workdir, first, "none of 1");
+    workdir.delete_retracted(PLAN).unwrap();
+    assert_eq!(store.read(&key, None, None).unwrap(), b"none of 1");
+    let manifest = workdir.effective_manifest(PLAN, "publish").unwrap().unwrap();
+    assert_eq!(manifest.objects, [second]);
+    let mut history = Vec::new();
+    workdir.manifest_history(PLAN, "publish", &mut |manifest| history.push(manifest.objects[0].bytes)).unwrap();
+    assert_eq!(history, [6, 6, 9]);
+    assert_eq!((findings(&workdir), workdir.verify(&mut |_| {}).unwrap().unnamed), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_text_that_is_not_what_its_entry_says_is_not_believed() {
+    let (store, workdir, card) = with_card();
+    let mut replacement = Replacement::text("publish", card, "0 of 1".into());
+    replacement.text = Some("2 of 1".into());
+    let record = Retraction {
+        plan: PLAN.into(),
+        number: 0,
+        previous: None,
+        replaced: vec![replacement],
+        facts: Value::Null,
+        attempt: "a".into(),
+    };
+    store.overwrite(&Key::new(retraction_key(0)).unwrap(), &crate::sealed::encode(&record).unwrap());
+    let error = workdir.delete_retracted(PLAN).unwrap_err().to_string();
+    assert!(error.contains("text of"), "{error}");
+    assert!(findings(&workdir).iter().any(|finding| finding.key == retraction_key(0)));
 }
