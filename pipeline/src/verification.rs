@@ -72,11 +72,11 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
         for stage in [Stage::Publish, Stage::InstructData] {
             shards(&workdir, &plan, stage, &gone, &mut verified)?;
         }
-        verified.findings.extend(leftovers(&workdir, &plan)?);
         verified.trained_before = trained::before(&workdir, &plan, None)?;
-    }
-    if verified.findings.is_empty() {
-        verified.findings = ratio::findings(&workdir, &plan)?;
+        if verified.findings.is_empty() {
+            verified.findings = ratio::findings(&workdir, &plan)?;
+        }
+        verified.findings.extend(leftovers(&workdir, &plan)?);
     }
     observer.end("verify", &format!("{} objects, {} findings", verified.objects, verified.findings.len()));
     Ok(verified)

@@ -59,7 +59,7 @@ mod tests {
     use crate::document::{Domain, Origin, Sensitivity};
 
     fn hex(key: u128) -> String {
-        key.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:032x}", key.swap_bytes())
     }
 
     /// Computed by the Python package blake3 from the formula of `docs/formats.md`.

@@ -49,7 +49,11 @@ fn verified_after(rearrange: impl Fn(&mut Vec<Sequence>)) -> Vec<String> {
         }
         let (part, totals) = writer.finish_with_totals().unwrap();
         let stem = format!("train-{number:05}");
-        commit.objects = vec![part.finish("shards/cpt", &stem, "parquet", totals.sequences).unwrap()];
+        let new = part.finish("shards/cpt", &stem, "parquet", totals.sequences).unwrap();
+        if new.key != commit.objects[0].key {
+            fs::remove_file(root.join(&commit.objects[0].key)).unwrap();
+        }
+        commit.objects = vec![new];
     }
     for commit in &commits {
         fs::remove_file(root.join(format!("commits/publish/{:05}.json", commit.task))).unwrap();

@@ -323,7 +323,7 @@ fn a_text_is_rewritten_in_its_place_by_whoever_finds_the_old_one() {
     // As if the end had come right after the record, and then after the old text was deleted.
     for left in [Some(b"1 of 1".as_slice()), Some(b"damaged"), None] {
         match left {
-            Some(left) => drop(store.overwrite(&key, left)),
+            Some(left) => store.overwrite(&key, left),
             None => store.delete(&key).unwrap(),
         }
         let found = findings(&workdir);

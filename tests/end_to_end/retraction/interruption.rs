@@ -201,9 +201,9 @@ fn a_card_that_was_not_rewritten_is_told_and_written_by_whatever_comes_next() {
                 ended.stdout
             );
             if again {
-                drop(retracted(&project, &["--id", &id]))
+                retracted(&project, &["--id", &id]);
             } else {
-                drop(project.succeed(&["--until", "instruct-data"]))
+                project.succeed(&["--until", "instruct-data"]);
             }
             assert_eq!(files(&project), sound);
         }

@@ -13,9 +13,9 @@ fn restarted() -> Project {
            [instruct]\nsequence_length = 64\n";
     let project = Project::with_recipe(&recipe);
     for file in ["a", "b"] {
-        let rows: String =
-            (1..9).map(|n| format!("{n},\"The {file} ward counted {n} beds and {} lamps that night.\"\n", n * 7)).collect();
-        project.write(&format!("data/src-{file}.csv"), format!("id,text\n{rows}").as_bytes());
+        let row = |n: u64| format!("{n},\"The {file} ward counted {n} beds and {} lamps that night.\"\n", n * 7);
+        let table: String = std::iter::once("id,text\n".to_owned()).chain((1..9).map(row)).collect();
+        project.write(&format!("data/src-{file}.csv"), table.as_bytes());
         let turns = |n: u64| format!("{{\"id\":\"t{n}\",\"instruction\":\"Say {n}.\",\"output\":\"It is {n} of {file}.\"}}\n");
         project.write(&format!("data/talk-{file}.jsonl"), (1..5).map(turns).collect::<String>().as_bytes());
     }
@@ -48,7 +48,7 @@ fn records_of_one_id_with_other_texts_are_documents_of_their_own() {
     // Asked by its key, it is the same document, and no other.
     for document in &both {
         let by_key = documents(&project, &format!("key:{}", text(document, "key")));
-        assert_eq!(by_key, [document.clone()]);
+        assert_eq!(by_key, std::slice::from_ref(document));
     }
     let exported = exported_keys(&project);
     assert_eq!(exported.len(), 16);
@@ -132,7 +132,7 @@ fn conversations_are_listed_with_what_became_of_them() {
         assert_eq!((text(document, "source"), text(document, "sensitivity")), ("talk", "dua"));
         assert_eq!((placements(document).len(), document["spoken"]["left_out"].as_str()), (1, None));
         let by_key = documents(&project, &format!("key:{}", text(document, "key")));
-        assert_eq!(by_key, [document.clone()], "its key shows its id and source");
+        assert_eq!(by_key, std::slice::from_ref(document), "its key shows its id and source");
     }
     let left_out = &documents(&project, "talk:long")[0];
     assert_eq!(left_out["spoken"]["left_out"].as_str(), Some("too-long"));
