@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use mellama_shards::StoreChunks;
-use mellama_sources::archive::{ArchiveError, DocumentReader, TextReader};
+use mellama_sources::archive::{ArchiveError, DocumentReader, KeyedTextReader, TextReader};
 use mellama_storage::{Key, ObjectEntry, RangeReader, TaskCommit, Workdir};
 
 use crate::failure::{Failure, chain};
@@ -29,6 +29,15 @@ fn chunks(workdir: &Workdir, entry: &ObjectEntry) -> Result<StoreChunks, Failure
 /// `Failure::Storage` and `Failure::Verification`.
 pub(crate) fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<DocumentReader, Failure> {
     DocumentReader::open(chunks(workdir, entry)?).map_err(|e| Failure::Verification(format!("{}: {}", entry.key, chain(&e))))
+}
+
+/// Opens a documents object for reading keys, ids and texts alone.
+///
+/// # Errors
+/// As `open`.
+pub(crate) fn keyed_texts(workdir: &Workdir, entry: &ObjectEntry) -> Result<KeyedTextReader, Failure> {
+    let reader = KeyedTextReader::open(chunks(workdir, entry)?);
+    reader.map_err(|e| Failure::Verification(format!("{}: {}", entry.key, chain(&e))))
 }
 
 /// The texts of the block of rows that `row` lies in, and the block's first row.

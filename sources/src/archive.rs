@@ -36,6 +36,7 @@ use crate::document::Document;
 use crate::pages::{CheckedPages, PageBytes};
 
 pub use crate::archive_reader::{DocumentReader, TextReader};
+pub use crate::keyed_text_reader::{KeyedText, KeyedTextReader};
 pub use crate::reject::write_rejects;
 
 /// Bytes of text and meta data after which a row group is closed.

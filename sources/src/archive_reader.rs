@@ -21,7 +21,7 @@ use crate::archive::{ArchiveError, SCHEMA};
 use crate::document::{Document, Domain, Origin, Sensitivity};
 
 /// Rows decoded at a time. A row group holds at most 64 MiB of text, so a batch is far below that.
-const BATCH_ROWS: usize = 64;
+pub(crate) const BATCH_ROWS: usize = 64;
 
 type Start = Box<dyn FnOnce(Option<RowSelection>) -> Result<ParquetRecordBatchReader, ParquetError> + Send>;
 
@@ -212,7 +212,7 @@ impl std::fmt::Debug for TextReader {
 }
 
 /// The version of the layout: that of version 1 is all columns but the last.
-fn check_layout(found: &SchemaDescriptor) -> Result<u32, ArchiveError> {
+pub(crate) fn check_layout(found: &SchemaDescriptor) -> Result<u32, ArchiveError> {
     let expected = SchemaDescriptor::new(std::sync::Arc::new(parse_message_type(SCHEMA)?));
     let is_first = found.num_columns() + 1 == expected.num_columns();
     let columns = expected.num_columns().max(found.num_columns()) - usize::from(is_first);
@@ -299,7 +299,7 @@ fn optional(column: &StringArray, index: usize) -> Option<String> {
     column.is_valid(index).then(|| column.value(index).to_string())
 }
 
-fn column<A: Array + Clone + 'static>(batch: &RecordBatch, name: &'static str) -> Result<A, ArchiveError> {
+pub(crate) fn column<A: Array + Clone + 'static>(batch: &RecordBatch, name: &'static str) -> Result<A, ArchiveError> {
     let column: Option<&ArrayRef> = batch.column_by_name(name);
     let typed = column.and_then(|column| column.as_any().downcast_ref::<A>());
     typed.cloned().ok_or_else(|| ArchiveError::Layout { column: name.to_string() })
@@ -312,7 +312,7 @@ mod tests {
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
     use super::*;
-    use crate::archive::DocumentWriter;
+    use crate::archive::{DocumentWriter, KeyedText, KeyedTextReader};
 
     fn document(number: u64) -> Document {
         let odd = number % 2 == 1;
@@ -354,6 +354,16 @@ mod tests {
             assert!(read(&bytes).unwrap() == documents, "{count} documents");
             assert_eq!(DocumentReader::open(Bytes::from(bytes)).unwrap().row_count(), count);
         }
+    }
+
+    #[test]
+    fn keyed_texts_are_those_of_the_documents() {
+        let documents: Vec<Document> = (0..200).map(document).collect();
+        let texts: Vec<KeyedText> =
+            KeyedTextReader::open(Bytes::from(written(&documents))).unwrap().map(Result::unwrap).collect();
+        let of = |document: &Document| KeyedText { key: document.key(), id: document.id.clone(), text: document.text.clone() };
+        assert_eq!(texts, documents.iter().map(of).collect::<Vec<_>>());
+        assert!(KeyedTextReader::open(Bytes::from_static(b"none")).is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod jats;
 mod json;
 pub mod jsonl;
 pub mod key;
+mod keyed_text_reader;
 pub mod language;
 mod licence;
 mod line;

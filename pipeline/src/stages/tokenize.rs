@@ -7,7 +7,7 @@ use mellama_shards::order::Prf;
 use mellama_shards::{
     NewRun, RunHeader, RunIndex, RunTotals, RunWriter, ShardError, TokenObject, Tokenizer, TokenizerError, Width,
 };
-use mellama_sources::Document;
+use mellama_sources::archive::KeyedText;
 use mellama_storage::{Counts, ObjectEntry, PartWriter, Tally, TaskCommit};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
@@ -110,7 +110,7 @@ pub(crate) fn index_of(context: &Context<'_>, commit: &TaskCommit) -> Result<Opt
 
 /// A document to encode, and what goes of it before.
 struct Pending<'a> {
-    document: Document,
+    document: KeyedText,
     /// Byte ranges of the text.
     cut: &'a [(u64, u64)],
 }
@@ -135,8 +135,6 @@ struct Encoder<'a> {
 
 impl Encoder<'_> {
     fn encode(&self, Pending { document, cut: ranges }: &Pending<'_>) -> Result<Encoded, Failure> {
-        // The key is that of the whole text, as it stands in the documents.
-        let key = document.key();
         let text = if ranges.is_empty() { Cow::Borrowed(&document.text) } else { Cow::Owned(cut(&document.text, ranges)) };
         let mut tokens = Vec::with_capacity(text.len() / 3 + 8);
         tokens.extend(self.separators.bos);
@@ -144,7 +142,7 @@ impl Encoder<'_> {
         encoded.map_err(|e| not_encoded(&document.id, &e))?;
         tokens.extend(self.separators.eos);
         let heldout = u128::from(self.heldout.0.hash(0, document.id.as_bytes())) < self.heldout.1;
-        Ok(Encoded { key, id: document.id.clone(), heldout, tokens, bytes: text.len() as u64 })
+        Ok(Encoded { key: document.key, id: document.id.clone(), heldout, tokens, bytes: text.len() as u64 })
     }
 }
 
@@ -177,7 +175,7 @@ impl<'a> Tokenize<'a> {
         let damaged = |e: &dyn std::error::Error| Failure::Verification(format!("{}: {}", entry.key, chain(e)));
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
-        for (row, document) in documents::open(self.context.workdir, entry)?.enumerate() {
+        for (row, document) in documents::keyed_texts(self.context.workdir, entry)?.enumerate() {
             let document = document.map_err(|e| damaged(&e))?;
             let cut: &[(u64, u64)] = match removed.get(&(row as u32)) {
                 Some(Removed::Whole) => continue,
@@ -216,7 +214,7 @@ impl<'a> Tokenize<'a> {
 }
 
 /// A text that is too long is the input's fault; what an encoder cannot do is its own.
-fn not_encoded(id: &str, error: &TokenizerError) -> Failure {
+pub(crate) fn not_encoded(id: &str, error: &TokenizerError) -> Failure {
     match error {
         TokenizerError::TextTooLong { .. } => {
             Failure::Input(format!("{id}: {error}, or lower corpus.limits.record_bytes to reject it"))
