@@ -36,6 +36,7 @@ pub use request::{Marks, Request};
 use rewrite::{Draft, Gap, rewrite};
 pub(crate) use subjects::searched;
 use subjects::{Subject, Subjects};
+use texts::Texts;
 
 /// Tries against retractions that other processes record meanwhile. Each lost one is another's record, so somebody gets on.
 const MAX_TRIES: u32 = 128;
@@ -57,7 +58,7 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
     // Drafts of retractions that were killed hold tokens.
     folder.workdir.store().remove_stale()?;
     let mut outcome = Outcome::new(&folder, asked.marks);
-    let subjects = look_up(&folder, &asked, request.copies, &mut outcome)?;
+    let subjects = Subjects::find(&folder, &asked, request.copies, &mut outcome)?;
     for _ in 0..MAX_TRIES {
         let records = folder.workdir.read_retractions(&folder.plan)?;
         let gone = keys_of(&records)?;
@@ -85,18 +86,6 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
     }
     strays::sweep(&folder.workdir, &folder.plan)?;
     Err(overtaken(&folder))
-}
-
-/// Looks up what is asked for, again where another retraction has deleted a shard that is read.
-fn look_up(folder: &Folder, asked: &Asked, copies: bool, outcome: &mut Outcome) -> Result<Subjects, Failure> {
-    for _ in 0..MAX_TRIES {
-        let records = folder.workdir.read_retractions(&folder.plan)?.len();
-        match Subjects::find(folder, asked, copies, outcome) {
-            Err(_) if folder.workdir.read_retractions(&folder.plan)?.len() > records => {}
-            found => return found,
-        }
-    }
-    Err(overtaken(folder))
 }
 
 fn overtaken(folder: &Folder) -> Failure {
@@ -148,9 +137,13 @@ struct Work<'a> {
 impl Work<'_> {
     /// Writes the shards and puts the record; `None` when another retraction came first.
     fn attempt(&self, before: &[Retraction], observer: &dyn Observer) -> Result<Option<(String, RetractionFacts)>, Failure> {
+        let texts = Texts::read(self.folder, before)?;
+        for text in &texts.strange {
+            observer.warn(&format!("{text}: not as it was published; left as it is, its figures are not those of the shards"));
+        }
         let (replaced, facts) = self.run(observer)?;
         let mut record = record(self.folder, before, replaced, &facts);
-        record.replaced.extend(texts::rewritten(self.folder, before, &record)?);
+        record.replaced.extend(texts::rewritten(self.folder, texts, before, &record)?);
         Ok(match self.folder.workdir.put_retraction(&record)? {
             RetractionOutcome::Recorded => Some((record.key(), facts)),
             RetractionOutcome::Overtaken => None,
@@ -167,11 +160,15 @@ impl Work<'_> {
         let touched: Vec<(&Shard, &[Gap])> =
             shards.iter().zip(&gaps).filter(|(_, gaps)| !gaps.is_empty()).map(|(shard, gaps)| (shard, gaps.as_slice())).collect();
         observer.grow(touched.len() as u64);
+        // All are written and proved before the first one is published. More than can be open at once are written twice.
+        if touched.len() > MAX_DRAFTS {
+            observer.grow(touched.len() as u64);
+            touched.par_iter().try_for_each(|(shard, gaps)| self.draft(shard, gaps, observer).map(drop))?;
+        }
         let (mut replaced, mut changes) = (Vec::new(), Vec::new());
         for together in touched.chunks(MAX_DRAFTS) {
             let drafts: Vec<Result<Draft, Failure>> =
                 together.par_iter().map(|(shard, gaps)| self.draft(shard, gaps, observer)).collect();
-            // All are written and proved before the first one is published.
             let drafts = drafts.into_iter().collect::<Result<Vec<_>, _>>()?;
             for ((shard, _), draft) in together.iter().zip(drafts) {
                 changes.push((draft.sequences_left_out, draft.segments_filled));

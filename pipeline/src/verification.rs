@@ -135,7 +135,8 @@ impl Verified {
             self.workdir, self.objects, self.bytes, self.sequences
         ));
         if self.retracted > 0 {
-            lines.push(format!("{} retracted documents, none of them in a shard", self.retracted));
+            let held = if self.findings.is_empty() { ", none of them in a shard" } else { "" };
+            lines.push(format!("{} retracted documents{held}", self.retracted));
         }
         if !self.unnamed.is_empty() {
             lines.push(format!("{} objects are named by no record (left by interrupted attempts)", self.unnamed.len()));

@@ -53,7 +53,9 @@ impl Held {
             return other;
         }
         self.fresh.append(&mut other.ranges);
-        self.settle();
+        if self.fresh.len() >= HELD_BATCH.max(self.ranges.len()) {
+            self.settle();
+        }
         self
     }
 

@@ -21,7 +21,7 @@ use crate::failure::{Failure, chain};
 use crate::inputs::InputObject;
 use crate::recipe::{InstructRecipe, InstructSource};
 use crate::stage::TaskOutput;
-use crate::stages::ingest;
+use crate::stages::{ingest, tokenize};
 
 /// Tokens of a sequence where neither `[instruct]` nor `[corpus.pack]` says.
 const DEFAULT_SEQUENCE_LENGTH: u32 = 4096;
@@ -182,7 +182,7 @@ fn encode(conversations: &[Conversation], source: u16, tokenizer: &Tokenizer, te
     let one = |conversation: &Conversation| -> Result<Ready, Failure> {
         let turns: Vec<(Speaker, &str)> =
             conversation.turns.iter().map(|turn| (speaker(turn.role), turn.text.as_str())).collect();
-        let run = template.encode(tokenizer, &turns).map_err(|e| Failure::Failed(format!("{}: {e}", conversation.id)))?;
+        let run = template.encode(tokenizer, &turns).map_err(|e| tokenize::not_encoded(&conversation.id, &e))?;
         let bytes = turns.iter().map(|(_, text)| text.len() as u64).sum();
         Ok(Ready { run, key: conversation.key(), source, bytes })
     };

@@ -85,6 +85,17 @@ pub(super) fn types(component: &Value) -> Vec<&str> {
     found
 }
 
+/// Whether a pre-tokenizer has a pattern of several alternatives, in which the crate's engine may step back over a long run.
+pub(super) fn steps_back(component: &Value) -> bool {
+    let own = match component.get("type").and_then(Value::as_str) {
+        Some("ByteLevel") => component.get("use_regex").is_none_or(|value| *value == Value::Bool(true)),
+        Some("Split") => component["pattern"]["Regex"].as_str().is_some_and(|pattern| pattern.contains('|')),
+        _ => false,
+    };
+    let inner = LISTS.into_iter().filter_map(|list| component.get(list).and_then(Value::as_array)).flatten();
+    own || inner.map(steps_back).any(|steps| steps)
+}
+
 /// Checks one part; `null` means that the file has none.
 ///
 /// # Errors

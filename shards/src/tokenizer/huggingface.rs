@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer as Library;
 
 use super::byte_level::{byte_level_table, table_bytes};
-use super::components::types;
+use super::components::{self, types};
 use super::decode::{Output, PieceBytes};
 use super::json_checks::{self, TokenizerFile};
 use super::own::Own;
@@ -104,7 +104,7 @@ impl HuggingFace {
         let accounting = accounting(&file);
         let own = Own::of(&file, &texts);
         let library = if own.is_some() { LazyLibrary::later(bytes) } else { LazyLibrary::now(bytes)? };
-        let has_patterns = types(&file.pre_tokenizer).iter().any(|kind| matches!(*kind, "Split" | "ByteLevel"));
+        let has_patterns = components::steps_back(&file.pre_tokenizer);
         Ok(Self { library, own, has_patterns, control, vocabulary_size, pieces, accounting })
     }
 

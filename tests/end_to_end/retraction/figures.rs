@@ -160,3 +160,26 @@ fn models_of_other_shards_are_told() {
     // The model itself is as it was.
     project.succeed(&[]);
 }
+
+/// People edit dataset cards, and lose them: neither may keep a document in the corpus.
+#[test]
+fn an_edited_or_missing_card_does_not_stand_in_the_way() {
+    for body in [Some("A card of our own.\n"), None] {
+        let mixture = format!("[corpus.mixture]\ntokens = \"all\"\ngeneral = 1\n{PACK}");
+        let project = small_project(&small(&[("a", "")], &mixture), &[("a", 20)]);
+        project.succeed(&["--until", "publish"]);
+        let card = Path::new(&project.workdir()).join("README.md");
+        match body {
+            Some(body) => std::fs::write(&card, body).expect("written"),
+            None => std::fs::remove_file(&card).expect("removed"),
+        }
+        let ended = retract(&project, &["--id", "a:a3"]);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert!(ended.stderr.contains("README.md: not as it was published"), "{}", ended.stderr);
+        assert_eq!(std::fs::read_to_string(&card).ok().as_deref(), body);
+        assert!(!trace(&project, "a:a3")["documents"][0]["retracted"].is_null());
+        let ended = run(&["verify", &project.workdir()]);
+        assert!(ended.code == 5 && ended.stderr.contains("README.md"), "{}", ended.stderr);
+        assert!(!ended.stdout.contains("no record names it"), "{}", ended.stdout);
+    }
+}
