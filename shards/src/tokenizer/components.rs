@@ -92,8 +92,7 @@ pub(super) fn steps_back(component: &Value) -> bool {
         Some("Split") => component["pattern"]["Regex"].as_str().is_some_and(|pattern| pattern.contains('|')),
         _ => false,
     };
-    let inner = LISTS.into_iter().filter_map(|list| component.get(list).and_then(Value::as_array)).flatten();
-    own || inner.map(steps_back).any(|steps| steps)
+    own || LISTS.into_iter().filter_map(|list| component.get(list).and_then(Value::as_array)).flatten().any(steps_back)
 }
 
 /// Checks one part; `null` means that the file has none.
