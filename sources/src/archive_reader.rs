@@ -18,10 +18,8 @@ use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::SchemaDescriptor;
 
 use crate::archive::{ArchiveError, SCHEMA};
+use crate::batch_rows::{BATCH_ROWS, BatchColumns, BatchRows};
 use crate::document::{Document, Domain, Origin, Sensitivity};
-
-/// Rows decoded at a time. A row group holds at most 64 MiB of text, so a batch is far below that.
-pub(crate) const BATCH_ROWS: usize = 64;
 
 type Start = Box<dyn FnOnce(Option<RowSelection>) -> Result<ParquetRecordBatchReader, ParquetError> + Send>;
 
@@ -31,8 +29,7 @@ pub struct DocumentReader {
     layout: u32,
     chosen: Option<Vec<Range<usize>>>,
     start: Option<Start>,
-    batches: Option<ParquetRecordBatchReader>,
-    batch: Option<(Columns, usize)>,
+    batches: Option<BatchRows<Columns>>,
     /// Rows in the file of the documents still to come.
     places: Box<dyn Iterator<Item = u64> + Send>,
 }
@@ -56,7 +53,7 @@ impl DocumentReader {
             builder.build()
         });
         let places = Box::new(0..rows);
-        Ok(Self { rows, layout, chosen: None, start: Some(start), batches: None, batch: None, places })
+        Ok(Self { rows, layout, chosen: None, start: Some(start), batches: None, places })
     }
 
     /// Rows in the file, chosen or not.
@@ -100,42 +97,22 @@ impl DocumentReader {
         self.chosen = Some(ranges.into_iter().map(|range| range.start as usize..range.end as usize).collect());
         self
     }
-
-    fn advance(&mut self) -> Result<Option<Document>, ArchiveError> {
-        if let Some(start) = self.start.take() {
-            let rows = self.rows as usize;
-            let selection = self.chosen.take().map(|ranges| RowSelection::from_consecutive_ranges(ranges.into_iter(), rows));
-            self.batches = Some(start(selection)?);
-        }
-        loop {
-            if let Some((columns, next)) = &mut self.batch
-                && *next < columns.len()
-            {
-                let place = self.places.next().unwrap_or(self.rows);
-                let document = columns.document(*next, place)?;
-                *next += 1;
-                return Ok(Some(document));
-            }
-            let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else {
-                return Ok(None);
-            };
-            let batch = batch.map_err(|error| ParquetError::General(error.to_string()))?;
-            self.batch = Some((Columns::of(&batch)?, 0));
-        }
-    }
 }
 
 impl Iterator for DocumentReader {
     type Item = Result<Document, ArchiveError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let document = self.advance();
-        if !matches!(document, Ok(Some(_))) {
-            self.start = None;
-            self.batches = None;
-            self.batch = None;
+        if let Some(start) = self.start.take() {
+            let rows = self.rows as usize;
+            let selection = self.chosen.take().map(|ranges| RowSelection::from_consecutive_ranges(ranges.into_iter(), rows));
+            match start(selection) {
+                Ok(batches) => self.batches = Some(BatchRows::new(batches)),
+                Err(error) => return Some(Err(error.into())),
+            }
         }
-        document.transpose()
+        let (places, rows) = (&mut self.places, self.rows);
+        self.batches.as_mut()?.next(|columns, index| columns.document(index, places.next().unwrap_or(rows)))
     }
 }
 
@@ -146,10 +123,7 @@ impl std::fmt::Debug for DocumentReader {
 }
 
 /// Texts of chosen rows of one file in rising order; the other columns are not read. After an error it yields nothing more.
-pub struct TextReader {
-    batches: Option<ParquetRecordBatchReader>,
-    batch: Option<(StringArray, usize)>,
-}
+pub struct TextReader(BatchRows<Texts>);
 
 impl TextReader {
     /// Reads the footer and checks the layout. `rows` must rise; a row past the end of the file has no text.
@@ -171,24 +145,7 @@ impl TextReader {
         );
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, metadata).with_batch_size(BATCH_ROWS);
         let batches = builder.with_row_selection(selection).with_projection(text).build()?;
-        Ok(Self { batches: Some(batches), batch: None })
-    }
-
-    fn advance(&mut self) -> Result<Option<String>, ArchiveError> {
-        loop {
-            if let Some((texts, next)) = &mut self.batch
-                && *next < texts.len()
-            {
-                let text = texts.value(*next).to_string();
-                *next += 1;
-                return Ok(Some(text));
-            }
-            let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else {
-                return Ok(None);
-            };
-            let batch = batch.map_err(|error| ParquetError::General(error.to_string()))?;
-            self.batch = Some((column(&batch, "text")?, 0));
-        }
+        Ok(Self(BatchRows::new(batches)))
     }
 }
 
@@ -196,18 +153,26 @@ impl Iterator for TextReader {
     type Item = Result<String, ArchiveError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let text = self.advance();
-        if !matches!(text, Ok(Some(_))) {
-            self.batches = None;
-            self.batch = None;
-        }
-        text.transpose()
+        self.0.next(|Texts(texts), index| Ok(texts.value(index).to_string()))
     }
 }
 
 impl std::fmt::Debug for TextReader {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("TextReader").finish_non_exhaustive()
+    }
+}
+
+/// The texts of one batch.
+struct Texts(StringArray);
+
+impl BatchColumns for Texts {
+    fn of(batch: &RecordBatch) -> Result<Self, ArchiveError> {
+        Ok(Self(column(batch, "text")?))
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -249,7 +214,7 @@ struct Columns {
     meta: StringArray,
 }
 
-impl Columns {
+impl BatchColumns for Columns {
     fn of(batch: &RecordBatch) -> Result<Self, ArchiveError> {
         Ok(Self {
             id: column(batch, "id")?,
@@ -271,7 +236,9 @@ impl Columns {
     fn len(&self) -> usize {
         self.id.len()
     }
+}
 
+impl Columns {
     /// The document at an index of the batch; `row` is its place in the file.
     fn document(&self, index: usize, row: u64) -> Result<Document, ArchiveError> {
         let unknown = |column| ArchiveError::Value { row, column };

@@ -2,14 +2,12 @@
 
 use arrow::array::{Array, FixedSizeBinaryArray, RecordBatch, StringArray};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
-use parquet::errors::ParquetError;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::file::reader::ChunkReader;
 
 use crate::archive::ArchiveError;
-use crate::archive_reader::{BATCH_ROWS, check_layout, column};
+use crate::archive_reader::{check_layout, column};
+use crate::batch_rows::{BATCH_ROWS, BatchColumns, BatchRows};
 
 /// Columns that are read.
 const COLUMNS: [&str; 3] = ["id", "text", "key"];
@@ -28,10 +26,7 @@ pub struct KeyedText {
 }
 
 /// Texts of one file in order, with their keys and ids. After an error it yields nothing more.
-pub struct KeyedTextReader {
-    batches: Option<ParquetRecordBatchReader>,
-    batch: Option<(Columns, usize)>,
-}
+pub struct KeyedTextReader(BatchRows<Columns>);
 
 impl KeyedTextReader {
     /// Reads the footer and checks the layout.
@@ -47,23 +42,7 @@ impl KeyedTextReader {
         }
         let columns = ProjectionMask::columns(metadata.parquet_schema(), COLUMNS);
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(reader, metadata).with_batch_size(BATCH_ROWS);
-        Ok(Self { batches: Some(builder.with_projection(columns).build()?), batch: None })
-    }
-
-    fn advance(&mut self) -> Result<Option<KeyedText>, ArchiveError> {
-        loop {
-            if let Some((columns, next)) = &mut self.batch
-                && *next < columns.ids.len()
-            {
-                *next += 1;
-                return Ok(Some(columns.text(*next - 1)));
-            }
-            let Some(batch) = self.batches.as_mut().and_then(Iterator::next) else {
-                return Ok(None);
-            };
-            let batch = batch.map_err(|error| ParquetError::General(error.to_string()))?;
-            self.batch = Some((Columns::of(&batch)?, 0));
-        }
+        Ok(Self(BatchRows::new(builder.with_projection(columns).build()?)))
     }
 }
 
@@ -71,12 +50,7 @@ impl Iterator for KeyedTextReader {
     type Item = Result<KeyedText, ArchiveError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let text = self.advance();
-        if !matches!(text, Ok(Some(_))) {
-            self.batches = None;
-            self.batch = None;
-        }
-        text.transpose()
+        self.0.next(|columns, index| Ok(columns.text(index)))
     }
 }
 
@@ -93,11 +67,17 @@ struct Columns {
     keys: FixedSizeBinaryArray,
 }
 
-impl Columns {
+impl BatchColumns for Columns {
     fn of(batch: &RecordBatch) -> Result<Self, ArchiveError> {
         Ok(Self { ids: column(batch, "id")?, texts: column(batch, "text")?, keys: column(batch, "key")? })
     }
 
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+impl Columns {
     fn text(&self, index: usize) -> KeyedText {
         let key = self.keys.value(index).try_into().expect("the layout has keys of 16 bytes");
         KeyedText {

@@ -5,6 +5,7 @@
 
 pub mod archive;
 mod archive_reader;
+mod batch_rows;
 pub mod clean;
 mod compression;
 pub mod conversation;
