@@ -3,6 +3,7 @@
 //! It reads ids and meta data, never a text, and needs the work folder alone.
 
 mod records;
+mod removed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,7 @@ use crate::stage::Stage;
 use crate::status;
 
 pub(crate) use records::Record;
+pub(crate) use removed::{RemovedRow, removed};
 
 /// Longest id that is asked for, in bytes.
 pub(crate) const MAX_ID_BYTES: usize = 2048;

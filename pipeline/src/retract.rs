@@ -229,7 +229,7 @@ impl Work<'_> {
         }
         let mut asked = BTreeSet::new();
         for key in &self.fresh {
-            let Subject { id, version, asked: by } = &self.subjects.documents[key];
+            let Subject { id, version, asked: by, .. } = &self.subjects.documents[key];
             asked.extend(by.iter().cloned());
             let (segments, tokens) = pieces.get(key).copied().unwrap_or_default();
             facts.documents.push(RetractedDocument { id: id.clone(), version: *version, key: key_text(*key), segments, tokens });

@@ -59,17 +59,6 @@ impl Held {
         self
     }
 
-    /// Number of ranges, once all are sorted in.
-    pub fn len(&mut self) -> usize {
-        self.settle();
-        self.ranges.len()
-    }
-
-    /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty() && self.fresh.is_empty()
-    }
-
     /// Sorts new ranges in and joins those that meet.
     fn settle(&mut self) {
         if self.fresh.is_empty() {

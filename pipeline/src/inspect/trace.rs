@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{ListArray, StringArray, UInt32Array};
 use mellama_shards::lineage::Placement;
 use mellama_shards::{key_of_text, key_text};
 use mellama_sources::{CONVERSATION_VERSION, Sensitivity};
@@ -15,12 +14,12 @@ use super::traced::{Placed, Removal, Runs, Spoken, Trace, Traced, Unwritten};
 use crate::conversations::{self, Listed, State};
 use crate::decisions;
 use crate::failure::{Failure, chain};
-use crate::lookup::{self, Folder, Record, Wanted};
+use crate::lookup::{self, Folder, Record, RemovedRow, Wanted, removed};
 use crate::placements;
 use crate::recipe::SourceRecipe;
 use crate::retract::{self, facts_of};
 use crate::stage::Stage;
-use crate::{tables, token_runs};
+use crate::token_runs;
 
 /// Finds a document of a run, whatever became of it.
 ///
@@ -55,7 +54,7 @@ fn of_corpus(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Failure> {
         let removed = removed(folder, record.place.task)?;
         let row = removed.binary_search_by_key(&record.place.row, |removed| removed.row).ok();
         let removal = row.map(|row| removed[row].clone()).map(|RemovedRow { reason, is_whole, .. }| Removal {
-            stands: stands.get(&record.id).cloned().filter(|stands| stands["rule"].as_str() == Some(reason.as_str())),
+            stands: stands.get(&(record.id.clone(), reason.clone())).cloned(),
             contaminated_by: leaks.get(&record.id).cloned().filter(|_| reason == "contaminated"),
             reason,
             is_whole,
@@ -109,39 +108,14 @@ fn of_conversations(folder: &Folder, wanted: &Wanted) -> Result<Vec<Traced>, Fai
     Ok(conversations::find(folder, wanted)?.into_iter().map(traced).collect())
 }
 
-/// A document that `dedup` removed, all of it or ranges.
-#[derive(Debug, Clone)]
-struct RemovedRow {
-    row: u32,
-    reason: String,
-    is_whole: bool,
-}
-
-/// What `dedup` removed of the documents of a task, by row.
-fn removed(folder: &Folder, task: u32) -> Result<Vec<RemovedRow>, Failure> {
-    let mut removed = Vec::new();
-    for entry in folder.objects(Stage::Dedup, &format!("removed/{task:05}-"))? {
-        for batch in tables::read(&folder.workdir, &entry)? {
-            let rows: &UInt32Array = tables::column(&batch, "row")?;
-            let reasons: &StringArray = tables::column(&batch, "reason")?;
-            let cuts: &ListArray = tables::column(&batch, "cut_starts")?;
-            removed.extend((0..batch.num_rows()).map(|at| RemovedRow {
-                row: rows.value(at),
-                reason: reasons.value(at).to_owned(),
-                is_whole: tables::list_row(cuts, at).is_empty(),
-            }));
-        }
-    }
-    Ok(removed)
-}
-
-/// What stands in the place of those ids that were dropped as duplicates.
-fn stands(folder: &Folder, ids: &BTreeSet<&str>) -> Result<BTreeMap<String, Value>, Failure> {
+/// What stands in the place of those ids that were dropped as duplicates, by id and rule: decisions are of ids, and records of one id
+/// may have gone for several reasons.
+fn stands(folder: &Folder, ids: &BTreeSet<&str>) -> Result<BTreeMap<(String, String), Value>, Failure> {
     let mut stands = BTreeMap::new();
     decisions::for_each(&folder.workdir, &folder.objects(Stage::Dedup, "decisions/")?, |decision| {
         if ids.contains(decision.dropped_id) {
             stands.insert(
-                decision.dropped_id.to_owned(),
+                (decision.dropped_id.to_owned(), decision.rule.to_owned()),
                 serde_json::json!({
                     "kept_id": decision.kept_id,
                     "rule": decision.rule,

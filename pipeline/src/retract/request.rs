@@ -17,6 +17,8 @@ use crate::lookup::Wanted;
 
 /// Longest list of ids, in bytes.
 const MAX_LIST_BYTES: u64 = 64 << 20;
+/// Limits beyond which an object is not read further.
+const ENDING_LIMITS: [&str; 4] = ["object_bytes", "expansion_ratio", "zstd_window_log", "xz_memory_bytes"];
 /// Read buffer on an update file, in bytes.
 const READ_BUFFER_BYTES: usize = 1 << 20;
 
@@ -150,7 +152,10 @@ fn unread_end(reason: &RejectReason) -> Option<String> {
         RejectReason::TruncatedStream { compression } => Some(format!("ends early: the {compression} stream has no end mark")),
         RejectReason::TruncatedRecord => Some("ends early: inside a record, or before the end of the root element".into()),
         RejectReason::CorruptStream { compression } => Some(format!("damaged: the {compression} stream does not decode")),
-        RejectReason::OverLimit { limit, value } if ["object_bytes", "expansion_ratio"].contains(&limit.as_str()) => {
+        RejectReason::TrailingGarbage { compression } => {
+            Some(format!("damaged: after the {compression} stream come bytes that are none"))
+        }
+        RejectReason::OverLimit { limit, value } if ENDING_LIMITS.contains(&limit.as_str()) => {
             Some(format!("not read to its end: over the limit {limit} of {value}"))
         }
         _ => None,
@@ -254,6 +259,8 @@ mod tests {
         let last = damaged.len() - 6;
         damaged[last] ^= 1;
         check("damaged.xml.gz", &damaged, Some("damaged"));
+        check("followed.xml.gz", &[&packed[..], b"none"].concat(), Some("damaged"));
+        check("twice.xml.gz", &[&packed[..packed.len()], &packed[..4]].concat(), Some("ends early"));
     }
 
     #[test]

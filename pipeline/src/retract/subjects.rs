@@ -1,5 +1,6 @@
 //! The documents and conversations that a request means, by key, and what had stood for them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mellama_sources::CONVERSATION_VERSION;
@@ -8,8 +9,9 @@ use super::request::Asked;
 use super::{CopyOf, Outcome};
 use crate::conversations;
 use crate::decisions;
+use crate::documents::Place;
 use crate::failure::Failure;
-use crate::lookup::{self, Folder, Wanted};
+use crate::lookup::{self, Folder, RemovedRow, Wanted};
 use crate::stage::Stage;
 
 /// Documents of one retraction: its record is one put.
@@ -22,6 +24,8 @@ pub(super) struct Subject {
     pub version: u32,
     /// The ids that asked for it.
     pub asked: BTreeSet<String>,
+    /// The rules by which records of it had been dropped; empty where it was not.
+    pub dropped: BTreeSet<String>,
 }
 
 /// What was asked for and found, by document key.
@@ -54,7 +58,7 @@ impl Subjects {
         }
         outcome.asked = wanted.asked().len() as u64;
         outcome.unknown = wanted.asked().iter().filter(|id| !found.contains(id)).cloned().collect();
-        subjects.copies = copies_of(folder, &subjects.documents.values().map(|subject| subject.id.as_str()).collect())?;
+        subjects.copies = subjects.copies(folder)?;
         if copies {
             let here = subjects.copies.iter().filter(|copy| copy.kept_release.is_empty());
             let kept: Vec<String> = here.map(|copy| copy.kept_id.clone()).collect();
@@ -74,8 +78,16 @@ impl Subjects {
         if wanted.is_empty() || folder.sources().is_empty() {
             return Ok(());
         }
+        let mut removed: BTreeMap<u32, Vec<RemovedRow>> = BTreeMap::new();
         for (record, asked) in lookup::find(folder, wanted)? {
-            self.add(record.key, record.id, record.version, asked);
+            let Place { task, row } = record.place;
+            let of_task = match removed.entry(task) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(lookup::removed(folder, task)?),
+            };
+            let found = of_task.binary_search_by_key(&row, |removed| removed.row).ok().map(|at| &of_task[at]);
+            let dropped = found.filter(|removed| removed.is_whole).map(|removed| removed.reason.clone());
+            self.add(record.key, record.id, record.version, asked).dropped.extend(dropped);
         }
         Ok(())
     }
@@ -87,9 +99,43 @@ impl Subjects {
         Ok(())
     }
 
-    fn add(&mut self, key: u128, id: String, version: u32, asked: BTreeSet<String>) {
-        let subject = self.documents.entry(key).or_insert_with(|| Subject { id, version, asked: BTreeSet::new() });
+    fn add(&mut self, key: u128, id: String, version: u32, asked: BTreeSet<String>) -> &mut Subject {
+        let new = || Subject { id, version, asked: BTreeSet::new(), dropped: BTreeSet::new() };
+        let subject = self.documents.entry(key).or_insert_with(new);
         subject.asked.extend(asked);
+        subject
+    }
+
+    /// What stands for the subjects that had been dropped as duplicates; sorted. Decisions are of ids: of two records of one id
+    /// that one rule dropped, what stands for either is named.
+    fn copies(&self, folder: &Folder) -> Result<Vec<CopyOf>, Failure> {
+        let subjects = self.documents.values();
+        let dropped: BTreeSet<(&str, &str)> =
+            subjects.flat_map(|subject| subject.dropped.iter().map(|rule| (subject.id.as_str(), rule.as_str()))).collect();
+        if dropped.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut copies, mut of_one_id) = (BTreeSet::new(), BTreeSet::new());
+        decisions::for_each(&folder.workdir, &folder.objects(Stage::Dedup, "decisions/")?, |decision| {
+            if dropped.contains(&(decision.dropped_id, decision.rule)) {
+                let of = if decision.kept_id == decision.dropped_id { &mut of_one_id } else { &mut copies };
+                of.insert(CopyOf {
+                    id: decision.dropped_id.to_owned(),
+                    kept_id: decision.kept_id.to_owned(),
+                    rule: decision.rule.to_owned(),
+                    kept_release: decision.kept_release.to_owned(),
+                });
+            }
+        })?;
+        if !of_one_id.is_empty() {
+            // Asked by its id, what stands there goes with it; asked by a key or another name, it may stay.
+            let ids = Wanted::exactly(of_one_id.iter().map(|copy| copy.id.clone()));
+            let records = lookup::find(folder, &ids)?.into_iter().map(|(record, _)| record);
+            let staying: BTreeSet<String> =
+                records.filter(|record| !self.documents.contains_key(&record.key)).map(|record| record.id).collect();
+            copies.extend(of_one_id.into_iter().filter(|copy| !copy.kept_release.is_empty() || staying.contains(&copy.id)));
+        }
+        Ok(copies.into_iter().collect())
     }
 }
 
@@ -98,21 +144,4 @@ pub(crate) fn searched(folder: &Folder) -> String {
     let corpus = folder.sources().iter().map(|source| source.name.as_str());
     let instruct = folder.recipe.instruct.iter().flat_map(|instruct| &instruct.source).map(|source| source.name.as_str());
     corpus.chain(instruct).collect::<Vec<_>>().join(", ")
-}
-
-/// Those of `ids` that had been dropped as duplicates, with what stands in their place; sorted.
-fn copies_of(folder: &Folder, ids: &BTreeSet<&str>) -> Result<Vec<CopyOf>, Failure> {
-    let mut copies = BTreeSet::new();
-    decisions::for_each(&folder.workdir, &folder.objects(Stage::Dedup, "decisions/")?, |decision| {
-        // Records of one id go together.
-        if ids.contains(decision.dropped_id) && decision.kept_id != decision.dropped_id {
-            copies.insert(CopyOf {
-                id: decision.dropped_id.to_owned(),
-                kept_id: decision.kept_id.to_owned(),
-                rule: decision.rule.to_owned(),
-                kept_release: decision.kept_release.to_owned(),
-            });
-        }
-    })?;
-    Ok(copies.into_iter().collect())
 }

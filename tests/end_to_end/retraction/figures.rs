@@ -137,7 +137,6 @@ fn models_of_other_shards_are_told() {
     let mixture = format!("[corpus.mixture]\ntokens = 900\ngeneral = 1\n{PACK}{train}");
     let project = small_project(&small(&[("a", "")], &mixture), &[("a", 60)]);
     project.succeed(&["--until", "publish"]);
-    // A checkpoint that no record lists: it came to be while the retraction was written.
     retracted(&project, &["--id", &first(&project, "a")]);
     project.succeed(&[]);
     let told = |said: &str| {
@@ -153,8 +152,15 @@ fn models_of_other_shards_are_told() {
         assert_eq!(found.collect::<Vec<_>>(), expected);
     };
     told("");
-    retracted(&project, &["--id", &first(&project, "a")]);
-    told("retractions/00001.json");
+    // Checkpoints that no record lists, as when they come to be while the retraction is written.
+    let (checkpoints, aside) = (Path::new(&project.workdir()).join("checkpoints"), project.folder().join("aside"));
+    std::fs::rename(&checkpoints, &aside).expect("moved");
+    let outcome = retracted(&project, &["--id", &first(&project, "a")]);
+    assert_eq!(outcome["checkpoints"], serde_json::json!([]));
+    std::fs::rename(&aside, &checkpoints).expect("moved back");
+    let status = succeed(&["status", &project.workdir(), "--json"]).json();
+    let of_status = status["trained_before"].as_array().expect("a list");
+    assert!(of_status.len() == 2 && of_status.iter().all(|one| one["before"] == "retractions/00001.json"), "{of_status:?}");
     retracted(&project, &["--id", &first(&project, "a")]);
     told("retractions/00001.json");
     // The model itself is as it was.

@@ -71,6 +71,43 @@ fn records_of_one_id_with_other_texts_are_documents_of_their_own() {
     assert!(documents(&project, "src:2").iter().all(|document| !placements(document).is_empty()), "others stay");
 }
 
+#[test]
+fn what_stands_for_a_record_is_that_of_its_own_key() {
+    let recipe = small(&[], &format!("[corpus.dedup]\nmax_source_loss = 1.0\n{PACK}"))
+        + "[[corpus.source]]\nname = \"src\"\nformat = \"csv\"\ninputs = [\"data/src-*.csv\"]\ndomain = \"general\"\n";
+    let project = Project::with_recipe(&recipe);
+    let of = |n: u64| format!("The long ward counted {n} beds and {} lamps in the night of day {}.", n * 7, n + 40);
+    let table = |rows: &[(u64, String)]| -> Vec<u8> {
+        let rows = rows.iter().map(|(id, text)| format!("{id},\"{text}\"\n"));
+        std::iter::once("id,text\n".to_owned()).chain(rows).collect::<String>().into_bytes()
+    };
+    project.write("data/src-a.csv", &table(&[(1, of(1)), (2, of(2)), (3, of(3)), (4, of(4))]));
+    // A near copy of the record of its own id, and a copy of one of another.
+    project.write("data/src-b.csv", &table(&[(1, of(1).to_uppercase()), (2, of(3))]));
+    project.succeed(&[]);
+
+    let part = |id: &str| {
+        let (dropped, kept): (Vec<_>, Vec<_>) = documents(&project, id).into_iter().partition(|one| !one["removal"].is_null());
+        let key = |of: &[Value]| format!("key:{}", text(&of[0], "key"));
+        assert_eq!((dropped.len(), kept.len()), (1, 1), "{id}: {dropped:?} {kept:?}");
+        (key(&dropped), key(&kept))
+    };
+    let ((near, long), (_, second)) = (part("src:1"), part("src:2"));
+    let outcome = retracted(&project, &["--id", &second, "--copies"]);
+    assert_eq!((outcome["documents"].as_array().map(Vec::len), &outcome["copies"]), (Some(1), &serde_json::json!([])));
+    assert!(documents(&project, "src:3").iter().all(|document| !placements(document).is_empty()), "it stands for another record");
+    verify(&project);
+
+    let outcome = retracted(&project, &["--id", &near]);
+    let copy = &outcome["copies"][0];
+    assert_eq!((text(copy, "id"), text(copy, "kept_id"), text(copy, "rule")), ("src:1", "src:1", "near-strict"));
+    let told = succeed(&["retract", &project.workdir(), "--id", &near, "--copies"]).stdout;
+    assert!(told.contains("1 document"), "{told}");
+    let after = documents(&project, &long).remove(0);
+    assert!(after["retracted"].is_string() && placements(&after).is_empty(), "{after}");
+    verify(&project);
+}
+
 /// The keys in the rows of an export for `OLMo`; the export and its table of documents are verified.
 fn exported_keys(project: &Project) -> BTreeSet<String> {
     let to = project.folder().join("export").display().to_string();
