@@ -253,6 +253,12 @@ fn differs(found: &ExportRequest, request: &ExportRequest) -> String {
         return "holds this export of other shards: they were changed since, by a retraction or another run, and it is stale"
             .to_owned();
     }
+    if found.export_version != request.export_version {
+        return format!("holds an export of version {}, this one is {}", found.export_version, request.export_version);
+    }
+    if (&found.format, &found.split) == (&request.format, &request.split) {
+        return "holds the same export with other options, --object-tokens or --segments, or of another run".to_owned();
+    }
     format!("holds another export, {} of {}", found.format, found.split)
 }
 

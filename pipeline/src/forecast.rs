@@ -170,15 +170,13 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
     file.excluded = place.map(|path| path.canonicalize().unwrap_or(path));
     let file = &file;
     let recipe = &file.recipe;
-    let plan = Plan::resolve(file);
-    let mut unknown = missing(file);
-    if let Some(first) = plan.as_ref().err().map(|error| chain(error)).filter(|first| !unknown.contains(first)) {
-        unknown.push(first);
-    }
-    let plan = plan.ok();
+    let (plan, faults) = Plan::resolve_all(file);
+    let warnings = plan.warnings.clone();
+    let plan = Some(plan).filter(|_| faults.is_empty());
     let done = Done::read(&file.expand(&uri).unwrap_or(uri.clone()), plan.as_ref());
     let mut sources = sources(file);
-    unknown.retain(|why| sources.iter().all(|source| source.unknown.as_ref() != Some(why)));
+    let is_told = |why: &String| sources.iter().any(|source| source.unknown.as_ref() == Some(why));
+    let unknown = faults.iter().map(|fault| chain(fault)).filter(|why| !is_told(why)).collect();
     let mixture = mixture::forecast(file, &done.tokens(), &mut sources);
     let training = training(file, mixture.as_ref().and_then(|m| m.total));
     let objects: Option<u64> = sources.iter().map(|s| s.objects).sum();
@@ -194,7 +192,7 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
         workdir: uri,
         plan: plan.as_ref().map(|plan| plan.id.clone()),
         unknown,
-        warnings: plan.as_ref().map_or_else(|| recipe.warnings(), |plan| plan.warnings.clone()),
+        warnings,
         stages: stages.collect(),
         sources,
         tokenizer: tokenizer(file),
@@ -256,23 +254,6 @@ fn tokenizer(file: &RecipeFile) -> Option<TokenizerForecast> {
     };
     let (separators, encoder) = loaded.ok().unzip();
     Some(TokenizerForecast { path: recipe.path.clone(), separators, encoder, note })
-}
-
-/// What is not there of the inputs beside the sources.
-fn missing(file: &RecipeFile) -> Vec<String> {
-    let recipe = &file.recipe;
-    let benchmarks = recipe.corpus.iter().filter_map(|corpus| corpus.decontaminate.as_ref()).map(|decontaminate| {
-        let found = inputs::resolve(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks);
-        found.map(|_| ())
-    });
-    let instruct = recipe.instruct.iter().flat_map(|instruct| &instruct.source).map(|source| {
-        let found = inputs::resolve(file, &format!("instruct source \"{}\"", source.name), &source.inputs);
-        found.map(|_| ())
-    });
-    let tasks = recipe.evaluate.iter().flat_map(|evaluate| &evaluate.task);
-    let files = tasks.flat_map(|task| std::iter::once(&task.path).chain(&task.ground_truth));
-    let files = files.map(|path| inputs::resolve_file(file, path).map(|_| ()));
-    benchmarks.chain(instruct).chain(files).filter_map(Result::err).map(|error| chain(&error)).collect()
 }
 
 fn sources(file: &RecipeFile) -> Vec<SourceForecast> {

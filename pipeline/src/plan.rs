@@ -56,6 +56,11 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+/// What was found; what was not goes to the faults.
+fn kept<T>(found: Result<T, InputError>, faults: &mut Vec<InputError>) -> Option<T> {
+    found.map_err(|fault| faults.push(fault)).ok()
+}
+
 /// The plan as `plan.json` holds it.
 #[derive(Debug, Serialize)]
 pub struct FrozenPlan<'a> {
@@ -86,8 +91,14 @@ impl Plan {
     /// Lists every input and freezes it.
     ///
     /// # Errors
-    /// `InputError` for what is missing or cannot be listed.
+    /// `InputError` for what is missing or cannot be listed, the first in the order of the recipe.
     pub fn resolve(file: &RecipeFile) -> Result<Plan, InputError> {
+        let (plan, mut faults) = Plan::resolve_all(file);
+        if faults.is_empty() { Ok(plan) } else { Err(faults.swap_remove(0)) }
+    }
+
+    /// The plan of what is there, and all that is not. Where anything is missing the plan is none to run and has no id.
+    pub(crate) fn resolve_all(file: &RecipeFile) -> (Plan, Vec<InputError>) {
         let mut plan = Plan {
             id: String::new(),
             ingest: Vec::new(),
@@ -99,13 +110,16 @@ impl Plan {
             evaluation: Vec::new(),
             warnings: file.recipe.warnings(),
         };
-        plan.corpus(file)?;
-        plan.model(file)?;
-        let mut hasher = blake3::Hasher::new();
-        // A plan has string keys only and the writer cannot fail.
-        let _ = serde_json::to_writer(&mut hasher, &plan.frozen(&file.recipe));
-        plan.id = hasher.finalize().to_hex().to_string();
-        Ok(plan)
+        let mut faults = Vec::new();
+        plan.corpus(file, &mut faults);
+        plan.model(file, &mut faults);
+        if faults.is_empty() {
+            let mut hasher = blake3::Hasher::new();
+            // A plan has string keys only and the writer cannot fail.
+            let _ = serde_json::to_writer(&mut hasher, &plan.frozen(&file.recipe));
+            plan.id = hasher.finalize().to_hex().to_string();
+        }
+        (plan, faults)
     }
 
     /// The form that is stored and digested.
@@ -124,45 +138,48 @@ impl Plan {
         }
     }
 
-    fn corpus(&mut self, file: &RecipeFile) -> Result<(), InputError> {
-        let Some(corpus) = &file.recipe.corpus else { return Ok(()) };
+    fn corpus(&mut self, file: &RecipeFile, faults: &mut Vec<InputError>) {
+        let Some(corpus) = &file.recipe.corpus else { return };
         let limits = corpus.limits.clone().unwrap_or_default();
         for (index, source) in corpus.source.iter().enumerate() {
-            let resolved = inputs::resolve(file, &format!("source \"{}\"", source.name), &source.inputs)?;
-            self.warnings.extend(resolved.warnings);
-            self.ingest.extend(cut(index, split(source, resolved.objects, &limits)?));
+            let objects = self.listed(file, &format!("source \"{}\"", source.name), &source.inputs);
+            let parts = objects.and_then(|objects| split(source, objects, &limits));
+            self.ingest.extend(cut(index, kept(parts, faults).unwrap_or_default()));
         }
         if let Some(dedup) = &corpus.dedup {
-            self.releases = PlannedRelease::resolve(file, dedup)?;
+            self.releases = kept(PlannedRelease::resolve(file, dedup), faults).unwrap_or_default();
         }
         if let Some(decontaminate) = &corpus.decontaminate {
-            let resolved = inputs::resolve(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks)?;
-            self.warnings.extend(resolved.warnings);
-            self.benchmarks = resolved.objects;
+            let objects = self.listed(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks);
+            self.benchmarks = kept(objects, faults).unwrap_or_default();
         }
         if let Some(tokenizer) = &corpus.tokenizer {
-            self.tokenizer = Some(inputs::resolve_file(file, &tokenizer.path)?);
+            self.tokenizer = kept(inputs::resolve_file(file, &tokenizer.path), faults);
         }
-        Ok(())
     }
 
-    fn model(&mut self, file: &RecipeFile) -> Result<(), InputError> {
+    fn model(&mut self, file: &RecipeFile, faults: &mut Vec<InputError>) {
         let recipe = &file.recipe;
         let start = recipe.model.iter().filter_map(|m| m.checkpoint.as_ref());
         for folder in start.chain(recipe.evaluate.iter().filter_map(|e| e.checkpoint.as_ref())) {
-            self.checkpoint.extend(inputs::resolve(file, "checkpoint", std::slice::from_ref(folder))?.objects);
+            let found = inputs::resolve(file, "checkpoint", std::slice::from_ref(folder)).map(|resolved| resolved.objects);
+            self.checkpoint.extend(kept(found, faults).unwrap_or_default());
         }
         for source in recipe.instruct.iter().flat_map(|i| &i.source) {
-            let resolved = inputs::resolve(file, &format!("instruct source \"{}\"", source.name), &source.inputs)?;
-            self.warnings.extend(resolved.warnings);
-            self.instruct.push(resolved.objects);
+            let objects = self.listed(file, &format!("instruct source \"{}\"", source.name), &source.inputs);
+            self.instruct.push(kept(objects, faults).unwrap_or_default());
         }
         for task in recipe.evaluate.iter().flat_map(|e| &e.task) {
             let files = std::iter::once(&task.path).chain(&task.ground_truth);
-            let files = files.map(|path| inputs::resolve_file(file, path)).collect::<Result<_, _>>()?;
-            self.evaluation.push(files);
+            self.evaluation.push(files.filter_map(|path| kept(inputs::resolve_file(file, path), faults)).collect());
         }
-        Ok(())
+    }
+
+    /// The objects of some patterns; what is to be said of them goes to the warnings.
+    fn listed(&mut self, file: &RecipeFile, subject: &str, patterns: &[String]) -> Result<Vec<InputObject>, InputError> {
+        let resolved = inputs::resolve(file, subject, patterns)?;
+        self.warnings.extend(resolved.warnings);
+        Ok(resolved.objects)
     }
 }
 

@@ -77,7 +77,7 @@ fn determinism_resume_every_format_is_written_checked_and_recognised() {
     }
     let other = ["holds another export, mds of train; give another folder"];
     refused(&arguments(&workdir, "megatron", &place("mds"), &[]), 2, &other);
-    refused(&arguments(&workdir, "mds", &place("mds"), &["--segments"]), 2, &["holds another export"]);
+    refused(&arguments(&workdir, "mds", &place("mds"), &["--segments"]), 2, &["holds the same export with other options"]);
     for inside in [workdir.clone(), format!("{workdir}/exports/ds"), format!("file://{workdir}/ds")] {
         refused(&arguments(&workdir, "ds", &inside, &[]), 2, &["lies in the work folder", "give a folder beside it"]);
     }
