@@ -1,7 +1,8 @@
 """Makes the inputs of the deduplication benchmarks; the same bytes for the same seed, data and Python packages.
 
     make_corpus.py speed DATA OUT      OUT/speed/*.jsonl.zst and OUT/speed.json: about 187 MB of text of the JATS articles in
-                                       DATA/jats, 4,146 documents, of which 775 are byte-identical copies of others
+                                       DATA/jats, 4,146 documents, of which 775 are byte-identical copies of others;
+                                       with --times N, N times as many of each, and files
     make_corpus.py quality OUT         OUT/quality/corpus.jsonl and truth.jsonl: invented text with known copies
 
 The articles are few, so each is taken again and again with a fifth of its words replaced by words of other articles: the
@@ -30,7 +31,7 @@ ZSTD_LEVEL = 3
 def main():
     options = arguments()
     if options.what == "speed":
-        write_speed(options.data, options.out, options.near)
+        write_speed(options)
     else:
         invented.write(options.out / "quality", random.Random(SEED), options.bases)
 
@@ -42,6 +43,7 @@ def arguments():
     speed.add_argument("data", type=Path, help="folder with jats/")
     speed.add_argument("out", type=Path, help="folder to write to")
     speed.add_argument("--near", type=int, default=0, help="documents more that are others without their last 20 words")
+    speed.add_argument("--times", type=int, default=1, help="so many times the documents")
     quality = parts.add_parser("quality", help="invented text with truth")
     quality.add_argument("out", type=Path, help="folder to write to")
     quality.add_argument("--bases", type=int, default=invented.BASES, help="texts with a copy in every bin of similarity")
@@ -51,28 +53,30 @@ def arguments():
 # Speed
 
 
-def write_speed(data, out, near):
+def write_speed(options):
+    times, near, files = options.times, options.near, FILES * options.times
     generator = random.Random(SEED)
-    articles = [words for path in sorted((data / "jats").rglob("*ml")) if (words := article_words(path))]
+    articles = [words for path in sorted((options.data / "jats").rglob("*ml")) if (words := article_words(path))]
     pool = [word for words in articles for word in words]
-    texts = distinct_texts(articles, pool, generator)
-    documents = texts + copies_of(texts, generator) + [shortened(texts[pick(generator, len(texts))]) for _ in range(near)]
+    texts = distinct_texts(articles, pool, generator, times)
+    documents = texts + copies_of(texts, generator, times) + [shortened(texts[pick(generator, len(texts))]) for _ in range(near)]
     invented.shuffle(documents, generator)
-    folder = out / "speed"
+    folder = options.out / "speed"
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(FILES):
-        mine = documents[number * len(documents) // FILES : (number + 1) * len(documents) // FILES]
-        first = number * len(documents) // FILES
+    for number in range(files):
+        mine = documents[number * len(documents) // files : (number + 1) * len(documents) // files]
+        first = number * len(documents) // files
         write_packed(folder / f"{number:02}.jsonl.zst", [(f"doc{first + at:05}", text) for at, text in enumerate(mine)])
     facts = {
         "documents": len(documents),
         "distinct": len(texts),
-        "copies": COPIES,
+        "copies": COPIES * times,
         "near": near,
+        "times": times,
         "text_bytes": sum(len(text.encode()) for text in documents),
         "articles": len(articles),
     }
-    (out / "speed.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (options.out / "speed.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(facts))
 
 
@@ -89,14 +93,14 @@ def article_words(path):
     return words
 
 
-def distinct_texts(articles, pool, generator):
+def distinct_texts(articles, pool, generator, times):
     """Variants of the articles in turn, cut so that together they have about the wanted bytes."""
-    wanted = SPEED_BYTES * DISTINCT_TEXTS / (DISTINCT_TEXTS + COPIES)
-    whole = sum(len(joined(articles[at % len(articles)]).encode()) for at in range(DISTINCT_TEXTS))
+    wanted = times * SPEED_BYTES * DISTINCT_TEXTS / (DISTINCT_TEXTS + COPIES)
+    whole = sum(len(joined(articles[at % len(articles)]).encode()) for at in range(times * DISTINCT_TEXTS))
     # The articles are longer or shorter than those of the bars' corpus: all are cut or lengthened in one proportion.
     share = wanted / whole
     texts = []
-    for at in range(DISTINCT_TEXTS):
+    for at in range(times * DISTINCT_TEXTS):
         words = resized(articles[at % len(articles)], share, articles[(at + 1) % len(articles)])
         texts.append(joined(replaced(words, pool, generator)))
     return texts
@@ -121,14 +125,14 @@ def joined(words):
     return " ".join(words).replace("\n\n ", "\n\n").strip()
 
 
-def copies_of(texts, generator):
+def copies_of(texts, generator, times):
     """Byte-identical copies: at least one of each of the chosen texts, at most three."""
     order = list(range(len(texts)))
     invented.shuffle(order, generator)
-    chosen = [number for number in order[:COPIED_TEXTS] for _ in range(3)]
+    chosen = [number for number in order[: times * COPIED_TEXTS] for _ in range(3)]
     first, further = chosen[::3], chosen[1::3] + chosen[2::3]
     invented.shuffle(further, generator)
-    return [texts[number] for number in first + further[: COPIES - COPIED_TEXTS]]
+    return [texts[number] for number in first + further[: times * (COPIES - COPIED_TEXTS)]]
 
 
 def shortened(text):

@@ -1,6 +1,6 @@
 """Times JSON lines to published shards: read, tokenize, mix, shuffle, pack, write; and where the time goes.
 
-    throughput.py INPUTS TOKENIZER                   INPUTS/speed of bench/dedup/make_corpus.py; table on standard output
+    throughput.py INPUTS TOKENIZER                   INPUTS/speed of bench/dedup/make_corpus.py speed --times 4
     throughput.py INPUTS TOKENIZER --write           and in bench/results/shards.md
     throughput.py INPUTS TOKENIZER --datatrove-share 0.1   datatrove, which needs minutes, on a tenth of the files
 
@@ -58,7 +58,8 @@ class Sample:
 def main():
     options = arguments()
     whole = options.inputs / "speed"
-    text_bytes, documents = measured_inputs(whole)
+    inputs = noted_inputs(whole)
+    text_bytes, documents = inputs["text_bytes"], inputs["documents"]
     load = os.getloadavg()[0]
     cases = [Case(name, threads, dedup) for name, dedup in JOBS for threads in (THREADS, 1)]
     samples = {case: [] for case in cases}
@@ -70,7 +71,7 @@ def main():
         for stage, sample in stage_by_stage(options, whole).items():
             stages[stage].append(sample)
     facts = last_facts(options, whole)
-    page = [*heading(options, load), *table(samples, text_bytes, documents), *stage_table(stages, text_bytes)]
+    page = [*heading(options, load, inputs), *table(samples, text_bytes, documents), *stage_table(stages, text_bytes)]
     page += ["", *facts_lines(facts), *peer_lines(options, whole), ""]
     print("\n".join(page))
     if options.write:
@@ -96,14 +97,13 @@ def arguments():
     return options
 
 
-def measured_inputs(folder):
-    """Bytes of text and documents, as make_corpus.py noted them; reading the files fills the page cache."""
+def noted_inputs(folder):
+    """What make_corpus.py noted of its files; reading them fills the page cache."""
     if not list(folder.glob("*.jsonl.zst")):
         raise SystemExit(f"{folder}: no .jsonl.zst files; make them with bench/dedup/make_corpus.py speed")
     for path in folder.glob("*.jsonl.zst"):
         path.read_bytes()
-    noted = json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
-    return noted["text_bytes"], noted["documents"]
+    return json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def recipe(options, inputs, with_dedup):
@@ -152,7 +152,8 @@ def timed(options, folder, arguments, threads):
 # The page
 
 
-def heading(options, load):
+def heading(options, load, inputs):
+    times = f" --times {inputs['times']}" if inputs.get("times", 1) > 1 else ""
     share = f" --datatrove-share {options.datatrove_share:g}" if options.datatrove_share else ""
     busy = ", which is not idle: compare CPU seconds" if load > WARNING_LOAD else ""
     return [
@@ -161,10 +162,10 @@ def heading(options, load):
         f"- machine: {processor()}, {os.cpu_count()} cores, load {load:.1f} before{busy}",
         f"- versions: mellama {version(options.mellama)}, Python {platform.python_version()}",
         f"- command: `bench/shards/throughput.py INPUTS TOKENIZER --repetitions {options.repetitions}{share}`, inputs of "
-        "`bench/dedup/make_corpus.py speed`, LLaMA-2's `tokenizer.json`",
+        f"`bench/dedup/make_corpus.py speed{times}`, LLaMA-2's `tokenizer.json`",
         f"- date: {datetime.date.today().isoformat()}",
         "",
-        f"Compressed JSON lines are read, tokenized, mixed, shuffled, packed into sequences of 4,096 and written as shards, with "
+        f"{inputs['documents']} documents, {inputs['text_bytes'] / MEGABYTE:.1f} MB of text in compressed JSON lines, are read, tokenized, mixed, shuffled, packed into sequences of 4,096 and written as shards, with "
         f"`--memory {MEMORY}`. MB are 10^6 bytes of text. Medians of interleaved runs, each in a new process; the range is that of "
         "the seconds. MB/CPU s is the text by the processor time.",
         "",

@@ -2,6 +2,7 @@
 //!
 //! It reads no XML, packs no token and trains nothing itself: those are the crates below it. It never touches a GPU.
 
+mod ahead;
 mod benchmarks;
 mod card;
 mod context;

@@ -15,6 +15,7 @@ use mellama_storage::{Counts, Tally, TaskCommit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::ahead::ahead;
 use crate::card::{self, Published};
 use crate::context::Context;
 use crate::failure::{Failure, chain};
@@ -26,6 +27,10 @@ use crate::stages::publish::gather::gather;
 
 /// Tokens that are gathered together: 32 MiB of ids.
 const BATCH_TOKENS: u64 = 1 << 23;
+/// Batches that wait while one is gathered and one is written.
+const BATCHES_AHEAD: usize = 0;
+/// Batches that a task holds.
+const BATCHES: u64 = 2 + BATCHES_AHEAD as u64;
 
 /// Memory of a task beside gathered tokens: reads, an index of token runs, a row group.
 const BASE_MEMORY_BYTES: u64 = 64 << 20;
@@ -67,7 +72,7 @@ pub(crate) fn task_count(context: &Context<'_>) -> Result<u64, Failure> {
     Ok(layout.shards(&layout.train) + layout.shards(&layout.heldout) + 1)
 }
 
-/// Tasks that run at once within the memory. A task holds one batch of gathered tokens, and reads a document whole: a long one
+/// Tasks that run at once within the memory. A task holds two batches of gathered tokens, and reads a document whole: a long one
 /// is a window of its own.
 pub(crate) fn workers(context: &Context<'_>) -> Result<usize, Failure> {
     let facts = mix::facts_of(context)?;
@@ -78,7 +83,7 @@ pub(crate) fn workers(context: &Context<'_>) -> Result<usize, Failure> {
 
 /// Memory of a task whose longest document has so many tokens, in bytes.
 fn task_memory(longest: u64) -> u64 {
-    (BASE_MEMORY_BYTES + TOKEN_MEMORY_BYTES * (BATCH_TOKENS + longest)).max(runner::TASK_MEMORY_BYTES)
+    (BASE_MEMORY_BYTES + TOKEN_MEMORY_BYTES * (BATCHES * BATCH_TOKENS + longest)).max(runner::TASK_MEMORY_BYTES)
 }
 
 /// Writes one shard, or the card.
@@ -253,9 +258,12 @@ impl Layout {
         let failed = |e: &dyn std::error::Error| Failure::Storage(format!("shards/cpt: {}", chain(e)));
         let mut writer = ShardWriter::new(context.workdir.part()?, &header).map_err(|e| failed(&e))?;
         let turns: Vec<usize> = order.take(self.shard_sequences as usize).collect();
-        for turns in turns.chunks(self.batch_sequences()) {
-            let pieces = next_pieces(context, &packed, &mut taken, turns)?;
-            for (sequence, lane) in gather(context, &pieces, self.sequence_length)?.iter().zip(turns) {
+        let mut batches = turns.chunks(self.batch_sequences());
+        let mut gathered = |turns: &[usize]| -> Result<Vec<Sequence>, Failure> {
+            gather(context, &next_pieces(context, &packed, &mut taken, turns)?, self.sequence_length)
+        };
+        let mut write = |(turns, sequences): (&[usize], Vec<Sequence>)| {
+            for (sequence, lane) in sequences.iter().zip(turns) {
                 domain_sequences[lanes[*lane].stream.domain] += 1;
                 let domain = domain_of(context, sequence);
                 let found = lanes.iter().position(|lane| Some(lane.stream.domain) == domain);
@@ -264,7 +272,14 @@ impl Layout {
                     .map_err(|e| Failure::Failed(format!("publish: {part}: {e}; report this as a bug")))?;
                 writer.push(sequence).map_err(|e| failed(&e))?;
             }
-        }
+            Ok(())
+        };
+        ahead(
+            context.resources.threads,
+            BATCHES_AHEAD,
+            |give| batches.try_for_each(|turns| give((turns, gathered(turns)?))),
+            &mut write,
+        )?;
         context.check_stop()?;
         let (file, totals) = writer.finish_with_totals().map_err(|e| failed(&e))?;
         let entry = file.finish("shards/cpt", &format!("{part}-{number:05}"), "parquet", totals.sequences)?;
@@ -323,7 +338,7 @@ mod tests {
         let check = |tokens, mebibytes: u64| assert_eq!(task_memory(tokens), mebibytes << 20, "{tokens}");
         check(0, 192);
         check(1 << 24, 192);
-        check(1 << 26, 352);
-        check(1 << 30, 4192);
+        check(1 << 26, 384);
+        check(1 << 30, 4224);
     }
 }

@@ -13,6 +13,7 @@ use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::ahead::{Take, ahead};
 use crate::context::Context;
 use crate::documents;
 use crate::failure::{Failure, chain};
@@ -23,8 +24,10 @@ use crate::token_runs;
 
 /// Documents that are encoded together.
 const BATCH_DOCUMENTS: usize = 256;
-/// Text bytes after which a batch is closed early.
-const BATCH_BYTES: usize = 32 << 20;
+/// Text bytes after which a batch is closed early. Two batches are held at most: one that is read, one that is encoded.
+const BATCH_BYTES: usize = 16 << 20;
+/// Batches that wait.
+const BATCHES_AHEAD: usize = 0;
 /// Purpose of the hash that chooses held-out documents. Frozen: it decides which documents are never trained on.
 const HELDOUT_PURPOSE: &str = "heldout";
 
@@ -146,6 +149,33 @@ impl Encoder<'_> {
     }
 }
 
+/// Reads the documents that are left of an object and gives them away batch by batch.
+fn read<'r>(
+    context: &Context<'_>,
+    entry: &ObjectEntry,
+    removed: &'r BTreeMap<u32, Removed>,
+    give: &mut Take<'_, Vec<Pending<'r>>>,
+) -> Result<(), Failure> {
+    let damaged = |e: &dyn std::error::Error| Failure::Verification(format!("{}: {}", entry.key, chain(e)));
+    let mut batch = Vec::new();
+    let mut batch_bytes = 0;
+    for (row, document) in documents::keyed_texts(context.workdir, entry)?.enumerate() {
+        let document = document.map_err(|e| damaged(&e))?;
+        let cut: &[(u64, u64)] = match removed.get(&(row as u32)) {
+            Some(Removed::Whole) => continue,
+            Some(Removed::Ranges(ranges)) => ranges,
+            None => &[],
+        };
+        batch_bytes += document.text.len();
+        batch.push(Pending { document, cut });
+        if batch.len() >= BATCH_DOCUMENTS || batch_bytes >= BATCH_BYTES {
+            give(std::mem::take(&mut batch))?;
+            batch_bytes = 0;
+        }
+    }
+    give(batch)
+}
+
 struct Tokenize<'a> {
     context: &'a Context<'a>,
     encoder: Encoder<'a>,
@@ -171,25 +201,11 @@ impl<'a> Tokenize<'a> {
         Ok(Tokenize { context, encoder, writer, bytes: 0 })
     }
 
+    /// Encodes and writes what `read` gives, while it reads on.
     fn object(&mut self, entry: &ObjectEntry, removed: &BTreeMap<u32, Removed>) -> Result<(), Failure> {
-        let damaged = |e: &dyn std::error::Error| Failure::Verification(format!("{}: {}", entry.key, chain(e)));
-        let mut batch = Vec::new();
-        let mut batch_bytes = 0;
-        for (row, document) in documents::keyed_texts(self.context.workdir, entry)?.enumerate() {
-            let document = document.map_err(|e| damaged(&e))?;
-            let cut: &[(u64, u64)] = match removed.get(&(row as u32)) {
-                Some(Removed::Whole) => continue,
-                Some(Removed::Ranges(ranges)) => ranges,
-                None => &[],
-            };
-            batch_bytes += document.text.len();
-            batch.push(Pending { document, cut });
-            if batch.len() >= BATCH_DOCUMENTS || batch_bytes >= BATCH_BYTES {
-                self.flush(&std::mem::take(&mut batch))?;
-                batch_bytes = 0;
-            }
-        }
-        self.flush(&batch)
+        let context = self.context;
+        let mut write = |batch: Vec<Pending<'_>>| self.flush(&batch);
+        ahead(context.resources.threads, BATCHES_AHEAD, |give| read(context, entry, removed, give), &mut write)
     }
 
     fn flush(&mut self, batch: &[Pending<'_>]) -> Result<(), Failure> {

@@ -4,13 +4,12 @@
 //! It cleans nothing and writes nothing.
 
 use std::io::BufReader;
-use std::panic::resume_unwind;
-use std::sync::mpsc::sync_channel;
 
 use mellama_sources::{Format, Input, Item, SourceContext};
 use mellama_storage::StoreError;
 
 use super::{changed, decoding, read_failure};
+use crate::ahead::{Take, ahead};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::inputs::InputObject;
@@ -53,33 +52,16 @@ impl Batch {
     }
 }
 
-/// Takes a batch.
-type Give<'g> = dyn FnMut(Batch) -> Result<(), Failure> + 'g;
-
 /// Reads all objects of a task and gives them away batch by batch, in order, on the caller's thread. With two threads or more
 /// the next batches are read meanwhile, and big objects decompressed ahead of that; no thread outlives the call.
 ///
 /// # Errors
 /// The first that `give` returns, else those of reading, once everything read before is given away.
-pub(super) fn read(context: &Context<'_>, planned: &IngestTask, give: &mut Give<'_>) -> Result<(), Failure> {
-    if context.resources.threads < 2 {
-        return read_each(context, planned, give);
-    }
-    std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(BATCHES_AHEAD);
-        let reading = scope.spawn(move || {
-            // Nobody receives any more only where `give` has failed: its failure is the one that is told.
-            let unwanted = |_| Failure::Failed("ingest: nobody takes what is read".into());
-            read_each(context, planned, &mut |batch| sender.send(batch).map_err(unwanted))
-        });
-        let given = receiver.iter().try_for_each(give);
-        drop(receiver);
-        let read = reading.join().unwrap_or_else(|panic| resume_unwind(panic));
-        given.and(read)
-    })
+pub(super) fn read(context: &Context<'_>, planned: &IngestTask, give: &mut Take<'_, Batch>) -> Result<(), Failure> {
+    ahead(context.resources.threads, BATCHES_AHEAD, |give| read_each(context, planned, give), give)
 }
 
-fn read_each(context: &Context<'_>, planned: &IngestTask, give: &mut Give<'_>) -> Result<(), Failure> {
+fn read_each(context: &Context<'_>, planned: &IngestTask, give: &mut Take<'_, Batch>) -> Result<(), Failure> {
     let source = &context.corpus().source[planned.source];
     let mut batch = Batch::default();
     for (index, input) in planned.inputs.iter().enumerate() {
