@@ -17,6 +17,8 @@ use crate::stage::Stage;
 pub struct TrainedBefore {
     /// Its folder.
     pub checkpoint: String,
+    /// Folder of the checkpoint that it was tuned from, where that one was trained on the older shards; null where it was itself.
+    pub base: Option<String>,
     /// Key of the first retraction after the shards that it was trained on; null where these are none that this run ever had.
     pub before: Option<String>,
 }
@@ -24,10 +26,11 @@ pub struct TrainedBefore {
 impl TrainedBefore {
     /// One line for people.
     pub fn text(&self) -> String {
-        let TrainedBefore { checkpoint, before } = self;
+        let TrainedBefore { checkpoint, base, before } = self;
+        let how = base.as_ref().map_or_else(|| "trained".to_owned(), |base| format!("tuned from {base}, trained"));
         match before {
-            Some(record) => format!("{checkpoint}: trained on the shards as they were before {record}"),
-            None => format!("{checkpoint}: trained on shards that are not those of this run"),
+            Some(record) => format!("{checkpoint}: {how} on the shards as they were before {record}"),
+            None => format!("{checkpoint}: {how} on shards that are not those of this run"),
         }
     }
 }
@@ -42,6 +45,8 @@ pub(crate) const REMEDY: &str = "a retraction does not untrain a model; to have 
 /// `Failure::Verification` for damaged records. A checkpoint that cannot be read is passed over: `verify` names it.
 pub(crate) fn before(workdir: &Workdir, plan: &str, record: Option<&Retraction>) -> Result<Vec<TrainedBefore>, Failure> {
     let mut found = Vec::new();
+    // The model of `cpt` is what `instruct` tunes.
+    let mut base: Option<TrainedBefore> = None;
     for (kind, stage) in [(Kind::Cpt, Stage::Publish), (Kind::Instruct, Stage::InstructData)] {
         let mut checkpoints = Vec::new();
         for object in list_all(&**workdir.store(), &format!("checkpoints/{}/", kind.as_str())) {
@@ -51,15 +56,22 @@ pub(crate) fn before(workdir: &Workdir, plan: &str, record: Option<&Retraction>)
             continue;
         }
         let states = states(workdir, plan, stage, record)?;
+        let first = found.len();
         for checkpoint in checkpoints {
             let key = Key::new(format!("{checkpoint}/manifest.json"))?;
             let Ok(Some(manifest)) = workdir.read_sealed::<CheckpointManifest>(&key) else { continue };
             let state = states.iter().rposition(|digest| digest.as_ref() == Some(&manifest.digests.data));
-            if state.is_none_or(|state| state + 1 < states.len()) {
-                // After the state of a number comes the retraction of that number.
-                found.push(TrainedBefore { checkpoint, before: state.map(|state| format!("retractions/{state:05}.json")) });
-            }
+            // After the state of a number comes the retraction of that number.
+            let own = state.is_none_or(|state| state + 1 < states.len()).then(|| TrainedBefore {
+                checkpoint: checkpoint.clone(),
+                base: None,
+                before: state.map(|state| format!("retractions/{state:05}.json")),
+            });
+            let inherited = base.clone().map(|base| TrainedBefore { checkpoint, base: Some(base.checkpoint), ..base });
+            // Of both, what was taken out first; shards that are none of this run before any.
+            found.extend(own.into_iter().chain(inherited).min_by(|one, other| one.before.cmp(&other.before)));
         }
+        base = found[first..].last().cloned();
     }
     Ok(found)
 }

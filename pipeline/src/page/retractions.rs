@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_section_is_written_again_and_a_page_without_one_gets_it_at_its_end() {
-        let models = [TrainedBefore { checkpoint: "checkpoints/cpt/step-00000002".into(), before: None }];
+        let models = [TrainedBefore { checkpoint: "checkpoints/cpt/step-00000002".into(), base: None, before: None }];
         let once = with_retractions("<body><p>a</p></body>", &Figures::default(), &models);
         assert!(once.starts_with("<body><p>a</p><section id=\"retractions\">") && once.ends_with("</section></body>"), "{once}");
         assert!(once.contains("step-00000002"));

@@ -167,6 +167,37 @@ fn models_of_other_shards_are_told() {
     project.succeed(&[]);
 }
 
+#[test]
+fn a_model_tuned_from_one_of_other_shards_is_told() {
+    let train =
+        "[model]\nshape = \"tiny\"\n[train]\nsteps = 2\nbatch_sequences = 2\nmicro_batch_sequences = 2\ncheckpoint_every = 2\n";
+    let instruct = "[[instruct.source]]\nname = \"talk\"\ninputs = [\"data/talk.jsonl\"]\n[instruct]\nsequence_length = 64\n\
+                    epochs = 1\nbatch_sequences = 2\nmicro_batch_sequences = 2\n";
+    let mixture = format!("[corpus.mixture]\ntokens = 900\ngeneral = 1\n{PACK}{train}{instruct}");
+    let project = small_project(&small(&[("a", "")], &mixture), &[("a", 60)]);
+    let turns = |n: u64| format!("{{\"id\":\"t{n}\",\"instruction\":\"Say {n}.\",\"output\":\"It is {n}.\"}}\n");
+    project.write("data/talk.jsonl", (0..8).map(turns).collect::<String>().as_bytes());
+    project.succeed(&["--until", "cpt"]);
+    retracted(&project, &["--id", &first(&project, "a")]);
+    project.succeed(&[]);
+    let check = || {
+        let status = succeed(&["status", &project.workdir(), "--json"]).json();
+        let models = status["trained_before"].as_array().expect("a list");
+        assert!(models.iter().all(|model| model["before"] == "retractions/00000.json"), "{models:?}");
+        let tuned = |model: &Value| model["checkpoint"].as_str().expect("a folder").starts_with("checkpoints/instruct/");
+        let (tuned, trained): (Vec<_>, Vec<_>) = models.iter().partition(|model| tuned(model));
+        assert!(!tuned.is_empty() && !trained.is_empty(), "{models:?}");
+        assert!(trained.iter().all(|model| model["base"].is_null()), "{models:?}");
+        assert!(tuned.iter().all(|model| model["base"] == trained[trained.len() - 1]["checkpoint"]), "{models:?}");
+        let told = succeed(&["verify", &project.workdir()]).stdout;
+        assert!(told.contains(": tuned from checkpoints/cpt/"), "{told}");
+    };
+    check();
+    // Of its own data something goes later: what it was tuned from lost something before.
+    retracted(&project, &["--id", "talk:t3"]);
+    check();
+}
+
 /// People edit dataset cards, and lose them: neither may keep a document in the corpus.
 #[test]
 fn an_edited_or_missing_card_does_not_stand_in_the_way() {
