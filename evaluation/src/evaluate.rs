@@ -177,7 +177,7 @@ fn score_item(
     let prompt = match template {
         // Prompts that travel with the data are kept byte for byte.
         Template::None => Cow::Borrowed(item.prompt.as_str()),
-        chat => Cow::Owned(chat.prompt(None, &item.prompt)),
+        chat => Cow::Owned(chat.prompt(None, &item.prompt) + chat.answer_start()),
     };
     score(decoder, &requests(tokenizer, &prompt, &item.choices, window)?)
 }

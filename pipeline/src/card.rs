@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::recipe::SourceRecipe;
 use crate::separators::Separators;
 use crate::stage::Stage;
-use crate::stages::{ingest, mix};
+use crate::stages::{ingest, mix, tokenize};
 
 pub(crate) use retractions::with_retractions;
 use retractions::{COUNTS, HEADLINE, HEADLINE_END, SOURCES};
@@ -70,10 +70,10 @@ fn text(context: &Context<'_>, published: &Published) -> Result<String, Failure>
 }
 
 const SOURCES_TABLE: &str = "\n\
-    How every document left on the way is in `report.html`; which duplicate stood for which is in `decisions/`. An epoch is one \
+    How every document left on the way is in `report.html`, which the last stage writes; which duplicate stood for which is in `decisions/`. An epoch is one \
     pass over a source; part of one is a keyed choice of its documents, the last of them cut.\n\n\
-    | source | domain | format | licence | sensitivity | records read | documents | tokens available | tokens used | epochs |\n\
-    |---|---|---|---|---|---|---|---|---|---|\n";
+    | source | domain | format | licence | sensitivity | records read | documents after cleaning | documents available | tokens available | tokens used | epochs |\n\
+    |---|---|---|---|---|---|---|---|---|---|---|\n";
 
 fn pack_length(context: &Context<'_>) -> u32 {
     context.corpus().pack.as_ref().expect("the card is written by publish").sequence_length
@@ -96,7 +96,10 @@ fn header(context: &Context<'_>, facts: &mix::MixFacts, published: &Published) -
          task_categories:\n- text-generation\ntags:\n- medical\n- tokenized\nconfigs:\n- config_name: cpt\n  default: true\n  data_files:\n",
         size_category(sequences)
     );
-    text.push_str("  - split: train\n    path: shards/cpt/train-*.parquet\n");
+    // A pattern that nothing matches would keep a hub from loading what there is.
+    if sequences > 0 {
+        text.push_str("  - split: train\n    path: shards/cpt/train-*.parquet\n");
+    }
     if has_heldout(facts) {
         text.push_str("  - split: validation\n    path: shards/cpt/heldout-*.parquet\n");
     }
@@ -205,12 +208,19 @@ fn row(context: &Context<'_>, facts: &mix::MixFacts, source: &SourceRecipe, left
             counts += commit.counts;
         }
     }
+    let mut available = 0;
+    for commit in context.commits(Stage::Tokenize)? {
+        let of_task = tokenize::facts_of(&commit)?;
+        if of_task.source == source.name {
+            available += of_task.totals.documents - of_task.totals.heldout_documents;
+        }
+    }
     let share = facts.sources.iter().find(|share| share.source == source.name);
     let (supply, quota, epochs) = share.map_or((0, 0, 0.0), |s| (s.supply, s.quota, s.epochs));
     let used = quota.saturating_sub(left_out);
     let epochs = if left_out == 0 { epochs } else { used as f64 / supply.max(1) as f64 };
     Ok(format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {supply} | {used} | {epochs:.3} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {available} | {supply} | {used} | {epochs:.3} |\n",
         escape(&source.name),
         source.domain,
         escape(&source.format),

@@ -1,7 +1,7 @@
 //! What every stage works with: the recipe, its plan, the work folder, and the resources it may use.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use mellama_dedup::BenchmarkIndex;
 use mellama_shards::Tokenizer;
@@ -47,6 +47,8 @@ pub struct Context<'a> {
 pub struct Cache {
     pub(crate) tokenizer: OnceLock<Arc<Tokenizer>>,
     pub(crate) benchmarks: OnceLock<Option<Arc<BenchmarkIndex>>>,
+    /// Held while a text is encoded that needs much memory.
+    pub(crate) long_text: Mutex<()>,
     /// How many sequences of each domain the shards before a shard hold, training and held-out shards.
     pub(crate) shard_starts: [OnceLock<Vec<Vec<u64>>>; 2],
 }

@@ -109,7 +109,7 @@ pub(crate) fn for_each(folder: &Folder, mut visit: impl FnMut(Listed) -> Result<
 pub(crate) fn find(folder: &Folder, wanted: &Wanted) -> Result<Vec<(Listed, BTreeSet<String>)>, Failure> {
     let (mut found, mut keys) = (Vec::new(), BTreeSet::new());
     for_each(folder, |listed| {
-        let by_id = wanted.asked().get(&listed.id);
+        let by_id = wanted.asks_for(&listed.id);
         let asked: BTreeSet<String> = by_id.into_iter().chain(wanted.keys().get(&listed.key)).cloned().collect();
         // Records of one id and text are one conversation.
         if !asked.is_empty() && keys.insert(listed.key) {

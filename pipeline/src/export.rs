@@ -124,6 +124,8 @@ impl Exported {
 struct Source {
     folder: Folder,
     set: Arc<ShardSet>,
+    /// The shards.
+    objects: Vec<ObjectEntry>,
     tokenizer: String,
 }
 
@@ -153,9 +155,22 @@ pub fn export(options: &ExportOptions, observer: &dyn Observer) -> Result<Export
     let written = write_export(&source.set, shards, &folder, &request, &mut progress).map_err(|e| stopped(e, observer))?;
     let manifest = complete(&source, &folder, request, format, written)?;
     check(&store, &manifest, observer)?;
+    check_unchanged(&source, options)?;
     put_manifest(&store, &manifest)?;
     observer.end("export", &format!("{} objects", manifest.objects.len()));
     Ok(Exported::of(&to, &manifest, false))
+}
+
+/// A retraction that was recorded meanwhile took documents out that the export holds.
+fn check_unchanged(source: &Source, options: &ExportOptions) -> Result<(), Failure> {
+    if published(&source.folder, &options.split)? == source.objects {
+        return Ok(());
+    }
+    Err(Failure::Policy(format!(
+        "{}: the shards were changed by a retraction while they were exported, so the export is not finished and may hold what was \
+         retracted; delete it and export again",
+        options.to
+    )))
 }
 
 fn prepare(options: &ExportOptions, format: Format, folder: Folder) -> Result<(Source, ExportRequest), Failure> {
@@ -181,7 +196,7 @@ fn prepare(options: &ExportOptions, format: Format, folder: Folder) -> Result<(S
         shards: shards_digest(&objects),
     };
     let tokenizer = facts["tokenizer"]["name"].as_str().unwrap_or_default().to_owned();
-    Ok((Source { folder, set: Arc::new(set), tokenizer }, request))
+    Ok((Source { folder, set: Arc::new(set), objects, tokenizer }, request))
 }
 
 /// The shards of a split as they hold after retractions, in order.

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, chain};
 use crate::inputs;
+use crate::other_plan;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, RecipeFile};
 use crate::separators::Separators;
@@ -118,6 +119,8 @@ pub struct TokenizerForecast {
     pub separators: Option<Separators>,
     /// `own` or `tokenizers`: which encoder its texts go through; null while the file is not there.
     pub encoder: Option<&'static str>,
+    /// Ids of its vocabulary; null while the file is not there.
+    pub vocabulary: Option<u32>,
     /// Why they are unknown, or what is unusual about them.
     pub note: Option<String>,
 }
@@ -150,6 +153,7 @@ impl Forecast {
         let Some((refusal, from)) = self.mixture.iter().find_map(|m| m.refusal.as_ref()).zip(self.supply_from()) else {
             return Ok(());
         };
+        let refusal = refusal.trim_start_matches("mixture: ");
         Err(Failure::Policy(format!("corpus.mixture: the {from} supply cannot fill it: {refusal}")))
     }
 
@@ -171,14 +175,20 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
     let file = &file;
     let recipe = &file.recipe;
     let (plan, faults) = Plan::resolve_all(file);
-    let warnings = plan.warnings.clone();
+    let mut warnings = plan.warnings.clone();
     let plan = Some(plan).filter(|_| faults.is_empty());
-    let done = Done::read(&file.expand(&uri).unwrap_or(uri.clone()), plan.as_ref());
+    let place = file.expand(&uri).unwrap_or(uri.clone());
+    let done = Done::read(&place, plan.as_ref());
+    warnings
+        .extend(plan.as_ref().and_then(|plan| taken(&place, file, plan)).map(|failure| format!("\"run\" refuses: {failure}")));
     let mut sources = sources(file);
     let is_told = |why: &String| sources.iter().any(|source| source.unknown.as_ref() == Some(why));
     let unknown = faults.iter().map(|fault| chain(fault)).filter(|why| !is_told(why)).collect();
     let mixture = mixture::forecast(file, &done.tokens(), &mut sources);
-    let training = training(file, mixture.as_ref().and_then(|m| m.total));
+    let tokenizer = tokenizer(file);
+    let vocabulary = tokenizer.as_ref().and_then(|tokenizer| tokenizer.vocabulary);
+    let published = done.manifest(Stage::Publish).and_then(|m| m.facts["parts"]["train"]["sequences"].as_u64());
+    let training = training(file, vocabulary, mixture.as_ref().and_then(|m| m.total), published);
     let objects: Option<u64> = sources.iter().map(|s| s.objects).sum();
     let bytes: Option<u64> = sources.iter().map(|s| s.bytes).sum();
     let stages = Stage::of(recipe).into_iter().map(|stage| StageForecast {
@@ -195,12 +205,20 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
         warnings,
         stages: stages.collect(),
         sources,
-        tokenizer: tokenizer(file),
+        tokenizer,
         mixture,
         training,
         memory_bytes_per_worker: crate::runner::TASK_MEMORY_BYTES,
         input_requests: objects.zip(bytes).map(|(objects, bytes)| 2 * objects + bytes / READ_BYTES),
     })
+}
+
+/// Why the work folder is not free for the plan, where it is not.
+fn taken(uri: &str, file: &RecipeFile, plan: &Plan) -> Option<Failure> {
+    let there = Workdir::open_existing(uri).ok()?;
+    let other = there.read_plan_id().ok()?.filter(|id| *id != plan.id);
+    let there = other.and_then(|_| there.read_plan().ok()?)?;
+    Some(other_plan::refusal(uri, &there, file, plan))
 }
 
 /// Manifests of an earlier run of the same plan.
@@ -243,7 +261,7 @@ fn tokenizer(file: &RecipeFile) -> Option<TokenizerForecast> {
     let recipe = file.recipe.corpus.as_ref()?.tokenizer.as_ref()?;
     let loaded = inputs::resolve_file(file, &recipe.path).map_err(Failure::from).and_then(|object| {
         let tokenizer = Tokenizer::from_bytes(&object.name, &object.read()?).map_err(|e| Failure::Policy(e.to_string()))?;
-        Ok((Separators::of(recipe, &tokenizer)?, tokenizer.encoder().as_str()))
+        Ok((Separators::of(recipe, &tokenizer)?, (tokenizer.encoder().as_str(), tokenizer.vocabulary_size())))
     });
     let note = match &loaded {
         Ok((separators, _)) if separators.eos.is_none() => {
@@ -252,8 +270,9 @@ fn tokenizer(file: &RecipeFile) -> Option<TokenizerForecast> {
         Ok(_) => None,
         Err(failure) => Some(failure.to_string()),
     };
-    let (separators, encoder) = loaded.ok().unzip();
-    Some(TokenizerForecast { path: recipe.path.clone(), separators, encoder, note })
+    let (separators, of_file) = loaded.ok().unzip();
+    let (encoder, vocabulary) = of_file.unzip();
+    Some(TokenizerForecast { path: recipe.path.clone(), separators, encoder, vocabulary, note })
 }
 
 fn sources(file: &RecipeFile) -> Vec<SourceForecast> {
@@ -282,15 +301,16 @@ fn sources(file: &RecipeFile) -> Vec<SourceForecast> {
         .collect()
 }
 
-fn training(file: &RecipeFile, tokens: Option<u64>) -> Option<TrainingForecast> {
+/// Before shards are there sequences are counted without padding.
+fn training(file: &RecipeFile, vocabulary: Option<u32>, tokens: Option<u64>, published: Option<u64>) -> Option<TrainingForecast> {
     let (model, train) = (file.recipe.model.as_ref()?, file.recipe.train.as_ref()?);
     let shape = match (&model.shape, &model.checkpoint) {
-        (Some(name), _) => Shape::named(name, ASSUMED_VOCABULARY).ok(),
+        (Some(name), _) => Shape::named(name, vocabulary.map_or(ASSUMED_VOCABULARY, |ids| ids as usize)).ok(),
         (None, Some(folder)) => checkpoint_shape(file, folder),
         (None, None) => None,
     };
     let length = file.recipe.corpus.as_ref().and_then(|c| c.pack.as_ref()).map(|pack| u64::from(pack.sequence_length));
-    let sequences = tokens.zip(length).map(|(tokens, length)| tokens.div_ceil(length));
+    let sequences = published.or_else(|| Some(tokens?.div_ceil(length?)));
     let steps =
         train.steps.or_else(|| sequences.map(|n| n.saturating_mul(u64::from(train.epochs)).div_ceil(train.batch_sequences)));
     let seen = match (train.steps, length) {

@@ -10,8 +10,9 @@ use std::path::Path;
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
+use mellama_shards::export::REQUEST_KEY;
 use mellama_shards::lineage::lineage;
-use mellama_shards::{Segment, Sequence, ShardFile, ShardHeader, StoreChunks, key_text};
+use mellama_shards::{Segment, Sequence, ShardError, ShardFile, ShardHeader, StoreChunks, key_text};
 use mellama_sources::archive::DocumentReader;
 use mellama_sources::{Document, Sensitivity};
 use mellama_storage::StoreError;
@@ -53,14 +54,24 @@ pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
             "{shown}: a work folder; give --id ID for a document, one of its files, or \"mellama status {shown}\""
         )));
     }
+    if path.is_dir() && path.join(REQUEST_KEY).is_file() {
+        return Err(Failure::Policy(format!(
+            "{shown}: an export; read its README.md, give one of its lineage tables, or check it with \"mellama verify {shown}\""
+        )));
+    }
     if path.is_dir() {
         return checkpoint(path);
+    }
+    if path.extension().is_some_and(|extension| extension == "tokens") {
+        return Err(Failure::Policy(format!("{shown}: bare token ids; their table is the index-*.parquet beside it")));
     }
     let unreadable = |e: StoreError| Failure::Policy(format!("{shown}: cannot be read: {}", chain(&e)));
     if path.extension().is_some_and(|e| e == "parquet") {
         let open = || files::open(path).map(StoreChunks).map_err(unreadable);
-        if let Ok(shard) = ShardFile::open(&shown, open()?) {
-            return sequences(path, &shard, view);
+        match ShardFile::open(&shown, open()?) {
+            Ok(shard) => return sequences(path, &shard, view),
+            Err(newer @ ShardError::Version { .. }) => return Err(Failure::Policy(chain(&newer))),
+            Err(_) => {}
         }
         if let Ok(documents) = DocumentReader::open(open()?) {
             return self::documents(&shown, documents, view);
@@ -303,6 +314,14 @@ fn known<'n>(fields: impl Iterator<Item = (&'n str, &'n DataType)>) -> bool {
         "check",
         "heldout",
         "state",
+        "document",
+        "licence",
+        "sensitivity",
+        "window",
+        "token_start",
+        "token_end",
+        "byte_start",
+        "byte_end",
     ];
     // A column `tokens` of numbers counts them; lists would be text in another spelling.
     let is_known = |(name, kind): (&str, &DataType)| {

@@ -18,6 +18,7 @@ mod inputs;
 mod lookup;
 mod names;
 mod observer;
+mod other_plan;
 mod overlaps;
 mod page;
 mod placements;
@@ -35,6 +36,7 @@ mod tables;
 mod token_runs;
 pub mod trained;
 mod training;
+mod wording;
 
 pub mod export;
 pub mod forecast;

@@ -22,6 +22,8 @@ use crate::status;
 pub(crate) use records::Record;
 pub(crate) use removed::{RemovedRow, removed};
 
+/// Kinds of names of works.
+const LITERATURE: [&str; 3] = ["pmid", "pmcid", "doi"];
 /// Longest id that is asked for, in bytes.
 pub(crate) const MAX_ID_BYTES: usize = 2048;
 
@@ -171,7 +173,7 @@ impl Wanted {
             return Err("not an id; give SOURCE:ID, pmid:123, pmcid:PMC123, doi:10.1/x, note:ID or key:KEY");
         };
         // People write PMID:123 as well as pmid:123.
-        let literature = ["pmid", "pmcid", "doi"].into_iter().find(|known| kind.eq_ignore_ascii_case(known));
+        let literature = LITERATURE.into_iter().find(|known| kind.eq_ignore_ascii_case(known));
         let stated = literature.map_or_else(|| names::stated(id), |kind| names::stated(&format!("{kind}:{value}")));
         if literature.is_some() && stated.is_none() {
             return Err("not a PMID, PMCID or DOI; give one id, as pmid:123, pmcid:PMC123 or doi:10.1/x");
@@ -192,7 +194,22 @@ impl Wanted {
 
     /// These document ids and no names.
     pub(crate) fn exactly(ids: impl IntoIterator<Item = String>) -> Wanted {
-        Wanted { asked: ids.into_iter().collect(), ..Wanted::default() }
+        Wanted { asked: ids.into_iter().map(|id| id.trim().to_owned()).collect(), ..Wanted::default() }
+    }
+
+    /// The records that go by these names, each with the id that asks for it.
+    pub(crate) fn by_names(names: BTreeMap<String, String>) -> Wanted {
+        Wanted { asked: names.values().cloned().collect(), names, ..Wanted::default() }
+    }
+
+    /// The id that asks for a document id. Ids may end in spaces, which exports pad columns with and nobody sees or writes.
+    pub(crate) fn asks_for(&self, id: &str) -> Option<&String> {
+        self.asked.get(id.trim())
+    }
+
+    /// Adds a name by which `id`, which is asked for, may be known too.
+    pub(crate) fn add_name(&mut self, name: String, id: &str) {
+        self.names.entry(name).or_insert_with(|| id.to_owned());
     }
 
     /// Adds what another asks for.
@@ -207,6 +224,11 @@ impl Wanted {
         &self.keys
     }
 
+    /// Names of records that are asked for, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.names.keys()
+    }
+
     /// What was asked for, in order.
     pub(crate) fn asked(&self) -> &BTreeSet<String> {
         &self.asked
@@ -216,6 +238,11 @@ impl Wanted {
     pub(crate) fn is_empty(&self) -> bool {
         self.asked.is_empty()
     }
+}
+
+/// Whether a name is of a work: a PMID, a PMCID, a DOI.
+pub(crate) fn is_literature(name: &str) -> bool {
+    LITERATURE.iter().any(|kind| name.split_once(':').is_some_and(|(found, _)| found == *kind))
 }
 
 /// An id for a message: one line, cut.

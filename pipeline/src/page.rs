@@ -45,12 +45,13 @@ pub(crate) struct Report<'a> {
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1c2733;--soft:#5b6b7b;--line:#d7dee5;--mark:#0b6e99;--warm:#b8560f;--paper:#fff;--band:#f4f7f9}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9fb0c0;--line:#33404d;--mark:#5bb8e0;--warm:#eaa26a;--paper:#10171e;--band:#18222c}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:64rem;margin:2rem auto;padding:0 1rem}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:74rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.7rem;margin:0 0 .2rem}h2{font-size:1.2rem;margin:2.2rem 0 .6rem;border-bottom:1px solid var(--line);padding-bottom:.2rem}
 p{margin:.4rem 0}.soft{color:var(--soft)}code{font-family:ui-monospace,monospace;font-size:.85em;overflow-wrap:anywhere}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+.scroll{overflow-x:auto}table+table,.scroll+.scroll{margin-top:1.2rem}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:.3rem .6rem;border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left}thead th{color:var(--soft);font-weight:600;font-size:.85rem}
+th:first-child,td:first-child{text-align:left}thead th{color:var(--soft);font-weight:600;font-size:.85rem;white-space:normal;vertical-align:bottom}
 tbody tr:nth-child(even){background:var(--band)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.8rem;margin:1rem 0}
 .tile{border:1px solid var(--line);border-radius:.5rem;padding:.7rem .9rem}.tile b{display:block;font-size:1.35rem}

@@ -142,16 +142,14 @@ impl Plan {
         let Some(corpus) = &file.recipe.corpus else { return };
         let limits = corpus.limits.clone().unwrap_or_default();
         for (index, source) in corpus.source.iter().enumerate() {
-            let objects = self.listed(file, &format!("source \"{}\"", source.name), &source.inputs);
-            let parts = objects.and_then(|objects| split(source, objects, &limits));
-            self.ingest.extend(cut(index, kept(parts, faults).unwrap_or_default()));
+            let objects = self.listed(file, &format!("source \"{}\"", source.name), &source.inputs, faults);
+            self.ingest.extend(cut(index, kept(split(source, objects, &limits), faults).unwrap_or_default()));
         }
         if let Some(dedup) = &corpus.dedup {
             self.releases = kept(PlannedRelease::resolve(file, dedup), faults).unwrap_or_default();
         }
         if let Some(decontaminate) = &corpus.decontaminate {
-            let objects = self.listed(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks);
-            self.benchmarks = kept(objects, faults).unwrap_or_default();
+            self.benchmarks = self.listed(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks, faults);
         }
         if let Some(tokenizer) = &corpus.tokenizer {
             self.tokenizer = kept(inputs::resolve_file(file, &tokenizer.path), faults);
@@ -166,8 +164,8 @@ impl Plan {
             self.checkpoint.extend(kept(found, faults).unwrap_or_default());
         }
         for source in recipe.instruct.iter().flat_map(|i| &i.source) {
-            let objects = self.listed(file, &format!("instruct source \"{}\"", source.name), &source.inputs);
-            self.instruct.push(kept(objects, faults).unwrap_or_default());
+            let objects = self.listed(file, &format!("instruct source \"{}\"", source.name), &source.inputs, faults);
+            self.instruct.push(objects);
         }
         for task in recipe.evaluate.iter().flat_map(|e| &e.task) {
             let files = std::iter::once(&task.path).chain(&task.ground_truth);
@@ -175,11 +173,26 @@ impl Plan {
         }
     }
 
-    /// The objects of some patterns; what is to be said of them goes to the warnings.
-    fn listed(&mut self, file: &RecipeFile, subject: &str, patterns: &[String]) -> Result<Vec<InputObject>, InputError> {
-        let resolved = inputs::resolve(file, subject, patterns)?;
-        self.warnings.extend(resolved.warnings);
-        Ok(resolved.objects)
+    /// The objects of some patterns; what is to be said of them goes to the warnings. Every path that is missing is a fault.
+    fn listed(
+        &mut self,
+        file: &RecipeFile,
+        subject: &str,
+        patterns: &[String],
+        faults: &mut Vec<InputError>,
+    ) -> Vec<InputObject> {
+        match inputs::resolve(file, subject, patterns) {
+            Ok(resolved) => {
+                self.warnings.extend(resolved.warnings);
+                return resolved.objects;
+            }
+            Err(InputError::Missing { .. }) => {
+                let alone = patterns.iter().map(|pattern| inputs::resolve(file, subject, std::slice::from_ref(pattern)));
+                faults.extend(alone.filter_map(Result::err).filter(|fault| matches!(fault, InputError::Missing { .. })));
+            }
+            Err(other) => faults.push(other),
+        }
+        Vec::new()
     }
 }
 

@@ -10,6 +10,5 @@ mod warnings;
 pub use parse::{RecipeError, RecipeFile};
 pub use sections::Recipe;
 pub(crate) use sections::{
-    CorpusRecipe, DecontaminateRecipe, DedupRecipe, InstructRecipe, InstructSource, MixtureRecipe, SourceRecipe, TokenizerRecipe,
-    TotalRecipe,
+    CorpusRecipe, DecontaminateRecipe, DedupRecipe, InstructRecipe, InstructSource, SourceRecipe, TokenizerRecipe,
 };

@@ -27,6 +27,7 @@ use crate::placements::{self, Part, Shard};
 use crate::stage::Stage;
 use crate::stages::mix::domain_index;
 use crate::strays;
+use crate::wording::counted;
 
 pub use facts::{CopyOf, PartChange, RetractedDocument, RetractionFacts, SourceChange, facts_of};
 pub(crate) use facts::{keys_of, retracted_keys};
@@ -57,7 +58,7 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
     strays::sweep(&folder.workdir, &folder.plan)?;
     // Drafts of retractions that were killed hold tokens.
     folder.workdir.store().remove_stale()?;
-    let mut outcome = Outcome::new(&folder, asked.marks);
+    let mut outcome = Outcome::new(&folder, asked.marks.clone());
     let subjects = Subjects::find(&folder, &asked, request.copies, &mut outcome)?;
     for _ in 0..MAX_TRIES {
         let records = folder.workdir.read_retractions(&folder.plan)?;
@@ -66,6 +67,7 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
         outcome.already = already.into_iter().map(|(_, subject)| subject.id.clone()).collect();
         outcome.already.sort();
         if fresh.is_empty() {
+            outcome.copies = subjects.standing(&outcome.already, &|key| gone.contains(key));
             strays::sweep(&folder.workdir, &folder.plan)?;
             return Ok(outcome);
         }
@@ -81,7 +83,7 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
         };
         outcome.deleted = strays::sweep(&folder.workdir, &folder.plan)?;
         outcome.recorded(record, facts);
-        observer.end("retract", &format!("{} documents", outcome.documents.len()));
+        observer.end("retract", &counted(outcome.documents.len() as u64, "document"));
         return Ok(outcome);
     }
     strays::sweep(&folder.workdir, &folder.plan)?;
@@ -249,8 +251,8 @@ impl Work<'_> {
 
     /// Copies of what is retracted now.
     fn copies(&self) -> Vec<CopyOf> {
-        let fresh: BTreeSet<&str> = self.fresh.iter().map(|key| self.subjects.documents[key].id.as_str()).collect();
-        self.subjects.copies.iter().filter(|copy| fresh.contains(copy.id.as_str())).cloned().collect()
+        let ids: Vec<String> = self.fresh.iter().map(|key| self.subjects.documents[key].id.clone()).collect();
+        self.subjects.standing(&ids, &|key| self.fresh.contains(key) || self.gone.contains(key))
     }
 }
 

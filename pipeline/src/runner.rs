@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::inputs::InputObject;
 use crate::observer::Unit;
-use crate::plan::PLAN_FORMAT;
+use crate::other_plan;
 use crate::stage::Stage;
 use crate::strays;
 use crate::training;
@@ -194,25 +194,8 @@ fn freeze(context: &Context<'_>) -> Result<(), Failure> {
         strays::sweep(context.workdir, &context.plan.id)?;
         return Ok(());
     };
-    let uri = context.workdir.store().uri();
     let there = context.workdir.read_plan()?.unwrap_or_default();
-    let format = there["format"].as_u64().unwrap_or(0);
-    if format != u64::from(PLAN_FORMAT) {
-        return Err(Failure::Policy(format!(
-            "{uri}: was begun by another version of mellama (plan format {format}, this one writes {PLAN_FORMAT}); \
-             go on with that version, or give another work folder with --workdir"
-        )));
-    }
-    let recipe = serde_json::to_value(&context.file.recipe).expect("a recipe has string keys only");
-    if there["recipe"] == recipe {
-        return Err(Failure::Input(format!(
-            "{uri}: the inputs are not those that this run was planned with (one was added, removed or replaced); \
-             put them back, or give another work folder with --workdir"
-        )));
-    }
-    Err(Failure::Policy(format!(
-        "{uri}: belongs to a run of another recipe; give another work folder with --workdir or in the recipe"
-    )))
+    Err(other_plan::refusal(context.workdir.store().uri(), &there, context.file, context.plan))
 }
 
 fn pending(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Vec<u64>, Failure> {

@@ -1,14 +1,16 @@
 //! What a work folder holds, from the folder alone: stages done, tasks committed, where things lie.
 
 use mellama_storage::{Counts, Retraction, Workdir};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::recipe::Recipe;
 use crate::retract::{self, PartChange, RetractionFacts};
 use crate::runner;
 use crate::stage::Stage;
 use crate::trained::{self, TrainedBefore};
+use crate::wording::counted;
 
 /// State of one stage.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +40,8 @@ pub struct Status {
     pub success: bool,
     /// Every stage that has begun.
     pub stages: Vec<StageStatus>,
+    /// Names of the stages of the recipe that are not complete, in order.
+    pub to_do: Vec<&'static str>,
     /// Steps of the complete checkpoints, by kind.
     pub checkpoints: Vec<String>,
     /// Complete checkpoints that were trained on other shards than those that hold now.
@@ -61,6 +65,12 @@ pub struct RetractionStatus {
     pub short: u64,
     /// Checkpoints that were there before it.
     pub checkpoints: u64,
+}
+
+/// What is left, and what does it.
+fn unfinished(to_do: &[&'static str]) -> String {
+    let stages = if to_do.is_empty() { String::new() } else { format!("; to do: {}", to_do.join(", ")) };
+    format!("not complete{stages}; \"mellama run RECIPE\" goes on where it stopped")
 }
 
 /// Opens an existing work folder and its plan id.
@@ -95,12 +105,17 @@ pub fn read(uri: &str) -> Result<Status, Failure> {
     let trained_before = trained::before(&workdir, &plan, None)?;
     let recorded = workdir.read_plan()?;
     let name = recorded.as_ref().map(|plan| &plan["recipe"]["name"]);
+    let stages: Vec<StageStatus> = stages.into_iter().flatten().collect();
+    let recipe = recorded.as_ref().and_then(|plan| Recipe::deserialize(&plan["recipe"]).ok());
+    let wanted = recipe.iter().flat_map(Stage::of).map(Stage::name);
+    let to_do = wanted.filter(|name| !stages.iter().any(|stage| stage.complete && stage.stage == *name)).collect();
     Ok(Status {
         workdir: workdir.store().uri().to_owned(),
         name: name.and_then(Value::as_str).unwrap_or_default().to_owned(),
         plan,
         success: workdir.read_success()?.is_some(),
-        stages: stages.into_iter().flatten().collect(),
+        stages,
+        to_do,
         checkpoints: checkpoints(&workdir)?,
         trained_before,
         retractions,
@@ -187,7 +202,7 @@ impl Status {
         for retraction in &self.retractions {
             lines.push(retraction.text());
         }
-        lines.push(if self.success { "complete".into() } else { "not complete; run the same command again to continue".into() });
+        lines.push(if self.success { "complete".into() } else { unfinished(&self.to_do) });
         lines.join("\n")
     }
 }
@@ -208,12 +223,16 @@ impl RetractionStatus {
     /// One line for people.
     pub fn text(&self) -> String {
         let RetractionStatus { record, documents, tokens, refilled, short, checkpoints } = self;
-        let mut line = format!("{record}: {documents} documents, {tokens} tokens taken out, {refilled} refilled");
+        let mut line = format!(
+            "{record}: {}, {} taken out, {refilled} refilled",
+            counted(*documents, "document"),
+            counted(*tokens, "token")
+        );
         if *short > 0 {
             line = format!("{line}, {short} short");
         }
         if *checkpoints > 0 {
-            line = format!("{line}; {checkpoints} checkpoints were made before");
+            line = format!("{line}; made before: {}", counted(*checkpoints, "checkpoint"));
         }
         line
     }

@@ -13,6 +13,7 @@ use crate::session::Session;
 use crate::stage::Stage;
 use crate::stages::mix::MixFacts;
 use crate::training::TrainFacts;
+use crate::wording::counted;
 
 /// The summary of a run.
 ///
@@ -91,9 +92,9 @@ fn shards(session: &Session, manifest: &StageManifest) -> Result<Vec<String>, Fa
         lines.push(format!("published: {} whole sequences, {} tokens for training", published.sequences, published.tokens));
     }
     if !records.is_empty() {
-        let (documents, sequences, tokens) = (figures.documents(), now.sequences, now.tokens);
+        let (documents, sequences, tokens) = (counted(figures.documents(), "document"), now.sequences, now.tokens);
         lines.push(format!(
-            "retracted since: {documents} documents; {sequences} sequences, {tokens} tokens for training now, {} when published",
+            "retracted since: {documents}; {sequences} sequences, {tokens} tokens for training now, {} when published",
             published.tokens
         ));
         let changed = figures.sources.iter().filter(|source| source.taken + source.refilled > 0);

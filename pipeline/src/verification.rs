@@ -65,12 +65,13 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
         temporary: workdir.store().count_stale()?,
         trained_before: Vec::new(),
     };
-    // Shards that are not what their manifest says were named above; only sound ones are looked into.
-    if verified.findings.is_empty() {
+    // Objects that are not what their manifest says were named above; only sound ones are looked into, and where the records are.
+    let damaged: BTreeSet<String> = report.findings.into_iter().map(|finding| finding.key).collect();
+    if !damaged.iter().any(|key| is_record(key)) {
         let gone = retract::retracted_keys(&workdir, &plan)?;
         verified.retracted = gone.len() as u64;
         for stage in [Stage::Publish, Stage::InstructData] {
-            shards(&workdir, &plan, stage, &gone, &mut verified)?;
+            shards(&workdir, &plan, stage, &|key| damaged.contains(key), &gone, &mut verified)?;
         }
         verified.trained_before = trained::before(&workdir, &plan, None)?;
         if verified.findings.is_empty() {
@@ -82,9 +83,21 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
     Ok(verified)
 }
 
-fn shards(workdir: &Workdir, plan: &str, stage: Stage, gone: &BTreeSet<u128>, verified: &mut Verified) -> Result<(), Failure> {
+/// Whether an object says what others are to be.
+fn is_record(key: &str) -> bool {
+    key == "plan.json" || ["commits/", "manifests/", "retractions/"].iter().any(|folder| key.starts_with(folder))
+}
+
+fn shards(
+    workdir: &Workdir,
+    plan: &str,
+    stage: Stage,
+    is_damaged: &dyn Fn(&str) -> bool,
+    gone: &BTreeSet<u128>,
+    verified: &mut Verified,
+) -> Result<(), Failure> {
     let Some(manifest) = workdir.effective_manifest(plan, stage.name())? else { return Ok(()) };
-    for entry in manifest.objects.iter().filter(|o| placements::is_shard(&o.key)) {
+    for entry in manifest.objects.iter().filter(|o| placements::is_shard(&o.key) && !is_damaged(&o.key)) {
         let reader = RangeReader::open(workdir.store().clone(), &Key::new(entry.key.clone())?)?;
         let mut held: Option<(u64, u128)> = None;
         let checked = ShardFile::open(&entry.key, StoreChunks(reader)).and_then(|file| {

@@ -74,6 +74,11 @@ impl ColumnFile {
         Err(ShardError::corrupt(&self.name, problem))
     }
 
+    /// Rows of the first row group, 0 where there is none; to be checked by [`ColumnFile::check_row_groups`].
+    pub(crate) fn first_group_rows(&self) -> usize {
+        self.metadata().row_groups().first().map_or(0, |group| usize::try_from(group.num_rows()).unwrap_or(0))
+    }
+
     /// All row groups hold `full` rows but the last, `rows` in all, and every chunk lies inside the file.
     pub(crate) fn check_row_groups(&self, rows: u64, full: usize) -> Result<(), ShardError> {
         let groups = self.metadata().row_groups();

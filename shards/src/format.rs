@@ -18,8 +18,16 @@ pub const FORMAT_VERSION: u32 = 2;
 /// Oldest version that is read, and written again where a shard of that version is rewritten.
 pub const OLDEST_VERSION: u32 = 1;
 
-/// Sequences of a row group; only the last one of a file may have fewer.
+/// Most sequences of a row group.
 pub const ROW_GROUP_SEQUENCES: usize = 256;
+
+/// Most positions of a row group of more than one sequence: it bounds the memory of writers and readers.
+pub const ROW_GROUP_POSITIONS: usize = 1 << 20;
+
+/// Sequences of a row group of a new shard; only the last one of a file may have fewer. Readers take it from the file.
+pub fn row_group_sequences(sequence_length: u32) -> usize {
+    (ROW_GROUP_POSITIONS / (sequence_length as usize).max(1)).clamp(1, ROW_GROUP_SEQUENCES)
+}
 
 /// Longest sequence, in tokens. It bounds what a damaged header can make a reader allocate.
 pub const MAX_SEQUENCE_LENGTH: u32 = 1 << 20;

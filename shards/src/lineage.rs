@@ -30,7 +30,7 @@ pub struct Placement {
 /// All pieces of a shard, by sequence and position. Its tokens are not read, only its segment columns.
 pub fn lineage(shard: &ShardFile) -> impl Iterator<Item = Result<Placement, ShardError>> + '_ {
     (0..shard.row_groups()).flat_map(move |group| {
-        let first_row = (group * crate::format::ROW_GROUP_SEQUENCES) as u64;
+        let first_row = (group * shard.row_group_rows()) as u64;
         let placements = shard.read_segments(group).map(|segments| placements(&segments, first_row));
         let (found, error) = match placements {
             Ok(found) => (found, None),

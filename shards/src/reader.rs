@@ -23,6 +23,8 @@ use crate::row_group::{SOURCES_COLUMN, SegmentColumns, sources_of_rows};
 #[derive(Clone)]
 pub struct ShardFile {
     file: ColumnFile,
+    /// Sequences of a row group; the last one may have fewer.
+    group_rows: usize,
     header: Arc<ShardHeader>,
     totals: Arc<ShardTotals>,
 }
@@ -46,9 +48,10 @@ impl ShardFile {
         header.check().map_err(|error| ShardError::corrupt(name, error.to_string()))?;
         let totals: ShardTotals = file.sealed(TOTALS_KEY)?;
         file.check_schema(&stored_schema(&header))?;
-        file.check_row_groups(totals.sequences, ROW_GROUP_SEQUENCES)?;
+        let group_rows = file.first_group_rows().clamp(1, ROW_GROUP_SEQUENCES);
+        file.check_row_groups(totals.sequences, group_rows)?;
         check_totals(name, &totals, &header)?;
-        Ok(Self { file, header: Arc::new(header), totals: Arc::new(totals) })
+        Ok(Self { file, group_rows, header: Arc::new(header), totals: Arc::new(totals) })
     }
 
     /// The object's key, as given to [`ShardFile::open`].
@@ -71,6 +74,11 @@ impl ShardFile {
         self.totals.sequences
     }
 
+    /// Sequences of a row group; the last one may have fewer.
+    pub fn row_group_rows(&self) -> usize {
+        self.group_rows
+    }
+
     /// Number of row groups.
     pub fn row_groups(&self) -> usize {
         self.file.row_groups()
@@ -82,8 +90,8 @@ impl ShardFile {
     /// [`ShardError::OutOfRange`], or the damage found.
     pub fn sequence(&self, row: u64) -> Result<Sequence, ShardError> {
         self.check_row(row)?;
-        let group = self.read_row_group(row as usize / ROW_GROUP_SEQUENCES)?;
-        group.sequence(row as usize % ROW_GROUP_SEQUENCES)
+        let group = self.read_row_group(row as usize / self.group_rows)?;
+        group.sequence(row as usize % self.group_rows)
     }
 
     /// The sequences of `rows`, in order; each row group is decoded once.
@@ -96,7 +104,7 @@ impl ShardFile {
         }
         self.check_row(rows.end - 1)?;
         let mut sequences = Vec::with_capacity((rows.end - rows.start) as usize);
-        let group_of = |row: u64| row as usize / ROW_GROUP_SEQUENCES;
+        let group_of = |row: u64| row as usize / self.group_rows;
         for index in group_of(rows.start)..=group_of(rows.end - 1) {
             let group = self.read_row_group(index)?;
             let first = group.first_row();
@@ -124,7 +132,7 @@ impl ShardFile {
     /// [`ShardError::OutOfRange`], or the damage found.
     pub fn read_row_group(&self, index: usize) -> Result<RowGroup, ShardError> {
         let batch = self.file.read(index, 0..COLUMNS.len())?;
-        let first_row = (index * ROW_GROUP_SEQUENCES) as u64;
+        let first_row = (index * self.group_rows) as u64;
         RowGroup::new(self.name(), Arc::clone(&self.header), first_row, &batch)
     }
 

@@ -11,12 +11,13 @@ use rayon::prelude::{IntoParallelRefIterator, ParallelIterator, ParallelSliceMut
 use crate::order::{ORDER_PURPOSE, Prf, Run};
 use crate::sequence::{PADDING_TOKEN, Segment, Sequence};
 
-/// Which tokens of the documents of a source the shards hold, pass by pass: ranges without overlap, those that meet as one.
+/// Which tokens of the documents of a source the shards hold, pass by pass. Ranges that meet are one; ranges overlap where several
+/// records with one key, equal in id and text, are in the shards.
 ///
 /// A range is 32 bytes, and pieces that follow each other are one range as soon as both are there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Sorted; none of them meet.
+    /// Sorted; none begins where another of the document and the pass ends.
     ranges: Vec<HeldRange>,
     /// In the order in which they came.
     fresh: Vec<HeldRange>,
@@ -67,28 +68,46 @@ impl Held {
         self.ranges.append(&mut self.fresh);
         self.fresh = Vec::new();
         self.ranges.par_sort_unstable();
-        self.ranges.dedup_by(|next, last| {
-            let meets = (next.document, next.epoch) == (last.document, last.epoch) && next.start <= last.end;
-            if meets {
-                last.end = last.end.max(next.end);
+        let mut joined: Vec<HeldRange> = Vec::with_capacity(self.ranges.len());
+        // Of the document and the pass at hand, the ranges that the next one may continue.
+        let mut open: Vec<usize> = Vec::new();
+        for next in self.ranges.drain(..) {
+            open.retain(|&at| {
+                let last: &HeldRange = &joined[at];
+                (last.document, last.epoch) == (next.document, next.epoch) && last.end >= next.start
+            });
+            if let Some(&at) = open.iter().find(|&&at| joined[at].end == next.start) {
+                joined[at].end = next.end;
+            } else {
+                open.push(joined.len());
+                joined.push(next);
             }
-            meets
-        });
+        }
+        joined.shrink_to_fit();
+        self.ranges = joined;
     }
 
-    /// What is not held of a document of `tokens` tokens, in order.
-    fn gaps(&self, epoch: u32, document: u128, tokens: u32) -> Vec<Range<u32>> {
+    /// What is left of a document of `tokens` tokens where fewer than `copies` ranges hold it, in order.
+    fn gaps(&self, epoch: u32, document: u128, tokens: u32, copies: usize) -> Vec<Range<u32>> {
         debug_assert!(self.fresh.is_empty(), "settled before it is asked");
         let first = self.ranges.partition_point(|range| (range.document, range.epoch) < (document, epoch));
         let of_document = self.ranges[first..].iter().take_while(|range| (range.document, range.epoch) == (document, epoch));
-        let mut gaps = Vec::new();
-        let mut end = 0;
-        for range in of_document {
-            gaps.push(end..range.start.min(tokens));
-            end = range.end;
+        // Where the number of ranges changes, and by how much.
+        let mut steps: Vec<(u32, isize)> =
+            of_document.flat_map(|range| [(range.start.min(tokens), 1), (range.end.min(tokens), -1)]).collect();
+        steps.sort_unstable();
+        steps.push((tokens, 0));
+        let mut gaps: Vec<Range<u32>> = Vec::new();
+        let (mut start, mut held) = (0, 0_isize);
+        for (at, change) in steps {
+            if start < at && (held as usize) < copies {
+                match gaps.last_mut() {
+                    Some(last) if last.end == start => last.end = at,
+                    _ => gaps.push(start..at),
+                }
+            }
+            (start, held) = (at, held + change);
         }
-        gaps.push(end..tokens);
-        gaps.retain(|gap| !gap.is_empty());
         gaps
     }
 }
@@ -166,7 +185,9 @@ impl Continuation {
             self.position += 1;
             let run = self.runs[row as usize];
             let epoch = self.epoch;
-            let gaps = self.held.gaps(epoch, run.key, run.tokens).into_iter().rev();
+            // Of several records with this key each gives what the shards hold fewer times than there are records left.
+            let end = self.runs.partition_point(|other| other.key <= run.key);
+            let gaps = self.held.gaps(epoch, run.key, run.tokens, end - row as usize).into_iter().rev();
             self.rest.extend(gaps.map(|gap| Filling { run, epoch, offset: gap.start, length: gap.end - gap.start }));
             if let Some(first) = self.rest.pop() {
                 return Some(first);

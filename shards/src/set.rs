@@ -11,7 +11,7 @@ use mellama_storage::{Key, ObjectEntry, RangeReader, Store, Workdir};
 
 use crate::chunks::StoreChunks;
 use crate::error::ShardError;
-use crate::format::{ROW_GROUP_SEQUENCES, Sequence, ShardHeader};
+use crate::format::{Sequence, ShardHeader};
 use crate::reader::{RowGroup, ShardFile};
 
 /// Decoded row groups kept, by default. One holds 256 sequences.
@@ -108,8 +108,9 @@ impl ShardSet {
     /// [`ShardError::OutOfRange`], or the damage found in the shard that holds it.
     pub fn sequence(&self, global: u64) -> Result<Sequence, ShardError> {
         let (shard, row) = self.locate(global)?;
-        let group = self.row_group(shard, row as usize / ROW_GROUP_SEQUENCES)?;
-        group.sequence(row as usize % ROW_GROUP_SEQUENCES)
+        let rows = self.shard(shard)?.row_group_rows();
+        let group = self.row_group(shard, row as usize / rows)?;
+        group.sequence(row as usize % rows)
     }
 
     fn row_group(&self, shard: usize, index: usize) -> Result<Arc<RowGroup>, ShardError> {

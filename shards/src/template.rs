@@ -51,12 +51,20 @@ impl Template {
             (Template::Mellama, Some(system)) => {
                 format!("Human: \n{system}\n\n{user}\n\nAssistant: \n")
             }
-            (Template::Llama2Chat, None) => format!("[INST] {user} [/INST] "),
+            (Template::Llama2Chat, None) => format!("[INST] {user} [/INST]"),
             (Template::Llama2Chat, Some(system)) => {
-                format!("[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST] ")
+                format!("[INST] <<SYS>>\n{system}\n<</SYS>>\n\n{user} [/INST]")
             }
             (Template::None, None) => format!("{user}\n"),
             (Template::None, Some(system)) => format!("{system}\n{user}\n"),
+        }
+    }
+
+    /// What stands between the prompt and the answer. It is part of the answer: the space behind `[/INST]` begins its first token.
+    pub fn answer_start(self) -> &'static str {
+        match self {
+            Template::Llama2Chat => " ",
+            Template::Mellama | Template::None => "",
         }
     }
 
@@ -75,7 +83,8 @@ impl Template {
                 Speaker::System => system = Some(text),
                 Speaker::User => pending = Some(self.prompt(system.take(), text)),
                 Speaker::Assistant => {
-                    let (prompt, answer) = exchange(tokenizer, &pending.take().unwrap_or_default(), text)?;
+                    let answer = format!("{}{text}", self.answer_start());
+                    let (prompt, answer) = exchange(tokenizer, &pending.take().unwrap_or_default(), &answer)?;
                     spans.push(Span { tokens: prompt, trained: false });
                     spans.push(Span { tokens: answer, trained: true });
                 }
@@ -128,7 +137,7 @@ mod tests {
             assert_eq!(template.prompt(system, "Why?"), expected);
         };
         check(Template::Mellama, None, "Human: \nWhy?\n\nAssistant: \n");
-        check(Template::Llama2Chat, Some("Be brief."), "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST] ");
+        check(Template::Llama2Chat, Some("Be brief."), "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST]");
         check(Template::None, None, "Why?\n");
         for template in Template::ALL {
             assert_eq!(template.as_str().parse(), Ok(template));

@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use crate::error::ShardError;
 use crate::format::{
-    DOCUMENT_KEY_BYTES, HEADER_KEY, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals, TOTALS_KEY, TotalsBuilder, Width,
-    element, shard_schema,
+    DOCUMENT_KEY_BYTES, HEADER_KEY, Sequence, ShardHeader, ShardTotals, TOTALS_KEY, TotalsBuilder, Width, element,
+    row_group_sequences, shard_schema,
 };
 use crate::page_checksums::{ChecksummedWriter, properties};
 use crate::verify::check_sequence;
@@ -60,7 +60,7 @@ impl<W: Write + Send> ShardWriter<W> {
         self.rows.push(sequence);
         self.totals.add(sequence);
         self.written += 1;
-        if self.rows.length == ROW_GROUP_SEQUENCES { self.flush() } else { Ok(()) }
+        if self.rows.length == row_group_sequences(self.header.sequence_length) { self.flush() } else { Ok(()) }
     }
 
     /// Writes the rest and the footer; returns what was written to and the number of sequences.
@@ -117,7 +117,7 @@ impl Rows {
         let u32_list = || ListBuilder::new(UInt32Builder::new()).with_field(element(DataType::UInt32));
         Self {
             length: 0,
-            tokens: Vec::with_capacity(ROW_GROUP_SEQUENCES * header.sequence_length as usize),
+            tokens: Vec::with_capacity(row_group_sequences(header.sequence_length) * header.sequence_length as usize),
             ends: u32_list(),
             documents: Vec::new(),
             sources: ListBuilder::new(UInt16Builder::new()).with_field(element(DataType::UInt16)),

@@ -96,7 +96,12 @@ fn convert(record: &Record<'_>, items: &mut Vec<Item>) -> Result<(), RejectReaso
     let retracted: Vec<_> =
         corrections(citation, &["RetractionOf", "RetractedandRepublishedFrom"]).filter_map(|one| one.child(Name::Pmid)).collect();
     withdraw(&retracted, WithdrawalReason::Retracted, record.offset, items)?;
-    items.push(Item::Document(document(record, citation, article)?));
+    let document = document(record, citation, article);
+    // A citation that is marked and has no text is no document, and takes those before it back all the same.
+    if matches!(document, Err(RejectReason::EmptyRecord)) && is_retracted(citation, &publication_types(article)) {
+        withdraw(&citation.child(Name::Pmid).into_iter().collect::<Vec<_>>(), WithdrawalReason::Retracted, record.offset, items)?;
+    }
+    items.push(Item::Document(document?));
     Ok(())
 }
 
@@ -246,10 +251,8 @@ fn meta_of(root: Element<'_>, citation: Element<'_>, article: Element<'_>) -> BT
     put("language", lines(article.named(Name::Language)));
     put("mesh", citation.child(Name::MeshHeadingList).map(mesh_of).unwrap_or_default());
     put("keywords", lines(citation.named(Name::KeywordList).flat_map(|list| list.named(Name::Keyword))));
-    let types = article.named(Name::PublicationTypeList).flat_map(|list| list.named(Name::PublicationType));
-    let types = lines(types.chain(article.named(Name::PublicationType)));
-    let retracted = types.iter().any(|kind| kind == RETRACTED_TYPE)
-        || corrections(citation, &["RetractionIn", "RetractedandRepublishedIn"]).next().is_some();
+    let types = publication_types(article);
+    let retracted = is_retracted(citation, &types);
     let is_preprint = types.iter().any(|kind| kind == PREPRINT_TYPE);
     put(if is_preprint { PREPRINT_OF } else { PUBLISHED_FROM }, preprint_links(citation, is_preprint).into_iter().collect());
     put("publication_types", types);
@@ -258,6 +261,17 @@ fn meta_of(root: Element<'_>, citation: Element<'_>, article: Element<'_>) -> BT
         put(RETRACTED, vec!["true".to_string()]);
     }
     meta
+}
+
+fn publication_types(article: Element<'_>) -> Vec<String> {
+    let types = article.named(Name::PublicationTypeList).flat_map(|list| list.named(Name::PublicationType));
+    lines(types.chain(article.named(Name::PublicationType)))
+}
+
+/// Whether a citation says that its journal took the article back.
+fn is_retracted(citation: Element<'_>, types: &[String]) -> bool {
+    types.iter().any(|kind| kind == RETRACTED_TYPE)
+        || corrections(citation, &["RetractionIn", "RetractedandRepublishedIn"]).next().is_some()
 }
 
 /// The article that a preprint became, or the preprint that an article comes from.

@@ -115,6 +115,12 @@ impl Retraction {
     }
 }
 
+/// Whether a key is that of a record; what else lies among them is nobody's, such as what an editor or a file system leaves.
+pub(crate) fn is_record(key: &str) -> bool {
+    let number = key.strip_prefix(RETRACTIONS).and_then(|name| name.strip_suffix(".json"));
+    number.is_some_and(|number| number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl Workdir {
     /// All retractions of the folder, in order; empty where there is none.
     ///
@@ -125,6 +131,9 @@ impl Workdir {
         let mut records: Vec<Retraction> = Vec::new();
         for object in list_all(&**self.store(), RETRACTIONS) {
             let key = object?.key;
+            if !is_record(key.as_str()) {
+                continue;
+            }
             let record = self.read_sealed::<Retraction>(&key).map_err(ProtocolError::of_record)?;
             let Some(record) = record else { continue };
             self.check_plan(&key, &record.plan, plan)?;

@@ -8,7 +8,7 @@ use crate::key::{Key, ObjectMeta};
 use crate::manifest::StageManifest;
 use crate::part::hash_object;
 use crate::protocol::ProtocolError;
-use crate::retraction::{RETRACTIONS, Replacement, Retraction, broken_link};
+use crate::retraction::{Replacement, Retraction, broken_link, is_record};
 use crate::sealed::{self, SealError};
 use crate::store::{Store, list_all};
 use crate::workdir::{FrozenPlan, PLAN_KEY, SUCCESS_KEY, Workdir, commit_key, manifest_key};
@@ -220,8 +220,9 @@ struct Surveyor<'a> {
 
 impl Surveyor<'_> {
     fn plan(&mut self, present: &BTreeMap<String, ObjectMeta>) {
-        let folders = ["commits/", "manifests/", RETRACTIONS];
-        let depends = |key: &&String| folders.iter().any(|folder| key.starts_with(folder)) || *key == SUCCESS_KEY;
+        let folders = ["commits/", "manifests/"];
+        let depends =
+            |key: &&String| folders.iter().any(|folder| key.starts_with(folder)) || is_record(key) || *key == SUCCESS_KEY;
         if present.contains_key(PLAN_KEY) {
             self.plan = self.sealed::<FrozenPlan<Value>>(PLAN_KEY).map(|frozen| frozen.id);
         } else if let Some(dependent) = present.keys().find(depends) {
@@ -334,7 +335,7 @@ impl Surveyor<'_> {
     fn retractions(&mut self, present: &BTreeMap<String, ObjectMeta>) -> BTreeSet<String> {
         let mut replaced: BTreeMap<String, String> = BTreeMap::new();
         let mut before: Option<Retraction> = None;
-        for key in present.keys().filter(|key| key.starts_with(RETRACTIONS)) {
+        for key in present.keys().filter(|key| is_record(key)) {
             let Some(record) = self.sealed::<Retraction>(key) else { break };
             self.check_plan(key, &record.plan);
             if let Some((what, expected, found)) = broken_link(key, &record, before.as_ref()) {

@@ -417,7 +417,8 @@ fn a_mixture_that_cannot_be_filled_names_quota_supply_and_remedy() {
     // Each of the two remedies works.
     check(&recipe("jsonl", &["data/*"], &format!("max_epochs = {passes}\n{}", tokens("100_000", "general = 1"))), &files, 0, &[]);
     check(&recipe("jsonl", &["data/*"], &tokens(&supply.to_string(), "general = 1")), &files, 0, &[]);
-    let said = ["mixture: clinical: quota of 500 tokens, capped supply is 0", "add clinical sources or set its weight to 0"];
+    let said =
+        ["corpus.mixture.clinical: weight 1, but no source has the domain \"clinical\"", "add one, or leave the weight out"];
     check(&recipe("jsonl", &["data/*"], &tokens("1000", "general = 1\nclinical = 1")), &files, 2, &said);
 }
 
@@ -508,12 +509,16 @@ fn case_19_another_recipe_or_input_never_mixes_with_a_run() {
     let workdir = PathBuf::from(project.workdir());
     let published = contents(&workdir);
     project.write("recipe.toml", format!("seed = 7\n{text}").as_bytes());
-    check_run(&project, 2, &["belongs to a run of another recipe", "--workdir"]);
+    check_run(&project, 2, &["belongs to a run of another recipe (seed differs)", "--workdir"]);
     project.write("recipe.toml", text.as_bytes());
     let input = project.folder().join("data/a.jsonl");
     let modified = fs::metadata(&input).and_then(|meta| meta.modified()).expect("a time");
     project.write("data/a.jsonl", &json_lines(0, 10));
-    check_run(&project, 3, &["inputs are not those that this run was planned with", "--workdir"]);
+    let bytes = original.len();
+    let changed = format!("inputs are not those that this run was planned with: data/a.jsonl had {bytes} bytes and has ");
+    check_run(&project, 3, &[&changed, "--workdir"]);
+    let planned = run(&["plan", &project.recipe(), "--workdir", &project.workdir()]);
+    assert!(planned.code == 0 && (planned.stdout + &planned.stderr).contains("\"run\" refuses: "), "plan names what run refuses");
     assert!(contents(&workdir) == published, "a refused run changes nothing");
     project.write("data/a.jsonl", &original);
     let file = fs::File::options().write(true).open(&input).expect("opened");

@@ -25,6 +25,8 @@ pub(super) fn text(tokenizer: &Tokenizer, sequence_length: u32, has_heldout: boo
     text.push_str(PANDAS);
     text.push_str("\nWith DuckDB:\n\n");
     text.push_str(DUCKDB);
+    text.push_str("\nAnd which documents the segments are of, where the work folder's `documents/` lie beside the shards:\n\n");
+    text.push_str(DUCKDB_DOCUMENTS);
     text.push_str("\nWith datasets; the configurations above are for the folder's own path, or its address on a hub, as `load_dataset(PATH, \"cpt\")`:\n\n");
     text.push_str(DATASETS);
     if has_heldout {
@@ -54,6 +56,18 @@ import duckdb
 print(duckdb.sql("""
     SELECT count(*) AS sequences, sum(segment_ends[-1]) AS tokens, sum(len(tokens) - segment_ends[-1]) AS padding
     FROM 'shards/cpt/train-*.parquet'
+"""))
+```
+"#;
+
+const DUCKDB_DOCUMENTS: &str = r#"```python
+import duckdb
+
+print(duckdb.sql("""
+    SELECT documents.id, documents.source, count(*) AS segments
+    FROM (SELECT unnest(segment_documents) AS key FROM 'shards/cpt/train-*.parquet') AS segments
+    JOIN 'documents/*/*.parquet' AS documents USING (key)
+    GROUP BY ALL ORDER BY segments DESC, documents.id LIMIT 5
 """))
 ```
 "#;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::escape;
 use crate::figures::{Figures, PartFigures};
 use crate::placements::Part;
+use crate::wording::counted;
 
 /// Begins the sentence with the tokens for training.
 pub(super) const HEADLINE: &str = "Packed token shards, ";
@@ -52,10 +53,10 @@ fn counts(figures: &Figures) -> String {
 
 fn retractions(figures: &Figures) -> String {
     let mut text = format!(
-        "## Retractions\n\n{} documents were taken out of the shards after they were published; `retractions/` has the records. The \
+        "## Retractions\n\nTaken out of the shards after they were published: {}; `retractions/` has the records. The \
          sections below, and what they say of sources and licences, are of the day the shards were published.\n\n\
          | record | documents | tokens taken out | refilled | short of the quota |\n|---|---|---|---|---|\n",
-        figures.documents()
+        counted(figures.documents(), "document")
     );
     for one in &figures.retractions {
         let _ = writeln!(text, "| `{}` | {} | {} | {} | {} |", one.record, one.documents, one.tokens, one.refilled, one.short);

@@ -41,6 +41,7 @@ fn text(manifest: &ExportManifest, tokenizer: &str) -> String {
         Ok(Format::Ds) => "`.ds.loss` is 0 there.",
         Ok(Format::Olmo) => "`label_mask/` is 0 there.",
         Ok(Format::Mds) if request.segments => "Column `loss_mask` is 0 there and `segment_ids` is -1.",
+        Ok(Format::Mds) => "Without `--segments` there is no mask: a trainer learns them as it learns every id.",
         _ => "The format has no mask: a trainer learns them as it learns every id.",
     };
     let _ = writeln!(text, "- Padded positions hold id {}. {masks}", request.fill_token);

@@ -56,7 +56,7 @@ pub(super) fn forecast(
     let corpus = file.recipe.corpus.as_ref()?;
     let supply = supplies(corpus, counted, sources);
     let recipe = corpus.mixture.as_ref()?;
-    let spec = mix::spec(recipe, corpus.pack.as_ref().map_or(1, |pack| pack.sequence_length));
+    let spec = recipe.spec(corpus.pack.as_ref().map_or(1, |pack| pack.sequence_length));
     let asked = planned_quotas(&spec).ok().flatten();
     let mut forecast = MixtureForecast {
         total: asked.map(|quotas| quotas.iter().sum()),

@@ -81,7 +81,8 @@ fn mixture(m: &MixtureForecast) -> Vec<String> {
         (Some(_), _) => "refused".to_owned(),
         (None, total) => format!("{} tokens", number(total)),
     };
-    let mut lines = vec![format!("\nmixture: {tokens}; {}", quotas.join(", "))];
+    let quotas = if quotas.is_empty() { String::new() } else { format!("; {}", quotas.join(", ")) };
+    let mut lines = vec![format!("\nmixture: {tokens}{quotas}")];
     for d in &m.domains {
         lines.push(format!(
             "  {:<11} weight {:<4} supply {}, quota {}, epochs {}; the allowed epochs give {}",
@@ -97,7 +98,7 @@ fn mixture(m: &MixtureForecast) -> Vec<String> {
         let sources = m.unknown.join(", ");
         lines.push(format!("  supply unknown: {sources}; give expected_tokens, or run until tokenize has counted"));
     }
-    lines.extend(m.refusal.iter().map(|refusal| format!("  refused: {refusal}")));
+    lines.extend(m.refusal.iter().map(|refusal| format!("  refused: {}", refusal.trim_start_matches("mixture: "))));
     lines
 }
 

@@ -112,7 +112,7 @@ impl Columns {
 
     /// The names of a record, which only a search by names, or a hit, needs.
     fn names(&self, at: usize, source: &SourceRecipe, key: u128, wanted: &Wanted) -> Result<Vec<String>, Failure> {
-        let is_asked = wanted.asked.contains(self.ids.value(at)) || wanted.keys.contains_key(&key);
+        let is_asked = wanted.asks_for(self.ids.value(at)).is_some() || wanted.keys.contains_key(&key);
         if wanted.names.is_empty() && !is_asked {
             return Ok(Vec::new());
         }
@@ -138,7 +138,7 @@ impl Columns {
 
     /// The ids that ask for a record: its own, its key, or one of its names.
     fn asked(&self, at: usize, names: &[String], key: u128, wanted: &Wanted) -> BTreeSet<String> {
-        let own = wanted.asked.get(self.ids.value(at)).cloned();
+        let own = wanted.asks_for(self.ids.value(at)).cloned();
         let by_key = wanted.keys.get(&key).cloned();
         own.into_iter().chain(by_key).chain(names.iter().filter_map(|name| wanted.names.get(name)).cloned()).collect()
     }

@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::sections::count;
 use crate::figures::{Figures, PartFigures};
 use crate::trained::{self, TrainedBefore};
+use crate::wording::counted;
 
 /// Begins the section.
 const BEGIN: &str = "<section id=\"retractions\">";
@@ -38,7 +39,7 @@ pub(crate) fn with_retractions(html: &str, figures: &Figures, models: &[TrainedB
 fn changes(figures: &Figures) -> Markup {
     html! {
         h2 { "Retractions" }
-        p { (count(figures.documents())) " documents were taken out of the shards after they were published. Other sections show the figures of the day the shards were published." }
+        p { "Taken out of the shards after they were published: " (counted(figures.documents(), "document")) ". Other sections show the figures of the day the shards were published." }
         div.scroll { table {
             thead { tr { th { "record" } th { "documents" } th { "tokens taken out" } th { "refilled" } th { "short" } th { "checkpoints before" } } }
             tbody { @for one in &figures.retractions { tr {

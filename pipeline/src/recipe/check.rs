@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use mellama_shards::mixture::planned_quotas;
 use mellama_shards::template::Template;
 use mellama_sources::Limits;
 use mellama_train::trainer::TrainSpec;
@@ -148,7 +149,9 @@ impl Checker {
 
     fn packing(&self, corpus: &CorpusRecipe) -> Result<(), RecipeError> {
         if let Some(mixture) = &corpus.mixture {
-            self.mixture(mixture)?;
+            self.mixture(mixture, &corpus.source)?;
+            let length = corpus.pack.as_ref().map_or(1, |pack| pack.sequence_length);
+            self.quotas(mixture, length)?;
             let key = "corpus.mixture";
             self.that(corpus.tokenizer.is_some(), key, || "a mixture counts tokens; add [corpus.tokenizer]".into())?;
         }
@@ -176,16 +179,24 @@ impl Checker {
         })?;
         let key = "corpus.source.inputs";
         self.that(!source.inputs.is_empty(), key, || format!("source \"{}\" has no input", source.name))?;
-        self.that(source.max_epochs >= 1, "corpus.source.max_epochs", || format!("0 in source \"{}\"", source.name))?;
+        self.that(source.max_epochs >= 1, "corpus.source.max_epochs", || {
+            format!("0 in source \"{}\": expected at least 1; leave the source out to use none of it", source.name)
+        })?;
         let key = "corpus.source.expected_tokens";
         let some = source.expected_tokens.is_none_or(|tokens| (1..=MAX_EXPECTED_TOKENS).contains(&tokens));
         self.that(some, key, || format!("source \"{}\": expected 1 to {MAX_EXPECTED_TOKENS}", source.name))?;
         self.share(source.max_rejects, "corpus.source.max_rejects")
     }
 
-    fn mixture(&self, mixture: &MixtureRecipe) -> Result<(), RecipeError> {
-        let sum = u64::from(mixture.biomedical) + u64::from(mixture.clinical) + u64::from(mixture.general);
-        self.that(sum > 0, "corpus.mixture", || "every weight is 0; give biomedical, clinical or general a weight".into())?;
+    fn mixture(&self, mixture: &MixtureRecipe, sources: &[SourceRecipe]) -> Result<(), RecipeError> {
+        let some = mixture.weights().iter().any(|(_, weight)| *weight > 0);
+        self.that(some, "corpus.mixture", || "every weight is 0; give biomedical, clinical or general a weight".into())?;
+        for (domain, weight) in mixture.weights() {
+            let has_source = sources.iter().any(|source| source.domain == domain);
+            self.that(weight == 0 || has_source, &format!("corpus.mixture.{domain}"), || {
+                format!("weight {weight}, but no source has the domain \"{domain}\"; add one, or leave the weight out")
+            })?;
+        }
         self.one_of(&mixture.unit, &["tokens", "sequences"], "corpus.mixture.unit")?;
         let some = mixture.tokens != TotalRecipe::Tokens(0);
         self.that(some, "corpus.mixture.tokens", || "0: expected at least 1, or \"all\"".into())?;
@@ -194,6 +205,17 @@ impl Checker {
             self.that(word == "all", "corpus.mixture.tokens", problem)?;
         }
         Ok(())
+    }
+
+    /// What is wrong whatever the supply.
+    fn quotas(&self, mixture: &MixtureRecipe, sequence_length: u32) -> Result<(), RecipeError> {
+        let planned = planned_quotas(&mixture.spec(sequence_length));
+        let problem = planned.as_ref().err().map(|error| error.to_string().trim_start_matches("mixture: ").to_owned());
+        self.that(planned.is_ok(), "corpus.mixture", || problem.unwrap_or_default())?;
+        let some = planned.ok().flatten().is_none_or(|quotas| quotas.iter().any(|quota| *quota > 0));
+        self.that(some, "corpus.mixture.tokens", || {
+            format!("less than one sequence of {sequence_length} tokens; give more, or unit = \"tokens\"")
+        })
     }
 
     fn model(&self, model: &ModelRecipe) -> Result<(), RecipeError> {

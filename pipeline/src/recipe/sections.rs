@@ -1,6 +1,7 @@
 //! The tables of a recipe with their keys and defaults. Types only; checks across keys are in `check.rs`.
 
 use mellama_evaluation::EvaluateSpec;
+use mellama_shards::mixture::{MixtureSpec, Total, Unit};
 use mellama_sources::{Cleaning, Domain, Fields, Format, Limits, ReadOptions, Sensitivity};
 use mellama_train::LoraSpec;
 use mellama_train::trainer::TrainSpec;
@@ -188,6 +189,26 @@ pub struct MixtureRecipe {
     /// `tokens` or `sequences`.
     #[serde(default = "unit")]
     pub unit: String,
+}
+
+impl MixtureRecipe {
+    /// The weight of each domain.
+    pub(crate) fn weights(&self) -> [(Domain, u32); 3] {
+        [(Domain::Biomedical, self.biomedical), (Domain::Clinical, self.clinical), (Domain::General, self.general)]
+    }
+
+    /// What is asked of the mixture, with sequences of `sequence_length` tokens.
+    pub(crate) fn spec(&self, sequence_length: u32) -> MixtureSpec {
+        MixtureSpec {
+            total: match &self.tokens {
+                TotalRecipe::Tokens(tokens) => Total::Tokens(*tokens),
+                TotalRecipe::Word(_) => Total::All,
+            },
+            weights: [self.biomedical, self.clinical, self.general],
+            unit: if self.unit == "sequences" { Unit::Sequences } else { Unit::Tokens },
+            sequence_length,
+        }
+    }
 }
 
 /// `[corpus.pack]`.

@@ -82,6 +82,9 @@ pub struct CopyOf {
     pub rule: String,
     /// The earlier release that keeps it; empty for this run.
     pub kept_release: String,
+    /// What stands in its place is retracted too, by this record or an earlier one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept_retracted: bool,
 }
 
 impl RetractedDocument {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use mellama_dedup::Rule;
 use serde::Serialize;
 
 use super::{CopyOf, Marks, PartChange, RetractedDocument, RetractionFacts, SourceChange};
 use crate::lookup::Folder;
 use crate::placements::Part;
+use crate::wording::counted;
 
 /// Ids that a text for people lists.
 const SHOWN_IDS: usize = 10;
@@ -71,55 +73,91 @@ impl Outcome {
     /// For people.
     pub fn text(&self) -> String {
         let mut lines = Vec::new();
-        if let Some(Marks { retracted, deleted, rejected }) = self.marks {
+        if let Some(Marks { retracted, deleted, rejected, places }) = &self.marks {
             let found = self.asked - self.unknown.len() as u64;
             lines
                 .push(format!("marks of PubMed: {retracted} retracted, {deleted} deleted; {found} of the ids are in the corpus"));
-            if rejected > 0 {
-                lines.push(format!("{rejected} records of the PubMed files could not be read; they may hold marks"));
+            if *rejected > 0 {
+                let read = counted(*rejected, "record");
+                lines.push(format!("not read: {read} of the PubMed files, which may hold marks: {}", listed(places)));
             }
         }
         if !self.unknown.is_empty() {
-            lines.push(format!("{} ids are not in the corpus: {}", self.unknown.len(), listed(&self.unknown)));
+            lines.push(format!("not in the corpus: {}: {}", counted(self.unknown.len() as u64, "id"), listed(&self.unknown)));
         }
         if !self.already.is_empty() {
-            lines.push(format!("{} documents are retracted already: {}", self.already.len(), listed(&self.already)));
+            lines.push(format!(
+                "retracted already: {}: {}",
+                counted(self.already.len() as u64, "document"),
+                listed(&self.already)
+            ));
         }
         match &self.record {
-            None => lines.push(format!("{}: nothing to take out; nothing was rewritten", self.workdir)),
+            None => {
+                lines.push(format!("{}: nothing to take out; nothing was rewritten", self.workdir));
+                lines.extend(self.standing());
+            }
             Some(record) => self.changes(record, &mut lines),
         }
         lines.join("\n")
     }
 
+    /// What stands in the place of dropped documents and is not retracted.
+    fn standing(&self) -> Vec<String> {
+        let standing: Vec<&CopyOf> = self.copies.iter().filter(|copy| !copy.kept_retracted).collect();
+        let mut lines: Vec<String> = standing.iter().take(SHOWN_IDS).map(|copy| copy.text()).collect();
+        if let Some(more) = standing.len().checked_sub(SHOWN_IDS).filter(|more| *more > 0) {
+            lines.push(format!("and {more} more that had been dropped; --json lists all"));
+        }
+        lines
+    }
+
     fn changes(&self, record: &str, lines: &mut Vec<String>) {
         let ids: Vec<String> = self.documents.iter().map(|document| document.id.clone()).collect();
-        lines.push(format!("{} documents retracted: {}", ids.len(), listed(&ids)));
+        lines.push(format!("retracted: {}: {}", counted(ids.len() as u64, "document"), listed(&ids)));
         let absent = self.documents.iter().filter(|document| document.segments == 0).count();
         if absent > 0 {
-            lines.push(format!("{absent} of them were in no shard"));
+            lines.push(format!("of them in no shard: {absent}"));
         }
         lines.extend(Part::ALL.iter().filter_map(|part| Some(part_line(part.name(), self.parts.get(part.name())?))));
-        for CopyOf { id, kept_id, rule, .. } in self.copies.iter().take(SHOWN_IDS) {
-            let remedy = "its text may be there; --copies retracts that one too";
-            lines.push(format!("{id} had been dropped ({rule}): {kept_id} stands in its place; {remedy}"));
-        }
+        lines.extend(self.standing());
         if !self.checkpoints.is_empty() {
-            lines.push(format!("{} checkpoints were made before; their models stay trained on it", self.checkpoints.len()));
+            lines.push(format!(
+                "made before: {}; their models stay trained on it",
+                counted(self.checkpoints.len() as u64, "checkpoint")
+            ));
         }
         lines.push(STILL.to_owned());
         lines.push(format!("record: {}/{record}", self.workdir));
     }
 }
 
+impl CopyOf {
+    /// What stands there still, and what would take it out.
+    fn text(&self) -> String {
+        let CopyOf { id, kept_id, rule, kept_release, .. } = self;
+        let holds = if rule == Rule::Exact.as_str() { "it holds the same text" } else { "it may hold the text" };
+        let (place, remedy) = match kept_release.as_str() {
+            "" => (String::new(), "to take it out too, give the same command with --copies".to_owned()),
+            release => (format!(" in {release}"), format!("to take it out too, retract {kept_id} there")),
+        };
+        format!("{id} had been dropped ({rule}): {kept_id}{place} stands in its place and is not retracted: {holds}; {remedy}")
+    }
+}
+
 fn part_line(name: &str, change: &PartChange) -> String {
     let PartChange { shards, segments, tokens, refilled, short, sequences, .. } = change;
-    let mut line = format!("{name}: {segments} segments, {tokens} tokens taken out of {shards} shards, {refilled} refilled");
+    let mut line = format!(
+        "{name}: {}, {} taken out of {}, {refilled} refilled",
+        counted(*segments, "segment"),
+        counted(*tokens, "token"),
+        counted(*shards, "shard")
+    );
     if *short > 0 {
         line = format!("{line}, {short} short of the quota (the domain has no more; padding now)");
     }
     if *sequences > 0 {
-        line = format!("{line}, {sequences} sequences left out");
+        line = format!("{line}, {} left out", counted(*sequences, "sequence"));
     }
     line
 }

@@ -7,14 +7,18 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use mellama_sources::{
-    Domain, Fields, Format, Input, Item, Limits, ReadOptions, RejectReason, Sensitivity, SourceContext, WithdrawalReason,
+    Document, Domain, Fields, Format, Input, Item, Limits, ReadOptions, RejectReason, Sensitivity, SourceContext,
+    WithdrawalReason,
 };
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};
 use crate::files;
 use crate::lookup::Wanted;
+use crate::names;
 
+/// Places of records that could not be read that are told, of each file.
+const SHOWN_PLACES: usize = 10;
 /// Longest list of ids, in bytes.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 /// Limits beyond which an object is not read further.
@@ -35,7 +39,7 @@ pub struct Request {
 }
 
 /// What PubMed files said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Marks {
     /// PMIDs marked as retracted.
     pub retracted: u64,
@@ -43,6 +47,8 @@ pub struct Marks {
     pub deleted: u64,
     /// Records that could not be read; they may hold marks.
     pub rejected: u64,
+    /// Where the first of them lie: file, byte of the decompressed stream, reason.
+    pub places: Vec<String>,
 }
 
 /// The request with its files read.
@@ -50,6 +56,8 @@ pub struct Marks {
 pub(super) struct Asked {
     /// Ids of which each must be found.
     pub ids: Wanted,
+    /// Ids that mean no more than they say: of two citations of one article PubMed deletes one.
+    pub alone: BTreeSet<String>,
     /// Ids of files.
     pub listed: Wanted,
     /// What PubMed files said, where there was one.
@@ -71,6 +79,9 @@ impl Asked {
     /// A list: one id a line; empty lines and those that begin with `#` are passed over.
     fn list(&mut self, path: &Path) -> Result<(), Failure> {
         let shown = path.display();
+        if path.is_dir() {
+            return Err(Failure::Policy(format!("{shown}: a folder; give a list of ids, or files of PubMed one by one")));
+        }
         let unreadable = |e| Failure::Policy(format!("{shown}: cannot be read: {}", chain(&e)));
         let bytes = files::open(path).map_err(unreadable)?.size_bytes();
         if bytes > MAX_LIST_BYTES {
@@ -107,11 +118,13 @@ impl Asked {
         let failed = |e: &dyn std::error::Error| Failure::Storage(chain(e));
         let mut reader = mellama_sources::open(Format::PubmedXml, context, input, &Limits::default()).map_err(|e| failed(&e))?;
         let (mut retracted, mut deleted, mut rejected, mut records) = (BTreeSet::new(), BTreeSet::new(), 0, 0_u64);
+        let mut places = Vec::new();
         while let Some(item) = reader.next() {
             match item.map_err(|e| failed(&e))? {
                 Item::Document(document) => {
                     records += 1;
                     if document.meta.get("retracted").is_some_and(|mark| mark == "true") {
+                        self.names_of(&document);
                         retracted.insert(document.native_id);
                     }
                 }
@@ -127,6 +140,9 @@ impl Asked {
                         )));
                     }
                     rejected += 1;
+                    if places.len() < SHOWN_PLACES {
+                        places.push(format!("{shown}: byte {}: {}", reject.byte_offset, reject.reason.code()));
+                    }
                 }
             }
         }
@@ -135,6 +151,7 @@ impl Asked {
                 "{shown}: no record of PubMed could be read, {rejected} rejected; check the file"
             )));
         }
+        self.alone.extend(deleted.difference(&retracted).map(|pmid| format!("pmid:{pmid}")));
         for pmid in retracted.union(&deleted) {
             self.listed.add(&format!("pmid:{pmid}")).map_err(|problem| Failure::Input(format!("{shown}: PMID: {problem}")))?;
         }
@@ -142,7 +159,18 @@ impl Asked {
         marks.retracted += retracted.len() as u64;
         marks.deleted += deleted.len() as u64;
         marks.rejected += rejected;
+        marks.places.extend(places);
         Ok(())
+    }
+
+    /// The PMCID and the DOI of a marked citation: the full text may have no PMID.
+    fn names_of(&mut self, citation: &Document) {
+        let pmid = format!("pmid:{}", citation.native_id);
+        for kind in ["pmcid", "doi"] {
+            if let Some(name) = citation.meta.get(kind).and_then(|value| names::stated(&format!("{kind}:{value}"))) {
+                self.listed.add_name(name, &pmid);
+            }
+        }
     }
 }
 
@@ -217,7 +245,8 @@ mod tests {
         ];
         let read = asked("update.xml", &format!("<PubmedArticleSet>{}</PubmedArticleSet>", records.concat())).unwrap();
         assert_eq!(read.listed.asked().iter().collect::<Vec<_>>(), ["pmid:2", "pmid:3", "pmid:5", "pmid:8"]);
-        assert_eq!(read.marks, Some(Marks { retracted: 3, deleted: 2, rejected: 1 }));
+        let marks = read.marks.unwrap();
+        assert_eq!((marks.retracted, marks.deleted, marks.rejected, marks.places.len()), (3, 2, 1, 1));
         assert!(matches!(asked("update.xml", "no xml at all"), Err(Failure::Input(_))));
     }
 

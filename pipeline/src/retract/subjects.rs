@@ -11,7 +11,7 @@ use crate::conversations;
 use crate::decisions;
 use crate::documents::Place;
 use crate::failure::Failure;
-use crate::lookup::{self, Folder, RemovedRow, Wanted};
+use crate::lookup::{self, Folder, RemovedRow, Wanted, is_literature};
 use crate::stage::Stage;
 
 /// Documents of one retraction: its record is one put.
@@ -34,6 +34,8 @@ pub(super) struct Subjects {
     pub documents: BTreeMap<u128, Subject>,
     /// Those that had been dropped as duplicates.
     pub copies: Vec<CopyOf>,
+    /// Keys of the records of this run that stand in the places of `copies`, by id.
+    pub kept: BTreeMap<String, BTreeSet<u128>>,
 }
 
 impl Subjects {
@@ -45,7 +47,7 @@ impl Subjects {
         let mut subjects = Subjects::default();
         let mut wanted = asked.ids.clone();
         wanted.extend(&asked.listed);
-        subjects.corpus(folder, &wanted)?;
+        subjects.works(folder, &wanted, &asked.alone)?;
         subjects.conversations(folder, &wanted)?;
         let found: BTreeSet<&String> = subjects.documents.values().flat_map(|subject| &subject.asked).collect();
         if let Some(unknown) = asked.ids.asked().iter().find(|id| !found.contains(id)) {
@@ -59,10 +61,15 @@ impl Subjects {
         outcome.asked = wanted.asked().len() as u64;
         outcome.unknown = wanted.asked().iter().filter(|id| !found.contains(id)).cloned().collect();
         subjects.copies = subjects.copies(folder)?;
+        let here = subjects.copies.iter().filter(|copy| copy.kept_release.is_empty());
+        let kept = Wanted::exactly(here.map(|copy| copy.kept_id.clone()).collect::<Vec<_>>());
+        if !kept.is_empty() {
+            for (record, _) in lookup::find(folder, &kept)? {
+                subjects.kept.entry(record.id).or_default().insert(record.key);
+            }
+        }
         if copies {
-            let here = subjects.copies.iter().filter(|copy| copy.kept_release.is_empty());
-            let kept: Vec<String> = here.map(|copy| copy.kept_id.clone()).collect();
-            subjects.corpus(folder, &Wanted::exactly(kept))?;
+            subjects.corpus(folder, &kept)?;
         }
         if subjects.documents.len() > MAX_DOCUMENTS {
             let found = subjects.documents.len();
@@ -73,10 +80,26 @@ impl Subjects {
         Ok(subjects)
     }
 
-    /// Documents of the corpus.
-    fn corpus(&mut self, folder: &Folder, wanted: &Wanted) -> Result<(), Failure> {
+    /// Documents of the corpus. A PMID, PMCID or DOI means the work: the records that the records found say to be the same, such as
+    /// the full text of a citation, go with them. Ids in `alone` mean no more than they say.
+    fn works(&mut self, folder: &Folder, wanted: &Wanted, alone: &BTreeSet<String>) -> Result<(), Failure> {
+        let mut names = self.corpus(folder, wanted)?;
+        let mut known: BTreeSet<String> = wanted.names().cloned().collect();
+        loop {
+            names.retain(|name, asked| !alone.contains(asked) && known.insert(name.clone()));
+            if names.is_empty() {
+                return Ok(());
+            }
+            names = self.corpus(folder, &Wanted::by_names(names))?;
+        }
+    }
+
+    /// Documents of the corpus as they are asked for. Of those that are asked for by a name in the literature, their names of that
+    /// kind, with the id that asked.
+    fn corpus(&mut self, folder: &Folder, wanted: &Wanted) -> Result<BTreeMap<String, String>, Failure> {
+        let mut names = BTreeMap::new();
         if wanted.is_empty() || folder.sources().is_empty() {
-            return Ok(());
+            return Ok(names);
         }
         let mut removed: BTreeMap<u32, Vec<RemovedRow>> = BTreeMap::new();
         for (record, asked) in lookup::find(folder, wanted)? {
@@ -87,9 +110,23 @@ impl Subjects {
             };
             let found = of_task.binary_search_by_key(&row, |removed| removed.row).ok().map(|at| &of_task[at]);
             let dropped = found.filter(|removed| removed.is_whole).map(|removed| removed.reason.clone());
+            if let Some(of_work) = asked.iter().find(|id| is_literature(id)) {
+                let of_record = record.names.into_iter().filter(|name| is_literature(name));
+                names.extend(of_record.map(|name| (name, of_work.clone())));
+            }
             self.add(record.key, record.id, record.version, asked).dropped.extend(dropped);
         }
-        Ok(())
+        Ok(names)
+    }
+
+    /// The copies of the documents with these ids, marked where all that stands in their place is retracted too.
+    pub(super) fn standing(&self, ids: &[String], is_retracted: &dyn Fn(&u128) -> bool) -> Vec<CopyOf> {
+        let copies = self.copies.iter().filter(|copy| ids.contains(&copy.id));
+        let all_retracted = |copy: &CopyOf| {
+            let mut keys = self.kept.get(&copy.kept_id).into_iter().flatten();
+            copy.kept_release.is_empty() && keys.all(is_retracted)
+        };
+        copies.map(|copy| CopyOf { kept_retracted: all_retracted(copy), ..copy.clone() }).collect()
     }
 
     fn conversations(&mut self, folder: &Folder, wanted: &Wanted) -> Result<(), Failure> {
@@ -124,6 +161,7 @@ impl Subjects {
                     kept_id: decision.kept_id.to_owned(),
                     rule: decision.rule.to_owned(),
                     kept_release: decision.kept_release.to_owned(),
+                    kept_retracted: false,
                 });
             }
         })?;

@@ -8,7 +8,7 @@ mod placements;
 
 use std::collections::BTreeMap;
 
-use mellama_shards::mixture::{DOMAIN_NAMES, Mixture, MixtureSpec, SourceShare, Total, Unit};
+use mellama_shards::mixture::{DOMAIN_NAMES, Mixture, SourceShare};
 use mellama_shards::order::Placed;
 use mellama_sources::Domain;
 use mellama_storage::{Counts, ObjectEntry, Tally};
@@ -18,7 +18,6 @@ use self::counted::Counted;
 use self::placements::Written;
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::recipe::{MixtureRecipe, TotalRecipe};
 use crate::stage::{Stage, TaskOutput};
 
 /// Tokens after which a window is closed: 64 MiB of ids in memory. A longer document is a window of its own.
@@ -147,19 +146,6 @@ pub(crate) fn domain_index(domain: Domain) -> usize {
         Domain::Biomedical => 0,
         Domain::Clinical => 1,
         Domain::General => 2,
-    }
-}
-
-/// The specification of a recipe's mixture.
-pub(crate) fn spec(recipe: &MixtureRecipe, sequence_length: u32) -> MixtureSpec {
-    MixtureSpec {
-        total: match &recipe.tokens {
-            TotalRecipe::Tokens(tokens) => Total::Tokens(*tokens),
-            TotalRecipe::Word(_) => Total::All,
-        },
-        weights: [recipe.biomedical, recipe.clinical, recipe.general],
-        unit: if recipe.unit == "sequences" { Unit::Sequences } else { Unit::Tokens },
-        sequence_length,
     }
 }
 

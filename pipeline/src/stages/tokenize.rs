@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use mellama_shards::order::Prf;
 use mellama_shards::{
@@ -28,6 +29,8 @@ const BATCH_DOCUMENTS: usize = 256;
 const BATCH_BYTES: usize = 16 << 20;
 /// Batches that wait.
 const BATCHES_AHEAD: usize = 0;
+/// Memory that the `tokenizers` library takes for a byte of text, measured for files of usual rules: 100 to 215.
+const LIBRARY_BYTES: u64 = 256;
 /// Purpose of the hash that chooses held-out documents. Frozen: it decides which documents are never trained on.
 const HELDOUT_PURPOSE: &str = "heldout";
 
@@ -116,6 +119,27 @@ struct Pending<'a> {
     document: KeyedText,
     /// Byte ranges of the text.
     cut: &'a [(u64, u64)],
+}
+
+impl Pending<'_> {
+    /// Memory that the `tokenizers` library takes for it.
+    fn library_bytes(&self) -> u64 {
+        LIBRARY_BYTES * self.document.text.len() as u64
+    }
+
+    /// Refuses a text that the library cannot take within `memory` bytes.
+    fn check_memory(&self, memory: u64) -> Result<(), Failure> {
+        let (id, text, needed) = (&self.document.id, self.document.text.len(), self.library_bytes());
+        if needed <= memory {
+            return Ok(());
+        }
+        Err(Failure::Input(format!(
+            "{id}: {text} bytes of text, for which the tokenizers library takes about {} MiB, half of --memory is {} MiB; give more \
+             memory, or lower corpus.limits.record_bytes to reject it",
+            needed >> 20,
+            memory >> 20
+        )))
+    }
 }
 
 /// A document whose tokens are known.
@@ -209,6 +233,35 @@ impl<'a> Tokenize<'a> {
     }
 
     fn flush(&mut self, batch: &[Pending<'_>]) -> Result<(), Failure> {
+        if self.encoder.tokenizer.encoder() == mellama_shards::Encoder::Own {
+            return self.together(batch);
+        }
+        // Half of the memory is for the texts of all tasks, the other half for one that is longer than its task's part.
+        let memory = self.context.resources.memory_bytes / 2;
+        let part = memory / Stage::Tokenize.workers(self.context)? as u64;
+        let mut rest = batch;
+        while let Some(first) = rest.first() {
+            let mut needed = 0;
+            let fitting = rest.iter().take_while(|pending| {
+                needed += pending.library_bytes();
+                needed <= part
+            });
+            let count = fitting.count().max(1);
+            let (now, later) = rest.split_at(count);
+            rest = later;
+            if first.library_bytes() <= part {
+                self.together(now)?;
+                continue;
+            }
+            first.check_memory(memory)?;
+            let context = self.context;
+            let _alone = context.cache.long_text.lock().unwrap_or_else(PoisonError::into_inner);
+            self.together(now)?;
+        }
+        Ok(())
+    }
+
+    fn together(&mut self, batch: &[Pending<'_>]) -> Result<(), Failure> {
         self.context.check_stop()?;
         let encoder = &self.encoder;
         let encoded = batch.par_iter().map(|pending| encoder.encode(pending)).collect::<Result<Vec<_>, _>>()?;

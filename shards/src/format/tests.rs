@@ -3,8 +3,8 @@
 use arrow::datatypes::DataType;
 
 use super::{
-    COLUMNS, FORMAT_VERSION, HEADER_KEY, Kind, MAX_SEQUENCE_LENGTH, OLDEST_VERSION, ROW_GROUP_SEQUENCES, ShardHeader, TOTALS_KEY,
-    TotalsBuilder, Width, shard_schema,
+    COLUMNS, FORMAT_VERSION, HEADER_KEY, Kind, MAX_SEQUENCE_LENGTH, OLDEST_VERSION, ROW_GROUP_POSITIONS, ROW_GROUP_SEQUENCES,
+    ShardHeader, TOTALS_KEY, TotalsBuilder, Width, shard_schema,
 };
 use crate::page_checksums::{CREATED_BY, ZSTD_LEVEL};
 use crate::runs::{INDEX_COLUMNS, INDEX_ROW_GROUP, RUN_HEADER_KEY, RUN_TOTALS_KEY, index_schema};
@@ -141,7 +141,8 @@ fn golden_the_format_page_states_the_constants() {
         assert_eq!(row[1], expected, "{heading}: {name}");
     };
     check("Shards", "version", format!("{FORMAT_VERSION}; {OLDEST_VERSION} is read too"));
-    check("Shards", "rows of a row group", ROW_GROUP_SEQUENCES.to_string());
+    check("Shards", "most rows of a row group", ROW_GROUP_SEQUENCES.to_string());
+    check("Shards", "most positions of a row group of several rows", ROW_GROUP_POSITIONS.to_string());
     check("Shards", "largest T", MAX_SEQUENCE_LENGTH.to_string());
     check("Shards", "padding id", PADDING_TOKEN.to_string());
     check("Shards", "header key", HEADER_KEY.into());

@@ -118,6 +118,28 @@ fn what_is_missing_inside_a_document_is_filled_too() {
 }
 
 #[test]
+fn of_equal_records_each_gives_its_tokens() {
+    let run = |row: u32| Run { object: 0, row, tokens: 10, key: 7, source: 0, place: RunPlace::default() };
+    let check = |records: u32, pieces: &[(u32, u32)], expected: &[(u32, u32)]| {
+        let mut held = Held::default();
+        for (start, end) in pieces {
+            held.add(0, 7, *start..*end);
+        }
+        let mut continuation = Continuation::new(SEED, (0..records).map(run).collect(), held, 0, 1);
+        let found: Vec<(u32, u32)> =
+            continuation.take(u32::MAX).iter().map(|piece| (piece.offset, piece.offset + piece.length)).collect();
+        assert_eq!(found, expected, "{records} records, {pieces:?}");
+    };
+    check(2, &[], &[(0, 10), (0, 10)]);
+    check(2, &[(0, 10)], &[(0, 10)]);
+    check(2, &[(0, 4), (4, 10)], &[(0, 10)]);
+    check(2, &[(0, 10), (0, 6)], &[(6, 10)]);
+    check(2, &[(0, 6), (2, 10)], &[(0, 2), (6, 10)]);
+    check(2, &[(0, 10), (0, 4), (4, 10)], &[]);
+    check(3, &[(0, 5), (0, 5)], &[(0, 10), (5, 10), (5, 10)]);
+}
+
+#[test]
 fn ranges_that_meet_are_one_however_they_come() {
     let mut random = Random(3);
     let mut pieces: Vec<(u128, u32)> = (0..300_u128).flat_map(|key| (0..40).map(move |at| (key, at * 5))).collect();

@@ -103,6 +103,9 @@ impl HuggingFace {
         let vocabulary_size = texts.len() as u32;
         let accounting = accounting(&file);
         let own = Own::of(&file, &texts);
+        if own.is_none() {
+            check_reach(&file)?;
+        }
         let library = if own.is_some() { LazyLibrary::later(bytes) } else { LazyLibrary::now(bytes)? };
         let has_patterns = components::steps_back(&file.pre_tokenizer);
         Ok(Self { library, own, has_patterns, control, vocabulary_size, pieces, accounting })
@@ -167,6 +170,10 @@ impl HuggingFace {
 
     /// The ids must stand for as many bytes as the text has: a library fault must not lose text silently.
     fn check_lengths(&self, text: &str, ids: &[u32]) -> Result<(), String> {
+        let is_control = |id: &&u32| self.pieces.exact_length(**id).is_none() && Some(**id) != self.control.unknown;
+        if let Some(id) = ids.iter().find(is_control) {
+            return Err(format!("control token {id} came out of plain text"));
+        }
         let expected = match self.accounting {
             Accounting::Unknown => return Ok(()),
             Accounting::Bytes => text.len(),
@@ -177,8 +184,8 @@ impl HuggingFace {
         for id in ids {
             match self.pieces.exact_length(*id) {
                 Some(length) => found += length,
-                None if Some(*id) == self.control.unknown => return Ok(()),
-                None => return Err(format!("control token {id} came out of plain text")),
+                // Only the unknown token has none here.
+                None => return Ok(()),
             }
         }
         if found == expected {
@@ -219,6 +226,21 @@ fn load(bytes: &[u8]) -> Result<Library, Refusal> {
     library.with_truncation(None).map_err(|error| refuse(error.to_string()))?;
     library.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
     Ok(library)
+}
+
+/// The library keeps special tokens from text by not looking for them there. Its model finds those that are in its vocabulary all
+/// the same: whole pieces where merges are ignored for them, and single characters, which need no merge.
+fn check_reach(file: &TokenizerFile) -> Result<(), Refusal> {
+    for token in file.added_tokens.iter().filter(|token| token.special) {
+        let is_in_model = file.model.vocab.0.iter().any(|(text, _)| *text == token.content);
+        let is_reached = file.model.ignore_merges || token.content.chars().nth(1).is_none();
+        if is_in_model && is_reached && file.model.unk_token.as_deref() != Some(&token.content) {
+            let reason =
+                "a special token that the model reads from text: of one character, or in its vocabulary with ignore_merges";
+            return Err(Refusal::Token { id: token.id, reason });
+        }
+    }
+    Ok(())
 }
 
 /// BOS, EOS and the unknown token, which must be flagged special, else text that spells them would become them.

@@ -148,6 +148,10 @@ fn spaces(file: &TokenizerFile, texts: &[String], prefix: Prefix, before_spaces:
     }
     let bytes = pieces.iter().filter(|piece| matches!(piece.kind, PieceKind::Byte(_))).count();
     let has_space = pieces.iter().any(|piece| normal(&piece) && piece.text == " ");
+    // Without one the space becomes the bytes of U+2581, or an unknown token that ends a word and begins the next.
+    if !has_space {
+        return None;
+    }
     let merges = merges(file)?;
     let products: Vec<&[u8]> = merges.iter().map(|(_, _, merge)| pieces[merge.made as usize].text.as_bytes()).collect();
     let cuts = Cuts::new(products.iter().copied(), before_spaces);
@@ -159,8 +163,7 @@ fn spaces(file: &TokenizerFile, texts: &[String], prefix: Prefix, before_spaces:
             return None;
         }
     } else {
-        // Without a token for the space, an unknown one could end a word and begin the next.
-        let wanted = file.model.unk_token.as_ref().filter(|_| has_space)?;
+        let wanted = file.model.unk_token.as_ref()?;
         let (_, id) = file.model.vocab.0.iter().find(|(text, _)| text == wanted)?;
         merger = merger.with_unknown(Unknown { id: *id, fused: file.model.fuse_unk });
     }

@@ -225,6 +225,13 @@ fn check_bytes(pieces: &[Piece], byte_fallback: bool) -> Result<(), Refusal> {
             reason: "true without a piece for every one of the 256 bytes",
         });
     }
+    // Its bytes would be those of U+2581, which the encoder does not see: a piece holds a plain space in its place.
+    if byte_fallback && !pieces.iter().any(|piece| piece.kind == PieceKind::Normal && piece.text == " ") {
+        return Err(Refusal::Setting {
+            setting: "byte_fallback".to_owned(),
+            reason: "true without a piece for the space, U+2581 alone",
+        });
+    }
     Ok(())
 }
 

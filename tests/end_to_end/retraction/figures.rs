@@ -61,8 +61,9 @@ fn card_report_and_summary_say_what_is_in_the_shards_now() {
         );
         let said = project.succeed(&[]);
         let line = format!(
-            "retracted since: {} documents; {} sequences, {} tokens for training now",
+            "retracted since: {} document{}; {} sequences, {} tokens for training now",
             number + 1,
+            if number == 0 { "" } else { "s" },
             now["sequences"],
             tokens(&now)
         );
@@ -105,7 +106,7 @@ fn with_whole_sequences_the_card_counts_what_is_published_and_holes_take_what_wa
         card.contains(&format!("{left_out} tokens of the others are left out")) && !card.contains("nothing is left out"),
         "{card}"
     );
-    assert_eq!(row(&card, "Sources", "a")[8], published["a"].to_string());
+    assert_eq!(row(&card, "Sources", "a")[9], published["a"].to_string());
     assert!(card.contains(&format!("Packed token shards, {} tokens", published["a"])), "{card}");
     // Documents of which pieces in the middle were left out have them to give; not a token of the supply stays behind.
     let mut room = of_mix("supply") - published["a"];

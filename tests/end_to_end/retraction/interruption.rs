@@ -171,7 +171,7 @@ fn retractions_at_once_all_take_effect_and_leave_nothing() {
     assert_eq!(found["retracted"].as_u64(), Some(24));
     assert!(Path::new(&project.workdir()).join("retractions/00023.json").exists());
     let card = std::fs::read_to_string(Path::new(&project.workdir()).join("README.md")).expect("there");
-    assert!(card.contains("24 documents were taken out") && card.contains("retractions/00023.json"), "{card}");
+    assert!(card.contains("they were published: 24 documents") && card.contains("retractions/00023.json"), "{card}");
     // What readers of the folder see is what was published, less what was taken out, and nothing twice.
     let named = project.json("manifests/publish.json")["facts"]["parts"]["train"]["sequences"].as_u64();
     assert_eq!(totals(&project, "shards/cpt/train-").get("sequences").copied(), named);

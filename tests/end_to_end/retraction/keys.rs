@@ -108,6 +108,46 @@ fn what_stands_for_a_record_is_that_of_its_own_key() {
     verify(&project);
 }
 
+#[test]
+fn a_name_of_the_literature_means_the_work_and_an_id_the_record() {
+    let project = small_project(&small(&[("citations", ""), ("articles", "")], PACK), &[("citations", 9), ("articles", 9)]);
+    let named = |source: &str, id: &str, names: &str| {
+        format!("{{\"id\":\"{id}\",\"text\":\"In the {source} the winter fair of {id} lasted nine days.\",{names}}}\n")
+    };
+    let citations = [
+        named("list", "c1", "\"pmid\":\"111\",\"pmcid\":\"PMC222\",\"doi\":\"10.5/fair\""),
+        named("list", "c2", "\"pmid\":\"112\",\"pmcid\":\"PMC223\""),
+        // Exports pad their columns.
+        named("list", "c3   ", "\"pmid\":\"113\""),
+        named("list", "c4", "\"pmid\":\"114\""),
+    ];
+    let articles = [named("journal", "f1", "\"doi\":\"10.5/FAIR\""), named("journal", "f2", "\"pmcid\":\"PMC223\"")];
+    project.write("data/citations.jsonl", citations.concat().as_bytes());
+    project.write("data/articles.jsonl", articles.concat().as_bytes());
+    project.succeed(&[]);
+    let ids = |outcome: &Value| -> Vec<String> {
+        let documents = outcome["documents"].as_array().expect("documents");
+        documents.iter().map(|document| text(document, "id").to_owned()).collect()
+    };
+    assert_eq!(ids(&retracted(&project, &["--id", "pmid:111"])), ["articles:f1", "citations:c1"]);
+    assert_eq!(ids(&retracted(&project, &["--id", "citations:c2"])), ["citations:c2"]);
+    assert_eq!(ids(&retracted(&project, &["--id", "pmcid:PMC223"])), ["articles:f2"]);
+    assert_eq!(ids(&retracted(&project, &["--id", "citations:c3   "])), ["citations:c3   "]);
+    verify(&project);
+
+    // What is not a record of a retraction is nobody's, and stops nobody.
+    let stray = Path::new(&project.workdir()).join("retractions/.DS_Store");
+    std::fs::write(&stray, "left by a file browser").expect("written");
+    succeed(&["status", &project.workdir()]);
+    let found = succeed(&["verify", &project.workdir(), "--json"]).json();
+    assert_eq!(found["unnamed"], serde_json::json!(["retractions/.DS_Store"]));
+    std::fs::remove_file(&stray).expect("removed");
+    // Damage elsewhere does not keep the shards from being looked into.
+    std::fs::write(Path::new(&project.workdir()).join("README.md"), "of somebody").expect("written");
+    let found = run(&["verify", &project.workdir(), "--json"]);
+    assert_eq!((found.code, found.json()["sequences"].as_u64() > Some(0)), (5, true), "{}", found.stdout);
+}
+
 /// The keys in the rows of an export for `OLMo`; the export and its table of documents are verified.
 fn exported_keys(project: &Project) -> BTreeSet<String> {
     let to = project.folder().join("export").display().to_string();

@@ -154,7 +154,8 @@ fn a_dropped_duplicate_is_recorded_and_its_keeper_goes_when_asked() {
     let mixture = format!("[corpus.dedup]\nmax_source_loss = 1.0\n[corpus.mixture]\ntokens = 900\ngeneral = 1\n{PACK}");
     let project = small_project(&small(&[("a", ""), ("b", "")], &mixture), &[("a", 40)]);
     let copy = line("a", 7).replace("\"id\":\"a7\"", "\"id\":\"copy\"");
-    project.write("data/b.jsonl", format!("{copy}{}", line("b", 1)).as_bytes());
+    let second = line("a", 8).replace("\"id\":\"a8\"", "\"id\":\"second\"");
+    project.write("data/b.jsonl", format!("{copy}{second}{}", line("b", 1)).as_bytes());
     project.succeed(&[]);
     let traced = &trace(&project, "b:copy")["documents"][0];
     assert_eq!(traced["removal"]["reason"].as_str(), Some("exact"), "{traced}");
@@ -163,7 +164,11 @@ fn a_dropped_duplicate_is_recorded_and_its_keeper_goes_when_asked() {
     assert!(text.contains("removed: exact, a:a7 stands in its place"), "{text}");
     let before = files(&project);
     let text = succeed(&["retract", &project.workdir(), "--id", "b:copy"]).stdout;
-    assert!(text.contains("1 of them were in no shard") && text.contains("a:a7 stands in its place"), "{text}");
+    assert!(
+        text.contains("of them in no shard: 1")
+            && text.contains("a:a7 stands in its place and is not retracted: it holds the same text"),
+        "{text}"
+    );
     let after = files(&project);
     assert_eq!(after.len(), before.len() + 1, "the record alone is new");
     let tells = |key: &String| key == "README.md" || key == "report.html";
@@ -173,4 +178,10 @@ fn a_dropped_duplicate_is_recorded_and_its_keeper_goes_when_asked() {
     assert_eq!(outcome["already"], serde_json::json!(["b:copy"]));
     assert_eq!(outcome["documents"][0]["id"].as_str(), Some("a:a7"));
     verify(&project);
+    // What is retracted before stands nowhere.
+    retracted(&project, &["--id", "a:a8"]);
+    let text = succeed(&["retract", &project.workdir(), "--id", "b:second"]).stdout;
+    assert!(text.contains("1 document: b:second") && !text.contains("stands in its place"), "{text}");
+    let record = project.json("retractions/00003.json");
+    assert_eq!(record["facts"]["copies"][0]["kept_retracted"].as_bool(), Some(true), "{record}");
 }

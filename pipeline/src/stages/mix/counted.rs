@@ -2,15 +2,18 @@
 //!
 //! It reads the totals that tasks committed, never an index of documents.
 
-use mellama_shards::mixture::{Mixture, SourceShare, SourceSupply, plan_mixture};
+use mellama_shards::mixture::{Mixture, MixtureError, SourceShare, SourceSupply, plan_mixture};
 use mellama_shards::{RunIndex, RunTotals};
 use mellama_storage::TaskCommit;
 
-use super::{domain_index, spec};
+use super::domain_index;
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::stage::Stage;
 use crate::stages::tokenize;
+
+/// Sources whose counts a refusal gives.
+const NAMED_SOURCES: usize = 8;
 
 /// Tokens and documents of every source, and the commits that hold them.
 pub(super) struct Counted {
@@ -56,8 +59,22 @@ impl Counted {
         let supplies: Vec<SourceSupply> = corpus.source.iter().zip(&self.totals).map(supply).collect();
         match &corpus.mixture {
             None => Ok(everything(&supplies)),
-            Some(recipe) => plan_mixture(&spec(recipe, length), &supplies).map_err(|e| Failure::Policy(chain(&e))),
+            Some(recipe) => plan_mixture(&recipe.spec(length), &supplies).map_err(|e| self.refused(context, &e)),
         }
+    }
+
+    /// With what was counted, so that the changed recipe can be tried before it is run.
+    fn refused(&self, context: &Context<'_>, error: &MixtureError) -> Failure {
+        let sources = context.corpus().source.iter().zip(&self.totals);
+        let counted: Vec<String> = sources.map(|(source, totals)| format!("{} {}", source.name, totals.tokens)).collect();
+        let more = counted.len().saturating_sub(NAMED_SOURCES);
+        let more = if more > 0 { format!(" and {more} more, in manifests/tokenize.json") } else { String::new() };
+        Failure::Policy(format!(
+            "corpus.{}; a changed recipe needs another work folder, so try it with \"mellama plan\" first: \
+             as expected_tokens give what was counted, {}{more}",
+            chain(error),
+            counted[..counted.len().min(NAMED_SOURCES)].join(", "),
+        ))
     }
 
     /// Shares of held-out documents of a domain: each once and whole, with the number of its source.

@@ -244,7 +244,18 @@ fn a_file_whose_rules_are_not_ours_goes_through_the_library() {
     let (spaces, bytes) = (invented_spaces(shape), invented_bytes(Some(LLAMA3_PATTERN), false));
     let library = Encoder::Library;
     check(&spaces, &|_| {}, Encoder::Own);
-    check(&spaces, &|f| f["model"]["ignore_merges"] = json!(true), library);
+    // Special tokens of the vocabulary would be found in text.
+    let mut reached = spaces.clone();
+    reached["model"]["ignore_merges"] = json!(true);
+    let refused = Tokenizer::from_bytes("x", reached.to_string().as_bytes()).unwrap_err();
+    assert!(refused.to_string().contains("the model reads from text"), "{refused}");
+    let mut single = invented_bytes(Some(LLAMA3_PATTERN), false);
+    single["normalizer"] = json!({"type": "NFC"});
+    let id = single["model"]["vocab"]["#"].clone();
+    let special = json!({"id": id, "content": "#", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+    single["added_tokens"].as_array_mut().unwrap().push(special);
+    let refused = Tokenizer::from_bytes("x", single.to_string().as_bytes()).unwrap_err();
+    assert!(refused.to_string().contains("the model reads from text"), "{refused}");
     check(&spaces, &|f| f["normalizer"] = json!({"type": "NFC"}), library);
     let added = |f: &Value, text: &str, special: bool| {
         let id = f["model"]["vocab"].as_object().unwrap().len();
