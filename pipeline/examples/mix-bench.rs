@@ -109,11 +109,16 @@ fn order(mixture: &Mixture, domain: usize, documents: u64, memory_bytes: u64, sc
 
 fn interleave(mixture: &Mixture) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
-    let counts = mixture.quotas.map(|tokens| tokens.div_ceil(4096));
-    let mut check = PrefixCheck::new(&counts);
-    Interleave::new(&counts).try_for_each(|domain| check.push(domain))?;
+    let mut left = mixture.quotas;
+    let mut check = PrefixCheck::new(&left, 4096);
+    let mut interleave = Interleave::new(&left);
+    while let Some(domain) = interleave.turn(|domain| Some(left[domain].min(4096)).filter(|&size| size > 0)) {
+        let size = left[domain].min(4096);
+        check.push(domain, size)?;
+        left[domain] -= size;
+    }
     check.finish()?;
-    let sequences: u64 = counts.iter().sum();
+    let sequences: u64 = interleave.given().sequences.iter().sum();
     println!("interleaving: {sequences} sequences, every prefix within one of the ratio, {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
 }

@@ -49,8 +49,6 @@ pub struct Cache {
     pub(crate) benchmarks: OnceLock<Option<Arc<BenchmarkIndex>>>,
     /// Held while a text is encoded that needs much memory.
     pub(crate) long_text: Mutex<()>,
-    /// How many sequences of each domain the shards before a shard hold, training and held-out shards.
-    pub(crate) shard_starts: [OnceLock<Vec<Vec<u64>>>; 2],
 }
 
 impl<'a> Context<'a> {

@@ -12,7 +12,9 @@ use crate::recipe::{Recipe, RecipeFile, SourceRecipe};
 use crate::releases::PlannedRelease;
 
 /// Version of the layout of `plan.json` and of everything that a plan's digest must tell apart.
-pub const PLAN_FORMAT: u32 = 5;
+pub const PLAN_FORMAT: u32 = 6;
+/// First plan format whose shards interleave the domains by tokens; before, they did by sequences.
+pub(crate) const TOKEN_TURNS_SINCE: u32 = 6;
 /// First plan format whose documents and conversations have their keys in tables.
 pub(crate) const KEYS_SINCE: u32 = 5;
 /// First plan format whose runs laid out their signatures as this version does.

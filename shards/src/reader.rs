@@ -13,11 +13,11 @@ use serde::Deserialize;
 use crate::columns::ColumnFile;
 use crate::error::ShardError;
 use crate::format::{
-    COLUMNS, FORMAT_VERSION, HEADER_KEY, OLDEST_VERSION, ROW_GROUP_SEQUENCES, Sequence, ShardHeader, ShardTotals, TOTALS_KEY,
-    is_known, stored_schema,
+    COLUMNS, FORMAT_VERSION, HEADER_KEY, OLDEST_VERSION, ROW_GROUP_SEQUENCES, Segment, Sequence, ShardHeader, ShardTotals,
+    TOTALS_KEY, is_known, stored_schema,
 };
 pub use crate::row_group::RowGroup;
-use crate::row_group::{SOURCES_COLUMN, SegmentColumns, sources_of_rows};
+use crate::row_group::SegmentColumns;
 
 /// An open shard. It may be shared between threads.
 #[derive(Clone)]
@@ -116,14 +116,13 @@ impl ShardFile {
         Ok(sequences)
     }
 
-    /// Sources of the segments of every sequence of row group `index`, as indexes into the header's list; the tokens are not
-    /// read.
+    /// The segments of every sequence of row group `index`; the tokens are not read.
     ///
     /// # Errors
     /// [`ShardError::OutOfRange`], or the damage found.
-    pub fn segment_sources(&self, index: usize) -> Result<Vec<Vec<u16>>, ShardError> {
-        let batch = self.file.read(index, SOURCES_COLUMN..SOURCES_COLUMN + 1)?;
-        sources_of_rows(self.name(), &batch)
+    pub fn segments(&self, index: usize) -> Result<Vec<Vec<Segment>>, ShardError> {
+        let columns = self.read_segments(index)?;
+        Ok((0..columns.rows()).map(|row| columns.row(row)).collect())
     }
 
     /// All sequences of row group `index`, in one ranged read.

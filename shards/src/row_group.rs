@@ -96,18 +96,6 @@ impl RowGroup {
     }
 }
 
-/// Place of the column `segment_sources` in [`COLUMNS`].
-pub(crate) const SOURCES_COLUMN: usize = 3;
-
-/// The sources of every row's segments from a batch that has their column.
-pub(crate) fn sources_of_rows(name: &str, batch: &RecordBatch) -> Result<Vec<Vec<u16>>, ShardError> {
-    let list = list_column(name, batch, COLUMNS[SOURCES_COLUMN])?;
-    let (start, end) = covered(list);
-    let values = list.values().slice(start, end - start);
-    let sources = values_of::<UInt16Array>(name, COLUMNS[SOURCES_COLUMN], &values)?;
-    Ok(relative_offsets(list).windows(2).map(|pair| sources.values()[pair[0]..pair[1]].to_vec()).collect())
-}
-
 /// The five segment columns of some rows; all have the same list lengths and no nulls.
 #[derive(Debug)]
 pub(crate) struct SegmentColumns {

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict, namedtuple
+from fractions import Fraction
 from itertools import pairwise, zip_longest
 from pathlib import Path
 
@@ -256,7 +257,9 @@ def compare_shards(work, part, corpus, streams, tally):
         lanes = kept
     tokens = {int(path.name[:5]): path.read_bytes() for path in work.glob("tokens/*/*.tokens")}
     turns = [iter(lane) for lane in lanes]
-    made = [shard_row(next(turns[turn]), tokens, length) for turn in interleaved([len(lane) for lane in lanes])]
+    by_tokens = corpus["mixture"]["unit"] != "sequences"
+    sizes = [[sum(piece.length for piece in sequence) if by_tokens else 1 for sequence in lane] for lane in lanes]
+    made = [shard_row(next(turns[turn]), tokens, length) for turn in interleaved(sizes)]
     expected = [(number // corpus["pack"]["shard_sequences"], *row) for number, row in enumerate(made)]
     names = ("tokens", *(f"segment_{name}" for name in ("ends", "documents", "sources", "offsets", "epochs")), "loss_mask")
     found = list(rows(work, f"shards/cpt/{part}-*.parquet", names))
@@ -264,15 +267,18 @@ def compare_shards(work, part, corpus, streams, tally):
     tally["tokens of shards"] += sum(row[2][-1] for row in found)
     tally["further shards"] += found[-1][0]
     tally["pieces that go on"] += sum(offset > 0 for row in found for offset in row[5])
-    prefixes(f"{work.name}: {part}", [{domains[source] for source in row[4]} for row in found], tally)
+    measured = [({domains[source] for source in row[4]}, row[2][-1] if by_tokens else 1) for row in found]
+    prefixes(f"{work.name}: {part}", measured, length if by_tokens else 1, tally)
 
 
-def interleaved(counts):
-    total, taken = sum(counts), [0] * len(counts)
-    for step in range(1, total + 1):
-        eligible = (one for one, count in enumerate(counts) if total * taken[one] < count * step)
-        turn = min(eligible, key=lambda one: -(-total * (taken[one] + 1) // counts[one]))  # of equal ones the first
-        taken[turn] += 1
+def interleaved(sizes):
+    totals, given, place = [sum(lane) for lane in sizes], [0] * len(sizes), [0] * len(sizes)
+    for _ in range(sum(map(len, sizes))):
+        left = [one for one, lane in enumerate(sizes) if place[one] < len(lane)]
+        eligible = [one for one in left if sum(totals) * given[one] <= totals[one] * sum(given)]
+        turn = min(eligible, key=lambda one: Fraction(given[one] + sizes[one][place[one]], totals[one]))  # of equal ones the first
+        given[turn] += sizes[turn][place[turn]]
+        place[turn] += 1
         yield turn
 
 
@@ -285,14 +291,17 @@ def shard_row(sequence, tokens, length):
     return (ids + [0] * (length - len(ids)), ends, *segments, None)
 
 
-def prefixes(place, found, tally):
+def prefixes(place, found, largest, tally):
     """Every prefix holds each domain within one sequence of its part of the whole; a sequence is of one domain."""
-    counts, taken = Counter(domain for domains in found for domain in domains), Counter()
-    for step, (domain,) in enumerate(found, 1):
-        taken[domain] += 1
-        for one, count in counts.items():
-            if abs(len(found) * taken[one] - count * step) >= len(found):
-                same(f"{place}: first {step} sequences: {one}", taken[one], f"within one of {count} x {step} / {len(found)}")
+    totals, taken = Counter(), Counter()
+    for (domain,), size in found:
+        totals[domain] += size
+    total = sum(totals.values())
+    for step, ((domain,), size) in enumerate(found, 1):
+        taken[domain] += size
+        for one, of_domain in totals.items():
+            if abs(total * taken[one] - of_domain * sum(taken.values())) > total * largest:
+                same(f"{place}: first {step} sequences: {one}", taken[one], f"within {largest} of its part")
     tally["prefixes of shards"] += len(found)
 
 

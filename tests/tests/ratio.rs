@@ -22,11 +22,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Publishes the newest golden run anew with its training sequences rearranged, and verifies it.
-fn verified_after(rearrange: impl Fn(&mut Vec<Sequence>)) -> Vec<String> {
+/// Golden runs whose domains take turns by sequences and by tokens.
+const VERSIONS: [(&str, &str); 2] = [("v2", "in sequences"), ("v5", "in tokens")];
+
+/// Publishes a golden run anew with its training sequences rearranged, and verifies it.
+fn verified_after(version: &str, rearrange: impl Fn(&mut Vec<Sequence>)) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("run");
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v2/run"), &root);
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("golden/{version}/run")), &root);
     let workdir = Workdir::open_existing(root.to_str().unwrap()).unwrap();
     let plan = workdir.read_plan_id().unwrap().unwrap();
     let mut manifest = workdir.read_manifest(&plan, "publish").unwrap().unwrap();
@@ -76,20 +79,27 @@ fn far_apart(sequences: &[Sequence]) -> (usize, usize) {
 
 #[test]
 fn a_swapped_sequence_is_found_by_its_domain() {
-    assert_eq!(verified_after(|_| {}), [] as [String; 0], "as it was published");
-    let findings = verified_after(|sequences| {
-        let (first, last) = far_apart(sequences);
-        sequences.swap(first, last);
-    });
-    assert_eq!(findings.len(), 1, "{findings:?}");
-    assert!(findings[0].contains("training order: first ") && findings[0].contains("expected within one of"), "{findings:?}");
+    for (version, measure) in VERSIONS {
+        assert_eq!(verified_after(version, |_| {}), [] as [String; 0], "{version}: as it was published");
+        let findings = verified_after(version, |sequences| {
+            let (first, last) = far_apart(sequences);
+            sequences.swap(first, last);
+        });
+        assert_eq!(findings.len(), 1, "{version}: {findings:?}");
+        let finding = &findings[0];
+        assert!(finding.contains(&format!("training order, {measure}: first ")), "{version}: {finding}");
+        assert!(finding.contains("expected within "), "{version}: {finding}");
+    }
 }
 
 #[test]
 fn a_sequence_in_anothers_place_is_found_by_the_quota() {
-    let findings = verified_after(|sequences| {
-        let (first, last) = far_apart(sequences);
-        sequences[last] = sequences[first].clone();
-    });
-    assert!(findings.iter().any(|finding| finding.contains("tokens in the training shards, its quota is")), "{findings:?}");
+    for (version, _) in VERSIONS {
+        let findings = verified_after(version, |sequences| {
+            let (first, last) = far_apart(sequences);
+            sequences[last] = sequences[first].clone();
+        });
+        let quota = |finding: &String| finding.contains("tokens in the training shards, its quota is");
+        assert!(findings.iter().any(quota), "{version}: {findings:?}");
+    }
 }

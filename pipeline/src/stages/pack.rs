@@ -4,13 +4,14 @@
 
 mod packed;
 mod rules;
+mod turns;
 
 use std::collections::BTreeMap;
 
 use arrow::array::{FixedSizeBinaryArray, UInt32Array, UInt64Array};
 use mellama_shards::packing::{Method, PackedSequence, PackingCounts, pack_window, shuffle_sequences};
 use mellama_shards::{Kind, RunPlace, ShardHeader, Tokenizer, Width};
-use mellama_storage::{Counts, Tally, TaskCommit};
+use mellama_storage::{Counts, ObjectEntry, Tally, TaskCommit};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -20,6 +21,7 @@ use crate::stages::mix::{self, MixFacts, Stream, Window};
 use crate::tables;
 
 pub(crate) use packed::{Packed, PlacedPiece};
+pub(crate) use turns::{Lane, Measure, Turns, lanes};
 
 /// Most sequences of one task where documents are concatenated, and most tokens of longer sequences.
 const CONCATENATED_SEQUENCES: u64 = 8192;
@@ -106,7 +108,8 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
         }
         *sums.entry("fragmented_documents").or_default() += commit.facts["fragmented_documents"].as_u64().unwrap_or_default();
     }
-    for stream in &mix::facts_of(context)?.streams {
+    let facts = mix::facts_of(context)?;
+    for stream in &facts.streams {
         let packed = streams.get(&stream.name).and_then(|sums| sums.get("tokens")).copied().unwrap_or_default();
         if packed != stream.tokens {
             let (uri, name, wanted) = (context.workdir.store().uri(), &stream.name, stream.tokens);
@@ -114,7 +117,16 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
             return Err(Failure::Failed(lost));
         }
     }
-    Ok(json!({ "streams": streams, "lost_tokens": 0, "rules": rules::of(context)? }))
+    // In the order of the tasks, as in the manifest.
+    let objects: Vec<ObjectEntry> = commits.iter().flat_map(|commit| commit.objects.iter().cloned()).collect();
+    let sequences = |stream: &str| streams.get(stream).and_then(|sums| sums.get("sequences")).copied().unwrap_or_default();
+    let shards = |heldout: bool| {
+        let lanes = turns::lanes(&facts, heldout, sequence_length(context), &sequences);
+        let packed = lanes.iter().map(|lane| Packed::of(&objects, &lane.stream.name)).collect();
+        turns::beginnings(context, Measure::of(&facts), &lanes, packed, shard_sequences(context))
+    };
+    let shards = json!({ "train": shards(false)?, "heldout": shards(true)? });
+    Ok(json!({ "streams": streams, "lost_tokens": 0, "rules": rules::of(context)?, "shards": shards }))
 }
 
 /// The header of every sequence file of the corpus.
@@ -142,6 +154,10 @@ fn method(context: &Context<'_>) -> Method {
 
 fn sequence_length(context: &Context<'_>) -> u32 {
     context.corpus().pack.as_ref().expect("the stage runs only with [corpus.pack]").sequence_length
+}
+
+fn shard_sequences(context: &Context<'_>) -> u64 {
+    context.corpus().pack.as_ref().expect("the stage runs only with [corpus.pack]").shard_sequences
 }
 
 /// Whole sequences that one task lays end to end, in tokens.

@@ -7,7 +7,7 @@ mod gather;
 
 use std::collections::BTreeMap;
 
-use mellama_shards::interleave::Interleave;
+use mellama_shards::interleave::Given;
 use mellama_shards::mixture::DOMAIN_NAMES;
 use mellama_shards::prefix::PrefixCheck;
 use mellama_shards::{Sequence, ShardTotals, ShardWriter};
@@ -21,8 +21,8 @@ use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::runner;
 use crate::stage::{Stage, TaskOutput};
-use crate::stages::mix::{self, MixFacts, Stream};
-use crate::stages::pack::{self, Packed, PlacedPiece};
+use crate::stages::mix::{self, MixFacts};
+use crate::stages::pack::{self, Lane, Measure, Packed, PlacedPiece, Turns};
 use crate::stages::publish::gather::gather;
 
 /// Tokens that are gathered together: 32 MiB of ids.
@@ -49,19 +49,11 @@ pub(crate) struct ShardFacts {
     pub domain_sequences: [u64; 3],
 }
 
-/// Sequences of one domain to publish.
-struct Lane {
-    stream: Stream,
-    /// Sequences packed.
-    packed: u64,
-    /// Sequences published; fewer than packed only where whole sequences are asked for.
-    wanted: u64,
-}
-
 /// The shards of a run.
 struct Layout {
     train: Vec<Lane>,
     heldout: Vec<Lane>,
+    measure: Measure,
     shard_sequences: u64,
     sequence_length: u32,
 }
@@ -181,21 +173,15 @@ impl Layout {
         let facts = mix::facts_of(context)?;
         let packed = context.manifest(Stage::Pack)?.facts;
         let recipe = context.corpus().pack.as_ref().expect("the stage runs only with [corpus.pack]");
-        let mut layout = Layout {
-            train: Vec::new(),
-            heldout: Vec::new(),
+        let sequences = |stream: &str| packed["streams"][stream]["sequences"].as_u64().unwrap_or(0);
+        let lanes = |heldout: bool| pack::lanes(&facts, heldout, recipe.sequence_length, &sequences);
+        Ok(Layout {
+            train: lanes(false),
+            heldout: lanes(true),
+            measure: Measure::of(&facts),
             shard_sequences: recipe.shard_sequences,
             sequence_length: recipe.sequence_length,
-        };
-        let whole = facts.unit == "sequences";
-        for stream in facts.streams {
-            let packed = packed["streams"][&stream.name]["sequences"].as_u64().unwrap_or(0);
-            let quota = stream.tokens / u64::from(recipe.sequence_length);
-            let wanted = if whole && !stream.heldout { packed.min(quota) } else { packed };
-            let lanes = if stream.heldout { &mut layout.heldout } else { &mut layout.train };
-            lanes.push(Lane { stream, packed, wanted });
-        }
-        Ok(layout)
+        })
     }
 
     fn shards(&self, lanes: &[Lane]) -> u64 {
@@ -247,18 +233,20 @@ impl Layout {
     }
 
     fn shard(&self, context: &Context<'_>, part: &str, lanes: &[Lane], number: u64) -> Result<TaskOutput, Failure> {
-        let counts: Vec<u64> = lanes.iter().map(|lane| lane.wanted).collect();
-        let mut taken = self.starts(context, part, &counts)[number as usize].clone();
-        let order = Interleave::after(&counts, &taken);
-        let mut prefix = PrefixCheck::after(&counts, taken.clone());
+        let given = beginning(context, part, number)?;
+        let totals: Vec<u64> = lanes.iter().map(|lane| lane.total).collect();
+        let largest = self.measure.largest(self.sequence_length);
+        let mut prefix = PrefixCheck::after(&totals, largest, given.sizes.clone());
+        let mut taken = given.sequences.clone();
         let mut domain_sequences = [0; 3];
-        let packed = lanes.iter().map(|lane| Packed::open(context, &lane.stream.name)).collect::<Result<Vec<_>, _>>()?;
+        let open = || lanes.iter().map(|lane| Packed::open(context, &lane.stream.name)).collect::<Result<Vec<_>, _>>();
+        let packed = open()?;
+        let order = self.order(Turns::after(context, self.measure, lanes, open()?, given))?;
         let tokenizer = context.tokenizer()?;
         let header = pack::header(context, &tokenizer, self.sequence_length);
         let failed = |e: &dyn std::error::Error| Failure::Storage(format!("shards/cpt: {}", chain(e)));
         let mut writer = ShardWriter::new(context.workdir.part()?, &header).map_err(|e| failed(&e))?;
-        let turns: Vec<usize> = order.take(self.shard_sequences as usize).collect();
-        let mut batches = turns.chunks(self.batch_sequences());
+        let mut batches = order.chunks(self.batch_sequences());
         let mut gathered = |turns: &[usize]| -> Result<Vec<Sequence>, Failure> {
             gather(context, &next_pieces(context, &packed, &mut taken, turns)?, self.sequence_length)
         };
@@ -268,7 +256,7 @@ impl Layout {
                 let domain = domain_of(context, sequence);
                 let found = lanes.iter().position(|lane| Some(lane.stream.domain) == domain);
                 prefix
-                    .push(found.unwrap_or(lanes.len()))
+                    .push(found.unwrap_or(lanes.len()), self.size(sequence))
                     .map_err(|e| Failure::Failed(format!("publish: {part}: {e}; report this as a bug")))?;
                 writer.push(sequence).map_err(|e| failed(&e))?;
             }
@@ -289,20 +277,32 @@ impl Layout {
         Ok(TaskOutput { objects: vec![entry], counts, facts: serde_json::to_value(facts).expect("plain data") })
     }
 
-    /// How many sequences of each lane come before each shard. Found once a process: the order is one long chain.
-    fn starts<'c>(&self, context: &'c Context<'_>, part: &str, counts: &[u64]) -> &'c [Vec<u64>] {
-        context.cache.shard_starts[usize::from(part == "heldout")].get_or_init(|| {
-            let mut order = Interleave::new(counts);
-            let mut starts = Vec::new();
-            loop {
-                starts.push(order.taken().to_vec());
-                let passed = order.by_ref().take(self.shard_sequences as usize).count();
-                if (passed as u64) < self.shard_sequences {
-                    return starts;
-                }
-            }
-        })
+    /// The lanes of the sequences of a shard, in order.
+    fn order(&self, mut turns: Turns<'_>) -> Result<Vec<usize>, Failure> {
+        let mut order = Vec::new();
+        while (order.len() as u64) < self.shard_sequences
+            && let Some(lane) = turns.next()?
+        {
+            order.push(lane);
+        }
+        Ok(order)
     }
+
+    /// What of a sequence is in the ratio.
+    fn size(&self, sequence: &Sequence) -> u64 {
+        match self.measure {
+            Measure::Tokens => sequence.segments.last().map_or(0, |segment| u64::from(segment.end)),
+            Measure::Sequences => 1,
+        }
+    }
+}
+
+/// What the shards before one hold of each lane, as `pack` found it.
+fn beginning(context: &Context<'_>, part: &str, number: u64) -> Result<Given, Failure> {
+    let facts = context.manifest(Stage::Pack)?.facts;
+    let beginning = facts["shards"][part][number as usize].clone();
+    serde_json::from_value(beginning)
+        .map_err(|e| Failure::Verification(format!("manifests/pack.json: beginning of {part} shard {number}: {e}")))
 }
 
 /// The domain that all segments of a sequence are from.

@@ -243,7 +243,7 @@ fn a_folder_of_an_earlier_version_is_told_as_such() {
     for arguments in [["inspect", &workdir, "--id", "journal:J1"], ["retract", &workdir, "--id", "journal:J1"]] {
         let refused = run(&arguments);
         assert_eq!(refused.code, 2, "{arguments:?}: {}", refused.stdout);
-        let message = "made by another version of mellama (plan format 4, this one writes 5)";
+        let message = "made by another version of mellama (plan format 4, this one writes 6)";
         assert!(refused.stderr.contains(message), "{arguments:?}: {}", refused.stderr);
     }
 }

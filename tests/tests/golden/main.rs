@@ -61,7 +61,7 @@ fn golden() -> PathBuf {
 
 /// The newest folder: what this version writes.
 fn newest_golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v4")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v5")
 }
 
 /// The document key of versions 1 to 3, which left the text out.

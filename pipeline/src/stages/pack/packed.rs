@@ -97,16 +97,29 @@ impl Packed {
     /// # Errors
     /// As `Context::manifest`.
     pub(crate) fn open(context: &Context<'_>, stream: &str) -> Result<Packed, Failure> {
+        Ok(Packed::of(&context.manifest(Stage::Pack)?.objects, stream))
+    }
+
+    /// The parts of a stream among the objects of the stage.
+    pub(super) fn of(objects: &[ObjectEntry], stream: &str) -> Packed {
         let folder = format!("packed/{stream}/");
-        let objects = context.manifest(Stage::Pack)?.objects;
-        let parts: Vec<ObjectEntry> = objects.into_iter().filter(|object| object.key.starts_with(&folder)).collect();
+        let parts: Vec<ObjectEntry> = objects.iter().filter(|object| object.key.starts_with(&folder)).cloned().collect();
         let mut sequences = 0;
         let mut starts = Vec::with_capacity(parts.len());
         for part in &parts {
             starts.push(sequences);
             sequences += part.records;
         }
-        Ok(Packed { parts, starts })
+        Packed { parts, starts }
+    }
+
+    /// The part that holds a sequence, and its first one.
+    pub(super) fn part_of(&self, sequence: u64) -> Result<(&ObjectEntry, u64), Failure> {
+        let at = self.starts.partition_point(|start| *start <= sequence).checked_sub(1);
+        let found = at.map(|at| (&self.parts[at], self.starts[at]));
+        found
+            .filter(|(part, start)| sequence < start + part.records)
+            .ok_or_else(|| Failure::Verification(format!("packed: sequence {sequence} is in no part; run \"mellama verify\"")))
     }
 
     /// The pieces of the sequences of `range`.
