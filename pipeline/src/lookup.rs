@@ -141,6 +141,8 @@ impl Folder {
 pub(crate) struct Wanted {
     /// As they were asked for, in the spelling that names have.
     asked: BTreeSet<String>,
+    /// Document ids as tables have them.
+    exact: BTreeSet<String>,
     /// Names of records, with the id that asked for each.
     names: BTreeMap<String, String>,
     /// Document keys, with the id that asked for each.
@@ -194,7 +196,7 @@ impl Wanted {
 
     /// These document ids and no names.
     pub(crate) fn exactly(ids: impl IntoIterator<Item = String>) -> Wanted {
-        Wanted { asked: ids.into_iter().map(|id| id.trim().to_owned()).collect(), ..Wanted::default() }
+        Wanted { exact: ids.into_iter().collect(), ..Wanted::default() }
     }
 
     /// The records that go by these names, each with the id that asks for it.
@@ -204,7 +206,7 @@ impl Wanted {
 
     /// The id that asks for a document id. Ids may end in spaces, which exports pad columns with and nobody sees or writes.
     pub(crate) fn asks_for(&self, id: &str) -> Option<&String> {
-        self.asked.get(id.trim())
+        self.exact.get(id).or_else(|| self.asked.get(id.trim()))
     }
 
     /// Adds a name by which `id`, which is asked for, may be known too.
@@ -215,6 +217,7 @@ impl Wanted {
     /// Adds what another asks for.
     pub(crate) fn extend(&mut self, other: &Wanted) {
         self.asked.extend(other.asked.iter().cloned());
+        self.exact.extend(other.exact.iter().cloned());
         self.names.extend(other.names.iter().map(|(name, id)| (name.clone(), id.clone())));
         self.keys.extend(other.keys.iter().map(|(key, id)| (*key, id.clone())));
     }
@@ -236,7 +239,7 @@ impl Wanted {
 
     /// True when nothing is.
     pub(crate) fn is_empty(&self) -> bool {
-        self.asked.is_empty()
+        self.asked.is_empty() && self.exact.is_empty()
     }
 }
 

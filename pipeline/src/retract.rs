@@ -83,6 +83,8 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
         };
         outcome.deleted = strays::sweep(&folder.workdir, &folder.plan)?;
         outcome.recorded(record, facts);
+        let again = subjects.standing(&outcome.already, &|key| work.fresh.contains(key) || work.gone.contains(key));
+        outcome.copies.extend(again);
         observer.end("retract", &counted(outcome.documents.len() as u64, "document"));
         return Ok(outcome);
     }

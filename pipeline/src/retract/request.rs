@@ -56,8 +56,10 @@ pub struct Marks {
 pub(super) struct Asked {
     /// Ids of which each must be found.
     pub ids: Wanted,
-    /// Ids that mean no more than they say: of two citations of one article PubMed deletes one.
-    pub alone: BTreeSet<String>,
+    /// PMIDs that PubMed deletes.
+    deleted: BTreeSet<String>,
+    /// Ids that a person asks for in a list, and PMIDs that PubMed marks as retracted.
+    meant: BTreeSet<String>,
     /// Ids of files.
     pub listed: Wanted,
     /// What PubMed files said, where there was one.
@@ -74,6 +76,13 @@ impl Asked {
             return Err(Failure::Policy("retract: nothing to retract; give --id or --from".into()));
         }
         Ok(asked)
+    }
+
+    /// Ids that mean no more than they say: those that nothing but a deletion asks for. Of two citations of one article PubMed
+    /// deletes one.
+    pub(super) fn alone(&self) -> BTreeSet<String> {
+        let is_meant = |id: &&String| self.meant.contains(*id) || self.ids.asked().contains(*id);
+        self.deleted.iter().filter(|id| !is_meant(id)).cloned().collect()
     }
 
     /// A list: one id a line; empty lines and those that begin with `#` are passed over.
@@ -95,7 +104,11 @@ impl Asked {
         for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
-                self.listed.add(line).map_err(|problem| Failure::Policy(format!("{shown}: line {number}: {problem}")))?;
+                let wrong = |problem| Failure::Policy(format!("{shown}: line {number}: {problem}"));
+                let mut one = Wanted::default();
+                one.add(line).map_err(wrong)?;
+                self.meant.extend(one.asked().iter().cloned());
+                self.listed.extend(&one);
             }
         }
         Ok(())
@@ -133,6 +146,8 @@ impl Asked {
                     let marks = if notice.reason == WithdrawalReason::Deleted { &mut deleted } else { &mut retracted };
                     marks.insert(notice.native_id);
                 }
+                // It was read, and its marks came before it.
+                Item::Reject(reject) if reject.reason == RejectReason::EmptyRecord => records += 1,
                 Item::Reject(reject) => {
                     if let Some(problem) = unread_end(&reject.reason) {
                         return Err(Failure::Input(format!(
@@ -151,7 +166,8 @@ impl Asked {
                 "{shown}: no record of PubMed could be read, {rejected} rejected; check the file"
             )));
         }
-        self.alone.extend(deleted.difference(&retracted).map(|pmid| format!("pmid:{pmid}")));
+        self.deleted.extend(deleted.iter().map(|pmid| format!("pmid:{pmid}")));
+        self.meant.extend(retracted.iter().map(|pmid| format!("pmid:{pmid}")));
         for pmid in retracted.union(&deleted) {
             self.listed.add(&format!("pmid:{pmid}")).map_err(|problem| Failure::Input(format!("{shown}: PMID: {problem}")))?;
         }

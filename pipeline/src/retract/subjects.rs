@@ -47,7 +47,7 @@ impl Subjects {
         let mut subjects = Subjects::default();
         let mut wanted = asked.ids.clone();
         wanted.extend(&asked.listed);
-        subjects.works(folder, &wanted, &asked.alone)?;
+        subjects.works(folder, &wanted, &asked.alone())?;
         subjects.conversations(folder, &wanted)?;
         let found: BTreeSet<&String> = subjects.documents.values().flat_map(|subject| &subject.asked).collect();
         if let Some(unknown) = asked.ids.asked().iter().find(|id| !found.contains(id)) {
@@ -69,7 +69,7 @@ impl Subjects {
             }
         }
         if copies {
-            subjects.corpus(folder, &kept)?;
+            subjects.corpus(folder, &kept, &BTreeSet::new())?;
         }
         if subjects.documents.len() > MAX_DOCUMENTS {
             let found = subjects.documents.len();
@@ -83,20 +83,25 @@ impl Subjects {
     /// Documents of the corpus. A PMID, PMCID or DOI means the work: the records that the records found say to be the same, such as
     /// the full text of a citation, go with them. Ids in `alone` mean no more than they say.
     fn works(&mut self, folder: &Folder, wanted: &Wanted, alone: &BTreeSet<String>) -> Result<(), Failure> {
-        let mut names = self.corpus(folder, wanted)?;
+        let mut names = self.corpus(folder, wanted, alone)?;
         let mut known: BTreeSet<String> = wanted.names().cloned().collect();
         loop {
-            names.retain(|name, asked| !alone.contains(asked) && known.insert(name.clone()));
+            names.retain(|name, _| known.insert(name.clone()));
             if names.is_empty() {
                 return Ok(());
             }
-            names = self.corpus(folder, &Wanted::by_names(names))?;
+            names = self.corpus(folder, &Wanted::by_names(names), alone)?;
         }
     }
 
     /// Documents of the corpus as they are asked for. Of those that are asked for by a name in the literature, their names of that
     /// kind, with the id that asked.
-    fn corpus(&mut self, folder: &Folder, wanted: &Wanted) -> Result<BTreeMap<String, String>, Failure> {
+    fn corpus(
+        &mut self,
+        folder: &Folder,
+        wanted: &Wanted,
+        alone: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
         let mut names = BTreeMap::new();
         if wanted.is_empty() || folder.sources().is_empty() {
             return Ok(names);
@@ -110,7 +115,7 @@ impl Subjects {
             };
             let found = of_task.binary_search_by_key(&row, |removed| removed.row).ok().map(|at| &of_task[at]);
             let dropped = found.filter(|removed| removed.is_whole).map(|removed| removed.reason.clone());
-            if let Some(of_work) = asked.iter().find(|id| is_literature(id)) {
+            if let Some(of_work) = asked.iter().find(|id| is_literature(id) && !alone.contains(*id)) {
                 let of_record = record.names.into_iter().filter(|name| is_literature(name));
                 names.extend(of_record.map(|name| (name, of_work.clone())));
             }

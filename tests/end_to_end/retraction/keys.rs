@@ -120,8 +120,13 @@ fn a_name_of_the_literature_means_the_work_and_an_id_the_record() {
         // Exports pad their columns.
         named("list", "c3   ", "\"pmid\":\"113\""),
         named("list", "c4", "\"pmid\":\"114\""),
+        named("list", "c5", "\"pmid\":\"115\",\"pmcid\":\"PMC224\""),
     ];
-    let articles = [named("journal", "f1", "\"doi\":\"10.5/FAIR\""), named("journal", "f2", "\"pmcid\":\"PMC223\"")];
+    let articles = [
+        named("journal", "f1", "\"doi\":\"10.5/FAIR\""),
+        named("journal", "f2", "\"pmcid\":\"PMC223\""),
+        named("journal", "f3", "\"pmcid\":\"PMC224\""),
+    ];
     project.write("data/citations.jsonl", citations.concat().as_bytes());
     project.write("data/articles.jsonl", articles.concat().as_bytes());
     project.succeed(&[]);
@@ -129,7 +134,15 @@ fn a_name_of_the_literature_means_the_work_and_an_id_the_record() {
         let documents = outcome["documents"].as_array().expect("documents");
         documents.iter().map(|document| text(document, "id").to_owned()).collect()
     };
-    assert_eq!(ids(&retracted(&project, &["--id", "pmid:111"])), ["articles:f1", "citations:c1"]);
+    // A deletion alone says nothing of the work; beside somebody's wish it takes nothing from it.
+    let deleted = |pmid: &str| {
+        let citation = format!("<DeleteCitation><PMID Version=\"1\">{pmid}</PMID></DeleteCitation>");
+        project.write(&format!("{pmid}.xml"), format!("<PubmedArticleSet>{citation}</PubmedArticleSet>").as_bytes());
+        project.folder().join(format!("{pmid}.xml")).display().to_string()
+    };
+    assert_eq!(ids(&retracted(&project, &["--from", &deleted("115")])), ["citations:c5"]);
+    let both = retracted(&project, &["--id", "pmid:111", "--from", &deleted("111")]);
+    assert_eq!(ids(&both), ["articles:f1", "citations:c1"]);
     assert_eq!(ids(&retracted(&project, &["--id", "citations:c2"])), ["citations:c2"]);
     assert_eq!(ids(&retracted(&project, &["--id", "pmcid:PMC223"])), ["articles:f2"]);
     assert_eq!(ids(&retracted(&project, &["--id", "citations:c3   "])), ["citations:c3   "]);
