@@ -1,5 +1,6 @@
 //! The command line as clap sees it: names, flags and help. No logic.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -33,7 +34,7 @@ pub(crate) struct How {
     /// Folder with NVIDIA's libraries; without effect until training on a GPU is there.
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) cuda_libs: Option<PathBuf>,
-    /// Begin a new version beside an earlier run in one work folder (not there yet: give another work folder).
+    /// Where another plan has the work folder, work in versions/PLAN below it.
     #[arg(long, global = true)]
     pub(crate) new_version: bool,
     /// Show nothing but results and errors.
@@ -97,9 +98,9 @@ pub(crate) enum Command {
         name: String,
         #[command(flatten)]
         recipe: RecipeArguments,
-        /// Only this task, from 0.
-        #[arg(long, value_name = "N")]
-        task: Option<u64>,
+        /// Only this task, from 0, or those from FIRST on and before END.
+        #[arg(long, value_name = "N or FIRST..END", value_parser = tasks)]
+        task: Option<Range<u64>>,
     },
     /// Show what is done, from the work folder alone.
     Status(TargetArguments),
@@ -187,9 +188,17 @@ pub(crate) enum Command {
     /// One process per rank on this node (not there yet).
     #[command(disable_help_flag = true)]
     Launch(NotYet),
-    /// Remove what no commit names (not there yet).
-    #[command(disable_help_flag = true)]
-    Gc(NotYet),
+    /// Remove what interrupted attempts left and no record names.
+    Gc {
+        #[command(flatten)]
+        target: TargetArguments,
+        /// Only what is older than so many hours; give more than the longest run takes.
+        #[arg(long, value_name = "HOURS", default_value_t = 168)]
+        older_than: u64,
+        /// List it and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Write published shards as the files of another trainer, with lineage beside them.
     Export(ExportArguments),
     /// Take documents out of published shards, refill their quota and record it.
@@ -262,4 +271,39 @@ pub(crate) struct ExportArguments {
 pub(crate) struct NotYet {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub(crate) rest: Vec<String>,
+}
+
+/// Reads `7` or `0..64`.
+fn tasks(text: &str) -> Result<Range<u64>, String> {
+    let expected = || format!("\"{text}\": expected the number of a task from 0, such as 7, or FIRST..END, such as 0..64");
+    let number = |digits: &str| {
+        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<u64>().ok().filter(|_| plain).ok_or_else(expected)
+    };
+    match text.split_once("..") {
+        None => number(text).map(|task| task..task.saturating_add(1)),
+        Some((first, end)) => Some(number(first)?..number(end)?).filter(|range| !range.is_empty()).ok_or_else(expected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_are_one_or_a_range() {
+        let check = |text: &str, expected: Option<Range<u64>>| assert_eq!(tasks(text).ok(), expected, "{text}");
+        check("7", Some(7..8));
+        check("0..64", Some(0..64));
+        check("64..65", Some(64..65));
+        check("64..64", None);
+        check("9..3", None);
+        check("+1", None);
+        check("-1", None);
+        check("..3", None);
+        check("1..", None);
+        check("1..=3", None);
+        check("", None);
+        check("99999999999999999999", None);
+    }
 }

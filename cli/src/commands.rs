@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod export;
+mod gc;
 mod generate;
 mod import;
 mod init;
@@ -17,10 +18,11 @@ mod status;
 mod verify;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use mellama_pipeline::inspect::View;
 use mellama_pipeline::retract::Request;
-use mellama_pipeline::{Failure, RecipeFile, Resources, Session, Stage};
+use mellama_pipeline::{Access, Failure, RecipeFile, Resources, Session, Stage, Stores};
 use serde::Serialize;
 
 use crate::arguments::{Arguments, Command, ConfigCommand, How, RecipeArguments, TargetArguments, TrainKind};
@@ -29,19 +31,16 @@ use crate::progress::Progress;
 /// Runs the command.
 pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), Failure> {
     let how = arguments.how;
-    if how.new_version {
-        return Err(Failure::Policy("--new-version: not there yet; give another work folder with --workdir".into()));
-    }
     match arguments.command {
         Command::Run { recipe, until } => run::run(&how, &recipe, until.as_deref(), progress),
-        Command::Plan { recipe } => plan::run(&how, &recipe),
+        Command::Plan { recipe } => plan::run(&how, &recipe, progress),
         Command::Stage { name, recipe, task } => stage::run(&how, &name, &recipe, task, progress),
-        Command::Status(target) => status::run(&how, &target),
+        Command::Status(target) => status::run(&how, &target, progress),
         Command::Verify(target) => verify::run(&how, &target, progress),
         Command::Report(target) => report::run(&how, &target, progress),
         Command::Inspect { object, id, rows, from, text } => match id {
-            Some(id) => inspect::document(&how, &object, &id),
-            None => inspect::run(&object, from, rows, text),
+            Some(id) => inspect::document(&how, &object, &id, progress),
+            None => inspect::run(&how, &object, View { from, rows, text }, progress),
         },
         Command::Train { what, recipe, resume: _ } => {
             let stage = if what == TrainKind::Cpt { Stage::Cpt } else { Stage::Instruct };
@@ -59,7 +58,7 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
             Ok(())
         }
         Command::Launch(rest) => not_yet::refuse("launch", &rest),
-        Command::Gc(rest) => not_yet::refuse("gc", &rest),
+        Command::Gc { target, older_than, dry_run } => gc::run(&how, &target, older_than, dry_run, progress),
         Command::Export(arguments) => export::run(&how, arguments, progress),
         Command::Retract { target, id, from, copies } => {
             retract::run(&how, &target, &Request { ids: id, files: from, copies }, progress)
@@ -72,28 +71,46 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
 
 /// Opens a recipe for work.
 fn session(how: &How, recipe: &RecipeArguments, progress: &Progress) -> Result<Session, Failure> {
-    Session::open(&recipe.recipe, recipe.workdir.as_deref(), resources(how), progress)
+    Session::open(&recipe.recipe, recipe.workdir.as_deref(), resources(how, progress), progress)
 }
 
-fn resources(how: &How) -> Resources {
+fn resources(how: &How, progress: &Progress) -> Resources {
     Resources {
         threads: how.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         memory_bytes: how.memory,
-        scratch: how.scratch.clone().unwrap_or_else(std::env::temp_dir),
+        scratch: scratch(how),
+        interrupt: progress.interrupt(),
+        new_version: how.new_version,
     }
 }
 
-/// The work folder of a recipe, or the folder itself.
-fn workdir_uri(target: &TargetArguments) -> Result<String, Failure> {
+fn scratch(how: &How) -> PathBuf {
+    how.scratch.clone().unwrap_or_else(std::env::temp_dir)
+}
+
+/// How buckets are reached where there is no recipe that says more than the environment.
+fn access(how: &How, progress: &Progress) -> Access {
+    Access { scratch: scratch(how), interrupt: progress.interrupt() }
+}
+
+/// Stores of a command that takes no recipe.
+fn stores(how: &How, progress: &Progress) -> Stores {
+    Stores::new(access(how, progress).options(None))
+}
+
+/// The work folder of a recipe, or the folder itself, and what opens it.
+fn place(how: &How, target: &TargetArguments, progress: &Progress) -> Result<(Stores, String), Failure> {
     let path = Path::new(&target.target);
     if path.is_file() || path.extension().is_some_and(|e| e == "toml") {
-        let file = RecipeFile::read(path)?;
-        return Ok(match &target.workdir {
+        let file = RecipeFile::read(path)?.connected(&access(how, progress));
+        let uri = match &target.workdir {
             Some(uri) => uri.clone(),
             None => file.expand(&file.recipe.workdir)?,
-        });
+        };
+        let uri = if how.new_version { Session::version(&file, &uri)? } else { uri };
+        return Ok((file.stores().clone(), uri));
     }
-    Ok(target.target.clone())
+    Ok((stores(how, progress), target.target.clone()))
 }
 
 /// Writes a result as one JSON line on standard output.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use clap::Parser;
-use mellama_pipeline::Failure;
+use mellama_pipeline::{Failure, Observer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use arguments::{Arguments, LogFormat};
@@ -24,7 +24,8 @@ fn main() -> ExitCode {
     let work = || {
         signals().and_then(|stop| {
             threads(how.threads)?;
-            commands::dispatch(arguments, &Progress::new(&how, stop))
+            let progress = Progress::new(&how, stop);
+            commands::dispatch(arguments, &progress).map_err(|failure| failure.signalled(progress.stopped()))
         })
     };
     // A panic is a bug of ours: exit 1, as the contract has it, its message already on standard error.

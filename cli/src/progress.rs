@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use mellama_pipeline::{Observer, Signal, Unit};
+use mellama_pipeline::{Interrupt, Observer, Signal, Unit};
 
 use crate::arguments::{How, LogFormat};
 
@@ -52,6 +52,12 @@ impl Progress {
         let state =
             State { stage: "", unit: Unit::Tasks, done: 0, total: 0, note: String::new(), began: now, last_line: now, bar: None };
         Progress { mode, state: Mutex::new(state), stop }
+    }
+
+    /// Says whether a signal asked to stop, to whoever waits for a server.
+    pub(crate) fn interrupt(&self) -> Interrupt {
+        let stop = Arc::clone(&self.stop);
+        Interrupt::new(move || stop.load(Ordering::Relaxed) != 0)
     }
 
     fn line(&self, level: &str, stage: &str, text: &str) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use mellama_dedup::BenchmarkIndex;
 use mellama_shards::Tokenizer;
 use mellama_sources::Limits;
-use mellama_storage::{StageManifest, Workdir};
+use mellama_storage::{Interrupt, StageManifest, Workdir};
 
 use crate::failure::Failure;
 use crate::observer::Observer;
@@ -24,6 +24,23 @@ pub struct Resources {
     pub memory_bytes: u64,
     /// Folder for spill files.
     pub scratch: PathBuf,
+    /// Asked while something is waited for that may take long.
+    pub interrupt: Interrupt,
+    /// Where another plan has the work folder, work in a folder of its own below it.
+    pub new_version: bool,
+}
+
+impl Default for Resources {
+    /// One thread, 1 GiB, the system's folder for temporary files.
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            memory_bytes: 1 << 30,
+            scratch: std::env::temp_dir(),
+            interrupt: Interrupt::default(),
+            new_version: false,
+        }
+    }
 }
 
 /// Everything a stage is given.

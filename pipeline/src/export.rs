@@ -15,7 +15,7 @@ use mellama_shards::export::{
 };
 use mellama_shards::{Kind, ShardError, ShardHeader, ShardSet};
 use mellama_storage::{
-    AttemptId, Key, ObjectEntry, ProtocolError, PutOutcome, Store, StoreError, Workdir, list_all, open_store, sealed,
+    AttemptId, Key, ObjectEntry, ProtocolError, PutOutcome, Store, StoreError, Stores, Workdir, list_all, sealed,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -134,13 +134,13 @@ struct Source {
 /// # Errors
 /// `Failure::Policy` for an unknown format or split, shards that the format cannot hold, a folder that holds something else, or
 /// shards of another format version; `Failure::Verification` for shards or written objects that fail their checks.
-pub fn export(options: &ExportOptions, observer: &dyn Observer) -> Result<Exported, Failure> {
+pub fn export(stores: &Stores, options: &ExportOptions, observer: &dyn Observer) -> Result<Exported, Failure> {
     let format: Format = options.format.parse().map_err(failure)?;
-    let (source, request) = prepare(options, format, Folder::open(&options.workdir)?)?;
+    let (source, request) = prepare(options, format, Folder::open(stores, &options.workdir)?)?;
     // Before anything is written: a refusal must not take the folder.
     check_request(&source.set, &request, format).map_err(failure)?;
     check_outside(source.folder.workdir.store().uri(), &options.to)?;
-    let store = open_store(&options.to)?;
+    let store = stores.open(&options.to)?;
     let to = store.uri().to_owned();
     if let Some(manifest) = begin(&store, &request)? {
         return Ok(Exported::of(&to, &manifest, true));

@@ -29,6 +29,9 @@ pub enum Failure {
     /// `stage` only: no such task, or already committed: exit 99.
     #[error("{0}")]
     NothingToDo(String),
+    /// A call to a store was given up because the process was asked to stop; [`Failure::signalled`] says by which signal.
+    #[error("stopped by a signal; run the same command again to continue")]
+    Interrupted,
     /// A signal asked to stop; what was committed stays: exit 130 (SIGINT) or 143 (SIGTERM).
     #[error("stopped by a signal; run the same command again to continue")]
     Stopped(Signal),
@@ -54,6 +57,15 @@ impl Failure {
         }
     }
 
+    /// The failure with the signal that was behind it, where one was.
+    #[must_use]
+    pub fn signalled(self, signal: Option<Signal>) -> Failure {
+        match (self, signal) {
+            (Failure::Interrupted, Some(signal)) => Failure::Stopped(signal),
+            (failure, _) => failure,
+        }
+    }
+
     /// The process exit code of this failure.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -65,7 +77,7 @@ impl Failure {
             Failure::Temporary(_) => 75,
             Failure::NothingToDo(_) => 99,
             Failure::Stopped(Signal::Interrupt) => 130,
-            Failure::Stopped(Signal::Terminate) => 143,
+            Failure::Stopped(Signal::Terminate) | Failure::Interrupted => 143,
         }
     }
 }
@@ -90,6 +102,8 @@ impl From<StoreError> for Failure {
             StoreError::InvalidKey { .. } | StoreError::Unsupported { .. } | StoreError::OutsideRoot { .. } => {
                 Failure::Policy(text)
             }
+            StoreError::Unavailable { .. } => Failure::Temporary(text),
+            StoreError::Interrupted { .. } => Failure::Interrupted,
             _ => Failure::Storage(text),
         }
     }

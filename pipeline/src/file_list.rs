@@ -4,7 +4,10 @@
 
 use std::io::Read;
 
+use mellama_storage::StoreError;
+
 use crate::inputs::InputError;
+use crate::location::Location;
 use crate::recipe::RecipeFile;
 
 /// What begins an entry that is a list.
@@ -33,12 +36,15 @@ pub(crate) fn of(input: &str) -> Option<&str> {
 /// # Errors
 /// `InputError::Missing` and `InputError::List`.
 pub(crate) fn read(file: &RecipeFile, list: &str) -> Result<Vec<Entry>, InputError> {
-    let path = file.resolve(list)?;
-    let shown = || file.path.display().to_string();
-    let opened = std::fs::File::open(&path).ok().filter(|_| path.is_file());
-    let Some(opened) = opened else {
-        let pattern = format!("{MARK}{list}");
-        return Err(InputError::Missing { path: shown(), pattern, looked_at: path.display().to_string() });
+    let place = file.resolve(list)?;
+    let is_file = !matches!(&place, Location::Path(path) if !path.is_file());
+    let opened = if is_file { place.open(file.stores()) } else { Err(StoreError::NotFound { object: place.to_string() }) };
+    let opened = match opened {
+        Err(error) if error.is_not_found() => {
+            let (path, pattern) = (file.path.display().to_string(), format!("{MARK}{list}"));
+            return Err(InputError::Missing { path, pattern, looked_at: place.to_string() });
+        }
+        opened => opened?,
     };
     let wrong = |line: usize, problem: String| InputError::List { list: list.to_owned(), line, problem };
     let mut bytes = Vec::new();

@@ -14,7 +14,8 @@ use mellama_train::hf::ModelConfig;
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};
-use crate::inputs;
+use crate::inputs::{self, Patterns};
+use crate::location::Location;
 use crate::other_plan;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, RecipeFile};
@@ -170,15 +171,14 @@ impl Forecast {
 pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Failure> {
     let mut file = file.clone();
     let uri = workdir.map_or_else(|| file.recipe.workdir.clone(), String::from);
-    let place = std::path::absolute(file.expand(&uri).unwrap_or_else(|_| uri.clone())).ok();
-    file.excluded = place.map(|path| path.canonicalize().unwrap_or(path));
+    file.excluded = Some(Location::of(file.expand(&uri).unwrap_or_else(|_| uri.clone())).canonical());
     let file = &file;
     let recipe = &file.recipe;
     let (plan, faults) = Plan::resolve_all(file);
     let mut warnings = plan.warnings.clone();
     let plan = Some(plan).filter(|_| faults.is_empty());
     let place = file.expand(&uri).unwrap_or(uri.clone());
-    let done = Done::read(&place, plan.as_ref());
+    let done = Done::read(file, &place, plan.as_ref());
     warnings
         .extend(plan.as_ref().and_then(|plan| taken(&place, file, plan)).map(|failure| format!("\"run\" refuses: {failure}")));
     let mut sources = sources(file);
@@ -215,7 +215,7 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
 
 /// Why the work folder is not free for the plan, where it is not.
 fn taken(uri: &str, file: &RecipeFile, plan: &Plan) -> Option<Failure> {
-    let there = Workdir::open_existing(uri).ok()?;
+    let there = Workdir::open_existing(file.stores(), uri).ok()?;
     let other = there.read_plan_id().ok()?.filter(|id| *id != plan.id);
     let there = other.and_then(|_| there.read_plan().ok()?)?;
     Some(other_plan::refusal(uri, &there, file, plan))
@@ -225,8 +225,8 @@ fn taken(uri: &str, file: &RecipeFile, plan: &Plan) -> Option<Failure> {
 struct Done(BTreeMap<&'static str, StageManifest>);
 
 impl Done {
-    fn read(uri: &str, plan: Option<&Plan>) -> Done {
-        let (Some(plan), Ok(workdir)) = (plan, Workdir::open_existing(uri)) else { return Done(BTreeMap::new()) };
+    fn read(file: &RecipeFile, uri: &str, plan: Option<&Plan>) -> Done {
+        let (Some(plan), Ok(workdir)) = (plan, Workdir::open_existing(file.stores(), uri)) else { return Done(BTreeMap::new()) };
         let read = |stage: Stage| workdir.read_manifest(&plan.id, stage.name()).ok().flatten().map(|m| (stage.name(), m));
         Done(Stage::ALL.into_iter().filter_map(read).collect())
     }
@@ -279,7 +279,9 @@ fn sources(file: &RecipeFile) -> Vec<SourceForecast> {
     let corpus = file.recipe.corpus.iter().flat_map(|corpus| &corpus.source);
     corpus
         .map(|source| {
-            let found = inputs::resolve(file, &format!("source \"{}\"", source.name), &source.inputs);
+            let subject = format!("source \"{}\"", source.name);
+            let wanted = Patterns { subject: &subject, inputs: &source.inputs, anonymous: source.anonymous };
+            let found = inputs::resolve(file, wanted);
             let objects = found.as_ref().ok().map(|found| &found.objects);
             SourceForecast {
                 source: source.name.clone(),
@@ -337,6 +339,6 @@ fn training(file: &RecipeFile, vocabulary: Option<u32>, tokens: Option<u64>, pub
 }
 
 fn checkpoint_shape(file: &RecipeFile, folder: &str) -> Option<Shape> {
-    let bytes = std::fs::read(file.resolve(folder).ok()?.join("config.json")).ok()?;
+    let bytes = file.resolve(folder).ok()?.join("config.json").read(file.stores()).ok()?;
     ModelConfig::parse(&bytes).ok().map(|config| config.shape)
 }

@@ -9,7 +9,9 @@ use mellama_train::hf::load_folder;
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};
-use crate::files;
+use mellama_storage::Stores;
+
+use crate::location::Location;
 use crate::training::check_fit;
 
 /// Tokenizer files looked for beside the weights, in this order.
@@ -51,7 +53,7 @@ pub fn generate(request: &Request<'_>, write: &mut dyn FnMut(&[u8]) -> bool) -> 
     let path = tokenizer_path(request)?;
     let name = path.display().to_string();
     let unreadable = |e| Failure::Policy(format!("{name}: cannot be read: {}; give --tokenizer", chain(&e)));
-    let bytes = files::read(&path).map_err(unreadable)?;
+    let bytes = Location::of(&path).read(&Stores::default()).map_err(unreadable)?;
     let tokenizer = Tokenizer::from_bytes(&name, &bytes).map_err(|e| Failure::Policy(chain(&e)))?;
     check_fit(&request.checkpoint.display().to_string(), &model, &tokenizer)?;
     let encoded = tokenizer.encode(request.prompt).map_err(|e| Failure::Policy(format!("--prompt: {e}")))?;

@@ -3,7 +3,7 @@
 //! It lists; it does not read. Objects are read later through the same store, pinned to the version listed here.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use globset::GlobBuilder;
@@ -12,6 +12,7 @@ use mellama_storage::{ETag, Key, ObjectMeta, RangeReader, Store, StoreError, lis
 use serde::Serialize;
 
 use crate::file_list;
+use crate::location::Location;
 use crate::recipe::{RecipeError, RecipeFile};
 
 /// One input object, frozen at planning time.
@@ -20,9 +21,12 @@ pub struct InputObject {
     /// The name that documents carry as their origin: the pattern's folder as the recipe writes it (a leading `${NAME}/`
     /// left out, so that it does not depend on the machine) and the path below it.
     pub name: String,
-    /// Store that holds it.
+    /// Where the store lies that holds it.
     #[serde(skip)]
-    pub base: PathBuf,
+    pub base: Location,
+    /// The store.
+    #[serde(skip)]
+    pub store: InputStore,
     /// Key in that store.
     #[serde(skip)]
     pub key: String,
@@ -114,10 +118,9 @@ impl InputObject {
     /// # Errors
     /// `StoreError::Changed` when it is another version now, and the store's own failures.
     pub fn open(&self) -> Result<RangeReader, StoreError> {
-        let store = input_store(&self.base)?;
         let key = Key::new(self.key.clone())?;
         let meta = ObjectMeta { key, size_bytes: self.size_bytes, etag: ETag::new(self.etag.clone()) };
-        Ok(RangeReader::pinned(store, meta))
+        Ok(RangeReader::pinned(Arc::clone(&self.store.0), meta))
     }
 
     /// As `open`, for reading in any order.
@@ -133,9 +136,21 @@ impl InputObject {
     /// # Errors
     /// As `open`.
     pub fn read(&self) -> Result<Vec<u8>, StoreError> {
-        input_store(&self.base)?.read(&Key::new(self.key.clone())?, None, Some(&ETag::new(self.etag.clone())))
+        self.store.0.read(&Key::new(self.key.clone())?, None, Some(&ETag::new(self.etag.clone())))
     }
 }
+
+/// The store of an input; two are equal when they lie in one place.
+#[derive(Clone, Debug)]
+pub struct InputStore(pub(crate) Arc<dyn Store>);
+
+impl PartialEq for InputStore {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.uri() == other.0.uri()
+    }
+}
+
+impl Eq for InputStore {}
 
 /// Random access to a pinned input object.
 struct Ranges(RangeReader);
@@ -150,14 +165,26 @@ impl RangeRead for Ranges {
     }
 }
 
-/// Lists what the patterns of one source (`subject`) match.
+/// The inputs of something that a recipe describes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patterns<'a> {
+    /// What they are of, as messages name it.
+    pub subject: &'a str,
+    /// Paths, globs, addresses and lists.
+    pub inputs: &'a [String],
+    /// Buckets are read without credentials.
+    pub anonymous: bool,
+}
+
+/// Lists what patterns match.
 ///
 /// # Errors
 /// `InputError::Missing` for a literal path, `NothingMatched` when nothing matched at all.
-pub(crate) fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> Result<Resolved, InputError> {
+pub(crate) fn resolve(file: &RecipeFile, wanted: Patterns<'_>) -> Result<Resolved, InputError> {
+    let Patterns { subject, inputs: patterns, anonymous } = wanted;
     let mut found: BTreeMap<PathBuf, InputObject> = BTreeMap::new();
     let mut warnings = Vec::new();
-    for Listed { shown, found: objects } in listed(file, patterns)? {
+    for Listed { shown, found: objects } in (Finder { file, anonymous }).listed(patterns)? {
         let warn = |what: String| format!("{}: {subject}: {shown}{what}", file.path.display());
         if objects.objects.is_empty() {
             warnings.push(warn(" matches nothing".into()));
@@ -169,8 +196,7 @@ pub(crate) fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> 
         }
         for object in objects.objects {
             // One file is one input, however many patterns and spellings lead to it; what the run itself writes is none.
-            let place = object.base.join(&object.key);
-            let place = place.canonicalize().unwrap_or(place);
+            let place = object.base.join(&object.key).canonical();
             if file.excluded.as_ref().is_some_and(|folder| place.starts_with(folder)) {
                 continue;
             }
@@ -185,7 +211,7 @@ pub(crate) fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> 
         return Err(InputError::NothingMatched { path, subject: subject.into(), patterns: patterns.join(", ") });
     }
     let mut objects: Vec<InputObject> = found.into_values().collect();
-    objects.sort_by(|a, b| (&a.name, &a.base, &a.key).cmp(&(&b.name, &b.base, &b.key)));
+    objects.sort_by(|a, b| (&a.name, a.store.0.uri(), &a.key).cmp(&(&b.name, b.store.0.uri(), &b.key)));
     Ok(Resolved { objects, warnings })
 }
 
@@ -194,11 +220,9 @@ pub(crate) fn resolve(file: &RecipeFile, subject: &str, patterns: &[String]) -> 
 /// # Errors
 /// `InputError::Missing` when it is absent or a folder.
 pub(crate) fn resolve_file(file: &RecipeFile, path: &str) -> Result<InputObject, InputError> {
-    let mut objects = literal(file, path)?.objects;
-    if objects.len() != 1 || file.resolve(path)?.is_dir() {
-        return Err(missing(file, path)?);
-    }
-    Ok(objects.remove(0))
+    let finder = Finder { file, anonymous: false };
+    let found = finder.object(path, &file.resolve(path)?)?;
+    found.map_or_else(|| Err(missing(file, path)?), Ok)
 }
 
 /// What one pattern came to.
@@ -216,29 +240,6 @@ struct Listed {
     found: Found,
 }
 
-/// Every pattern of the recipe, those of file lists in the place of their list.
-fn listed(file: &RecipeFile, patterns: &[String]) -> Result<Vec<Listed>, InputError> {
-    let mut all = Vec::new();
-    for pattern in patterns {
-        let Some(list) = file_list::of(pattern) else {
-            all.push(Listed { shown: pattern.clone(), found: resolve_one(file, pattern)? });
-            continue;
-        };
-        for entry in file_list::read(file, list)? {
-            let found = resolve_one(file, &entry.pattern).map_err(|error| match error {
-                InputError::Missing { looked_at, .. } => InputError::List {
-                    list: list.to_owned(),
-                    line: entry.line,
-                    problem: format!("no such file or folder (looked at {looked_at}); correct the line"),
-                },
-                other => other,
-            })?;
-            all.push(Listed { shown: format!("{pattern} line {}", entry.line), found });
-        }
-    }
-    Ok(all)
-}
-
 /// Where in a list.
 fn place(line: usize) -> String {
     if line == 0 { String::new() } else { format!("line {line}: ") }
@@ -254,74 +255,148 @@ fn is_companion(key: &str) -> bool {
     ends || begins || ["SHA256SUMS.txt", "index.html"].contains(&name) || key.split('/').any(|part| part.starts_with('.'))
 }
 
-fn resolve_one(file: &RecipeFile, pattern: &str) -> Result<Found, InputError> {
-    let is_glob = |segment: &str| segment.contains(['*', '?', '[']);
-    if file.expand(pattern)?.starts_with("s3://") {
-        mellama_storage::open_store(&file.expand(pattern)?)?;
-    }
-    // A name may hold glob characters: what exists under it is meant.
-    if file.resolve(pattern)?.exists() {
-        return literal(file, pattern);
-    }
-    let segments: Vec<&str> = pattern.split('/').collect();
-    let Some(first) = segments.iter().position(|segment| is_glob(segment)) else {
-        return literal(file, pattern);
-    };
-    let (folder, tail) = (segments[..first].join("/"), segments[first..].join("/"));
-    let folder = if folder.is_empty() && pattern.starts_with('/') { "/".into() } else { folder };
-    let glob = GlobBuilder::new(&tail).literal_separator(true).build();
-    let glob = glob.map_err(|e| InputError::BadPattern {
-        path: file.path.display().to_string(),
-        pattern: pattern.into(),
-        reason: e.kind().to_string(),
-    })?;
-    let matcher = glob.compile_matcher();
-    let base = file.resolve(&folder)?;
-    if !base.is_dir() {
-        return Ok(Found::default());
-    }
-    // Nothing that does not begin as the pattern does is listed.
-    let prefix = tail.split(['*', '?', '[', '{', '\\']).next().unwrap_or_default();
-    let objects = tree(&base, &portable(&folder), prefix, |key| matcher.is_match(key))?;
-    Ok(Found { objects, ..Found::default() })
+/// What finds inputs: the recipe, and how its buckets are read.
+struct Finder<'a> {
+    file: &'a RecipeFile,
+    anonymous: bool,
 }
 
-fn literal(file: &RecipeFile, pattern: &str) -> Result<Found, InputError> {
-    let path = file.resolve(pattern)?;
-    if path.is_dir() {
-        let mut found = Found { objects: tree(&path, &portable(pattern), "", |_| true)?, ..Found::default() };
+impl Finder<'_> {
+    /// Every pattern of the recipe, those of file lists in the place of their list.
+    fn listed(&self, patterns: &[String]) -> Result<Vec<Listed>, InputError> {
+        let mut all = Vec::new();
+        for pattern in patterns {
+            let Some(list) = file_list::of(pattern) else {
+                all.push(Listed { shown: pattern.clone(), found: self.resolve_one(pattern)? });
+                continue;
+            };
+            for entry in file_list::read(self.file, list)? {
+                let found = self.resolve_one(&entry.pattern).map_err(|error| match error {
+                    InputError::Missing { looked_at, .. } => InputError::List {
+                        list: list.to_owned(),
+                        line: entry.line,
+                        problem: format!("no such file or folder (looked at {looked_at}); correct the line"),
+                    },
+                    other => other,
+                })?;
+                all.push(Listed { shown: format!("{pattern} line {}", entry.line), found });
+            }
+        }
+        Ok(all)
+    }
+
+    fn resolve_one(&self, pattern: &str) -> Result<Found, InputError> {
+        let is_glob = |segment: &str| segment.contains(['*', '?', '[']);
+        let segments: Vec<&str> = pattern.split('/').collect();
+        let first = segments.iter().position(|segment| is_glob(segment));
+        // A name may hold glob characters: what exists under it is meant.
+        let (Some(first), None) = (first, self.existing(pattern)?) else { return self.literal(pattern) };
+        let (folder, tail) = (segments[..first].join("/"), segments[first..].join("/"));
+        let folder = if folder.is_empty() && pattern.starts_with('/') { "/".into() } else { folder };
+        let glob = GlobBuilder::new(&tail).literal_separator(true).build();
+        let glob = glob.map_err(|e| InputError::BadPattern {
+            path: self.file.path.display().to_string(),
+            pattern: pattern.into(),
+            reason: e.kind().to_string(),
+        })?;
+        let matcher = glob.compile_matcher();
+        let base = self.file.resolve(&folder)?;
+        if matches!(&base, Location::Path(path) if !path.is_dir()) {
+            return Ok(Found::default());
+        }
+        // Nothing that does not begin as the pattern does is listed.
+        let prefix = tail.split(['*', '?', '[', '{', '\\']).next().unwrap_or_default();
+        let objects = self.tree(&base, &portable(&folder), prefix, |key| matcher.is_match(key))?;
+        Ok(Found { objects, ..Found::default() })
+    }
+
+    /// Files and folders of this machine that have exactly this name. Of a bucket nobody is asked: names with glob characters are
+    /// patterns there.
+    fn existing(&self, pattern: &str) -> Result<Option<PathBuf>, InputError> {
+        match self.file.resolve(pattern)? {
+            Location::Path(path) => Ok(Some(path).filter(|path| path.exists())),
+            Location::Bucket(_) => Ok(None),
+        }
+    }
+
+    fn literal(&self, pattern: &str) -> Result<Found, InputError> {
+        let place = self.file.resolve(pattern)?;
+        if let Some(object) = self.object(pattern, &place)? {
+            return Ok(Found { objects: vec![object], ..Found::default() });
+        }
+        if matches!(&place, Location::Path(path) if !path.is_dir()) {
+            return Err(missing(self.file, pattern)?);
+        }
+        let mut found = Found { objects: self.tree(&place, &portable(pattern), "", |_| true)?, ..Found::default() };
+        // A bucket has no empty folders.
+        if found.objects.is_empty() && matches!(place, Location::Bucket(_)) {
+            return Err(missing(self.file, pattern)?);
+        }
         let companions: Vec<InputObject> = found.objects.extract_if(.., |object| is_companion(&object.key)).collect();
         found.companions = companions.len() as u64;
         found.first_companion = companions.into_iter().next().map(|object| object.key);
-        return Ok(found);
+        Ok(found)
     }
-    let real = path.canonicalize().ok().filter(|real| real.is_file());
-    let Some(real) = real else { return Err(missing(file, pattern)?) };
-    let (Some(base), Some(name)) = (real.parent(), real.file_name().and_then(|n| n.to_str())) else {
-        return Err(missing(file, pattern)?);
-    };
-    let meta = input_store(base)?.head(&Key::new(name)?)?;
-    Ok(Found { objects: vec![object(portable(pattern), base, &meta)], ..Found::default() })
-}
 
-fn tree(base: &Path, shown: &str, prefix: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<InputObject>, InputError> {
-    let store = input_store(base)?;
-    let mut objects = Vec::new();
-    for meta in list_all(&*store, prefix) {
-        let meta = meta?;
-        if wanted(meta.key.as_str()) {
-            let shown = shown.trim_end_matches('/');
-            let name = if shown.is_empty() { meta.key.to_string() } else { format!("{shown}/{}", meta.key) };
-            objects.push(object(name, base, &meta));
+    /// The object of exactly this name, where there is one.
+    fn object(&self, pattern: &str, place: &Location) -> Result<Option<InputObject>, InputError> {
+        let (base, name) = match place {
+            Location::Path(path) => {
+                let real = path.canonicalize().ok().filter(|real| real.is_file());
+                let Some((folder, name)) = real.as_ref().and_then(|real| Some((real.parent()?, real.file_name()?.to_str()?)))
+                else {
+                    return Ok(None);
+                };
+                (Location::Path(folder.to_owned()), name.to_owned())
+            }
+            Location::Bucket(_) if pattern.ends_with('/') => return Ok(None),
+            Location::Bucket(_) => {
+                let Some(folder) = place.ancestor(1) else { return Ok(None) };
+                (folder, place.name().to_owned())
+            }
+        };
+        let store = self.store(&base)?;
+        let meta = match &base {
+            Location::Path(_) => Some(store.0.head(&Key::new(name)?)?),
+            // A name comes before all names that begin with it.
+            Location::Bucket(_) => store.0.list(&name, None, 1)?.pop().filter(|meta| meta.key.as_str() == name),
+        };
+        Ok(meta.map(|meta| object(portable(pattern), &base, &store, &meta)))
+    }
+
+    fn tree(
+        &self,
+        base: &Location,
+        shown: &str,
+        prefix: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<InputObject>, InputError> {
+        let store = self.store(base)?;
+        let mut objects = Vec::new();
+        for meta in list_all(&*store.0, prefix) {
+            let meta = meta?;
+            if wanted(meta.key.as_str()) {
+                let shown = shown.trim_end_matches('/');
+                let name = if shown.is_empty() { meta.key.to_string() } else { format!("{shown}/{}", meta.key) };
+                objects.push(object(name, base, &store, &meta));
+            }
+        }
+        Ok(objects)
+    }
+
+    fn store(&self, base: &Location) -> Result<InputStore, StoreError> {
+        match base {
+            Location::Bucket(uri) if self.anonymous => Ok(InputStore(self.file.stores.open_anonymous(uri)?)),
+            base => Ok(InputStore(base.store(&self.file.stores)?)),
         }
     }
-    Ok(objects)
 }
 
-fn object(name: String, base: &Path, meta: &ObjectMeta) -> InputObject {
+fn object(name: String, base: &Location, store: &InputStore, meta: &ObjectMeta) -> InputObject {
     InputObject {
         name,
-        base: base.to_owned(),
+        base: base.clone(),
+        store: store.clone(),
         key: meta.key.as_str().to_owned(),
         size_bytes: meta.size_bytes,
         etag: meta.etag.to_string(),
@@ -329,12 +404,8 @@ fn object(name: String, base: &Path, meta: &ObjectMeta) -> InputObject {
     }
 }
 
-fn input_store(base: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(mellama_storage::LocalStore::open_existing(base)?))
-}
-
 fn missing(file: &RecipeFile, pattern: &str) -> Result<InputError, RecipeError> {
-    let looked_at = file.resolve(pattern)?.display().to_string();
+    let looked_at = file.resolve(pattern)?.to_string();
     Ok(InputError::Missing { path: file.path.display().to_string(), pattern: pattern.into(), looked_at })
 }
 
@@ -381,7 +452,7 @@ mod tests {
         let text = "name = \"t\"\nworkdir = \"out\"\n";
         let file = RecipeFile::parse(&folder.path().join("r.toml"), text).expect("valid");
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
-        resolve(&file, "source \"t\"", &patterns).map_err(|e| e.to_string())
+        resolve(&file, Patterns { subject: "source \"t\"", inputs: &patterns, anonymous: false }).map_err(|e| e.to_string())
     }
 
     fn check(patterns: &[&str], expected: &[&str]) {

@@ -5,7 +5,6 @@ mod traced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::DataType;
@@ -15,13 +14,13 @@ use mellama_shards::lineage::lineage;
 use mellama_shards::{Segment, Sequence, ShardError, ShardFile, ShardHeader, StoreChunks, key_text};
 use mellama_sources::archive::DocumentReader;
 use mellama_sources::{Document, Sensitivity};
-use mellama_storage::StoreError;
+use mellama_storage::{StoreError, Stores};
 use mellama_train::checkpoint::CheckpointManifest;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, chain};
-use crate::files;
+use crate::location::Location;
 use crate::lookup::{self, Folder};
 
 pub use trace::trace;
@@ -47,29 +46,35 @@ pub struct View {
 ///
 /// # Errors
 /// `Failure::Policy` when it is nothing that mellama writes; `Failure::Verification` when it is damaged.
-pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
-    let shown = path.display().to_string();
-    if path.join("plan.json").is_file() {
+pub fn inspect(stores: &Stores, place: &Location, view: &View) -> Result<String, Failure> {
+    let shown = place.to_string();
+    let holds = |name: &str| place.join(name).object(stores).and_then(|(store, key)| store.head(&key)).is_ok();
+    let is_folder = match place {
+        Location::Path(path) => path.is_dir(),
+        Location::Bucket(_) => ["plan.json", REQUEST_KEY, "config.json", "manifest.json"].into_iter().any(holds),
+    };
+    if is_folder && holds("plan.json") {
         return Err(Failure::Policy(format!(
             "{shown}: a work folder; give --id ID for a document, one of its files, or \"mellama status {shown}\""
         )));
     }
-    if path.is_dir() && path.join(REQUEST_KEY).is_file() {
+    if is_folder && holds(REQUEST_KEY) {
         return Err(Failure::Policy(format!(
             "{shown}: an export; read its README.md, give one of its lineage tables, or check it with \"mellama verify {shown}\""
         )));
     }
-    if path.is_dir() {
-        return checkpoint(path);
+    if is_folder {
+        return checkpoint(stores, place);
     }
-    if path.extension().is_some_and(|extension| extension == "tokens") {
+    let ends_in = |extension: &str| place.name().rsplit_once('.').is_some_and(|(_, found)| found == extension);
+    if ends_in("tokens") {
         return Err(Failure::Policy(format!("{shown}: bare token ids; their table is the index-*.parquet beside it")));
     }
     let unreadable = |e: StoreError| Failure::Policy(format!("{shown}: cannot be read: {}", chain(&e)));
-    if path.extension().is_some_and(|e| e == "parquet") {
-        let open = || files::open(path).map(StoreChunks).map_err(unreadable);
+    if ends_in("parquet") {
+        let open = || place.open(stores).map(StoreChunks).map_err(unreadable);
         match ShardFile::open(&shown, open()?) {
-            Ok(shard) => return sequences(path, &shard, view),
+            Ok(shard) => return sequences(stores, place, &shard, view),
             Err(newer @ ShardError::Version { .. }) => return Err(Failure::Policy(chain(&newer))),
             Err(_) => {}
         }
@@ -78,8 +83,8 @@ pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
         }
         return table(&shown, open()?, view);
     }
-    let text = String::from_utf8_lossy(&files::read(path).map_err(unreadable)?).into_owned();
-    if path.extension().is_some_and(|e| e == "jsonl") {
+    let text = String::from_utf8_lossy(&place.read(stores).map_err(unreadable)?).into_owned();
+    if ends_in("jsonl") {
         return lines(&shown, &text, view);
     }
     let value: Value = serde_json::from_str(&text).map_err(|_| {
@@ -88,9 +93,9 @@ pub fn inspect(path: &Path, view: &View) -> Result<String, Failure> {
     Ok(format!("{value:#}"))
 }
 
-fn checkpoint(folder: &Path) -> Result<String, Failure> {
-    let shown = folder.display().to_string();
-    let read = |name: &str| files::read(&folder.join(name)).ok();
+fn checkpoint(stores: &Stores, folder: &Location) -> Result<String, Failure> {
+    let shown = folder.to_string();
+    let read = |name: &str| folder.join(name).read(stores).ok();
     let mut lines = vec![shown.clone()];
     if let Some(bytes) = read("manifest.json") {
         let manifest: CheckpointManifest = mellama_storage::sealed::decode(&bytes)
@@ -111,7 +116,7 @@ fn checkpoint(folder: &Path) -> Result<String, Failure> {
             lines.push(format!("  {:>12} bytes  {}  {}", object.bytes, &object.blake3[..16], object.key));
         }
     }
-    match mellama_train::hf::load_folder(folder) {
+    match mellama_train::hf::load(&folder.store(stores)?, "") {
         Ok(model) => {
             let s = &model.shape;
             lines.push(format!(
@@ -126,7 +131,7 @@ fn checkpoint(folder: &Path) -> Result<String, Failure> {
     Ok(lines.join("\n"))
 }
 
-fn sequences(path: &Path, shard: &ShardFile, view: &View) -> Result<String, Failure> {
+fn sequences(stores: &Stores, place: &Location, shard: &ShardFile, view: &View) -> Result<String, Failure> {
     let header = shard.header();
     let totals = shard.totals();
     let mut text = vec![format!(
@@ -144,7 +149,7 @@ fn sequences(path: &Path, shard: &ShardFile, view: &View) -> Result<String, Fail
     text.push(format!("tokens by source: {}", by_source.collect::<Vec<_>>().join(", ")));
     let end = shard.rows().min(view.from.saturating_add(view.rows));
     let rows = view.from.min(end)..end;
-    let ids = ids_of(path, shard, &rows);
+    let ids = ids_of(stores, place, shard, &rows);
     for row in rows {
         let sequence = shard.sequence(row).map_err(|e| Failure::Verification(chain(&e)))?;
         text.push(format!(
@@ -162,11 +167,11 @@ fn sequences(path: &Path, shard: &ShardFile, view: &View) -> Result<String, Fail
 
 /// The ids of the documents of some rows, where the shard lies in the folder of its run; else, or where that cannot be read,
 /// none.
-fn ids_of(path: &Path, shard: &ShardFile, rows: &Range<u64>) -> BTreeMap<u128, String> {
+fn ids_of(stores: &Stores, place: &Location, shard: &ShardFile, rows: &Range<u64>) -> BTreeMap<u128, String> {
     let known = || -> Option<BTreeMap<u128, String>> {
         // FOLDER/shards/cpt/NAME
-        let folder = path.canonicalize().ok()?.ancestors().nth(3)?.to_owned();
-        let folder = folder.join("plan.json").is_file().then(|| Folder::open(&folder.display().to_string()).ok())??;
+        let folder = place.ancestor(3)?;
+        let folder = Folder::open(stores, &folder.to_string()).ok()?;
         let of_rows = lineage(shard).filter_map(Result::ok).filter(|placement| rows.contains(&placement.sequence));
         let keys: BTreeSet<u128> = of_rows.map(|placement| placement.document).collect();
         lookup::ids_of(&folder, &keys).ok()

@@ -8,7 +8,7 @@ mod removed;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mellama_shards::key_of_text;
-use mellama_storage::{ObjectEntry, StageManifest, TaskCommit, Workdir};
+use mellama_storage::{ObjectEntry, StageManifest, Stores, TaskCommit, Workdir};
 use serde::Deserialize;
 
 use crate::conversations;
@@ -58,8 +58,8 @@ impl Folder {
     ///
     /// # Errors
     /// `Failure::Policy` when nothing was run there or its plan is of another version; `Failure::Verification` when it is damaged.
-    pub(crate) fn open(uri: &str) -> Result<Folder, Failure> {
-        let (workdir, plan) = status::open(uri)?;
+    pub(crate) fn open(stores: &Stores, uri: &str) -> Result<Folder, Failure> {
+        let (workdir, plan) = status::open(stores, uri)?;
         let value = workdir.read_plan()?.unwrap_or_default();
         let planned: Planned = serde_json::from_value(value).map_err(|_| {
             Failure::Policy(format!("{uri}: plan.json: made by another version of mellama; use the one that ran the recipe"))
@@ -72,8 +72,8 @@ impl Folder {
     ///
     /// # Errors
     /// As `open`; `Failure::Policy` when an earlier version, or one to come, wrote it.
-    pub(crate) fn open_with_keys(uri: &str) -> Result<Folder, Failure> {
-        let folder = Folder::open(uri)?;
+    pub(crate) fn open_with_keys(stores: &Stores, uri: &str) -> Result<Folder, Failure> {
+        let folder = Folder::open(stores, uri)?;
         if !folder.has_keys() {
             return Err(Failure::Policy(format!(
                 "{uri}: was made by another version of mellama (plan format {}, this one writes {PLAN_FORMAT}); \

@@ -21,7 +21,7 @@ pub(crate) fn refusal(uri: &str, there: &Value, file: &RecipeFile, plan: &Plan) 
     let here = serde_json::to_value(plan.frozen(&file.recipe)).expect("a plan has string keys only");
     if let Some(setting) = first_difference("", &there["recipe"], &here["recipe"]) {
         return Failure::Policy(format!(
-            "{uri}: belongs to a run of another recipe ({setting} differs); give another work folder with --workdir or in the recipe"
+            "{uri}: belongs to a run of another recipe ({setting} differs); give another work folder with --workdir or in the recipe, or --new-version"
         ));
     }
     let changed = changed_input(&inputs(there), &inputs(&here)).map_or_else(String::new, |changed| format!(": {changed}"));

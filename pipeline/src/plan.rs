@@ -7,7 +7,7 @@ use mellama_sources::{Format, Limits, Part};
 use mellama_storage::StoreError;
 use serde::Serialize;
 
-use crate::inputs::{self, InputError, InputObject};
+use crate::inputs::{self, InputError, InputObject, Patterns};
 use crate::recipe::{Recipe, RecipeFile, SourceRecipe};
 use crate::releases::PlannedRelease;
 
@@ -144,14 +144,18 @@ impl Plan {
         let Some(corpus) = &file.recipe.corpus else { return };
         let limits = corpus.limits.clone().unwrap_or_default();
         for (index, source) in corpus.source.iter().enumerate() {
-            let objects = self.listed(file, &format!("source \"{}\"", source.name), &source.inputs, faults);
+            let subject = format!("source \"{}\"", source.name);
+            let wanted = Patterns { subject: &subject, inputs: &source.inputs, anonymous: source.anonymous };
+            let objects = self.listed(file, wanted, faults);
             self.ingest.extend(cut(index, kept(split(source, objects, &limits), faults).unwrap_or_default()));
         }
         if let Some(dedup) = &corpus.dedup {
             self.releases = kept(PlannedRelease::resolve(file, dedup), faults).unwrap_or_default();
         }
         if let Some(decontaminate) = &corpus.decontaminate {
-            self.benchmarks = self.listed(file, "corpus.decontaminate.benchmarks", &decontaminate.benchmarks, faults);
+            let patterns = &decontaminate.benchmarks;
+            let wanted = Patterns { subject: "corpus.decontaminate.benchmarks", inputs: patterns, anonymous: false };
+            self.benchmarks = self.listed(file, wanted, faults);
         }
         if let Some(tokenizer) = &corpus.tokenizer {
             self.tokenizer = kept(inputs::resolve_file(file, &tokenizer.path), faults);
@@ -162,11 +166,14 @@ impl Plan {
         let recipe = &file.recipe;
         let start = recipe.model.iter().filter_map(|m| m.checkpoint.as_ref());
         for folder in start.chain(recipe.evaluate.iter().filter_map(|e| e.checkpoint.as_ref())) {
-            let found = inputs::resolve(file, "checkpoint", std::slice::from_ref(folder)).map(|resolved| resolved.objects);
+            let wanted = Patterns { subject: "checkpoint", inputs: std::slice::from_ref(folder), anonymous: false };
+            let found = inputs::resolve(file, wanted).map(|resolved| resolved.objects);
             self.checkpoint.extend(kept(found, faults).unwrap_or_default());
         }
         for source in recipe.instruct.iter().flat_map(|i| &i.source) {
-            let objects = self.listed(file, &format!("instruct source \"{}\"", source.name), &source.inputs, faults);
+            let subject = format!("instruct source \"{}\"", source.name);
+            let wanted = Patterns { subject: &subject, inputs: &source.inputs, anonymous: false };
+            let objects = self.listed(file, wanted, faults);
             self.instruct.push(objects);
         }
         for task in recipe.evaluate.iter().flat_map(|e| &e.task) {
@@ -176,20 +183,15 @@ impl Plan {
     }
 
     /// The objects of some patterns; what is to be said of them goes to the warnings. Every path that is missing is a fault.
-    fn listed(
-        &mut self,
-        file: &RecipeFile,
-        subject: &str,
-        patterns: &[String],
-        faults: &mut Vec<InputError>,
-    ) -> Vec<InputObject> {
-        match inputs::resolve(file, subject, patterns) {
+    fn listed(&mut self, file: &RecipeFile, wanted: Patterns<'_>, faults: &mut Vec<InputError>) -> Vec<InputObject> {
+        match inputs::resolve(file, wanted) {
             Ok(resolved) => {
                 self.warnings.extend(resolved.warnings);
                 return resolved.objects;
             }
             Err(InputError::Missing { .. }) => {
-                let alone = patterns.iter().map(|pattern| inputs::resolve(file, subject, std::slice::from_ref(pattern)));
+                let one = |pattern| Patterns { inputs: std::slice::from_ref(pattern), ..wanted };
+                let alone = wanted.inputs.iter().map(|pattern| inputs::resolve(file, one(pattern)));
                 faults.extend(alone.filter_map(Result::err).filter(|fault| matches!(fault, InputError::Missing { .. })));
             }
             Err(other) => faults.push(other),
@@ -241,7 +243,8 @@ mod tests {
     fn check(sizes: &[u64], expected: &[usize]) {
         let object = |(i, size): (usize, &u64)| InputObject {
             name: format!("{i:03}"),
-            base: "/".into(),
+            base: crate::location::Location::of("/"),
+            store: crate::inputs::InputStore(std::sync::Arc::new(mellama_storage::MemoryStore::new("inputs"))),
             key: format!("{i:03}"),
             size_bytes: *size,
             etag: String::new(),

@@ -41,7 +41,10 @@ pub(crate) fn findings(workdir: &Workdir, plan: &str) -> Result<Vec<String>, Fai
     };
     let missing = if measure == Measure::Tokens { changes.short } else { changes.left_out };
     let length = publish.facts["header"]["sequence_length"].as_u64().and_then(|length| u32::try_from(length).ok());
-    let check = PrefixCheck::new(&totals, measure.largest(length.unwrap_or(1))).without(missing);
+    let Some(length) = length.or((measure == Measure::Sequences).then_some(1)) else {
+        return Ok(vec!["manifests/publish.json: no sequence_length".into()]);
+    };
+    let check = PrefixCheck::new(&totals, measure.largest(length)).without(missing);
     let mut counted = Counted { measure, check: Some(check), order: Vec::new(), tokens: [0; 3], sequences: [0; 3] };
     match counted.read(workdir, &publish, &mix) {
         Ok(()) => Ok(counted.findings(&mix, &changes)),
@@ -93,12 +96,14 @@ impl Counted {
             for segments in file.segments(group).map_err(damaged)? {
                 let mut of_sequence = segments.iter().map(|one| domains.get(usize::from(one.source)).copied().flatten());
                 let first = of_sequence.next().flatten().filter(|first| of_sequence.all(|other| other == Some(*first)));
-                let mixed = || Damage::Found(format!("{}: a sequence of the order is not of one domain", entry.key));
-                let size = match self.measure {
-                    Measure::Tokens => segments.last().map_or(0, |last| u64::from(last.end)),
-                    Measure::Sequences => 1,
+                let mixed = || {
+                    Damage::Found(format!(
+                        "{}: sequence {} of the order is not of one domain",
+                        entry.key,
+                        self.sequences.iter().sum::<u64>()
+                    ))
                 };
-                self.push(first.ok_or_else(mixed)?, size);
+                self.push(first.ok_or_else(mixed)?, self.measure.size(&segments));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 mod check;
 mod parse;
 mod sections;
+mod storage;
 mod warnings;
 
 pub use parse::{RecipeError, RecipeFile};
@@ -12,3 +13,4 @@ pub use sections::Recipe;
 pub(crate) use sections::{
     CorpusRecipe, DecontaminateRecipe, DedupRecipe, InstructRecipe, InstructSource, SourceRecipe, TokenizerRecipe,
 };
+pub use storage::{Access, ChecksumRecipe, StorageRecipe};

@@ -4,7 +4,7 @@
 
 use mellama_dedup::NormalForm;
 use mellama_sources::Domain;
-use mellama_storage::{StageManifest, TaskCommit, Workdir};
+use mellama_storage::{StageManifest, Stores, TaskCommit, Workdir};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -60,8 +60,8 @@ impl PlannedRelease {
 
     fn resolve_one(file: &RecipeFile, dedup: &DedupRecipe, name: &str) -> Result<PlannedRelease, InputError> {
         let refuse = |problem: String| InputError::Release { name: name.to_owned(), problem };
-        let uri = file.resolve(name)?.display().to_string();
-        let workdir = Workdir::open_existing(&uri).map_err(|e| refuse(chain(&e)))?;
+        let uri = file.resolve(name)?.to_string();
+        let workdir = Workdir::open_existing(file.stores(), &uri).map_err(|e| refuse(chain(&e)))?;
         let read = |stage: Stage, plan: &str| {
             let manifest = workdir.read_manifest(plan, stage.name()).map_err(|e| refuse(chain(&e)))?;
             manifest.ok_or_else(|| refuse(format!("its stage {stage} is not finished; finish that run first")))
@@ -107,8 +107,8 @@ impl Release {
     ///
     /// # Errors
     /// `Failure::Input` when it is not what was planned, `Failure::Verification` when it is damaged.
-    pub(crate) fn open(planned: &PlannedRelease) -> Result<Release, Failure> {
-        let workdir = Workdir::open_existing(&planned.uri)?;
+    pub(crate) fn open(stores: &Stores, planned: &PlannedRelease) -> Result<Release, Failure> {
+        let workdir = Workdir::open_existing(stores, &planned.uri)?;
         let changed = || {
             Failure::Input(format!(
                 "{}: the release is not the one that was planned; plan again in a new work folder",

@@ -17,7 +17,7 @@ use mellama_shards::key_text;
 use mellama_shards::lineage::Placement;
 use mellama_shards::mixture::DOMAIN_NAMES;
 use mellama_shards::refill::{self, Hole};
-use mellama_storage::{AttemptId, Replacement, Retraction, RetractionOutcome};
+use mellama_storage::{AttemptId, Replacement, Retraction, RetractionOutcome, Stores};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::failure::Failure;
@@ -50,14 +50,14 @@ const MAX_DRAFTS: usize = 256;
 /// # Errors
 /// `Failure::Policy` when there are no shards yet, or an id is unknown; `Failure::Verification` for damage, with nothing changed;
 /// `Failure::Input` for a PubMed file that is none, or ends early; `Failure::Temporary` when other retractions keep coming first.
-pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<Outcome, Failure> {
-    let folder = Folder::open_with_keys(uri)?;
+pub fn retract(stores: &Stores, uri: &str, request: &Request, observer: &dyn Observer) -> Result<Outcome, Failure> {
+    let folder = Folder::open_with_keys(stores, uri)?;
     check_published(&folder)?;
-    let asked = Asked::read(request)?;
+    let asked = Asked::read(stores, request)?;
     observer.begin("retract", 0, Unit::Tasks);
     strays::sweep(&folder.workdir, &folder.plan)?;
     // Drafts of retractions that were killed hold tokens.
-    folder.workdir.store().remove_stale()?;
+    mellama_storage::sweep(&**folder.workdir.store())?;
     let mut outcome = Outcome::new(&folder, asked.marks.clone());
     let subjects = Subjects::find(&folder, &asked, request.copies, &mut outcome)?;
     for _ in 0..MAX_TRIES {
@@ -67,7 +67,7 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
         outcome.already = already.into_iter().map(|(_, subject)| subject.id.clone()).collect();
         outcome.already.sort();
         if fresh.is_empty() {
-            outcome.copies = subjects.standing(&outcome.already, &|key| gone.contains(key));
+            outcome.copies = subjects.standing(&outcome.already_ids(), &|key| gone.contains(key));
             strays::sweep(&folder.workdir, &folder.plan)?;
             return Ok(outcome);
         }
@@ -83,7 +83,7 @@ pub fn retract(uri: &str, request: &Request, observer: &dyn Observer) -> Result<
         };
         outcome.deleted = strays::sweep(&folder.workdir, &folder.plan)?;
         outcome.recorded(record, facts);
-        let again = subjects.standing(&outcome.already, &|key| work.fresh.contains(key) || work.gone.contains(key));
+        let again = subjects.standing(&outcome.already_ids(), &|key| work.fresh.contains(key) || work.gone.contains(key));
         outcome.copies.extend(again);
         observer.end("retract", &counted(outcome.documents.len() as u64, "document"));
         return Ok(outcome);
@@ -253,7 +253,7 @@ impl Work<'_> {
 
     /// Copies of what is retracted now.
     fn copies(&self) -> Vec<CopyOf> {
-        let ids: Vec<String> = self.fresh.iter().map(|key| self.subjects.documents[key].id.clone()).collect();
+        let ids = self.fresh.iter().map(|key| self.subjects.documents[key].id.as_str()).collect();
         self.subjects.standing(&ids, &|key| self.fresh.contains(key) || self.gone.contains(key))
     }
 }

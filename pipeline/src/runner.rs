@@ -1,10 +1,11 @@
 //! Runs stages: pending tasks over threads, a commit each, and the manifest when all are there. Rerunning is always right.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use mellama_storage::{AttemptId, CommitOutcome, Counts, ObjectEntry, ProtocolError, StageManifest, TaskCommit};
+use mellama_storage::{AttemptId, CommitOutcome, Counts, ObjectEntry, ProtocolError, StageManifest, TaskCommit, Usage};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -38,6 +39,9 @@ pub struct StageResult {
     pub digest: Option<String>,
     /// Documents and bytes.
     pub counts: Counts,
+    /// What was asked of buckets meanwhile, by this process.
+    #[serde(skip_serializing_if = "Usage::is_nothing")]
+    pub requests: Usage,
 }
 
 /// Runs the stages of the recipe that are not done, up to and including `until`.
@@ -61,62 +65,94 @@ pub fn run(context: &Context<'_>, until: Option<Stage>) -> Result<Vec<StageResul
 /// # Errors
 /// The first failure of a task.
 pub fn run_stage(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
+    metered(context, || every_task(context, stage))
+}
+
+/// The result of some work with what was asked of buckets meanwhile.
+fn metered(context: &Context<'_>, work: impl FnOnce() -> Result<StageResult, Failure>) -> Result<StageResult, Failure> {
+    let before = context.file.stores().usage();
+    let result = work()?;
+    Ok(StageResult { requests: context.file.stores().usage().since(&before), ..result })
+}
+
+fn every_task(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
     if let Some(manifest) = context.workdir.read_manifest(&context.plan.id, stage.name())? {
         return Ok(result(context, stage, &manifest));
     }
     let tasks = stage.task_count(context)?;
-    let pending = pending(context, stage, tasks)?;
-    begin(context, stage, tasks, &pending);
-    for wave in stage.waves(context)? {
-        let open: Vec<u64> = pending.iter().copied().filter(|task| wave.contains(task)).collect();
-        over_threads(stage.workers(context)?, &open, |task| commit(context, stage, task))?;
-    }
+    let open = pending(context, stage, 0..tasks)?;
+    begin(context, stage, tasks, &open);
+    run_open(context, stage, &open)?;
     let missing = || Failure::Storage(format!("stage {stage}: a commit that was just written is gone; check the storage"));
     let closed = close(context, stage, tasks)?.ok_or_else(missing)?;
     context.observer.end(stage.name(), &summary(&closed));
     Ok(closed)
 }
 
-/// Runs one task and closes the stage if it was the last one open.
+/// Runs those of some tasks that are not committed and closes the stage if none is open any more.
 ///
 /// # Errors
-/// `Failure::NothingToDo` when there is no such task or it is committed already.
-pub fn run_task(context: &Context<'_>, stage: Stage, task: u64) -> Result<StageResult, Failure> {
+/// `Failure::NothingToDo` when there are no such tasks or all are committed already.
+pub fn run_tasks(context: &Context<'_>, stage: Stage, wanted: Range<u64>) -> Result<StageResult, Failure> {
+    metered(context, || some_tasks(context, stage, &wanted))
+}
+
+fn some_tasks(context: &Context<'_>, stage: Stage, wanted: &Range<u64>) -> Result<StageResult, Failure> {
     freeze(context)?;
-    let tasks = stage.task_count(context)?;
     let name = stage.name();
-    if task >= tasks {
+    let tasks = stage.task_count(context)?;
+    let there = wanted.start..wanted.end.min(tasks);
+    if there.is_empty() {
         if tasks == 0 {
             close(context, stage, tasks)?;
         }
-        return Err(Failure::NothingToDo(format!("stage {name}: there is no task {task}, it has {tasks} from 0")));
+        return Err(Failure::NothingToDo(format!("stage {name}: there is no {}, it has {tasks} from 0", named(wanted))));
     }
-    let committed = context.workdir.read_commit(&context.plan.id, name, task)?;
-    if let Some(commit) = committed {
-        if let Some(closed) = close(context, stage, tasks)? {
-            context.observer.end(name, &summary(&closed));
-        }
-        let digest = commit.digest();
-        return Err(Failure::NothingToDo(format!("stage {name}: task {task} is committed already, as {}", &digest[..16])));
+    let open = pending(context, stage, there.clone())?;
+    if open.is_empty() {
+        close_if_last(context, stage, tasks)?;
+        return Err(Failure::NothingToDo(format!("stage {name}: {} committed already", named(&there))));
     }
-    begin(context, stage, tasks, &[task]);
-    let commit = commit(context, stage, task)?;
-    if let Some(closed) = close(context, stage, tasks)? {
-        context.observer.end(name, &summary(&closed));
-        return Ok(StageResult { task: Some(task), ..closed });
+    begin(context, stage, tasks, &open);
+    run_open(context, stage, &open)?;
+    let task = Some(wanted.start).filter(|_| wanted.end - wanted.start == 1);
+    if let Some(closed) = close_if_last(context, stage, tasks)? {
+        return Ok(StageResult { task, ..closed });
     }
-    let left = pending(context, stage, tasks)?.len() as u64;
-    context.observer.end(name, &format!("task {task} committed, {left} to do"));
+    let mut counts = Counts::default();
+    for task in there.clone() {
+        counts += context.workdir.read_commit(&context.plan.id, name, task)?.map(|commit| commit.counts).unwrap_or_default();
+    }
+    let left = tasks - context.workdir.committed(name)?.min(tasks);
+    context.observer.end(name, &format!("{} committed, {left} to do", named(&there)));
     Ok(StageResult {
         stage: name,
-        task: Some(task),
+        task,
         tasks,
         pending: left,
         complete: false,
         manifest: manifest_uri(context, stage),
         digest: None,
-        counts: commit.counts,
+        counts,
+        requests: Usage::default(),
     })
+}
+
+/// Runs open tasks wave by wave.
+fn run_open(context: &Context<'_>, stage: Stage, open: &[u64]) -> Result<(), Failure> {
+    for wave in stage.waves(context)? {
+        let of_wave: Vec<u64> = open.iter().copied().filter(|task| wave.contains(task)).collect();
+        over_threads(stage.workers(context)?, &of_wave, |task| commit(context, stage, task))?;
+    }
+    Ok(())
+}
+
+/// Tasks as a message names them.
+fn named(tasks: &Range<u64>) -> String {
+    match tasks.end - tasks.start {
+        1 => format!("task {}", tasks.start),
+        _ => format!("tasks {} to {}", tasks.start, tasks.end - 1),
+    }
 }
 
 /// Runs all pending tasks of one stage for `mellama stage NAME` without `--task`.
@@ -186,6 +222,10 @@ pub(crate) fn shards_digest(manifest: &StageManifest) -> String {
 /// Makes the plan the work folder's own, or refuses: another recipe is a policy matter, changed inputs are the input's.
 fn freeze(context: &Context<'_>) -> Result<(), Failure> {
     preflight(context)?;
+    if context.workdir.read_plan_id()?.is_none() {
+        // Before any work: it can be written, and puts keep to their conditions.
+        mellama_storage::preflight(&**context.workdir.store())?;
+    }
     let frozen = context.plan.frozen(&context.file.recipe);
     let outcome = context.workdir.freeze_plan(&context.plan.id, &frozen);
     let Err(ProtocolError::OtherPlan { .. }) = &outcome else {
@@ -198,9 +238,9 @@ fn freeze(context: &Context<'_>) -> Result<(), Failure> {
     Err(other_plan::refusal(context.workdir.store().uri(), &there, context.file, context.plan))
 }
 
-fn pending(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Vec<u64>, Failure> {
+fn pending(context: &Context<'_>, stage: Stage, tasks: Range<u64>) -> Result<Vec<u64>, Failure> {
     let mut open = Vec::new();
-    for task in 0..tasks {
+    for task in tasks {
         if context.workdir.read_commit(&context.plan.id, stage.name(), task)?.is_none() {
             open.push(task);
         }
@@ -254,6 +294,19 @@ fn unit_of(stage: Stage) -> Unit {
     }
 }
 
+/// Closes the stage where a listing shows as many commits as it has tasks. The listing decides only whether it is worth while to
+/// read them: a stage of n tasks, each run on its own, would otherwise read n commits n times.
+fn close_if_last(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Option<StageResult>, Failure> {
+    if context.workdir.committed(stage.name())? < tasks {
+        return Ok(None);
+    }
+    let closed = close(context, stage, tasks)?;
+    if let Some(closed) = &closed {
+        context.observer.end(stage.name(), &summary(closed));
+    }
+    Ok(closed)
+}
+
 /// Writes the manifest when every task is committed.
 fn close(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Option<StageResult>, Failure> {
     if let Some(manifest) = context.workdir.read_manifest(&context.plan.id, stage.name())? {
@@ -304,6 +357,7 @@ fn result(context: &Context<'_>, stage: Stage, manifest: &StageManifest) -> Stag
         manifest: manifest_uri(context, stage),
         digest: Some(digest(manifest)),
         counts: manifest.counts,
+        requests: Usage::default(),
     }
 }
 

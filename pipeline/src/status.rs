@@ -1,6 +1,6 @@
 //! What a work folder holds, from the folder alone: stages done, tasks committed, where things lie.
 
-use mellama_storage::{Counts, Retraction, Workdir};
+use mellama_storage::{Counts, Retraction, Stores, Workdir};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -77,9 +77,9 @@ fn unfinished(to_do: &[&'static str]) -> String {
 ///
 /// # Errors
 /// `Failure::Policy` when nothing was run there.
-pub(crate) fn open(uri: &str) -> Result<(Workdir, String), Failure> {
+pub(crate) fn open(stores: &Stores, uri: &str) -> Result<(Workdir, String), Failure> {
     let nothing = || Failure::Policy(format!("{uri}: no run here; give a recipe or the folder that \"mellama run\" wrote"));
-    let workdir = match Workdir::open_existing(uri) {
+    let workdir = match Workdir::open_existing(stores, uri) {
         Ok(workdir) => workdir,
         Err(mellama_storage::ProtocolError::Store(mellama_storage::StoreError::NotFound { .. })) => return Err(nothing()),
         Err(error) => return Err(error.into()),
@@ -98,8 +98,8 @@ pub(crate) fn open(uri: &str) -> Result<(Workdir, String), Failure> {
 ///
 /// # Errors
 /// `Failure::Policy` when nothing was run there, `Failure::Verification` when its records are damaged.
-pub fn read(uri: &str) -> Result<Status, Failure> {
-    let (workdir, plan) = open(uri)?;
+pub fn read(stores: &Stores, uri: &str) -> Result<Status, Failure> {
+    let (workdir, plan) = open(stores, uri)?;
     let stages = Stage::ALL.into_iter().map(|stage| stage_status(&workdir, &plan, stage)).collect::<Result<Vec<_>, _>>()?;
     let retractions = retractions(&workdir, &plan)?;
     let trained_before = trained::before(&workdir, &plan, None)?;
@@ -126,8 +126,8 @@ pub fn read(uri: &str) -> Result<Status, Failure> {
 ///
 /// # Errors
 /// `Failure::Policy` when the run has none yet.
-pub fn report_uri(uri: &str) -> Result<String, Failure> {
-    let (workdir, plan) = open(uri)?;
+pub fn report_uri(stores: &Stores, uri: &str) -> Result<String, Failure> {
+    let (workdir, plan) = open(stores, uri)?;
     let manifest = workdir.read_manifest(&plan, Stage::Report.name())?;
     let entry = manifest.and_then(|m| m.objects.into_iter().find(|o| o.key == "report.html"));
     let entry = entry.ok_or_else(|| Failure::Policy(format!("{uri}: no report yet; run \"mellama run\" on its recipe")))?;

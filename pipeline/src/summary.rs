@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mellama_storage::{Counts, StageManifest};
+use mellama_storage::{Counts, StageManifest, Usage};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -34,6 +34,10 @@ pub fn text(session: &Session, results: &[StageResult]) -> Result<String, Failur
     for result in results {
         lines.extend(detail(session, result.stage)?);
     }
+    let usage = session.file.stores().usage();
+    if !usage.is_nothing() {
+        lines.push(requests(&usage));
+    }
     lines.extend(next(session, results));
     Ok(lines.join("\n"))
 }
@@ -46,6 +50,23 @@ pub fn stage_text(session: &Session, result: &StageResult) -> Result<String, Fai
     let mut lines = detail(session, result.stage)?;
     lines.push(format!("{}: complete, manifest {}", result.stage, result.manifest));
     Ok(lines.join("\n"))
+}
+
+/// What was asked of buckets.
+fn requests(usage: &Usage) -> String {
+    format!(
+        "requests: {} GET ({} bytes), {} PUT and {} parts ({} bytes), {} HEAD, {} LIST, {} DELETE; {} repeated, {} refused to slow down",
+        usage.get,
+        usage.read_bytes,
+        usage.put + usage.begin + usage.complete,
+        usage.part,
+        usage.written_bytes,
+        usage.head,
+        usage.list,
+        usage.delete,
+        usage.retries,
+        usage.throttled
+    )
 }
 
 fn detail(session: &Session, stage: &str) -> Result<Vec<String>, Failure> {

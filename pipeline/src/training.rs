@@ -1,14 +1,13 @@
 //! What continual pre-training and instruction tuning share: the starting weights, the hooks, the commit of the result.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use mellama_shards::{ShardSet, Tokenizer};
 use mellama_sources::Sensitivity;
-use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Tally};
+use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, StoreError, Stores, Tally};
 use mellama_train::Shape;
 use mellama_train::checkpoint::{CheckpointError, CheckpointManifest};
-use mellama_train::hf::{HfModel, ModelConfig, SpecialTokens, load, load_folder};
+use mellama_train::hf::{HfModel, ModelConfig, SpecialTokens, load};
 use mellama_train::trainer::{
     Base, CheckpointInfo, Heldout, HeldoutRecord, Hooks, Kind, StepRecord, TokenizerFile, TrainError, TrainJob, TrainOutcome,
     TrainSpec, train,
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::failure::{Failure, chain};
+use crate::location::Location;
 use crate::observer::Observer;
 use crate::runner;
 use crate::stage::{Stage, TaskOutput};
@@ -126,7 +126,7 @@ pub(crate) fn starting_weights(context: &Context<'_>) -> Result<Base, Failure> {
     let recipe = context.file.recipe.model.as_ref().expect("training stages run only with [model]");
     let tokenizer = context.tokenizer()?;
     if let Some(checkpoint) = &recipe.checkpoint {
-        let model = load_folder(&context.file.resolve(checkpoint)?).map_err(|e| Failure::Policy(chain(&e)))?;
+        let model = load_place(context, checkpoint)?;
         check_fit(checkpoint, &model, &tokenizer)?;
         return Ok(Base::loaded(model, checkpoint.clone()));
     }
@@ -142,12 +142,19 @@ pub(crate) fn starting_weights(context: &Context<'_>) -> Result<Base, Failure> {
     Base::fresh(shape, context.file.recipe.seed, tokens, name).map_err(|e| Failure::Policy(chain(&e)))
 }
 
+/// The model that lies in a place of the recipe.
+fn load_place(context: &Context<'_>, folder: &str) -> Result<HfModel, Failure> {
+    let place = context.file.resolve(folder)?;
+    let store = place.store(context.file.stores()).map_err(|e| Failure::Policy(format!("{place}: {}", chain(&e))))?;
+    load(&store, "").map_err(|e| Failure::Policy(chain(&e)))
+}
+
 /// Sensitivity of a checkpoint folder: what the manifest in it, or in the folder above (`merged/`), says. Weights without a
 /// manifest come from elsewhere and count as open; a manifest that cannot be read counts as the highest level.
-pub(crate) fn checkpoint_sensitivity(folder: &Path) -> Sensitivity {
-    let above = folder.parent().filter(|_| folder.ends_with("merged"));
-    let Some(bytes) = [Some(folder), above].into_iter().flatten().find_map(|f| std::fs::read(f.join("manifest.json")).ok())
-    else {
+pub(crate) fn checkpoint_sensitivity(stores: &Stores, folder: &Location) -> Sensitivity {
+    let above = (folder.name() == "merged").then(|| folder.ancestor(1)).flatten();
+    let read = |folder: Location| folder.join("manifest.json").read(stores).ok();
+    let Some(bytes) = [Some(folder.clone()), above].into_iter().flatten().find_map(read) else {
         return Sensitivity::Open;
     };
     let manifest = mellama_storage::sealed::decode::<CheckpointManifest>(&bytes).ok();
@@ -160,7 +167,8 @@ pub(crate) fn checkpoint_sensitivity(folder: &Path) -> Sensitivity {
 /// `Failure::Policy` for an unset variable in its path.
 pub(crate) fn starting_sensitivity(context: &Context<'_>) -> Result<Sensitivity, Failure> {
     let named = context.file.recipe.model.as_ref().and_then(|model| model.checkpoint.as_ref());
-    named.map_or(Ok(Sensitivity::Open), |folder| Ok(checkpoint_sensitivity(&context.file.resolve(folder)?)))
+    named
+        .map_or(Ok(Sensitivity::Open), |folder| Ok(checkpoint_sensitivity(context.file.stores(), &context.file.resolve(folder)?)))
 }
 
 /// A model that an earlier stage of this run published.
@@ -194,10 +202,9 @@ fn fit(name: &str, rows: usize, tokenizer: &Tokenizer) -> Result<(), Failure> {
 /// # Errors
 /// `Failure::Policy`.
 pub(crate) fn check_checkpoint(context: &Context<'_>, folder: &str, tokenizer: &Tokenizer) -> Result<(), Failure> {
-    let path = context.file.resolve(folder)?.join("config.json");
-    let shown = path.display();
-    let bytes =
-        std::fs::read(&path).map_err(|e| Failure::Policy(format!("{shown}: cannot be read: {e}; give a checkpoint folder")))?;
+    let shown = context.file.resolve(folder)?.join("config.json");
+    let unreadable = |e: StoreError| Failure::Policy(format!("{shown}: cannot be read: {}; give a checkpoint folder", chain(&e)));
+    let bytes = shown.read(context.file.stores()).map_err(unreadable)?;
     let config = ModelConfig::parse(&bytes).map_err(|e| Failure::Policy(format!("{shown}: {}", chain(&e))))?;
     fit(folder, config.shape.vocabulary, tokenizer)
 }

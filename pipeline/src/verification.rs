@@ -2,12 +2,13 @@
 //! retracted document anywhere in the shards.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use mellama_shards::verify::verify_shard_with;
 use mellama_shards::{ShardFile, StoreChunks, key_text};
-use mellama_storage::{Key, RangeReader, Workdir};
+use mellama_storage::{Key, RangeReader, Stores, Workdir};
 
 use crate::failure::{Failure, chain};
 use crate::observer::{Observer, Unit};
@@ -47,11 +48,11 @@ pub struct Verified {
 /// # Errors
 /// `Failure::Policy` when nothing was run there; `Failure::Verification` when its plan is damaged; damage elsewhere is in
 /// the findings.
-pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
-    if let Some(verified) = crate::export::verification::verify(uri, observer)? {
+pub fn verify(stores: &Stores, uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
+    if let Some(verified) = crate::export::verification::verify(stores, uri, observer)? {
         return Ok(verified);
     }
-    let (workdir, plan) = status::open(uri)?;
+    let (workdir, plan) = status::open(stores, uri)?;
     observer.begin("verify", 0, Unit::Tasks);
     let report = workdir.verify(&mut |_| observer.advance(1))?;
     let mut verified = Verified {
@@ -62,7 +63,7 @@ pub fn verify(uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
         retracted: 0,
         findings: report.findings.iter().map(ToString::to_string).collect(),
         unnamed: report.unnamed,
-        temporary: workdir.store().count_stale()?,
+        temporary: workdir.store().stale(Duration::MAX)?.len() as u64,
         trained_before: Vec::new(),
     };
     // Objects that are not what their manifest says were named above; only sound ones are looked into, and where the records are.

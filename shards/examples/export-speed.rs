@@ -13,7 +13,7 @@ use mellama_shards::export::{
 };
 use mellama_shards::format::FORMAT_VERSION;
 use mellama_shards::{Kind, Segment, Sequence, ShardHeader, ShardSet, ShardWriter, Width};
-use mellama_storage::{ObjectEntry, Workdir};
+use mellama_storage::{ObjectEntry, Stores, Workdir};
 
 /// T.
 const LENGTH: u32 = 4096;
@@ -26,14 +26,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let folder = arguments.get(1).ok_or("give a folder")?;
     let sequences: u64 = arguments.get(2).map_or(Ok(16_384), |count| count.parse())?;
-    let shards = Workdir::open(&format!("{folder}/shards"))?;
+    let shards = Workdir::open(&Stores::default(), &format!("{folder}/shards"))?;
     let header = header();
     let objects = write_shards(&shards, &header, sequences)?;
     let set = Arc::new(ShardSet::open(&shards, &objects)?);
     let tokens = sequences * u64::from(LENGTH);
     println!("{sequences} sequences, {tokens} tokens");
     for format in Format::ALL {
-        let to = Workdir::open(&format!("{folder}/{format}"))?;
+        let to = Workdir::open(&Stores::default(), &format!("{folder}/{format}"))?;
         let request = request(&objects, format);
         let start = Instant::now();
         let written = write_export(&set, shards.store(), &to, &request, &mut |_| true)?;

@@ -110,6 +110,41 @@ pub enum StoreError {
         /// Bytes there.
         got: u64,
     },
+    /// There is no such bucket, or not for these credentials.
+    #[error("s3://{bucket}: no such bucket; check its name, the region and the endpoint")]
+    NoBucket {
+        /// Its name.
+        bucket: String,
+    },
+    /// The server refuses requests because this machine's clock is wrong.
+    #[error("{object}: the clock of this machine is wrong{}; set it, for example with NTP", clock(*.ahead_seconds))]
+    Clock {
+        /// Store and key.
+        object: String,
+        /// By how many seconds the server's clock is ahead, where it said so.
+        ahead_seconds: Option<i64>,
+    },
+    /// The server did not do it in the time and the tries that it has; later it may.
+    #[error("{object}: {operation} failed {tries} times in {seconds} s; try again later, or give the store more time")]
+    Unavailable {
+        /// Store and key.
+        object: String,
+        /// What was being done.
+        operation: &'static str,
+        /// Attempts.
+        tries: u32,
+        /// Seconds from the first to the last.
+        seconds: u64,
+        /// What the last one ended with.
+        #[source]
+        source: io::Error,
+    },
+    /// The process was asked to stop; nothing was published by the call.
+    #[error("{object}: stopped")]
+    Interrupted {
+        /// Store and key.
+        object: String,
+    },
     /// Any other failure of the machine; it had no effect on what is published.
     #[error("{object}: {operation} failed; check the disk or the network, then run the same command again")]
     Io {
@@ -163,6 +198,15 @@ impl StoreError {
     }
 }
 
+/// By how much a clock is wrong, as a message says it.
+fn clock(ahead_seconds: Option<i64>) -> String {
+    match ahead_seconds {
+        Some(ahead) if ahead > 0 => format!(", {ahead} s behind the server's"),
+        Some(ahead) => format!(", {} s ahead of the server's", -ahead),
+        None => String::new(),
+    }
+}
+
 /// Store and key as messages show them: one line, control characters escaped.
 pub(crate) fn object_name(uri: &str, key: &Key) -> String {
     let shown: String = key
@@ -179,7 +223,7 @@ pub(crate) fn object_name(uri: &str, key: &Key) -> String {
 impl From<StoreError> for io::Error {
     fn from(error: StoreError) -> Self {
         let kind = match &error {
-            StoreError::NotFound { .. } => io::ErrorKind::NotFound,
+            StoreError::NotFound { .. } | StoreError::NoBucket { .. } => io::ErrorKind::NotFound,
             StoreError::Denied { .. } | StoreError::OutsideRoot { .. } => io::ErrorKind::PermissionDenied,
             StoreError::NoSpace { .. } => io::ErrorKind::StorageFull,
             StoreError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
@@ -187,7 +231,12 @@ impl From<StoreError> for io::Error {
             StoreError::Exists { .. } => io::ErrorKind::AlreadyExists,
             StoreError::InvalidKey { .. } | StoreError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             StoreError::Unsupported { .. } => io::ErrorKind::Unsupported,
-            StoreError::Unknown { .. } | StoreError::Io { .. } => io::ErrorKind::Other,
+            // Not the kind of that name: readers would go on where they were interrupted.
+            StoreError::Unknown { .. }
+            | StoreError::Io { .. }
+            | StoreError::Clock { .. }
+            | StoreError::Unavailable { .. }
+            | StoreError::Interrupted { .. } => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)
     }

@@ -6,11 +6,12 @@
 
 use crate::error::{StoreError, object_name};
 use crate::key::{AttemptId, ETag, Key, ObjectMeta, PutOutcome};
-use crate::store::{Store, Upload};
+use crate::store::{Stale, Store, Upload};
+use crate::usage::Meter;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A kind of call that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -284,12 +285,20 @@ impl Store for FaultStore {
     }
 
     /// Neither counted nor struck: nothing of the protocol depends on it.
-    fn remove_stale(&self) -> Result<u64, StoreError> {
-        self.inner.remove_stale()
+    fn stale(&self, older_than: Duration) -> Result<Vec<Stale>, StoreError> {
+        self.inner.stale(older_than)
     }
 
-    fn count_stale(&self) -> Result<u64, StoreError> {
-        self.inner.count_stale()
+    fn remove_stale(&self, stale: &Stale) -> Result<(), StoreError> {
+        self.inner.remove_stale(stale)
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.inner.block_bytes()
+    }
+
+    fn meter(&self) -> Option<&Meter> {
+        self.inner.meter()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Objects, where they live, and the protocol that makes them exist: one small [`Store`] trait with its backends, and the
 //! put-if-absent commits, manifests and verification of a [`Workdir`]. It knows nothing of documents, recipes or stages'
-//! meaning, and it starts no thread.
+//! meaning. Threads are started for buckets alone: two that move bytes, and those of reads and parts side by side.
 //!
 //! The promise kept here: work happens at least once, visible output exactly once. An object appears under its name
 //! complete or not at all, is never modified afterwards, and is believed only when its length and BLAKE3 agree with the
@@ -20,8 +20,11 @@ mod part;
 mod protocol;
 mod range;
 mod retraction;
+mod s3;
 pub mod sealed;
 mod store;
+mod stores;
+mod usage;
 mod verify;
 mod workdir;
 
@@ -37,6 +40,9 @@ pub use part::PartWriter;
 pub use protocol::ProtocolError;
 pub use range::RangeReader;
 pub use retraction::{Replacement, Retraction, RetractionOutcome};
-pub use store::{LIST_PAGE, PUT_LIMIT_BYTES, Store, Upload, list_all, open_existing_store, open_store, preflight};
+pub use s3::{AccessKeys, Checksum, Encryption, Interrupt, READ_BYTES, S3Options, S3Store, check_endpoint};
+pub use store::{LIST_PAGE, PUT_LIMIT_BYTES, Stale, Store, Upload, list_all, preflight, sweep};
+pub use stores::{Stores, is_bucket};
+pub use usage::{Meter, Request, Usage};
 pub use verify::{Finding, Problem, Survey, VerifyReport};
-pub use workdir::Workdir;
+pub use workdir::{VERSIONS_FOLDER, Workdir};

@@ -13,7 +13,7 @@ mod walk;
 
 use crate::error::{StoreError, object_name};
 use crate::key::{AttemptId, ETag, Key, ObjectMeta, PutOutcome, outcome_of_existing};
-use crate::store::{Store, Upload, check_put_limit};
+use crate::store::{Stale, Store, Upload, check_put_limit, sweep};
 use confine::Root;
 use staging::{Placed, Staged};
 use std::fs::{self, File, Metadata};
@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Bytes gathered before an upload writes to its file.
 const WRITE_BUFFER_BYTES: usize = 256 << 10;
@@ -43,7 +43,7 @@ impl LocalStore {
         fs::create_dir_all(path).map_err(|e| StoreError::from_io(path.display().to_string(), "creating the folder", e))?;
         let store = Self::open_existing(path)?;
         // Sweeping is a courtesy to the disk: where the folder cannot be written, nothing was left there by us either.
-        let _swept = store.remove_stale();
+        let _swept = sweep(&store);
         Ok(store)
     }
 
@@ -182,12 +182,13 @@ impl Store for LocalStore {
         fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(|e| self.error(key, "reading", e))
     }
 
-    fn remove_stale(&self) -> Result<u64, StoreError> {
-        staging::remove_stale(&self.root)
+    /// A lock tells the living, so age does not matter.
+    fn stale(&self, _older_than: Duration) -> Result<Vec<Stale>, StoreError> {
+        staging::stale(&self.root)
     }
 
-    fn count_stale(&self) -> Result<u64, StoreError> {
-        staging::count_stale(&self.root)
+    fn remove_stale(&self, stale: &Stale) -> Result<(), StoreError> {
+        staging::remove_stale(&self.root, &stale.name)
     }
 }
 

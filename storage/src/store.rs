@@ -3,11 +3,11 @@
 
 use crate::error::{StoreError, object_name};
 use crate::key::{AttemptId, ETag, Key, ObjectMeta, PutOutcome};
-use crate::local::LocalStore;
 use std::io::{Read, Write};
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use crate::usage::Meter;
 
 /// Longest body of one [`Store::put_new`], in bytes; anything longer is an upload.
 pub const PUT_LIMIT_BYTES: usize = 64 << 20;
@@ -76,21 +76,55 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// As [`head`](Store::head).
     fn modified(&self, key: &Key) -> Result<SystemTime, StoreError>;
 
-    /// Removes what attempts that are no longer alive left unpublished, and says how many files that were.
-    ///
-    /// # Errors
-    /// The backend's; what could not be removed is left for the next time.
-    fn remove_stale(&self) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-
-    /// How many files [`remove_stale`](Store::remove_stale) would remove.
+    /// What attempts left unpublished and nobody will finish any more: in a folder the temporary files of processes that are no
+    /// longer alive, in a bucket the multipart uploads that were begun longer ago than `older_than`, for no server knows who lives.
     ///
     /// # Errors
     /// The backend's.
-    fn count_stale(&self) -> Result<u64, StoreError> {
-        Ok(0)
+    fn stale(&self, older_than: Duration) -> Result<Vec<Stale>, StoreError> {
+        let _ = older_than;
+        Ok(Vec::new())
     }
+
+    /// Removes one of these; its absence is success, and what turns out to be alive stays.
+    ///
+    /// # Errors
+    /// The backend's.
+    fn remove_stale(&self, stale: &Stale) -> Result<(), StoreError> {
+        let _ = stale;
+        Ok(())
+    }
+
+    /// Bytes that are best asked for at once, in sequential reading.
+    fn block_bytes(&self) -> u64 {
+        1 << 20
+    }
+
+    /// What was asked of the server, where there is one.
+    fn meter(&self) -> Option<&Meter> {
+        None
+    }
+}
+
+/// Something that an attempt left unpublished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// The temporary file's name, or the object's that was to be made.
+    pub name: String,
+    /// Which upload of that name; empty for a file.
+    pub id: String,
+    /// When it was begun, by the store's clock, where it is known.
+    pub began: Option<SystemTime>,
+}
+
+/// Removes what dead processes left; what only age could tell stays.
+///
+/// # Errors
+/// The store's; what could not be removed is left for the next time.
+pub fn sweep(store: &dyn Store) -> Result<u64, StoreError> {
+    let stale = store.stale(Duration::MAX)?;
+    stale.iter().try_for_each(|stale| store.remove_stale(stale))?;
+    Ok(stale.len() as u64)
 }
 
 /// A large object on its way. Dropping it aborts and leaves nothing.
@@ -126,40 +160,6 @@ pub fn list_all<'a>(store: &'a dyn Store, prefix: &str) -> impl Iterator<Item = 
         }
         page.next().map(Ok)
     })
-}
-
-/// Opens the store at `uri`, a path or a `file://` address, and creates its folder.
-///
-/// # Errors
-/// [`StoreError::Unsupported`] for other schemes, otherwise the backend's.
-pub fn open_store(uri: &str) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(LocalStore::open(local_path(uri)?)?))
-}
-
-/// As [`open_store`], for a store that must be there already: nothing is created.
-///
-/// # Errors
-/// [`StoreError::NotFound`] when the folder is absent, otherwise as [`open_store`].
-pub fn open_existing_store(uri: &str) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(LocalStore::open_existing(local_path(uri)?)?))
-}
-
-fn local_path(uri: &str) -> Result<&str, StoreError> {
-    let unsupported = |remedy: &str| {
-        // A URI may carry credentials or a signature: only its scheme is shown.
-        let scheme = uri.split("://").next().unwrap_or_default();
-        Err(StoreError::Unsupported { subject: format!("{scheme}:// store"), remedy: remedy.to_owned() })
-    };
-    match uri.split_once("://") {
-        None if uri.is_empty() => Err(StoreError::invalid(uri, "a store needs a folder or an address")),
-        None => Ok(uri),
-        Some(("file", path)) if path.starts_with('/') => Ok(path),
-        Some(("file", _)) => unsupported("a file address names an absolute path without a host, file:///data/run"),
-        Some(("s3", _)) => {
-            unsupported("this build stores in folders; mount the bucket, or copy it to a folder and give that path")
-        }
-        Some(_) => unsupported("give a folder, or a file:// address"),
-    }
 }
 
 /// Proves before any work that the store can be read and written and honours put-if-absent, with one small object that it
@@ -200,24 +200,6 @@ pub(crate) fn check_put_limit(uri: &str, key: &Key, length: usize) -> Result<(),
 mod tests {
     use super::*;
     use crate::memory::MemoryStore;
-
-    #[test]
-    fn addresses() {
-        let check = |uri: &str, expected: Option<&str>| assert_eq!(local_path(uri).ok(), expected, "{uri}");
-        check("out/run", Some("out/run"));
-        check("/data/run", Some("/data/run"));
-        check("file:///data/run", Some("/data/run"));
-        check("file://host/run", None);
-        check("s3://bucket/prefix", None);
-        check("https://host/x", None);
-        check("", None);
-    }
-
-    #[test]
-    fn an_unsupported_address_never_shows_its_user_or_query() {
-        let message = open_store("https://user:secret@host/x?signature=abc").unwrap_err().to_string();
-        assert!(!message.contains("secret") && !message.contains("abc"), "{message}");
-    }
 
     #[test]
     fn case_11_list_all_reads_each_of_many_keys_once_in_order() {

@@ -11,7 +11,7 @@ use crate::protocol::ProtocolError;
 use crate::retraction::{Replacement, Retraction, broken_link, is_record};
 use crate::sealed::{self, SealError};
 use crate::store::{Store, list_all};
-use crate::workdir::{FrozenPlan, PLAN_KEY, SUCCESS_KEY, Workdir, commit_key, manifest_key};
+use crate::workdir::{FrozenPlan, PLAN_KEY, SUCCESS_KEY, VERSIONS_FOLDER, Workdir, commit_key, manifest_key};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,7 +177,12 @@ impl Workdir {
     /// # Errors
     /// As [`verify`](Self::verify).
     pub fn survey(&self, visit: &mut dyn FnMut(&str)) -> Result<Survey, ProtocolError> {
+        // Versions are work folders of their own.
+        let is_own = |object: &Result<ObjectMeta, StoreError>| {
+            !object.as_ref().is_ok_and(|object| object.key.as_str().starts_with(VERSIONS_FOLDER))
+        };
         let present: BTreeMap<String, ObjectMeta> = list_all(&**self.store(), "")
+            .filter(is_own)
             .map(|object| object.map(|object| (object.key.as_str().to_owned(), object)))
             .collect::<Result<_, StoreError>>()?;
         let mut surveyor =

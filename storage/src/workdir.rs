@@ -13,7 +13,8 @@ use crate::manifest::StageManifest;
 use crate::part::PartWriter;
 use crate::protocol::ProtocolError;
 use crate::sealed;
-use crate::store::{Store, open_existing_store, open_store};
+use crate::store::{Store, list_all};
+use crate::stores::Stores;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,6 +27,8 @@ const PUT_ATTEMPTS: usize = 4;
 const RESERVE_BYTES: u64 = 16 << 20;
 
 pub(crate) const PLAN_KEY: &str = "plan.json";
+/// Folder of a work folder in which others lie, each for a plan of its own.
+pub const VERSIONS_FOLDER: &str = "versions/";
 pub(crate) const SUCCESS_KEY: &str = "_SUCCESS";
 
 /// The work folder of one plan over any store. Clones share the store.
@@ -43,20 +46,20 @@ pub(crate) struct FrozenPlan<T> {
 }
 
 impl Workdir {
-    /// Opens the work folder at `uri`, creating the folder.
+    /// Opens the work folder at `uri`, creating a folder that is not there.
     ///
     /// # Errors
-    /// As [`open_store`].
-    pub fn open(uri: &str) -> Result<Self, ProtocolError> {
-        Ok(Self::new(open_store(uri)?))
+    /// As [`Stores::open`].
+    pub fn open(stores: &Stores, uri: &str) -> Result<Self, ProtocolError> {
+        Ok(Self::new(stores.open(uri)?))
     }
 
     /// Opens a work folder that must be there already, and creates nothing.
     ///
     /// # Errors
-    /// As [`open_existing_store`].
-    pub fn open_existing(uri: &str) -> Result<Self, ProtocolError> {
-        Ok(Self::new(open_existing_store(uri)?))
+    /// As [`Stores::open_existing`].
+    pub fn open_existing(stores: &Stores, uri: &str) -> Result<Self, ProtocolError> {
+        Ok(Self::new(stores.open_existing(uri)?))
     }
 
     /// A work folder over a store that is open already.
@@ -141,6 +144,20 @@ impl Workdir {
         self.check_plan(&key, &commit.plan, plan)?;
         self.check_place(&key, (&commit.stage, Some(commit.task)), (stage, Some(task)))?;
         Ok(Some(commit))
+    }
+
+    /// How many commits of a stage a listing shows. A hint and no proof: what is committed is told by
+    /// [`read_commit`](Self::read_commit) alone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn committed(&self, stage: &str) -> Result<u64, ProtocolError> {
+        let mut count = 0;
+        for object in list_all(&*self.store, &format!("commits/{stage}/")) {
+            object?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Makes a stage's output exist, after every task's: checks the manifest against the commits and puts `manifests/STAGE.json`.

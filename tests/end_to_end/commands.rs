@@ -15,7 +15,7 @@ const COMMANDS: [&str; 20] = [
     "rescore", "generate", "serve", "import", "merge", "init", "config",
 ];
 /// Those that are not there yet.
-const NOT_YET: [&str; 5] = ["launch", "gc", "rescore", "serve", "merge"];
+const NOT_YET: [&str; 4] = ["launch", "rescore", "serve", "merge"];
 /// Steps of the run that gave the published text of stories260K.
 const PUBLISHED_TOKENS: &str = "200";
 

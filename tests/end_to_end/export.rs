@@ -85,7 +85,7 @@ fn determinism_resume_every_format_is_written_checked_and_recognised() {
     refused(&arguments(&workdir, "ds", &place("taken"), &[]), 2, &["not empty", "give a folder of its own"]);
     refused(&arguments(&workdir, "arrow", &place("x"), &[]), 2, &["megatron, mds, ds, llmc, olmo, litdata"]);
     refused(&arguments(&workdir, "ds", &place("x"), &["--split", "test"]), 2, &["train, heldout or instruct"]);
-    refused(&arguments(&workdir, "ds", "s3://bucket/x", &[]), 2, &["s3://"]);
+    refused(&arguments(&workdir, "ds", "s3://bucket/x", &[]), 4, &["s3://bucket/x", "no credentials"]);
     refused(&arguments(&place("mds"), "ds", &place("x"), &[]), 2, &["no run here"]);
     assert!(!Path::new(&place("x")).exists(), "nothing is created for what is refused");
     masks_go_where_they_can_be_said(&workdir, &place);

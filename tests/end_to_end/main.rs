@@ -2,6 +2,7 @@
 
 mod archives;
 mod bad_input;
+mod bucket;
 mod cleaning;
 mod commands;
 mod contamination;
@@ -10,6 +11,7 @@ mod dedup;
 mod determinism;
 mod edges;
 mod export;
+mod gc;
 mod kill;
 mod mixture;
 mod project;

@@ -14,6 +14,11 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn mellama() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mellama"));
     command.current_dir(root()).stdin(Stdio::null()).env_remove("RUST_LOG");
+    // Nobody is asked for credentials but the environment that a test gives.
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    for variable in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"] {
+        command.env_remove(variable);
+    }
     command
 }
 
@@ -26,7 +31,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    fn of(output: &Output) -> Ended {
+    pub(crate) fn of(output: &Output) -> Ended {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ended { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }

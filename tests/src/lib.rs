@@ -1,4 +1,4 @@
-//! The project's test crate: the generator of the fixtures. The tests that use them stand in `tests/`.
+//! The project's test crate: the generator of the fixtures, and a server for objects. The tests that use them stand in `tests/`.
 //!
 //! Everything in the fixtures is invented: no person, drug, disease, gene, journal or place in them exists, and no text
 //! is taken from anywhere. The same code makes the same files.
@@ -16,5 +16,7 @@ pub mod phrases;
 pub mod pmc;
 pub mod pubmed;
 pub mod questions;
+pub mod s3_server;
 pub mod vocabulary;
+pub mod wire_proxy;
 pub mod world;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use mellama_pipeline::{Silent, verification};
 use mellama_shards::{Sequence, ShardFile, ShardWriter, StoreChunks};
-use mellama_storage::{Key, RangeReader, TaskCommit, Workdir};
+use mellama_storage::{Key, RangeReader, Stores, TaskCommit, Workdir};
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -30,7 +30,7 @@ fn verified_after(version: &str, rearrange: impl Fn(&mut Vec<Sequence>)) -> Vec<
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("run");
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("golden/{version}/run")), &root);
-    let workdir = Workdir::open_existing(root.to_str().unwrap()).unwrap();
+    let workdir = Workdir::open_existing(&Stores::default(), root.to_str().unwrap()).unwrap();
     let plan = workdir.read_plan_id().unwrap().unwrap();
     let mut manifest = workdir.read_manifest(&plan, "publish").unwrap().unwrap();
     let mut commits: Vec<TaskCommit> =
@@ -67,7 +67,7 @@ fn verified_after(version: &str, rearrange: impl Fn(&mut Vec<Sequence>)) -> Vec<
     manifest.commits = commits.iter().map(TaskCommit::digest).collect();
     manifest.objects = commits.iter().flat_map(|commit| commit.objects.clone()).collect();
     workdir.put_manifest(&manifest).unwrap();
-    verification::verify(root.to_str().unwrap(), &Silent).unwrap().findings
+    verification::verify(&Stores::default(), root.to_str().unwrap(), &Silent).unwrap().findings
 }
 
 /// Places of the first sequence and of the last one with another source.

@@ -10,7 +10,7 @@ use mellama_pipeline::retract::{Outcome, Request, retract};
 use mellama_pipeline::{Resources, Session, Silent, Stage, runner};
 use mellama_shards::verify::{Continuity, verify_shard_with};
 use mellama_shards::{RunIndex, RunReader, ShardFile, StoreChunks};
-use mellama_storage::{Key, RangeReader, Workdir};
+use mellama_storage::{Key, RangeReader, Stores, Workdir};
 
 /// Documents of each source.
 const DOCUMENTS: u64 = 40;
@@ -44,7 +44,7 @@ fn published(folder: &Path, tokens: u64, epochs: u32, method: &str) -> String {
     let path = folder.join("recipe.toml");
     std::fs::write(&path, recipe).expect("what was just written can be read");
     let workdir = folder.join("out").display().to_string();
-    let resources = Resources { threads: 2, memory_bytes: 1 << 30, scratch: folder.to_owned() };
+    let resources = Resources { threads: 2, memory_bytes: 1 << 30, scratch: folder.to_owned(), ..Resources::default() };
     let session = Session::open(&path, Some(&workdir), resources, &Silent).expect("what was just written can be read");
     runner::run(&session.context(&Silent), Some(Stage::Publish)).expect("what was just written can be read");
     workdir
@@ -126,14 +126,14 @@ fn refilled_shards_hold_their_documents_tokens_whatever_the_epochs_and_the_packi
     {
         let folder = tempfile::tempdir().expect("what was just written can be read");
         let uri = published(folder.path(), tokens, epochs, method);
-        let workdir = Workdir::open_existing(&uri).expect("what was just written can be read");
+        let workdir = Workdir::open_existing(&Stores::default(), &uri).expect("what was just written can be read");
         let plan = workdir.read_plan_id().expect("what was just written can be read").expect("what was just written can be read");
         let (before, sequences) = check_shards(&workdir, &plan, &BTreeSet::new());
         let mut gone = BTreeSet::new();
         // Several at once, one by one, and what an earlier retraction filled in.
         for ids in [vec!["a:0", "a:1", "b:2", "b:39"], vec!["a:7"], vec!["b:8", "b:9", "a:10", "a:11", "a:12"]] {
             let request = Request { ids: ids.iter().map(ToString::to_string).collect(), ..Request::default() };
-            let outcome = retract(&uri, &request, &Silent).expect("what was just written can be read");
+            let outcome = retract(&Stores::default(), &uri, &request, &Silent).expect("what was just written can be read");
             assert_eq!(outcome.documents.len(), ids.len());
             gone.extend(keys(&outcome));
             let train = outcome.parts.get("train").copied().unwrap_or_default();
@@ -150,8 +150,8 @@ fn determinism_of_the_bytes_for_any_order_of_asking() {
         let folder = tempfile::tempdir().expect("what was just written can be read");
         let uri = published(folder.path(), 30_000, 2, "best-fit");
         let request = Request { ids: ids.iter().map(ToString::to_string).collect(), ..Request::default() };
-        retract(&uri, &request, &Silent).expect("what was just written can be read");
-        let workdir = Workdir::open_existing(&uri).expect("what was just written can be read");
+        retract(&Stores::default(), &uri, &request, &Silent).expect("what was just written can be read");
+        let workdir = Workdir::open_existing(&Stores::default(), &uri).expect("what was just written can be read");
         let plan = workdir.read_plan_id().expect("what was just written can be read").expect("what was just written can be read");
         let manifest = workdir
             .effective_manifest(&plan, "publish")

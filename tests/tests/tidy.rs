@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// What a crate never touches: packages (by the beginning of their names) and the only crates that may depend on them.
 const RESERVED_PACKAGES: &[(&str, &[&str])] = &[
-    ("tokio", &["mellama-storage"]),
+    ("tokio", &["mellama-storage", "mellama-tests"]),
     ("aws-", &["mellama-storage"]),
     ("cudarc", &["mellama-train"]),
     ("toml", &["mellama-pipeline", "mellama-tests"]),

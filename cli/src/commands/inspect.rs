@@ -2,17 +2,18 @@
 
 use std::path::Path;
 
-use mellama_pipeline::{Failure, inspect};
+use mellama_pipeline::{Failure, Location, inspect};
 
-use super::{print_json, print_line};
+use super::{print_json, print_line, stores};
 use crate::arguments::How;
+use crate::progress::Progress;
 
-pub(crate) fn run(object: &Path, from: u64, rows: u64, text: bool) -> Result<(), Failure> {
-    print_line(&inspect::inspect(object, &inspect::View { from, rows, text })?)
+pub(crate) fn run(how: &How, object: &Path, view: inspect::View, progress: &Progress) -> Result<(), Failure> {
+    print_line(&inspect::inspect(&stores(how, progress), &Location::of(object), &view)?)
 }
 
 /// Where a document lies, from the work folder.
-pub(crate) fn document(how: &How, workdir: &Path, id: &str) -> Result<(), Failure> {
-    let traced = inspect::trace(&workdir.display().to_string(), id)?;
+pub(crate) fn document(how: &How, workdir: &Path, id: &str, progress: &Progress) -> Result<(), Failure> {
+    let traced = inspect::trace(&stores(how, progress), &workdir.display().to_string(), id)?;
     if how.json { print_json(&traced) } else { print_line(&traced.text()) }
 }

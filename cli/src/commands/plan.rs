@@ -2,11 +2,12 @@
 
 use mellama_pipeline::{Failure, RecipeFile, forecast};
 
-use super::{print_json, print_line};
+use super::{access, print_json, print_line};
 use crate::arguments::{How, RecipeArguments};
+use crate::progress::Progress;
 
-pub(crate) fn run(how: &How, recipe: &RecipeArguments) -> Result<(), Failure> {
-    let file = RecipeFile::read(&recipe.recipe)?;
+pub(crate) fn run(how: &How, recipe: &RecipeArguments, progress: &Progress) -> Result<(), Failure> {
+    let file = RecipeFile::read(&recipe.recipe)?.connected(&access(how, progress));
     let forecast = forecast::forecast(&file, recipe.workdir.as_deref())?;
     let shown = if how.json { print_json(&forecast) } else { print_line(&forecast.text()) };
     shown.and_then(|()| forecast.check())

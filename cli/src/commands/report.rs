@@ -2,7 +2,7 @@
 
 use mellama_pipeline::{Failure, Stage, runner, status};
 
-use super::{print_line, session, workdir_uri};
+use super::{place, print_line, session};
 use crate::arguments::{How, RecipeArguments, TargetArguments};
 use crate::progress::Progress;
 
@@ -13,5 +13,6 @@ pub(crate) fn run(how: &How, target: &TargetArguments, progress: &Progress) -> R
         let session = session(how, &recipe, progress)?;
         runner::run_single(&session.context(progress), Stage::Report)?;
     }
-    print_line(&status::report_uri(&workdir_uri(target)?)?)
+    let (stores, uri) = place(how, target, progress)?;
+    print_line(&status::report_uri(&stores, &uri)?)
 }

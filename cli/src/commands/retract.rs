@@ -3,11 +3,12 @@
 use mellama_pipeline::Failure;
 use mellama_pipeline::retract::{Request, retract};
 
-use super::{print_json, print_line, workdir_uri};
+use super::{place, print_json, print_line};
 use crate::arguments::{How, TargetArguments};
 use crate::progress::Progress;
 
 pub(crate) fn run(how: &How, target: &TargetArguments, request: &Request, progress: &Progress) -> Result<(), Failure> {
-    let outcome = retract(&workdir_uri(target)?, request, progress)?;
+    let (stores, uri) = place(how, target, progress)?;
+    let outcome = retract(&stores, &uri, request, progress)?;
     if how.json { print_json(&outcome) } else { print_line(&outcome.text()) }
 }

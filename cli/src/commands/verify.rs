@@ -2,12 +2,13 @@
 
 use mellama_pipeline::{Failure, verification};
 
-use super::{print_json, print_line, workdir_uri};
+use super::{place, print_json, print_line};
 use crate::arguments::{How, TargetArguments};
 use crate::progress::Progress;
 
 pub(crate) fn run(how: &How, target: &TargetArguments, progress: &Progress) -> Result<(), Failure> {
-    let outcome = verification::verify(&workdir_uri(target)?, progress)?;
+    let (stores, uri) = place(how, target, progress)?;
+    let outcome = verification::verify(&stores, &uri, progress)?;
     if how.json {
         print_json(&outcome)?;
     } else if !how.quiet || !outcome.findings.is_empty() {

@@ -1,7 +1,7 @@
 //! `verify` of an export: told from a work folder by its manifest, read again as `mellama_shards::export::verify` does.
 
 use mellama_shards::export::{ExportManifest, MANIFEST_KEY, REQUEST_KEY, verify_export};
-use mellama_storage::{Key, ProtocolError, StoreError, Workdir};
+use mellama_storage::{Key, ProtocolError, StoreError, Stores, Workdir};
 
 use crate::export::stopped;
 use crate::failure::Failure;
@@ -12,8 +12,8 @@ use crate::verification::Verified;
 ///
 /// # Errors
 /// `Failure::Verification` when its manifest is missing or damaged; damage elsewhere is in the findings.
-pub(crate) fn verify(uri: &str, observer: &dyn Observer) -> Result<Option<Verified>, Failure> {
-    let folder = match Workdir::open_existing(uri) {
+pub(crate) fn verify(stores: &Stores, uri: &str, observer: &dyn Observer) -> Result<Option<Verified>, Failure> {
+    let folder = match Workdir::open_existing(stores, uri) {
         Ok(folder) => folder,
         Err(ProtocolError::Store(StoreError::NotFound { .. })) => return Ok(None),
         Err(error) => return Err(error.into()),

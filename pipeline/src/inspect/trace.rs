@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mellama_shards::lineage::Placement;
 use mellama_shards::{key_of_text, key_text};
 use mellama_sources::{CONVERSATION_VERSION, Sensitivity};
-use mellama_storage::ObjectEntry;
+use mellama_storage::{ObjectEntry, Stores};
 use serde_json::Value;
 
 use super::traced::{Placed, Removal, Runs, Spoken, Trace, Traced, Unwritten};
@@ -25,8 +25,8 @@ use crate::token_runs;
 ///
 /// # Errors
 /// `Failure::Policy` when nothing was run there or nothing has that id; `Failure::Verification` for damaged objects.
-pub fn trace(uri: &str, id: &str) -> Result<Trace, Failure> {
-    let folder = Folder::open_with_keys(uri)?;
+pub fn trace(stores: &Stores, uri: &str, id: &str) -> Result<Trace, Failure> {
+    let folder = Folder::open_with_keys(stores, uri)?;
     let wanted = Wanted::of([id])?;
     let mut documents = if folder.sources().is_empty() { Vec::new() } else { of_corpus(&folder, &wanted)? };
     documents.extend(of_conversations(&folder, &wanted)?);

@@ -9,6 +9,7 @@ use mellama_train::trainer::TrainSpec;
 
 use super::parse::{RecipeError, RecipeFile};
 use super::sections::{CorpusRecipe, InstructRecipe, MixtureRecipe, ModelRecipe, SourceRecipe, TotalRecipe};
+use super::storage::StorageRecipe;
 
 /// Longest sequence that is packed, in tokens.
 const MAX_SEQUENCE_LENGTH: u32 = 1 << 20;
@@ -16,6 +17,9 @@ const MAX_SEQUENCE_LENGTH: u32 = 1 << 20;
 const MAX_EXPECTED_TOKENS: u64 = 1 << 50;
 /// Most sources of one recipe: their index is stored in two bytes.
 const MAX_SOURCES: usize = 4096;
+
+/// Longest time that a request is given, in seconds, and most requests at once.
+const MAX_SECONDS: u64 = 86_400;
 
 /// Window logarithms that zstd knows.
 const ZSTD_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=31;
@@ -32,6 +36,9 @@ pub(super) fn check(file: &RecipeFile) -> Result<(), RecipeError> {
     checker.names(recipe.corpus.iter().flat_map(|c| &c.source).map(|s| &s.name), "corpus.source.name")?;
     checker.names(recipe.instruct.iter().flat_map(|i| &i.source).map(|s| &s.name), "instruct.source.name")?;
     checker.names(recipe.evaluate.iter().flat_map(|e| &e.task).map(|t| &t.name), "evaluate.task.name")?;
+    if let Some(storage) = &recipe.storage {
+        checker.storage(storage)?;
+    }
     if let Some(corpus) = &recipe.corpus {
         checker.corpus(corpus)?;
     }
@@ -91,6 +98,23 @@ impl Checker {
             self.that(seen.insert(name), key, || format!("\"{name}\" is used twice; names must be unique"))?;
         }
         self.that(seen.len() <= MAX_SOURCES, key, || format!("{} sources, the limit is {MAX_SOURCES}", seen.len()))
+    }
+
+    fn storage(&self, storage: &StorageRecipe) -> Result<(), RecipeError> {
+        let positive = [
+            ("attempt_seconds", storage.attempt_seconds),
+            ("deadline_seconds", storage.deadline_seconds),
+            ("concurrency", storage.concurrency as u64),
+        ];
+        for (key, value) in positive {
+            self.that((1..=MAX_SECONDS).contains(&value), &format!("storage.{key}"), || {
+                format!("{value}: expected 1 to {MAX_SECONDS}")
+            })?;
+        }
+        self.that(storage.kms || storage.kms_key.is_none(), "storage.kms_key", || "without kms = true; add it".into())?;
+        let endpoint = storage.endpoint.as_deref().map(|endpoint| mellama_storage::check_endpoint(endpoint, storage.allow_http));
+        let problem = endpoint.and_then(Result::err).map(|error| error.to_string());
+        self.that(problem.is_none(), "storage.endpoint", || problem.clone().unwrap_or_default())
     }
 
     fn corpus(&self, corpus: &CorpusRecipe) -> Result<(), RecipeError> {

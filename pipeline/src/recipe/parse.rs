@@ -3,7 +3,11 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use mellama_storage::{Stores, is_bucket};
+
 use super::sections::Recipe;
+use super::storage::Access;
+use crate::location::Location;
 
 /// Largest recipe file that is read, in bytes.
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -62,6 +66,8 @@ pub struct RecipeFile {
     pub recipe: Recipe,
     /// The work folder of the run, absolute: nothing below it is an input.
     pub(crate) excluded: Option<PathBuf>,
+    /// What opens the places that it names.
+    pub(crate) stores: Stores,
 }
 
 impl RecipeFile {
@@ -86,7 +92,7 @@ impl RecipeFile {
     /// `RecipeError::Syntax` and `RecipeError::Value`.
     pub fn parse(path: &Path, text: &str) -> Result<RecipeFile, RecipeError> {
         let recipe: Recipe = toml::from_str(text).map_err(|e| syntax(path, text, &e))?;
-        let file = RecipeFile { path: path.to_owned(), recipe, excluded: None };
+        let file = RecipeFile { path: path.to_owned(), recipe, excluded: None, stores: Stores::default() };
         super::check::check(&file)?;
         Ok(file)
     }
@@ -119,12 +125,25 @@ impl RecipeFile {
         Ok(expanded)
     }
 
-    /// A path of the recipe, expanded and, if relative, taken from the recipe's folder.
+    /// A place of the recipe, expanded and, if it is a relative path, taken from the recipe's folder.
     ///
     /// # Errors
     /// As `expand`.
-    pub fn resolve(&self, text: &str) -> Result<PathBuf, RecipeError> {
-        Ok(self.folder().join(self.expand(text)?))
+    pub fn resolve(&self, text: &str) -> Result<Location, RecipeError> {
+        let text = self.expand(text)?;
+        if is_bucket(&text) { Ok(Location::of(text)) } else { Ok(Location::Path(self.folder().join(text))) }
+    }
+
+    /// Buckets are reached as `[storage]` says, and as the machine allows.
+    #[must_use]
+    pub fn connected(mut self, access: &Access) -> RecipeFile {
+        self.stores = Stores::new(access.options(self.recipe.storage.as_ref()));
+        self
+    }
+
+    /// What opens the places that the recipe names.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
     }
 }
 

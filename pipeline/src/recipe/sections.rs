@@ -7,6 +7,8 @@ use mellama_train::LoraSpec;
 use mellama_train::trainer::TrainSpec;
 use serde::{Deserialize, Serialize};
 
+use super::storage::StorageRecipe;
+
 /// A whole recipe.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +20,9 @@ pub struct Recipe {
     pub seed: u64,
     /// Folder or bucket prefix of all output.
     pub workdir: String,
+    /// How buckets are reached. It says where, not what, and is no part of a plan.
+    #[serde(default, skip_serializing)]
+    pub storage: Option<StorageRecipe>,
     /// Raw text to shards.
     pub corpus: Option<CorpusRecipe>,
     /// The model to train.

@@ -1,6 +1,6 @@
 //! What `retract` tells: the record, figures, and where the text still lies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mellama_dedup::Rule;
 use serde::Serialize;
@@ -100,6 +100,11 @@ impl Outcome {
             Some(record) => self.changes(record, &mut lines),
         }
         lines.join("\n")
+    }
+
+    /// Ids of the documents that earlier retractions took out.
+    pub(super) fn already_ids(&self) -> BTreeSet<&str> {
+        self.already.iter().map(String::as_str).collect()
     }
 
     /// What stands in the place of dropped documents and is not retracted.

@@ -13,7 +13,9 @@ use mellama_sources::{
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};
-use crate::files;
+use mellama_storage::Stores;
+
+use crate::location::Location;
 use crate::lookup::Wanted;
 use crate::names;
 
@@ -67,10 +69,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn read(request: &Request) -> Result<Asked, Failure> {
+    pub(super) fn read(stores: &Stores, request: &Request) -> Result<Asked, Failure> {
         let mut asked = Asked { ids: Wanted::of(request.ids.iter().map(String::as_str))?, ..Asked::default() };
         for path in &request.files {
-            if is_pubmed(path) { asked.pubmed(path)? } else { asked.list(path)? }
+            let place = Location::of(path);
+            if is_pubmed(path) { asked.pubmed(stores, &place)? } else { asked.list(stores, &place)? }
         }
         if asked.ids.is_empty() && request.files.is_empty() {
             return Err(Failure::Policy("retract: nothing to retract; give --id or --from".into()));
@@ -86,19 +89,19 @@ impl Asked {
     }
 
     /// A list: one id a line; empty lines and those that begin with `#` are passed over.
-    fn list(&mut self, path: &Path) -> Result<(), Failure> {
-        let shown = path.display();
-        if path.is_dir() {
+    fn list(&mut self, stores: &Stores, place: &Location) -> Result<(), Failure> {
+        let shown = place.to_string();
+        if matches!(place, Location::Path(path) if path.is_dir()) {
             return Err(Failure::Policy(format!("{shown}: a folder; give a list of ids, or files of PubMed one by one")));
         }
         let unreadable = |e| Failure::Policy(format!("{shown}: cannot be read: {}", chain(&e)));
-        let bytes = files::open(path).map_err(unreadable)?.size_bytes();
+        let bytes = place.open(stores).map_err(unreadable)?.size_bytes();
         if bytes > MAX_LIST_BYTES {
             return Err(Failure::Policy(format!(
                 "{shown}: {bytes} bytes, a list has at most {MAX_LIST_BYTES}; give it in parts"
             )));
         }
-        let text = String::from_utf8(files::read(path).map_err(unreadable)?)
+        let text = String::from_utf8(place.read(stores).map_err(unreadable)?)
             .map_err(|_| Failure::Policy(format!("{shown}: not UTF-8 text; a list has one id a line")))?;
         // Editors of some systems put a byte order mark before the first line, which no terminal shows.
         for (number, line) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
@@ -115,9 +118,9 @@ impl Asked {
     }
 
     /// The PMIDs that a PubMed file marks: citations that say so of themselves, notices of retraction, deletions.
-    fn pubmed(&mut self, path: &Path) -> Result<(), Failure> {
-        let shown = path.display().to_string();
-        let file = files::open(path).map_err(|e| Failure::Policy(format!("{shown}: cannot be read: {}", chain(&e))))?;
+    fn pubmed(&mut self, stores: &Stores, place: &Location) -> Result<(), Failure> {
+        let shown = place.to_string();
+        let file = place.open(stores).map_err(|e| Failure::Policy(format!("{shown}: cannot be read: {}", chain(&e))))?;
         let context = SourceContext {
             name: "pubmed".into(),
             domain: Domain::Biomedical,
@@ -222,7 +225,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
-        Asked::read(&Request { files: vec![path], ..Request::default() })
+        Asked::read(&Stores::default(), &Request { files: vec![path], ..Request::default() })
     }
 
     #[test]
@@ -284,7 +287,7 @@ mod tests {
         let check = |name: &str, bytes: &[u8], said: Option<&str>| {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();
-            match (Asked::read(&Request { files: vec![path], ..Request::default() }), said) {
+            match (Asked::read(&Stores::default(), &Request { files: vec![path], ..Request::default() }), said) {
                 (Ok(_), None) => {}
                 (Err(Failure::Input(message)), Some(said)) => {
                     assert!(message.contains(name) && message.contains(said), "{message}");
@@ -310,8 +313,8 @@ mod tests {
 
     #[test]
     fn nothing_to_retract_is_refused() {
-        assert!(matches!(Asked::read(&Request::default()), Err(Failure::Policy(_))));
+        assert!(matches!(Asked::read(&Stores::default(), &Request::default()), Err(Failure::Policy(_))));
         let absent = Request { files: vec!["/nowhere/ids.txt".into()], ..Request::default() };
-        assert!(matches!(Asked::read(&absent), Err(Failure::Policy(_))));
+        assert!(matches!(Asked::read(&Stores::default(), &absent), Err(Failure::Policy(_))));
     }
 }

@@ -125,8 +125,8 @@ impl Subjects {
     }
 
     /// The copies of the documents with these ids, marked where all that stands in their place is retracted too.
-    pub(super) fn standing(&self, ids: &[String], is_retracted: &dyn Fn(&u128) -> bool) -> Vec<CopyOf> {
-        let copies = self.copies.iter().filter(|copy| ids.contains(&copy.id));
+    pub(super) fn standing(&self, ids: &BTreeSet<&str>, is_retracted: &dyn Fn(&u128) -> bool) -> Vec<CopyOf> {
+        let copies = self.copies.iter().filter(|copy| ids.contains(copy.id.as_str()));
         let all_retracted = |copy: &CopyOf| {
             let mut keys = self.kept.get(&copy.kept_id).into_iter().flatten();
             copy.kept_release.is_empty() && keys.all(is_retracted)

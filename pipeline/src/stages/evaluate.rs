@@ -100,9 +100,10 @@ fn load_task(context: &Context<'_>, spec: &TaskSpec, index: usize) -> Result<Tas
 fn models(context: &Context<'_>, recipe: &EvaluateSpec) -> Result<Vec<(String, LoadedModel)>, Failure> {
     let policy = |e: &dyn std::error::Error| Failure::Policy(chain(e));
     if let Some(folder) = &recipe.checkpoint {
-        let path = context.file.resolve(folder)?;
-        let inherited = sensitivity(training::checkpoint_sensitivity(&path).as_str());
-        let model = LoadedModel::load_folder(&path, inherited).map_err(|e| policy(&e))?;
+        let place = context.file.resolve(folder)?;
+        let inherited = sensitivity(training::checkpoint_sensitivity(context.file.stores(), &place).as_str());
+        let store = place.store(context.file.stores()).map_err(|e| policy(&e))?;
+        let model = LoadedModel::load(&store, "", inherited).map_err(|e| policy(&e))?;
         return Ok(vec![(label(folder), model)]);
     }
     let stages = Stage::of(&context.file.recipe);

@@ -122,8 +122,8 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
     let sequences = |stream: &str| streams.get(stream).and_then(|sums| sums.get("sequences")).copied().unwrap_or_default();
     let shards = |heldout: bool| {
         let lanes = turns::lanes(&facts, heldout, sequence_length(context), &sequences);
-        let packed = lanes.iter().map(|lane| Packed::of(&objects, &lane.stream.name)).collect();
-        turns::beginnings(context, Measure::of(&facts), &lanes, packed, shard_sequences(context))
+        let packed: Vec<Packed> = lanes.iter().map(|lane| Packed::of(&objects, &lane.stream.name)).collect();
+        turns::beginnings(context, Measure::of(&facts), &lanes, &packed, shard_sequences(context))
     };
     let shards = json!({ "train": shards(false)?, "heldout": shards(true)? });
     Ok(json!({ "streams": streams, "lost_tokens": 0, "rules": rules::of(context)?, "shards": shards }))

@@ -11,7 +11,7 @@ use mellama_shards::interleave::Given;
 use mellama_shards::mixture::DOMAIN_NAMES;
 use mellama_shards::prefix::PrefixCheck;
 use mellama_shards::{Sequence, ShardTotals, ShardWriter};
-use mellama_storage::{Counts, Tally, TaskCommit};
+use mellama_storage::{Counts, StageManifest, Tally, TaskCommit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -233,15 +233,15 @@ impl Layout {
     }
 
     fn shard(&self, context: &Context<'_>, part: &str, lanes: &[Lane], number: u64) -> Result<TaskOutput, Failure> {
-        let given = beginning(context, part, number)?;
+        let manifest = context.manifest(Stage::Pack)?;
+        let given = beginning(&manifest, part, number)?;
         let totals: Vec<u64> = lanes.iter().map(|lane| lane.total).collect();
         let largest = self.measure.largest(self.sequence_length);
         let mut prefix = PrefixCheck::after(&totals, largest, given.sizes.clone());
         let mut taken = given.sequences.clone();
         let mut domain_sequences = [0; 3];
-        let open = || lanes.iter().map(|lane| Packed::open(context, &lane.stream.name)).collect::<Result<Vec<_>, _>>();
-        let packed = open()?;
-        let order = self.order(Turns::after(context, self.measure, lanes, open()?, given))?;
+        let packed: Vec<Packed> = lanes.iter().map(|lane| Packed::of(&manifest.objects, &lane.stream.name)).collect();
+        let order = self.order(Turns::after(context, self.measure, lanes, &packed, given))?;
         let tokenizer = context.tokenizer()?;
         let header = pack::header(context, &tokenizer, self.sequence_length);
         let failed = |e: &dyn std::error::Error| Failure::Storage(format!("shards/cpt: {}", chain(e)));
@@ -256,7 +256,7 @@ impl Layout {
                 let domain = domain_of(context, sequence);
                 let found = lanes.iter().position(|lane| Some(lane.stream.domain) == domain);
                 prefix
-                    .push(found.unwrap_or(lanes.len()), self.size(sequence))
+                    .push(found.unwrap_or(lanes.len()), self.measure.size(&sequence.segments))
                     .map_err(|e| Failure::Failed(format!("publish: {part}: {e}; report this as a bug")))?;
                 writer.push(sequence).map_err(|e| failed(&e))?;
             }
@@ -287,21 +287,11 @@ impl Layout {
         }
         Ok(order)
     }
-
-    /// What of a sequence is in the ratio.
-    fn size(&self, sequence: &Sequence) -> u64 {
-        match self.measure {
-            Measure::Tokens => sequence.segments.last().map_or(0, |segment| u64::from(segment.end)),
-            Measure::Sequences => 1,
-        }
-    }
 }
 
 /// What the shards before one hold of each lane, as `pack` found it.
-fn beginning(context: &Context<'_>, part: &str, number: u64) -> Result<Given, Failure> {
-    let facts = context.manifest(Stage::Pack)?.facts;
-    let beginning = facts["shards"][part][number as usize].clone();
-    serde_json::from_value(beginning)
+fn beginning(pack: &StageManifest, part: &str, number: u64) -> Result<Given, Failure> {
+    Given::deserialize(&pack.facts["shards"][part][number as usize])
         .map_err(|e| Failure::Verification(format!("manifests/pack.json: beginning of {part} shard {number}: {e}")))
 }
 

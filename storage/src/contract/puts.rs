@@ -4,7 +4,7 @@
 use super::{Make, at_once, key, keys, pattern, put, read, stream};
 use crate::error::StoreError;
 use crate::key::{AttemptId, ETag, PutOutcome};
-use crate::store::PUT_LIMIT_BYTES;
+use crate::store::{PUT_LIMIT_BYTES, Store};
 
 pub(super) fn put_is_read_back(make: Make<'_>) {
     let store = make();
@@ -18,17 +18,31 @@ pub(super) fn put_is_read_back(make: Make<'_>) {
 pub(super) fn absent_is_not_found(make: Make<'_>) {
     let store = make();
     put(&*store, "folder/object", b"x");
-    for name in ["absent", "folder", "folder/absent", "folder/object/below"] {
-        let errors = [
-            store.head(&key(name)).err(),
-            store.read(&key(name), None, None).err(),
-            store.read(&key(name), Some(0..1), Some(&ETag::new("x"))).err(),
-            store.open(&key(name), None).err(),
-            store.modified(&key(name)).err(),
-        ];
-        for error in errors {
-            assert!(error.as_ref().is_some_and(StoreError::is_not_found), "{name}: {error:?}");
-        }
+    for name in ["absent", "folder/absent"] {
+        is_not_found(&*store, name);
+    }
+}
+
+pub(super) fn neighbours_are_not_found(make: Make<'_>) {
+    let store = make();
+    put(&*store, "folder/object", b"x");
+    for name in ["folder", "folder/object/below"] {
+        is_not_found(&*store, name);
+        store.delete(&key(name)).expect("it is no object");
+    }
+    assert_eq!(keys(&*store, ""), ["folder/object"]);
+}
+
+fn is_not_found(store: &dyn Store, name: &str) {
+    let errors = [
+        store.head(&key(name)).err(),
+        store.read(&key(name), None, None).err(),
+        store.read(&key(name), Some(0..1), Some(&ETag::new("x"))).err(),
+        store.open(&key(name), None).err(),
+        store.modified(&key(name)).err(),
+    ];
+    for error in errors {
+        assert!(error.as_ref().is_some_and(StoreError::is_not_found), "{name}: {error:?}");
     }
 }
 
@@ -82,8 +96,6 @@ pub(super) fn deletion_is_repeatable(make: Make<'_>) {
     }
     put(&*store, "folder/k", b"x");
     put(&*store, "folder/l", b"y");
-    store.delete(&key("folder")).expect("a prefix is no object");
-    store.delete(&key("folder/k/below")).expect("below an object there is nothing");
     for _ in 0..2 {
         store.delete(&key("folder/k")).expect("it is there, or gone already");
         assert!(store.head(&key("folder/k")).is_err_and(|error| error.is_not_found()));

@@ -3,6 +3,7 @@
 
 use super::{Make, at_once, key, keys, pattern, read, upload};
 use crate::error::StoreError;
+use crate::store::sweep;
 use std::io::Write;
 
 pub(super) fn upload_is_invisible(make: Make<'_>) {
@@ -19,7 +20,7 @@ pub(super) fn dropped_upload_leaves_nothing(make: Make<'_>) {
     let store = make();
     drop(upload(&*store, &pattern(400_000)));
     assert_eq!(keys(&*store, ""), Vec::<String>::new());
-    assert_eq!(store.remove_stale().expect("a sweep"), 0, "nothing is left to be swept");
+    assert_eq!(sweep(&*store).expect("a sweep"), 0, "nothing is left to be swept");
 }
 
 pub(super) fn upload_keeps_every_byte(make: Make<'_>) {
@@ -75,8 +76,8 @@ pub(super) fn uploads_converge(make: Make<'_>) {
 pub(super) fn live_uploads_are_not_swept(make: Make<'_>) {
     let store = make();
     let pending = upload(&*store, b"body");
-    assert_eq!(store.remove_stale().expect("a sweep"), 0);
+    assert_eq!(sweep(&*store).expect("a sweep"), 0);
     pending.finish(&key("k")).expect("it was not swept");
-    assert_eq!(store.remove_stale().expect("a sweep"), 0);
+    assert_eq!(sweep(&*store).expect("a sweep"), 0);
     assert_eq!(read(&*store, "k"), b"body");
 }

@@ -4,6 +4,7 @@
 use super::confine::Root;
 use crate::error::StoreError;
 use crate::key::AttemptId;
+use crate::store::Stale;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -123,41 +124,17 @@ fn confined(root: &Root, folder: &Path) -> Result<(), StoreError> {
     if metadata.is_dir() && folder.starts_with(root.path()) { Ok(()) } else { Err(StoreError::OutsideRoot { object: name() }) }
 }
 
-/// Removes the temporary files whose writers are no longer alive and returns their number.
-pub(super) fn remove_stale(root: &Root) -> Result<u64, StoreError> {
-    let mut removed = 0;
-    for_each_stale(root, &mut |path| match fs::remove_file(path) {
-        Ok(()) => {
-            removed += 1;
-            Ok(())
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    })?;
-    Ok(removed)
-}
-
-/// The number of temporary files whose writers are no longer alive.
-pub(super) fn count_stale(root: &Root) -> Result<u64, StoreError> {
-    let mut found = 0;
-    for_each_stale(root, &mut |_| {
-        found += 1;
-        Ok(())
-    })?;
-    Ok(found)
-}
-
-/// Calls `act` with each temporary file whose writer is no longer alive, while its lock is held: a writer that is between creating
-/// and locking its file waits, and then sees whether it is still there.
-fn for_each_stale(root: &Root, act: &mut dyn FnMut(&Path) -> io::Result<()>) -> Result<(), StoreError> {
+/// The temporary files whose writers are no longer alive.
+pub(super) fn stale(root: &Root) -> Result<Vec<Stale>, StoreError> {
     let folder = root.temporary();
     let error = |e| StoreError::from_io(folder.display().to_string(), "sweeping", e);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(error(e)),
     };
     confined(root, &folder)?;
+    let mut stale = Vec::new();
     for entry in entries {
         let entry = entry.map_err(error)?;
         let is_file = match entry.file_type() {
@@ -166,11 +143,30 @@ fn for_each_stale(root: &Root, act: &mut dyn FnMut(&Path) -> io::Result<()>) -> 
             Err(e) if e.kind() == io::ErrorKind::NotFound => false,
             Err(e) => return Err(error(e)),
         };
-        if is_file && let Some(_locked) = abandoned(&entry.path()) {
-            act(&entry.path()).map_err(error)?;
+        let name = entry.file_name().into_string();
+        if let (true, Ok(name)) = (is_file, name)
+            && let Some(locked) = abandoned(&entry.path())
+        {
+            let began = locked.metadata().and_then(|metadata| metadata.modified()).ok();
+            stale.push(Stale { name, id: String::new(), began });
         }
     }
-    Ok(())
+    stale.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(stale)
+}
+
+/// Removes one of them while its lock is held: a writer that is between creating and locking its file waits, and then sees whether
+/// it is still there. One that lives keeps its file.
+pub(super) fn remove_stale(root: &Root, name: &str) -> Result<(), StoreError> {
+    let folder = root.temporary();
+    confined(root, &folder)?;
+    // The name is one of a listing, and a file of this folder alone.
+    let Some(path) = Path::new(name).file_name().map(|name| folder.join(name)) else { return Ok(()) };
+    let Some(_locked) = abandoned(&path) else { return Ok(()) };
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::from_io(folder.display().to_string(), "sweeping", e)),
+        _ => Ok(()),
+    }
 }
 
 /// The file with its lock, when nobody held it. A file that cannot be opened or locked is left alone.

@@ -105,7 +105,7 @@ fn case_12_a_temporary_folder_that_is_a_link_is_refused() {
     fs::write(outside.join("kept"), b"x").unwrap();
     symlink(&outside, store.root.temporary()).unwrap();
     assert!(matches!(store.upload().map(drop), Err(StoreError::OutsideRoot { .. })));
-    assert!(matches!(store.remove_stale(), Err(StoreError::OutsideRoot { .. })));
+    assert!(matches!(sweep(&store), Err(StoreError::OutsideRoot { .. })));
     assert!(outside.join("kept").exists());
 }
 
@@ -320,11 +320,11 @@ fn case_13_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_no
         stdout.read_exact(&mut byte).expect("the child says that it has written");
         said.push(byte[0]);
     }
-    assert_eq!((store.remove_stale().unwrap(), store.count_stale().unwrap()), (0, 0), "both are alive");
+    assert_eq!(sweep(&store).unwrap(), 0, "both are alive");
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(temporary_files(&store), 2);
-    assert_eq!((store.count_stale().unwrap(), temporary_files(&store)), (1, 2), "counting removes nothing");
+    assert_eq!((store.stale(Duration::ZERO).unwrap().len(), temporary_files(&store)), (1, 2), "looking removes nothing");
     LocalStore::open(store.root()).unwrap();
     assert_eq!(temporary_files(&store), 1, "the dead one's file is gone");
     alive.finish(&key("k")).unwrap();

@@ -192,7 +192,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn open(folder: &Path) -> Result<Session, Box<dyn Error>> {
     let run = folder.join("run");
     let uri = run.to_str().ok_or("FOLDER: not UTF-8; give another folder")?;
-    let resources = Resources { threads: 2, memory_bytes: MEMORY_BYTES, scratch: std::env::temp_dir() };
+    let resources = Resources { threads: 2, memory_bytes: MEMORY_BYTES, scratch: std::env::temp_dir(), ..Resources::default() };
     Ok(Session::open(&folder.join("recipe.toml"), Some(uri), resources, &Silent)?)
 }
 

@@ -19,6 +19,7 @@ use std::time::SystemTime;
 use arrow::array::{Array, FixedSizeBinaryArray, Float64Array, StringArray, UInt32Array};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use mellama_pipeline::Location;
 use mellama_pipeline::inspect::{View, inspect};
 use mellama_pipeline::{Silent, runner, verification};
 use mellama_shards::{
@@ -26,7 +27,7 @@ use mellama_shards::{
     verify_shard,
 };
 use mellama_sources::{Document, DocumentReader, Domain, Sensitivity};
-use mellama_storage::{Key, ObjectEntry, RangeReader, StageManifest, Workdir, list_all};
+use mellama_storage::{Key, ObjectEntry, RangeReader, StageManifest, Stores, Workdir, list_all};
 use mellama_train::checkpoint::{CheckpointManifest, list_steps, newest};
 use mellama_train::generation::argmax;
 use mellama_train::hf::{HfModel, load};
@@ -78,7 +79,7 @@ struct Run {
 
 impl Run {
     fn open(folder: &Path) -> Run {
-        let workdir = Workdir::open_existing(folder.to_str().unwrap()).unwrap();
+        let workdir = Workdir::open_existing(&Stores::default(), folder.to_str().unwrap()).unwrap();
         let plan = workdir.read_plan_id().unwrap().unwrap();
         Run { workdir, plan }
     }
@@ -177,7 +178,7 @@ fn copy(from: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) {
 fn golden_v1_verifies_and_is_left_as_it_is() {
     let before = files(&golden());
     let uri = golden().join("run");
-    let verified = verification::verify(uri.to_str().unwrap(), &Silent).unwrap();
+    let verified = verification::verify(&Stores::default(), uri.to_str().unwrap(), &Silent).unwrap();
     assert_eq!(verified.findings, Vec::<String>::new());
     assert_eq!((verified.objects, verified.sequences), (79, 85));
     // The pipeline did not run the training, so no commit names its metrics.
@@ -427,7 +428,7 @@ fn golden_v1_objects_can_be_inspected() {
     let run = Run::golden();
     let check = |entry: &str, expected: &[&str]| {
         let view = View { from: 0, rows: 1, text: true };
-        let shown = inspect(&golden().join("run").join(entry), &view).unwrap();
+        let shown = inspect(&Stores::default(), &Location::of(golden().join("run").join(entry)), &view).unwrap();
         for part in expected {
             assert!(shown.contains(part), "{entry}: {shown:?} does not show {part:?}");
         }

@@ -30,7 +30,7 @@ fn golden_v1_trains_from_fresh_weights_to_the_committed_losses() {
     let committed = Run::golden();
     let found = newest(&committed.workdir, Kind::Cpt).unwrap().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let workdir = Workdir::open(folder.path().to_str().unwrap()).unwrap();
+    let workdir = Workdir::open(&Stores::default(), folder.path().to_str().unwrap()).unwrap();
     let mut records = Records::default();
     let data = committed.shards("publish", "shards/cpt/train-");
     train(job(&committed, &found.manifest), &data, None, &workdir, &mut records).unwrap();
@@ -42,7 +42,7 @@ fn golden_v1_instruction_shards_tune_adapters() {
     let committed = Run::golden();
     let data = committed.shards("instruct-data", "shards/instruct/train-");
     let folder = tempfile::tempdir().unwrap();
-    let workdir = Workdir::open(folder.path().to_str().unwrap()).unwrap();
+    let workdir = Workdir::open(&Stores::default(), folder.path().to_str().unwrap()).unwrap();
     let spec = TrainSpec {
         learning_rate: 0.02,
         epsilon: 1e-4,

@@ -46,7 +46,12 @@ pub(super) struct Corpus<'a> {
 
 impl Inputs {
     pub(super) fn read(context: &Context<'_>) -> Result<Inputs, Failure> {
-        let releases = context.plan.releases.iter().map(Release::open).collect::<Result<_, _>>()?;
+        let releases = context
+            .plan
+            .releases
+            .iter()
+            .map(|planned| Release::open(context.file.stores(), planned))
+            .collect::<Result<_, _>>()?;
         Ok(Inputs { commits: context.commits(Stage::Ingest)?, releases })
     }
 }

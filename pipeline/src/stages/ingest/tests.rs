@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mellama_sources::{Document, Domain, Fields, Item, ReadOptions, Sensitivity, SourceContext, Withdrawal, WithdrawalReason};
-use mellama_storage::{TaskCommit, Workdir};
+use mellama_storage::{Stores, TaskCommit, Workdir};
 use serde_json::{Value, json};
 
 use super::output::{Made, Output};
@@ -55,8 +55,8 @@ fn settle(folder: &Path, read: &str, items: Vec<(u32, Item)>) -> (Value, Value, 
     );
     let file = RecipeFile::parse(&folder.join("r.toml"), &recipe).unwrap();
     let plan = Plan::resolve(&file).unwrap();
-    let workdir = Workdir::open(&folder.join("out").display().to_string()).unwrap();
-    let resources = Resources { threads: 2, memory_bytes: 1 << 30, scratch: folder.to_owned() };
+    let workdir = Workdir::open(&Stores::default(), &folder.join("out").display().to_string()).unwrap();
+    let resources = Resources { threads: 2, memory_bytes: 1 << 30, scratch: folder.to_owned(), ..Resources::default() };
     let context = Context::new(&file, &plan, &workdir, &resources, &Silent);
     let preparer = Preparer::new(&context, &context.corpus().source[0]).unwrap();
     let mut output = Output::begin(&context, &plan.ingest[0], 0, preparer.bands());
@@ -137,8 +137,8 @@ fn read_lines(threads: usize, is_gone: bool, give: &mut dyn FnMut(Batch) -> Resu
                   inputs = [\"*.jsonl\"]\ndomain = \"general\"\n";
     let file = RecipeFile::parse(&folder.path().join("r.toml"), recipe).unwrap();
     let plan = Plan::resolve(&file).unwrap();
-    let workdir = Workdir::open(&folder.path().join("out").display().to_string()).unwrap();
-    let resources = Resources { threads, memory_bytes: 1 << 30, scratch: folder.path().to_owned() };
+    let workdir = Workdir::open(&Stores::default(), &folder.path().join("out").display().to_string()).unwrap();
+    let resources = Resources { threads, memory_bytes: 1 << 30, scratch: folder.path().to_owned(), ..Resources::default() };
     let context = Context::new(&file, &plan, &workdir, &resources, &Silent);
     if is_gone {
         std::fs::remove_file(folder.path().join("b.jsonl")).unwrap();

@@ -101,7 +101,7 @@ impl Packed {
     }
 
     /// The parts of a stream among the objects of the stage.
-    pub(super) fn of(objects: &[ObjectEntry], stream: &str) -> Packed {
+    pub(crate) fn of(objects: &[ObjectEntry], stream: &str) -> Packed {
         let folder = format!("packed/{stream}/");
         let parts: Vec<ObjectEntry> = objects.iter().filter(|object| object.key.starts_with(&folder)).cloned().collect();
         let mut sequences = 0;

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use arrow::array::UInt32Array;
+use mellama_shards::Segment;
 use mellama_shards::interleave::{Given, Interleave};
 use mellama_storage::ObjectEntry;
 
@@ -26,6 +27,14 @@ pub(crate) enum Measure {
 impl Measure {
     pub(crate) fn of(facts: &MixFacts) -> Measure {
         if facts.unit == "sequences" { Measure::Sequences } else { Measure::Tokens }
+    }
+
+    /// The size of a sequence with these segments.
+    pub(crate) fn size(self, segments: &[Segment]) -> u64 {
+        match self {
+            Measure::Tokens => segments.last().map_or(0, |last| u64::from(last.end)),
+            Measure::Sequences => 1,
+        }
     }
 
     /// The largest size of a sequence of T tokens.
@@ -66,15 +75,15 @@ pub(crate) fn lanes(facts: &MixFacts, heldout: bool, sequence_length: u32, packe
 pub(crate) struct Turns<'a> {
     context: &'a Context<'a>,
     measure: Measure,
-    sizes: Vec<Sizes>,
+    sizes: Vec<Sizes<'a>>,
     order: Interleave,
 }
 
 impl<'a> Turns<'a> {
     /// Goes on where `given` was handed out; `packed` are the sequences of `lanes`.
-    pub(crate) fn after(context: &'a Context<'a>, measure: Measure, lanes: &[Lane], packed: Vec<Packed>, given: Given) -> Self {
+    pub(crate) fn after(context: &'a Context<'a>, measure: Measure, lanes: &[Lane], packed: &'a [Packed], given: Given) -> Self {
         let totals: Vec<u64> = lanes.iter().map(|lane| lane.total).collect();
-        let sizes = packed.into_iter().zip(lanes).zip(&given.sequences).map(|((packed, lane), &next)| Sizes {
+        let sizes = packed.iter().zip(lanes).zip(&given.sequences).map(|((packed, lane), &next)| Sizes {
             packed,
             next,
             end: lane.wanted,
@@ -106,15 +115,15 @@ impl<'a> Turns<'a> {
 }
 
 /// Sizes of the sequences of one lane, a part of the table at a time.
-struct Sizes {
-    packed: Packed,
+struct Sizes<'a> {
+    packed: &'a Packed,
     /// The first sequence that is not read yet, and the one behind the last.
     next: u64,
     end: u64,
     ahead: VecDeque<u64>,
 }
 
-impl Sizes {
+impl Sizes<'_> {
     fn look_ahead(&mut self, context: &Context<'_>, measure: Measure) -> Result<(), Failure> {
         if !self.ahead.is_empty() || self.next == self.end {
             return Ok(());
@@ -156,7 +165,7 @@ pub(super) fn beginnings(
     context: &Context<'_>,
     measure: Measure,
     lanes: &[Lane],
-    packed: Vec<Packed>,
+    packed: &[Packed],
     shard_sequences: u64,
 ) -> Result<Vec<Given>, Failure> {
     let sequences: u64 = lanes.iter().map(|lane| lane.wanted).sum();

@@ -1,0 +1,181 @@
+//! A run over a bucket: the same objects as in a folder, byte for byte, and the same answers of every command.
+
+use std::path::Path;
+
+use mellama_tests::s3_server::{KEY_ID, S3Server, SECRET};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::project::{Ended, Project, mellama};
+
+/// A server with one bucket, and the program told of it.
+struct Bucket {
+    server: S3Server,
+    folder: TempDir,
+}
+
+impl Bucket {
+    fn new() -> Bucket {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let server = S3Server::start(folder.path()).expect("a free port");
+        server.bucket("corpus").expect("a new folder");
+        Bucket { server, folder }
+    }
+
+    fn run_as(&self, secret: &str, arguments: &[&str]) -> Ended {
+        let mut command = mellama();
+        command.env("AWS_ENDPOINT_URL_S3", self.server.endpoint());
+        command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", secret);
+        Ended::of(&command.args(arguments).output().expect("the program starts"))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_as(SECRET, arguments)
+    }
+
+    fn succeed(&self, arguments: &[&str]) -> Ended {
+        let ended = self.run(arguments);
+        assert_eq!(ended.code, 0, "{arguments:?}\n{}\n{}", ended.stdout, ended.stderr);
+        ended
+    }
+
+    /// Where the server keeps an object.
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join("corpus").join(name)
+    }
+}
+
+fn digests(results: &Value) -> Vec<(String, String)> {
+    let results = results.as_array().expect("a list of stages");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    results.iter().map(|result| (text(&result["stage"]), text(&result["digest"]))).collect()
+}
+
+/// Everything below a folder, by name, but for the server's own files.
+fn objects(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).expect("readable") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(folder).expect("below it").display().to_string();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push((name, std::fs::read(&path).expect("readable")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn determinism_of_a_run_over_a_bucket_is_that_of_a_folder() {
+    let bucket = Bucket::new();
+    let project = Project::quick();
+    let recipe = project.recipe();
+    let local = project.succeed(&["--json"]).json();
+    let remote = bucket.succeed(&["run", &recipe, "--workdir", "s3://corpus/run", "--json"]).json();
+    assert_eq!(digests(&remote), digests(&local));
+    assert_eq!(digests(&local).len(), 11);
+    let is_data = |(name, _): &(String, Vec<u8>)| !["commits/", "manifests/", "versions/"].iter().any(|f| name.starts_with(f));
+    let remote_objects: Vec<_> = objects(&bucket.file("run")).into_iter().filter(is_data).collect();
+    let local_objects: Vec<_> = objects(Path::new(&project.workdir())).into_iter().filter(is_data).collect();
+    let names = |objects: &[(String, Vec<u8>)]| objects.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&remote_objects), names(&local_objects));
+    for ((name, remote), (_, local)) in remote_objects.iter().zip(&local_objects) {
+        assert!(remote == local || name == "_SUCCESS", "{name}: other bytes in the bucket");
+    }
+    let again = bucket.succeed(&["run", &recipe, "--workdir", "s3://corpus/run", "--json"]).json();
+    assert_eq!(digests(&again), digests(&local));
+    assert!(again[0]["requests"]["put"].as_u64().unwrap_or(0) == 0, "{again}");
+    commands(&bucket, &project);
+}
+
+/// Every command that takes a work folder takes one in a bucket.
+fn commands(bucket: &Bucket, project: &Project) {
+    let uri = "s3://corpus/run";
+    let verified = bucket.succeed(&["verify", uri, "--json"]).json();
+    assert_eq!(verified["findings"].as_array().map(Vec::len), Some(0), "{verified}");
+    assert_eq!(verified["unnamed"].as_array().map(Vec::len), Some(0), "{verified}");
+    assert!(bucket.succeed(&["status", uri]).stdout.contains("complete"));
+    let report = bucket.succeed(&["report", &project.recipe(), "--workdir", uri]).stdout;
+    assert_eq!(report.trim(), "s3://corpus/run/report.html");
+    let plan = bucket.succeed(&["plan", &project.recipe(), "--workdir", uri, "--json"]).json();
+    assert!(plan["stages"].as_array().is_some_and(|stages| stages.iter().all(|stage| stage["complete"] == true)), "{plan}");
+    let shards = objects(&bucket.file("run/shards/cpt"));
+    let shard = shards.iter().find(|(name, _)| name.starts_with("train-")).expect("a shard").0.clone();
+    assert!(bucket.succeed(&["inspect", &format!("{uri}/shards/cpt/{shard}")]).stdout.contains("sequences of"));
+    assert!(bucket.succeed(&["inspect", &format!("{uri}/checkpoints/cpt/step-00000006")]).stdout.contains("model:"));
+    let export = bucket.succeed(&["export", uri, "--format", "llmc", "--to", "s3://corpus/export", "--json"]).json();
+    assert!(export["objects"].as_u64().is_some_and(|objects| objects > 0), "{export}");
+    assert_eq!(bucket.succeed(&["verify", "s3://corpus/export", "--json"]).json()["findings"].as_array().map(Vec::len), Some(0));
+    assert!(bucket.succeed(&["gc", uri, "--dry-run"]).stdout.contains("0 objects"));
+    let pmid = bucket.succeed(&["inspect", uri, "--id", "pmid:90000001", "--json"]);
+    assert!(pmid.stdout.contains("pubmed"), "{}", pmid.stdout);
+}
+
+#[test]
+fn case_16_a_wrong_secret_ends_before_any_work() {
+    let bucket = Bucket::new();
+    let project = Project::quick();
+    let ended = bucket.run_as("canary-secret", &["run", &project.recipe(), "--workdir", "s3://corpus/run"]);
+    assert_eq!(ended.code, 4, "{}", ended.stderr);
+    assert!(ended.stderr.contains("s3://corpus/run") && !ended.stderr.contains("canary"), "{}", ended.stderr);
+    assert!(objects(&bucket.file("")).is_empty(), "nothing was written");
+}
+
+#[test]
+fn inputs_in_a_bucket_give_the_documents_of_a_folder() {
+    let bucket = Bucket::new();
+    let recipe = |root: &str| {
+        format!(
+            "name = \"t\"\nworkdir = \"out\"\n[[corpus.source]]\nname = \"pubmed\"\nformat = \"pubmed-xml\"\n\
+             inputs = [\"{root}/pubmed/*.xml.gz\"]\ndomain = \"biomedical\"\n[[corpus.source]]\nname = \"general\"\n\
+             format = \"redpajama\"\ninputs = [\"{root}/general\"]\ndomain = \"general\"\n"
+        )
+    };
+    let fixtures = crate::project::root().join("tests/fixtures");
+    for folder in ["pubmed", "general"] {
+        for (name, bytes) in objects(&fixtures.join(folder)) {
+            let file = bucket.file(&format!("data/{folder}/{name}"));
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("created");
+            std::fs::write(file, bytes).expect("written");
+        }
+    }
+    let run = |root: &str, workdir: &str| {
+        let project = Project::with_recipe(&recipe("${DATA}"));
+        let mut command = mellama();
+        command.env("AWS_ENDPOINT_URL_S3", bucket.server.endpoint()).env("DATA", root);
+        command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", SECRET);
+        let target = if workdir.is_empty() { project.workdir() } else { workdir.to_owned() };
+        let arguments = ["run", &project.recipe(), "--workdir", &target, "--json", "--until", "ingest"];
+        let ended = Ended::of(&command.args(arguments).output().expect("the program starts"));
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        digests(&ended.json())
+    };
+    let local = run(&fixtures.display().to_string(), "");
+    assert_eq!(run("s3://corpus/data", ""), local, "from a bucket to a folder");
+    assert_eq!(run("s3://corpus/data", "s3://corpus/run"), local, "from a bucket to a bucket");
+}
+
+#[test]
+fn case_09_an_input_that_was_replaced_in_a_bucket_is_told() {
+    let bucket = Bucket::new();
+    let line = |text: &str| format!("{{\"id\":\"1\",\"text\":\"{text}\"}}\n");
+    std::fs::create_dir_all(bucket.file("data")).expect("created");
+    std::fs::write(bucket.file("data/a.jsonl"), line("first")).expect("written");
+    std::fs::write(bucket.file("data/b.jsonl"), line("second")).expect("written");
+    let project = Project::with_recipe(
+        "name = \"t\"\nworkdir = \"out\"\n[[corpus.source]]\nname = \"a\"\nformat = \"jsonl\"\n\
+         inputs = [\"s3://corpus/data/*.jsonl\"]\ndomain = \"general\"\n",
+    );
+    let workdir = project.workdir();
+    let arguments = ["stage", "ingest", &project.recipe(), "--workdir", &workdir];
+    bucket.succeed(&arguments);
+    std::fs::write(bucket.file("data/b.jsonl"), line("other")).expect("written");
+    let ended = bucket.run(&arguments);
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+    assert!(ended.stderr.contains("s3://corpus/data/b.jsonl"), "{}", ended.stderr);
+}
