@@ -1,12 +1,13 @@
 //! What every stage works with: the recipe, its plan, the work folder, and the resources it may use.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use mellama_dedup::BenchmarkIndex;
 use mellama_shards::Tokenizer;
 use mellama_sources::Limits;
-use mellama_storage::{Interrupt, StageManifest, Workdir};
+use mellama_storage::{Interrupt, StageManifest, TaskCommit, Workdir};
 
 use crate::failure::Failure;
 use crate::observer::Observer;
@@ -66,6 +67,14 @@ pub struct Cache {
     pub(crate) benchmarks: OnceLock<Option<Arc<BenchmarkIndex>>>,
     /// Held while a text is encoded that needs much memory.
     pub(crate) long_text: Mutex<()>,
+    /// Records of finished stages that no retraction changes; each is read once.
+    manifests: Mutex<BTreeMap<Stage, StageManifest>>,
+    commits: Mutex<BTreeMap<(Stage, u64), TaskCommit>>,
+}
+
+/// Whether the manifest of a stage stays what it is: retractions replace objects of the later ones.
+fn is_settled(stage: Stage) -> bool {
+    stage < Stage::Publish
 }
 
 impl<'a> Context<'a> {
@@ -100,18 +109,30 @@ impl<'a> Context<'a> {
     /// # Errors
     /// `Failure::Policy` when that stage is not done.
     pub(crate) fn manifest(&self, stage: Stage) -> Result<StageManifest, Failure> {
-        let found = self.workdir.effective_manifest(&self.plan.id, stage.name())?;
+        let held = || self.cache.manifests.lock().expect("no holder panics");
+        if let Some(manifest) = held().get(&stage) {
+            return Ok(manifest.clone());
+        }
+        let found = if is_settled(stage) {
+            self.workdir.read_manifest(&self.plan.id, stage.name())?
+        } else {
+            self.workdir.effective_manifest(&self.plan.id, stage.name())?
+        };
         let uri = self.workdir.store().uri();
-        found.ok_or_else(|| {
+        let manifest = found.ok_or_else(|| {
             Failure::Policy(format!("{uri}: stage {stage} is not finished; run \"mellama stage {stage} RECIPE\" first"))
-        })
+        })?;
+        if is_settled(stage) {
+            held().insert(stage, manifest.clone());
+        }
+        Ok(manifest)
     }
 
     /// Commits of an earlier, finished stage in task order.
     ///
     /// # Errors
     /// As `manifest`.
-    pub(crate) fn commits(&self, stage: Stage) -> Result<Vec<mellama_storage::TaskCommit>, Failure> {
+    pub(crate) fn commits(&self, stage: Stage) -> Result<Vec<TaskCommit>, Failure> {
         let manifest = self.manifest(stage)?;
         (0..manifest.tasks).map(|task| self.commit(stage, task)).collect()
     }
@@ -120,11 +141,17 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// As `manifest`; `Failure::Verification` when a commit that the manifest lists is gone.
-    pub(crate) fn commit(&self, stage: Stage, task: u64) -> Result<mellama_storage::TaskCommit, Failure> {
+    pub(crate) fn commit(&self, stage: Stage, task: u64) -> Result<TaskCommit, Failure> {
+        let held = || self.cache.commits.lock().expect("no holder panics");
+        if let Some(commit) = held().get(&(stage, task)) {
+            return Ok(commit.clone());
+        }
         let uri = self.workdir.store().uri();
         let missing =
             || Failure::Verification(format!("{uri}: commit {task} of stage {stage} is missing; run \"mellama verify\""));
-        self.workdir.read_commit(&self.plan.id, stage.name(), task)?.ok_or_else(missing)
+        let commit = self.workdir.read_commit(&self.plan.id, stage.name(), task)?.ok_or_else(missing)?;
+        held().insert((stage, task), commit.clone());
+        Ok(commit)
     }
 
     /// The recipe's tokenizer, loaded once.

@@ -13,9 +13,11 @@ use mellama_train::Shape;
 use mellama_train::hf::ModelConfig;
 use serde::Serialize;
 
+use crate::context::{Context, Resources};
 use crate::failure::{Failure, chain};
 use crate::inputs::{self, Patterns};
 use crate::location::Location;
+use crate::observer::Silent;
 use crate::other_plan;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, RecipeFile};
@@ -193,7 +195,11 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
     let bytes: Option<u64> = sources.iter().map(|s| s.bytes).sum();
     let stages = Stage::of(recipe).into_iter().map(|stage| StageForecast {
         stage: stage.name(),
-        tasks: done.manifest(stage).map(|m| m.tasks).or_else(|| planned_tasks(stage, recipe, plan.as_ref())),
+        tasks: done
+            .manifest(stage)
+            .map(|m| m.tasks)
+            .or_else(|| planned_tasks(stage, recipe, plan.as_ref()))
+            .or_else(|| counted_tasks(stage, file, &place, plan.as_ref()?)),
         waves: waves(stage, recipe, plan.as_ref()),
         complete: done.manifest(stage).is_some(),
     });
@@ -255,6 +261,13 @@ fn planned_tasks(stage: Stage, recipe: &Recipe, plan: Option<&Plan>) -> Option<u
         Stage::Pack | Stage::Publish => None,
         _ => Some(1),
     }
+}
+
+/// Tasks of a stage that an earlier one decides, once that is done.
+fn counted_tasks(stage: Stage, file: &RecipeFile, uri: &str, plan: &Plan) -> Option<u64> {
+    let workdir = Workdir::open_existing(file.stores(), uri).ok()?;
+    let resources = Resources::default();
+    stage.task_count(&Context::new(file, plan, &workdir, &resources, &Silent)).ok()
 }
 
 fn tokenizer(file: &RecipeFile) -> Option<TokenizerForecast> {

@@ -8,6 +8,7 @@
 
 pub mod contract;
 
+mod block_cache;
 mod commit;
 mod counts;
 mod error;
@@ -28,6 +29,7 @@ mod usage;
 mod verify;
 mod workdir;
 
+pub use block_cache::BlockCache;
 pub use commit::{CommitOutcome, ObjectEntry, TaskCommit};
 pub use counts::{Counts, Imbalance, Tally};
 pub use error::StoreError;

@@ -1,24 +1,46 @@
 //! One object as a random-access file: every read is pinned to the state it was opened in.
 //! It reads ahead a bounded block for sequential use and keeps nothing else.
 
+use crate::block_cache::Subject;
 use crate::error::StoreError;
 use crate::key::{ETag, Key, ObjectMeta};
 use crate::store::Store;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
-/// Bytes fetched at once when reading sequentially.
+/// Bytes taken at once out of a cache when reading sequentially.
 const READ_AHEAD_BYTES: u64 = 1 << 20;
 
-/// `Read + Seek` over an object, and reads at an offset that leave the position alone.
-#[derive(Clone, Debug)]
+/// `Read + Seek` over an object, and reads at an offset that leave the position alone. Blocks of an object that was opened by its
+/// name are kept where the store keeps blocks; one whose state was known is read once, from its beginning to its end, as inputs
+/// are: there the next block is on its way while one is read.
+#[derive(Debug)]
 pub struct RangeReader {
     store: Arc<dyn Store>,
     meta: ObjectMeta,
+    is_kept: bool,
     position: u64,
     /// Bytes read ahead, beginning at `ahead_start`.
     ahead: Vec<u8>,
     ahead_start: u64,
+    coming: Option<Coming>,
+}
+
+/// A block on its way.
+#[derive(Debug)]
+struct Coming {
+    start: u64,
+    length: usize,
+    block: JoinHandle<Result<Vec<u8>, StoreError>>,
+}
+
+/// A clone begins where the other stands, with nothing read ahead.
+impl Clone for RangeReader {
+    fn clone(&self) -> Self {
+        Self { position: self.position, is_kept: self.is_kept, ..Self::pinned(Arc::clone(&self.store), self.meta.clone()) }
+    }
 }
 
 impl RangeReader {
@@ -28,12 +50,13 @@ impl RangeReader {
     /// [`StoreError::NotFound`] when it is absent, otherwise the store's.
     pub fn open(store: Arc<dyn Store>, key: &Key) -> Result<Self, StoreError> {
         let meta = store.head(key)?;
-        Ok(Self::pinned(store, meta))
+        let is_kept = store.cache().is_some();
+        Ok(Self { is_kept, ..Self::pinned(store, meta) })
     }
 
     /// Reads the object in a state that is known already, without looking it up.
     pub fn pinned(store: Arc<dyn Store>, meta: ObjectMeta) -> Self {
-        Self { store, meta, position: 0, ahead: Vec::new(), ahead_start: 0 }
+        Self { store, meta, is_kept: false, position: 0, ahead: Vec::new(), ahead_start: 0, coming: None }
     }
 
     /// The object's name.
@@ -58,15 +81,16 @@ impl RangeReader {
     /// otherwise the store's.
     pub fn read_at(&self, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
         let end = offset.saturating_add(length as u64);
-        let bytes = self.store.read(&self.meta.key, Some(offset..end), Some(&self.meta.etag))?;
-        if bytes.len() == length {
-            return Ok(bytes);
+        if self.is_kept && end <= self.meta.size_bytes && length > 0 {
+            let object = crate::error::object_name(self.store.uri(), &self.meta.key);
+            let subject = Subject { object, etag: self.meta.etag.clone(), size_bytes: self.meta.size_bytes };
+            let fetch = |range: Range<u64>| exactly(&*self.store, &self.meta, range.start, (range.end - range.start) as usize);
+            let kept = self.store.cache().map(|cache| cache.read(&subject, &(offset..end), &fetch)).transpose()?;
+            if let Some(bytes) = kept.flatten() {
+                return Ok(bytes);
+            }
         }
-        Err(StoreError::Truncated {
-            object: crate::error::object_name(self.store.uri(), &self.meta.key),
-            expected: length as u64,
-            got: bytes.len() as u64,
-        })
+        exactly(&*self.store, &self.meta, offset, length)
     }
 
     /// The bytes read ahead from the position on; empty when there are none.
@@ -74,17 +98,45 @@ impl RangeReader {
         let skip = self.position.checked_sub(self.ahead_start).and_then(|skip| usize::try_from(skip).ok());
         skip.and_then(|skip| self.ahead.get(skip..)).unwrap_or_default()
     }
+
+    /// Reads the block at the position, and sends for the next one where that takes time.
+    fn advance(&mut self) -> Result<(), StoreError> {
+        let step = if self.is_kept { READ_AHEAD_BYTES } else { self.store.block_bytes() };
+        let left = |from: u64| self.meta.size_bytes.saturating_sub(from).min(step) as usize;
+        let came = self.coming.take().filter(|coming| coming.start == self.position && coming.length == left(self.position));
+        self.ahead = match came {
+            Some(coming) => coming.block.join().expect("a read does not panic")?,
+            None => self.read_at(self.position, left(self.position))?,
+        };
+        self.ahead_start = self.position;
+        let start = self.position + self.ahead.len() as u64;
+        if !self.is_kept && step > READ_AHEAD_BYTES && start < self.meta.size_bytes {
+            let (store, meta, length) = (Arc::clone(&self.store), self.meta.clone(), left(start));
+            let block = std::thread::spawn(move || exactly(&*store, &meta, start, length));
+            self.coming = Some(Coming { start, length, block });
+        }
+        Ok(())
+    }
+}
+
+/// A range of an object in its state, whole or an error.
+fn exactly(store: &dyn Store, meta: &ObjectMeta, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
+    let end = offset.saturating_add(length as u64);
+    let bytes = store.read(&meta.key, Some(offset..end), Some(&meta.etag))?;
+    if bytes.len() == length {
+        return Ok(bytes);
+    }
+    let object = crate::error::object_name(store.uri(), &meta.key);
+    Err(StoreError::Truncated { object, expected: length as u64, got: bytes.len() as u64 })
 }
 
 impl Read for RangeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.meta.size_bytes.saturating_sub(self.position);
-        if left == 0 || buffer.is_empty() {
+        if self.meta.size_bytes <= self.position || buffer.is_empty() {
             return Ok(0);
         }
         if self.buffered().is_empty() {
-            self.ahead = self.read_at(self.position, left.min(READ_AHEAD_BYTES) as usize)?;
-            self.ahead_start = self.position;
+            self.advance()?;
         }
         let bytes = self.buffered();
         let length = bytes.len().min(buffer.len());

@@ -31,6 +31,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use crate::block_cache::BlockCache;
 use crate::error::{StoreError, object_name};
 use crate::key::{AttemptId, ETag, Key, ObjectMeta, PutOutcome, outcome_of_existing};
 use crate::store::{Stale, Store, Upload, check_put_limit};
@@ -63,6 +64,7 @@ struct Inner {
     remote: Box<dyn Remote>,
     attempts: Arc<Attempts>,
     scratch: PathBuf,
+    cache: Option<Arc<BlockCache>>,
 }
 
 /// What is to be said of a request that failed.
@@ -78,15 +80,19 @@ impl S3Store {
         uri: &str,
         connection: &Connection,
         attempts: &Arc<Attempts>,
+        cache: &Arc<BlockCache>,
         options: &S3Options,
     ) -> Result<Self, StoreError> {
         let address = Address::parse(uri)?;
         let remote = Box::new(connection.bucket(&address.bucket));
-        Ok(Self::over(address, remote, Arc::clone(attempts), options.scratch.clone()))
+        let (uri, attempts) = (address.uri(), Arc::clone(attempts));
+        let cache = Some(Arc::clone(cache));
+        Ok(Self { inner: Arc::new(Inner { uri, address, remote, attempts, scratch: options.scratch.clone(), cache }) })
     }
 
+    #[cfg(test)]
     fn over(address: Address, remote: Box<dyn Remote>, attempts: Arc<Attempts>, scratch: PathBuf) -> Self {
-        Self { inner: Arc::new(Inner { uri: address.uri(), address, remote, attempts, scratch }) }
+        Self { inner: Arc::new(Inner { uri: address.uri(), address, remote, attempts, scratch, cache: None }) }
     }
 
     fn object(&self, key: &Key) -> String {
@@ -284,6 +290,10 @@ impl Store for S3Store {
 
     fn block_bytes(&self) -> u64 {
         READ_BYTES
+    }
+
+    fn cache(&self) -> Option<&BlockCache> {
+        self.inner.cache.as_deref()
     }
 
     fn meter(&self) -> Option<&Meter> {

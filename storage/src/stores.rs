@@ -1,13 +1,18 @@
 //! The stores of a process by their addresses: folders, and buckets that share connections, places and counters.
 //! Nothing is connected before the first bucket is opened.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use crate::block_cache::BlockCache;
 use crate::error::StoreError;
 use crate::local::LocalStore;
-use crate::s3::{Attempts, Connection, S3Options, S3Store, SystemClock};
+use crate::s3::{Attempts, Connection, READ_BYTES, S3Options, S3Store, SystemClock};
 use crate::store::Store;
 use crate::usage::{Meter, Usage};
+
+/// The share of what is free in scratch that blocks may take: one of so many parts.
+const CACHE_SHARE: u64 = 4;
 
 /// Opens stores. Clones share connections and counters.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +33,7 @@ struct Shared {
 struct Server {
     connection: Connection,
     attempts: Arc<Attempts>,
+    cache: Arc<BlockCache>,
 }
 
 impl Stores {
@@ -83,7 +89,7 @@ impl Stores {
             None => held.insert(self.connect(&options)?).clone(),
         };
         drop(held);
-        Ok(Arc::new(S3Store::open(uri, &server.connection, &server.attempts, &options)?))
+        Ok(Arc::new(S3Store::open(uri, &server.connection, &server.attempts, &server.cache, &options)?))
     }
 
     fn connect(&self, options: &S3Options) -> Result<Server, StoreError> {
@@ -95,8 +101,15 @@ impl Stores {
             options.interrupt.clone(),
             options.deadline,
         );
-        Ok(Server { connection, attempts: Arc::new(attempts) })
+        let limit_bytes = options.cache_bytes.unwrap_or_else(|| free_bytes(&options.scratch) / CACHE_SHARE);
+        let cache = Arc::new(BlockCache::new(options.scratch.clone(), limit_bytes, READ_BYTES));
+        Ok(Server { connection, attempts: Arc::new(attempts), cache })
     }
+}
+
+/// Space that is free in a folder; none where nobody knows.
+fn free_bytes(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 /// Where an address leads.

@@ -92,6 +92,7 @@ impl Access {
             deadline: Duration::from_secs(recipe.deadline_seconds),
             concurrency: recipe.concurrency,
             scratch,
+            cache_bytes: None,
             keys: None,
             interrupt: self.interrupt.clone(),
         }

@@ -31,6 +31,8 @@ pub struct S3Options {
     pub concurrency: usize,
     /// Folder for what waits to be uploaded and does not fit into memory.
     pub scratch: PathBuf,
+    /// Bytes of `scratch` for blocks that may be read again; `None`: a quarter of what is free there.
+    pub cache_bytes: Option<u64>,
     /// Keys in the place of those of the environment.
     pub keys: Option<AccessKeys>,
     /// Asked every tenth of a second while a request is under way or waited for.
@@ -51,6 +53,7 @@ impl Default for S3Options {
             deadline: Duration::from_mins(3),
             concurrency: 64,
             scratch: std::env::temp_dir(),
+            cache_bytes: None,
             keys: None,
             interrupt: Interrupt::default(),
         }

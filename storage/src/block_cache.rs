@@ -1,0 +1,262 @@
+//! Blocks of remote objects on this machine's disk, so that an object that is read again and again, in whatever order, is asked
+//! for once. A copy of what a store gave for one state of an object, in files without a name that go with the process; never a
+//! source of truth: who reads checks what it reads as it would without it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use crate::error::StoreError;
+use crate::key::ETag;
+
+/// Bytes that objects may have in one file before the next is begun.
+const FILE_BYTES: u64 = 4 << 30;
+
+/// What one object is in one state.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Subject {
+    /// Store and key.
+    pub(crate) object: String,
+    pub(crate) etag: ETag,
+    pub(crate) size_bytes: u64,
+}
+
+/// Keeps blocks, at most so many bytes of them. The file in which objects were first read longest ago goes first.
+#[derive(Debug)]
+pub struct BlockCache {
+    folder: PathBuf,
+    limit_bytes: u64,
+    block_bytes: u64,
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: VecDeque<CacheFile>,
+    objects: BTreeMap<Subject, Object>,
+    next_file: u64,
+}
+
+#[derive(Debug)]
+struct CacheFile {
+    number: u64,
+    file: Arc<File>,
+    /// Bytes that are reserved in it.
+    reserved_bytes: u64,
+}
+
+/// Where an object is kept.
+struct Place {
+    number: u64,
+    file: Arc<File>,
+    start: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Object {
+    file: u64,
+    start: u64,
+    blocks: Vec<Block>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Block {
+    Absent,
+    Coming,
+    Here,
+}
+
+impl BlockCache {
+    /// Keeps at most `limit_bytes` in files of `folder`; nothing is created before the first block.
+    pub fn new(folder: PathBuf, limit_bytes: u64, block_bytes: u64) -> Self {
+        Self { folder, limit_bytes, block_bytes: block_bytes.max(1), state: Mutex::default(), arrived: Condvar::new() }
+    }
+
+    /// The bytes of `range`, those blocks that are not here fetched by `fetch`; `None` where the object is too large to be kept.
+    pub(crate) fn read(
+        &self,
+        subject: &Subject,
+        range: &Range<u64>,
+        fetch: &dyn Fn(Range<u64>) -> Result<Vec<u8>, StoreError>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let local = |source| StoreError::from_io(self.folder.display().to_string(), "keeping blocks of a bucket", source);
+        let Some(Place { number, file, start }) = self.admit(subject).map_err(local)? else { return Ok(None) };
+        for block in range.start / self.block_bytes..range.end.div_ceil(self.block_bytes) {
+            if !self.claim(subject, number, block) {
+                continue;
+            }
+            let of_block = block * self.block_bytes..subject.size_bytes.min((block + 1) * self.block_bytes);
+            let fetched =
+                fetch(of_block.clone()).and_then(|bytes| file.write_all_at(&bytes, start + of_block.start).map_err(local));
+            self.settle(subject, number, block, fetched.is_ok());
+            fetched?;
+        }
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        file.read_exact_at(&mut bytes, start + range.start).map_err(local)?;
+        Ok(Some(bytes))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    /// The file of an object and where it begins there; it is given a place where it has none.
+    fn admit(&self, subject: &Subject) -> io::Result<Option<Place>> {
+        if subject.size_bytes > self.limit_bytes {
+            return Ok(None);
+        }
+        let mut state = self.lock();
+        if let Some(object) = state.objects.get(subject) {
+            let (number, start) = (object.file, object.start);
+            let found = state.files.iter().find(|file| file.number == number);
+            return Ok(found.map(|found| Place { number, file: Arc::clone(&found.file), start }));
+        }
+        while state.reserved_bytes() + subject.size_bytes > self.limit_bytes {
+            state.forget_oldest();
+        }
+        if state.files.back().is_none_or(|last| last.reserved_bytes >= FILE_BYTES.min(self.limit_bytes / 4)) {
+            let file = Arc::new(tempfile::tempfile_in(&self.folder)?);
+            let number = state.next_file;
+            state.next_file += 1;
+            state.files.push_back(CacheFile { number, file, reserved_bytes: 0 });
+        }
+        let last = state.files.back_mut().expect("one was just pushed");
+        let (file, number, start) = (Arc::clone(&last.file), last.number, last.reserved_bytes);
+        last.reserved_bytes += subject.size_bytes;
+        let blocks = vec![Block::Absent; subject.size_bytes.div_ceil(self.block_bytes) as usize];
+        state.objects.insert(subject.clone(), Object { file: number, start, blocks });
+        Ok(Some(Place { number, file, start }))
+    }
+
+    /// Whether the caller is to fetch a block. Waits for one that comes already.
+    fn claim(&self, subject: &Subject, number: u64, block: u64) -> bool {
+        let mut state = self.lock();
+        loop {
+            // An object that was forgotten meanwhile still has its file here: it is filled for this reader alone.
+            let Some(found) = state.block(subject, number, block) else { return true };
+            match *found {
+                Block::Here => return false,
+                Block::Absent => {
+                    *found = Block::Coming;
+                    return true;
+                }
+                Block::Coming => state = self.arrived.wait(state).expect("no holder panics"),
+            }
+        }
+    }
+
+    fn settle(&self, subject: &Subject, number: u64, block: u64, is_here: bool) {
+        let mut state = self.lock();
+        if let Some(found) = state.block(subject, number, block) {
+            *found = if is_here { Block::Here } else { Block::Absent };
+        }
+        drop(state);
+        self.arrived.notify_all();
+    }
+}
+
+impl State {
+    /// A block of an object, if that is still in the file of this number.
+    fn block(&mut self, subject: &Subject, number: u64, block: u64) -> Option<&mut Block> {
+        let object = self.objects.get_mut(subject).filter(|object| object.file == number)?;
+        object.blocks.get_mut(block as usize)
+    }
+
+    fn reserved_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.reserved_bytes).sum()
+    }
+
+    /// Readers that hold the file go on; its space is free when the last of them ends.
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.files.pop_front() {
+            self.objects.retain(|_, object| object.file != oldest.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    fn subject(name: &str, size_bytes: u64) -> Subject {
+        Subject { object: name.into(), etag: ETag::new("1"), size_bytes }
+    }
+
+    fn body(range: Range<u64>) -> Vec<u8> {
+        range.map(|position| (position % 251) as u8).collect()
+    }
+
+    #[test]
+    fn each_block_is_fetched_once_whatever_the_order() {
+        let cache = BlockCache::new(std::env::temp_dir(), 1 << 20, 100);
+        let fetched = AtomicU64::new(0);
+        let fetch = |range: Range<u64>| {
+            fetched.fetch_add(1, Ordering::Relaxed);
+            Ok(body(range))
+        };
+        for range in [950..1000, 0..10, 90..110, 0..1000, 500..500, 999..1000] {
+            let read = cache.read(&subject("a", 1000), &range, &fetch).unwrap();
+            assert_eq!(read, Some(body(range.clone())), "{range:?}");
+        }
+        assert_eq!(fetched.load(Ordering::Relaxed), 10);
+        let other = Subject { etag: ETag::new("2"), ..subject("a", 1000) };
+        cache.read(&other, &(0..10), &fetch).unwrap();
+        assert_eq!(fetched.load(Ordering::Relaxed), 11, "another state is another object");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_kept_and_the_oldest_goes_first() {
+        let cache = BlockCache::new(std::env::temp_dir(), 1000, 100);
+        let fetched = AtomicU64::new(0);
+        let fetch = |range: Range<u64>| {
+            fetched.fetch_add(1, Ordering::Relaxed);
+            Ok(body(range))
+        };
+        assert_eq!(cache.read(&subject("large", 1001), &(0..10), &fetch).unwrap(), None);
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(cache.read(&subject(name, 300), &(0..300), &fetch).unwrap(), Some(body(0..300)));
+        }
+        assert_eq!(fetched.load(Ordering::Relaxed), 12);
+        cache.read(&subject("d", 300), &(0..300), &fetch).unwrap();
+        assert_eq!(fetched.load(Ordering::Relaxed), 12, "the newest is here");
+        cache.read(&subject("a", 300), &(0..100), &fetch).unwrap();
+        assert_eq!(fetched.load(Ordering::Relaxed), 13, "the oldest is not");
+    }
+
+    #[test]
+    fn a_failed_block_is_fetched_again() {
+        let cache = BlockCache::new(std::env::temp_dir(), 1000, 100);
+        let failing = |_| Err(StoreError::Truncated { object: "a".into(), expected: 1, got: 0 });
+        assert!(cache.read(&subject("a", 300), &(0..300), &failing).is_err());
+        assert_eq!(cache.read(&subject("a", 300), &(0..300), &|range| Ok(body(range))).unwrap(), Some(body(0..300)));
+    }
+
+    #[test]
+    fn readers_at_once_fetch_each_block_once() {
+        let cache = BlockCache::new(std::env::temp_dir(), 1 << 20, 100);
+        let fetched = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let fetch = |range: Range<u64>| {
+                        fetched.fetch_add(1, Ordering::Relaxed);
+                        std::thread::yield_now();
+                        Ok(body(range))
+                    };
+                    for start in 0..900 {
+                        let range = start..start + 100;
+                        assert_eq!(cache.read(&subject("a", 1000), &range, &fetch).unwrap(), Some(body(range)));
+                    }
+                });
+            }
+        });
+        assert_eq!(fetched.load(Ordering::Relaxed), 10);
+    }
+}
