@@ -67,7 +67,7 @@ pub struct Cache {
     pub(crate) benchmarks: OnceLock<Option<Arc<BenchmarkIndex>>>,
     /// Held while a text is encoded that needs much memory.
     pub(crate) long_text: Mutex<()>,
-    /// Records of finished stages that no retraction changes; each is read once.
+    /// Records that this process has read or written, none of which is ever replaced: each is read once.
     manifests: Mutex<BTreeMap<Stage, StageManifest>>,
     commits: Mutex<BTreeMap<(Stage, u64), TaskCommit>>,
 }
@@ -109,23 +109,31 @@ impl<'a> Context<'a> {
     /// # Errors
     /// `Failure::Policy` when that stage is not done.
     pub(crate) fn manifest(&self, stage: Stage) -> Result<StageManifest, Failure> {
-        let held = || self.cache.manifests.lock().expect("no holder panics");
-        if let Some(manifest) = held().get(&stage) {
-            return Ok(manifest.clone());
-        }
-        let found = if is_settled(stage) {
-            self.workdir.read_manifest(&self.plan.id, stage.name())?
-        } else {
-            self.workdir.effective_manifest(&self.plan.id, stage.name())?
+        let found = match self.published(stage)? {
+            Some(manifest) if !is_settled(stage) => Some(self.workdir.after_retractions(manifest)?),
+            found => found,
         };
         let uri = self.workdir.store().uri();
-        let manifest = found.ok_or_else(|| {
+        found.ok_or_else(|| {
             Failure::Policy(format!("{uri}: stage {stage} is not finished; run \"mellama stage {stage} RECIPE\" first"))
-        })?;
-        if is_settled(stage) {
-            held().insert(stage, manifest.clone());
+        })
+    }
+
+    /// The manifest that a stage ended with, whatever was retracted since; `None` where it has none.
+    ///
+    /// # Errors
+    /// `Failure::Verification` for a damaged one, `Failure::Storage` for one that cannot be read.
+    pub(crate) fn published(&self, stage: Stage) -> Result<Option<StageManifest>, Failure> {
+        if let Some(manifest) = self.cache.manifests.lock().expect("no holder panics").get(&stage) {
+            return Ok(Some(manifest.clone()));
         }
-        Ok(manifest)
+        let found = self.workdir.read_manifest(&self.plan.id, stage.name())?;
+        Ok(found.inspect(|manifest| self.keep_manifest(stage, manifest)))
+    }
+
+    /// Remembers a manifest that is there.
+    pub(crate) fn keep_manifest(&self, stage: Stage, manifest: &StageManifest) {
+        self.cache.manifests.lock().expect("no holder panics").insert(stage, manifest.clone());
     }
 
     /// Commits of an earlier, finished stage in task order.
@@ -142,16 +150,27 @@ impl<'a> Context<'a> {
     /// # Errors
     /// As `manifest`; `Failure::Verification` when a commit that the manifest lists is gone.
     pub(crate) fn commit(&self, stage: Stage, task: u64) -> Result<TaskCommit, Failure> {
-        let held = || self.cache.commits.lock().expect("no holder panics");
-        if let Some(commit) = held().get(&(stage, task)) {
-            return Ok(commit.clone());
-        }
         let uri = self.workdir.store().uri();
         let missing =
             || Failure::Verification(format!("{uri}: commit {task} of stage {stage} is missing; run \"mellama verify\""));
-        let commit = self.workdir.read_commit(&self.plan.id, stage.name(), task)?.ok_or_else(missing)?;
-        held().insert((stage, task), commit.clone());
-        Ok(commit)
+        self.committed(stage, task)?.ok_or_else(missing)
+    }
+
+    /// The commit of a task of any stage; `None` where it has none yet.
+    ///
+    /// # Errors
+    /// As `published`.
+    pub(crate) fn committed(&self, stage: Stage, task: u64) -> Result<Option<TaskCommit>, Failure> {
+        if let Some(commit) = self.cache.commits.lock().expect("no holder panics").get(&(stage, task)) {
+            return Ok(Some(commit.clone()));
+        }
+        let found = self.workdir.read_commit(&self.plan.id, stage.name(), task)?;
+        Ok(found.inspect(|commit| self.keep(stage, commit)))
+    }
+
+    /// Remembers a commit that is there.
+    pub(crate) fn keep(&self, stage: Stage, commit: &TaskCommit) {
+        self.cache.commits.lock().expect("no holder panics").insert((stage, commit.task), commit.clone());
     }
 
     /// The recipe's tokenizer, loaded once.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use mellama_shards::StoreChunks;
 use mellama_sources::archive::{ArchiveError, DocumentReader, KeyedTextReader, TextReader};
-use mellama_storage::{Key, ObjectEntry, RangeReader, TaskCommit, Workdir};
+use mellama_storage::{ObjectEntry, RangeReader, TaskCommit, Workdir};
 
 use crate::failure::{Failure, chain};
 
@@ -20,7 +20,7 @@ pub(crate) fn object_of(commit: &TaskCommit) -> Option<&ObjectEntry> {
 }
 
 fn chunks(workdir: &Workdir, entry: &ObjectEntry) -> Result<StoreChunks, Failure> {
-    Ok(StoreChunks(RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?))
+    Ok(StoreChunks(RangeReader::of(Arc::clone(workdir.store()), entry)?))
 }
 
 /// Opens a documents object for reading row group by row group.

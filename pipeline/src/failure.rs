@@ -102,7 +102,8 @@ impl From<StoreError> for Failure {
             StoreError::InvalidKey { .. } | StoreError::Unsupported { .. } | StoreError::OutsideRoot { .. } => {
                 Failure::Policy(text)
             }
-            StoreError::Unavailable { .. } => Failure::Temporary(text),
+            // Of a write whose outcome is unknown the same command finds out.
+            StoreError::Unavailable { .. } | StoreError::Unknown { .. } => Failure::Temporary(text),
             StoreError::Interrupted { .. } => Failure::Interrupted,
             _ => Failure::Storage(text),
         }

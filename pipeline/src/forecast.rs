@@ -8,7 +8,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use mellama_shards::{RunTotals, Tokenizer};
-use mellama_storage::{StageManifest, Workdir};
+use mellama_storage::{ObjectEntry, StageManifest, Workdir};
 use mellama_train::Shape;
 use mellama_train::hf::ModelConfig;
 use serde::Serialize;
@@ -21,6 +21,7 @@ use crate::observer::Silent;
 use crate::other_plan;
 use crate::plan::Plan;
 use crate::recipe::{Recipe, RecipeFile};
+use crate::requests::Requests;
 use crate::separators::Separators;
 use crate::stage::Stage;
 use crate::stages;
@@ -63,6 +64,9 @@ pub struct Forecast {
     pub memory_bytes_per_worker: u64,
     /// Requests to read the inputs once: ranged reads of 8 MiB and one head an object; null when inputs are unknown.
     pub input_requests: Option<u64>,
+    /// The least that one undisturbed run of the recipe asks of an object store; null until every stage is finished, for
+    /// what stages write is not known before.
+    pub run_requests: Option<Requests>,
 }
 
 /// One stage.
@@ -203,6 +207,7 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
         waves: waves(stage, recipe, plan.as_ref()),
         complete: done.manifest(stage).is_some(),
     });
+    let run_requests = plan.as_ref().and_then(|plan| done.requests(file, &place, plan));
     Ok(Forecast {
         name: recipe.name.clone(),
         workdir: uri,
@@ -216,6 +221,7 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
         training,
         memory_bytes_per_worker: crate::runner::TASK_MEMORY_BYTES,
         input_requests: objects.zip(bytes).map(|(objects, bytes)| 2 * objects + bytes / READ_BYTES),
+        run_requests,
     })
 }
 
@@ -239,6 +245,16 @@ impl Done {
 
     fn manifest(&self, stage: Stage) -> Option<&StageManifest> {
         self.0.get(stage.name())
+    }
+
+    /// What the run has to ask for, where it is finished.
+    fn requests(&self, file: &RecipeFile, uri: &str, plan: &Plan) -> Option<Requests> {
+        let stages = Stage::of(&file.recipe);
+        let manifests: Vec<&StageManifest> = stages.iter().map(|stage| self.manifest(*stage)).collect::<Option<_>>()?;
+        let objects: Vec<ObjectEntry> = manifests.iter().flat_map(|manifest| manifest.objects.clone()).collect();
+        let tasks = manifests.iter().map(|manifest| manifest.tasks).sum();
+        let workdir = Workdir::open_existing(file.stores(), uri).ok()?;
+        Requests::of_run(&workdir, plan, &stages, &objects, tasks).ok()
     }
 
     /// Counted tokens by source.

@@ -12,7 +12,7 @@ use crate::observer::{Observer, Unit};
 use crate::status;
 
 /// Folders that stages write into. What lies elsewhere is somebody else's.
-const OWN_FOLDERS: [&str; 22] = [
+const OWN_FOLDERS: [&str; 21] = [
     ".probe/",
     "checkpoints/",
     "contamination/",
@@ -32,7 +32,6 @@ const OWN_FOLDERS: [&str; 22] = [
     "sequence/",
     "shards/",
     "signatures/",
-    "texts/",
     "tokens/",
     "withdrawals/",
 ];

@@ -26,6 +26,7 @@ mod plan;
 mod ratio;
 mod recipe;
 mod releases;
+mod requests;
 mod separators;
 mod sequence;
 mod session;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mellama_shards::lineage::{Placement, find_documents};
 use mellama_shards::{ShardFile, StoreChunks};
-use mellama_storage::{Key, ObjectEntry, RangeReader, Workdir};
+use mellama_storage::{ObjectEntry, RangeReader, Workdir};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,7 @@ pub(crate) fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<ShardFile, 
     let differs = |what: &str, found: u64, listed: u64| {
         Failure::Verification(format!("{}: {found} {what}, manifest lists {listed}; run \"mellama verify\"", entry.key))
     };
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?).map_err(Failure::of_published)?;
+    let reader = RangeReader::of(Arc::clone(workdir.store()), entry).map_err(Failure::of_published)?;
     if reader.size_bytes() != entry.bytes {
         return Err(differs("bytes", reader.size_bytes(), entry.bytes));
     }

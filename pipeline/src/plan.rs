@@ -124,6 +124,13 @@ impl Plan {
         (plan, faults)
     }
 
+    /// Every input, in parts where it is read so.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &InputObject> {
+        let tasks = self.ingest.iter().flat_map(|task| &task.inputs);
+        let files = self.instruct.iter().chain(&self.evaluation).flatten();
+        tasks.chain(files).chain(&self.benchmarks).chain(&self.tokenizer).chain(&self.checkpoint)
+    }
+
     /// The form that is stored and digested.
     pub fn frozen<'a>(&'a self, recipe: &'a Recipe) -> FrozenPlan<'a> {
         FrozenPlan {

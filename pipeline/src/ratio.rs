@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use mellama_shards::mixture::DOMAIN_NAMES;
 use mellama_shards::prefix::{PrefixCheck, PrefixProblem};
 use mellama_shards::{ShardFile, StoreChunks};
-use mellama_storage::{Key, ObjectEntry, RangeReader, StageManifest, Workdir};
+use mellama_storage::{ObjectEntry, RangeReader, StageManifest, Workdir};
 
 use crate::failure::{Failure, chain};
 use crate::plan::TOKEN_TURNS_SINCE;
@@ -82,8 +82,7 @@ impl Counted {
 
     fn shard(&mut self, workdir: &Workdir, entry: &ObjectEntry, mix: &MixFacts) -> Result<(), Damage> {
         let failed = |failure: Failure| Damage::Failed(failure);
-        let key = Key::new(entry.key.clone()).map_err(|e| failed(e.into()))?;
-        let reader = RangeReader::open(workdir.store().clone(), &key).map_err(|e| failed(e.into()))?;
+        let reader = RangeReader::of(workdir.store().clone(), entry).map_err(|e| failed(e.into()))?;
         let damaged = |e: mellama_shards::ShardError| Damage::Found(chain(&e));
         let file = ShardFile::open(&entry.key, StoreChunks(reader)).map_err(damaged)?;
         let domains: Vec<Option<usize>> = file.header().sources.iter().map(|name| domain_of(mix, name)).collect();

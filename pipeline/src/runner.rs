@@ -1,6 +1,6 @@
 //! Runs stages: pending tasks over threads, a commit each, and the manifest when all are there. Rerunning is always right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -54,18 +54,12 @@ pub fn run(context: &Context<'_>, until: Option<Stage>) -> Result<Vec<StageResul
         return Err(Failure::Policy(format!("--until {last}: the recipe has no part for this stage")));
     }
     freeze(context)?;
-    let wanted: Vec<Stage> = stages.iter().copied().filter(|s| until.is_none_or(|last| *s <= last)).collect();
-    let results = wanted.iter().map(|stage| run_stage(context, *stage)).collect::<Result<Vec<_>, _>>()?;
+    let wanted = stages.iter().copied().filter(|stage| until.is_none_or(|last| *stage <= last));
+    let finished = context.workdir.finished()?;
+    let results = wanted.map(|stage| metered(context, || every_task(context, stage, &finished)));
+    let results = results.collect::<Result<Vec<_>, _>>()?;
     succeed_if_complete(context)?;
     Ok(results)
-}
-
-/// Runs every pending task of one stage and closes it.
-///
-/// # Errors
-/// The first failure of a task.
-pub fn run_stage(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
-    metered(context, || every_task(context, stage))
 }
 
 /// The result of some work with what was asked of buckets meanwhile.
@@ -75,12 +69,15 @@ fn metered(context: &Context<'_>, work: impl FnOnce() -> Result<StageResult, Fai
     Ok(StageResult { requests: context.file.stores().usage().since(&before), ..result })
 }
 
-fn every_task(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
-    if let Some(manifest) = context.workdir.read_manifest(&context.plan.id, stage.name())? {
+/// Runs what is pending of a stage and closes it. A listing of finished stages tells whether it is worth while to ask for its
+/// manifest; what another process finished meanwhile is found when the own one is put.
+fn every_task(context: &Context<'_>, stage: Stage, finished: &BTreeSet<String>) -> Result<StageResult, Failure> {
+    let there = if finished.contains(stage.name()) { context.published(stage)? } else { None };
+    if let Some(manifest) = there {
         return Ok(result(context, stage, &manifest));
     }
     let tasks = stage.task_count(context)?;
-    let open = pending(context, stage, 0..tasks)?;
+    let open = pending(context, stage, 0..tasks, &context.workdir.committed(stage.name())?)?;
     begin(context, stage, tasks, &open);
     run_open(context, stage, &open)?;
     let missing = || Failure::Storage(format!("stage {stage}: a commit that was just written is gone; check the storage"));
@@ -104,11 +101,14 @@ fn some_tasks(context: &Context<'_>, stage: Stage, wanted: &Range<u64>) -> Resul
     let there = wanted.start..wanted.end.min(tasks);
     if there.is_empty() {
         if tasks == 0 {
-            close(context, stage, tasks)?;
+            close_if_last(context, stage, tasks)?;
         }
         return Err(Failure::NothingToDo(format!("stage {name}: there is no {}, it has {tasks} from 0", named(wanted))));
     }
-    let open = pending(context, stage, there.clone())?;
+    // Whether one task is committed its commit tells as soon as a listing.
+    let one = || there.clone().collect();
+    let listed = if there.end - there.start > 1 { context.workdir.committed(name)? } else { one() };
+    let open = pending(context, stage, there.clone(), &listed)?;
     if open.is_empty() {
         close_if_last(context, stage, tasks)?;
         return Err(Failure::NothingToDo(format!("stage {name}: {} committed already", named(&there))));
@@ -121,9 +121,9 @@ fn some_tasks(context: &Context<'_>, stage: Stage, wanted: &Range<u64>) -> Resul
     }
     let mut counts = Counts::default();
     for task in there.clone() {
-        counts += context.workdir.read_commit(&context.plan.id, name, task)?.map(|commit| commit.counts).unwrap_or_default();
+        counts += context.committed(stage, task)?.map(|commit| commit.counts).unwrap_or_default();
     }
-    let left = tasks - context.workdir.committed(name)?.min(tasks);
+    let left = tasks.saturating_sub(context.workdir.committed(name)?.len() as u64);
     context.observer.end(name, &format!("{} committed, {left} to do", named(&there)));
     Ok(StageResult {
         stage: name,
@@ -161,19 +161,26 @@ fn named(tasks: &Range<u64>) -> String {
 /// `Failure::NothingToDo` when its manifest exists already.
 pub fn run_whole_stage(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
     freeze(context)?;
-    if context.workdir.read_manifest(&context.plan.id, stage.name())?.is_some() {
+    if context.published(stage)?.is_some() {
         return Err(Failure::NothingToDo(format!("stage {stage}: finished already")));
     }
-    run_stage(context, stage)
+    run_alone(context, stage)
 }
 
 /// One stage by its own command (`train`, `evaluate`, `report`): runs what is pending, and is content when nothing is.
 ///
 /// # Errors
-/// As `run_stage`.
+/// The first failure of a task.
 pub fn run_single(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
     freeze(context)?;
-    run_stage(context, stage)
+    run_alone(context, stage)
+}
+
+/// Every task of one stage; the mark of success where it was the last.
+fn run_alone(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
+    let result = metered(context, || every_task(context, stage, &context.workdir.finished()?))?;
+    succeed_if_complete(context)?;
+    Ok(result)
 }
 
 /// Whether the recipe has this stage.
@@ -238,10 +245,11 @@ fn freeze(context: &Context<'_>) -> Result<(), Failure> {
     Err(other_plan::refusal(context.workdir.store().uri(), &there, context.file, context.plan))
 }
 
-fn pending(context: &Context<'_>, stage: Stage, tasks: Range<u64>) -> Result<Vec<u64>, Failure> {
+/// Those of some tasks that have no commit; only those that are listed are asked for.
+fn pending(context: &Context<'_>, stage: Stage, tasks: Range<u64>, listed: &BTreeSet<u64>) -> Result<Vec<u64>, Failure> {
     let mut open = Vec::new();
     for task in tasks {
-        if context.workdir.read_commit(&context.plan.id, stage.name(), task)?.is_none() {
+        if !listed.contains(&task) || context.committed(stage, task)?.is_none() {
             open.push(task);
         }
     }
@@ -279,6 +287,7 @@ pub(crate) fn commit(context: &Context<'_>, stage: Stage, task: u64) -> Result<T
         attempt: AttemptId::generate().to_string(),
     };
     let (CommitOutcome::Committed | CommitOutcome::AlreadyThere) = context.workdir.commit_task(&commit)?;
+    context.keep(stage, &commit);
     if unit_of(stage) == Unit::Tasks {
         context.observer.advance(1);
     }
@@ -297,11 +306,18 @@ fn unit_of(stage: Stage) -> Unit {
 /// Closes the stage where a listing shows as many commits as it has tasks. The listing decides only whether it is worth while to
 /// read them: a stage of n tasks, each run on its own, would otherwise read n commits n times.
 fn close_if_last(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Option<StageResult>, Failure> {
-    if context.workdir.committed(stage.name())? < tasks {
+    if (context.workdir.committed(stage.name())?.len() as u64) < tasks {
         return Ok(None);
     }
-    let closed = close(context, stage, tasks)?;
+    let closed = match context.published(stage)? {
+        Some(manifest) => {
+            sweep(context, stage)?;
+            Some(result(context, stage, &manifest))
+        }
+        None => close(context, stage, tasks)?,
+    };
     if let Some(closed) = &closed {
+        succeed_if_complete(context)?;
         context.observer.end(stage.name(), &summary(closed));
     }
     Ok(closed)
@@ -309,13 +325,9 @@ fn close_if_last(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Opti
 
 /// Writes the manifest when every task is committed.
 fn close(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Option<StageResult>, Failure> {
-    if let Some(manifest) = context.workdir.read_manifest(&context.plan.id, stage.name())? {
-        sweep(context, stage)?;
-        return Ok(Some(result(context, stage, &manifest)));
-    }
     let mut commits = Vec::new();
     for task in 0..tasks {
-        match context.workdir.read_commit(&context.plan.id, stage.name(), task)? {
+        match context.committed(stage, task)? {
             Some(commit) => commits.push(commit),
             None => return Ok(None),
         }
@@ -333,9 +345,9 @@ fn close(context: &Context<'_>, stage: Stage, tasks: u64) -> Result<Option<Stage
         facts,
         attempt: AttemptId::generate().to_string(),
     };
-    context.workdir.put_manifest(&manifest)?;
+    context.workdir.put_manifest(&manifest, &commits)?;
+    context.keep_manifest(stage, &manifest);
     sweep(context, stage)?;
-    succeed_if_complete(context)?;
     Ok(Some(result(context, stage, &manifest)))
 }
 
@@ -390,8 +402,9 @@ struct Success<'a> {
 /// Writes `_SUCCESS` once every stage of the recipe has its manifest, whichever command closed the last one.
 fn succeed_if_complete(context: &Context<'_>) -> Result<(), Failure> {
     let (mut manifests, mut published) = (BTreeMap::new(), BTreeMap::new());
-    for stage in Stage::of(&context.file.recipe) {
-        let Some(manifest) = context.workdir.read_manifest(&context.plan.id, stage.name())? else { return Ok(()) };
+    // The last ones first: while they are missing nothing else is asked for.
+    for stage in Stage::of(&context.file.recipe).into_iter().rev() {
+        let Some(manifest) = context.published(stage)? else { return Ok(()) };
         published.insert(stage.name(), digest(&manifest));
         manifests.insert(stage.name(), manifest.digest());
     }

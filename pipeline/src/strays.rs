@@ -75,9 +75,7 @@ pub(crate) struct Strays {
 pub(crate) fn find(workdir: &Workdir, plan: &str) -> Result<Strays, Failure> {
     let mut strays = Strays::default();
     for stage in [Stage::Publish, Stage::InstructData] {
-        if workdir.read_manifest(plan, stage.name())?.is_none() {
-            continue;
-        }
+        let Some(manifest) = workdir.read_manifest(plan, stage.name())? else { continue };
         let folder = if stage == Stage::Publish { "shards/cpt/" } else { "shards/instruct/" };
         // Listed before the records are read: what becomes named meanwhile is seen to be named.
         let listed = list_all(&**workdir.store(), folder).collect::<Result<Vec<ObjectMeta>, _>>()?;
@@ -85,7 +83,7 @@ pub(crate) fn find(workdir: &Workdir, plan: &str) -> Result<Strays, Failure> {
             continue;
         }
         let records = workdir.read_retractions(plan)?.len() as u64;
-        let objects = workdir.effective_manifest(plan, stage.name())?.map(|manifest| manifest.objects).unwrap_or_default();
+        let objects = workdir.after_retractions(manifest)?.objects;
         let named: BTreeSet<&str> = objects.iter().map(|entry| entry.key.as_str()).collect();
         for key in listed.iter().map(|object| object.key.as_str()) {
             if !named.contains(key) && key.ends_with(EXTENSION) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mellama_storage::{Counts, StageManifest, Usage};
+use mellama_storage::{Counts, Request, StageManifest, Usage};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -56,14 +56,14 @@ pub fn stage_text(session: &Session, result: &StageResult) -> Result<String, Fai
 fn requests(usage: &Usage) -> String {
     format!(
         "requests: {} GET ({} bytes), {} PUT and {} parts ({} bytes), {} HEAD, {} LIST, {} DELETE; {} repeated, {} refused to slow down",
-        usage.get,
+        usage.of(Request::Get),
         usage.read_bytes,
-        usage.put + usage.begin + usage.complete,
-        usage.part,
+        [Request::Put, Request::Begin, Request::Complete].map(|kind| usage.of(kind)).iter().sum::<u64>(),
+        usage.of(Request::Part),
         usage.written_bytes,
-        usage.head,
-        usage.list,
-        usage.delete,
+        usage.of(Request::Head),
+        usage.of(Request::List),
+        usage.of(Request::Delete),
         usage.retries,
         usage.throttled
     )

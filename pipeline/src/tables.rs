@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mellama_shards::StoreChunks;
 use mellama_shards::format::DOCUMENT_KEY_BYTES;
 use mellama_shards::page_checksums::{ChecksummedWriter, properties};
-use mellama_storage::{Key, ObjectEntry, PartWriter, RangeReader, Workdir};
+use mellama_storage::{ObjectEntry, PartWriter, RangeReader, Workdir};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use parquet::file::reader::ChunkReader;
@@ -183,7 +183,7 @@ pub(crate) fn stream(
     if entry.bytes <= WHOLE_BYTES {
         return stream_from(Bytes::from(workdir.read_object(entry)?), workdir, entry, columns);
     }
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?;
+    let reader = RangeReader::of(Arc::clone(workdir.store()), entry)?;
     stream_from(StoreChunks(reader), workdir, entry, columns)
 }
 
@@ -226,7 +226,7 @@ pub(crate) fn read_rows(workdir: &Workdir, entry: &ObjectEntry, first: u64, rows
         return Ok(all.map(slice).into_iter().collect());
     }
     let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{}: not a readable table: {e}", entry.key));
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?)?;
+    let reader = RangeReader::of(Arc::clone(workdir.store()), entry)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(StoreChunks(reader)).map_err(|e| wrong(&e))?;
     let sizes: Vec<u64> = builder.metadata().row_groups().iter().map(|group| group.num_rows().unsigned_abs()).collect();
     let (groups, before, there) = overlapping(&sizes, first, rows);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mellama_shards::{RunIndex, RunReader, StoreChunks, TokenObject, Width};
-use mellama_storage::{Key, RangeReader, TaskCommit, Workdir};
+use mellama_storage::{RangeReader, TaskCommit, Workdir};
 
 use crate::failure::{Failure, chain};
 
@@ -13,7 +13,7 @@ use crate::failure::{Failure, chain};
 /// `Failure::Verification` for damaged objects.
 pub(crate) fn index(workdir: &Workdir, commit: &TaskCommit) -> Result<Option<RunIndex>, Failure> {
     let Some(entry) = commit.objects.iter().find(|o| o.key.ends_with(".parquet")) else { return Ok(None) };
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?).map_err(Failure::of_published)?;
+    let reader = RangeReader::of(Arc::clone(workdir.store()), entry).map_err(Failure::of_published)?;
     let index = RunIndex::open(&entry.key, StoreChunks(reader)).map_err(|e| Failure::Verification(chain(&e)))?;
     Ok(Some(index))
 }
@@ -25,7 +25,7 @@ pub(crate) fn index(workdir: &Workdir, commit: &TaskCommit) -> Result<Option<Run
 pub(crate) fn open(workdir: &Workdir, commit: &TaskCommit) -> Result<Option<RunReader>, Failure> {
     let Some(index) = index(workdir, commit)? else { return Ok(None) };
     let tokens = commit.objects.iter().find(|o| o.key.ends_with(".tokens")).expect("an index has its tokens beside it");
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(tokens.key.clone())?).map_err(Failure::of_published)?;
+    let reader = RangeReader::of(Arc::clone(workdir.store()), tokens).map_err(Failure::of_published)?;
     RunReader::new(index, reader).map(Some).map_err(|e| Failure::Verification(chain(&e)))
 }
 
@@ -35,6 +35,6 @@ pub(crate) fn open(workdir: &Workdir, commit: &TaskCommit) -> Result<Option<RunR
 /// As `index`.
 pub(crate) fn tokens(workdir: &Workdir, commit: &TaskCommit, width: Width, count: u64) -> Result<Option<TokenObject>, Failure> {
     let Some(entry) = commit.objects.iter().find(|o| o.key.ends_with(".tokens")) else { return Ok(None) };
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.clone())?).map_err(Failure::of_published)?;
+    let reader = RangeReader::of(Arc::clone(workdir.store()), entry).map_err(Failure::of_published)?;
     TokenObject::new(reader, width, count).map(Some).map_err(|e| Failure::Verification(chain(&e)))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mellama_shards::{ShardSet, Tokenizer};
 use mellama_sources::Sensitivity;
-use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, StoreError, Stores, Tally};
+use mellama_storage::{Counts, Key, ObjectEntry, RangeReader, StageManifest, StoreError, Stores, Tally};
 use mellama_train::Shape;
 use mellama_train::checkpoint::{CheckpointError, CheckpointManifest};
 use mellama_train::hf::{HfModel, ModelConfig, SpecialTokens, load};
@@ -243,7 +243,8 @@ fn read_metrics(context: &Context<'_>, kind: Kind) -> Result<Metrics, Failure> {
     let store = Arc::clone(context.workdir.store());
     for object in mellama_storage::list_all(&*store, &prefix) {
         let meta = object?;
-        let bytes = store.read(&meta.key, None, Some(&meta.etag))?;
+        let object = RangeReader::known(Arc::clone(&store), meta.clone());
+        let bytes = object.read_at(0, meta.size_bytes as usize)?;
         let mut records = 0;
         for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
             records += 1;

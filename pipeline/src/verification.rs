@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use mellama_shards::verify::verify_shard_with;
 use mellama_shards::{ShardFile, StoreChunks, key_text};
-use mellama_storage::{Key, RangeReader, Stores, Workdir};
+use mellama_storage::{RangeReader, Stores, Workdir};
 
 use crate::failure::{Failure, chain};
 use crate::observer::{Observer, Unit};
@@ -99,7 +99,7 @@ fn shards(
 ) -> Result<(), Failure> {
     let Some(manifest) = workdir.effective_manifest(plan, stage.name())? else { return Ok(()) };
     for entry in manifest.objects.iter().filter(|o| placements::is_shard(&o.key) && !is_damaged(&o.key)) {
-        let reader = RangeReader::open(workdir.store().clone(), &Key::new(entry.key.clone())?)?;
+        let reader = RangeReader::of(workdir.store().clone(), entry)?;
         let mut held: Option<(u64, u128)> = None;
         let checked = ShardFile::open(&entry.key, StoreChunks(reader)).and_then(|file| {
             verify_shard_with(&file, &mut |row, sequence| {

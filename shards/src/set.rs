@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use mellama_storage::{Key, ObjectEntry, RangeReader, Store, Workdir};
+use mellama_storage::{ObjectEntry, RangeReader, Store, Workdir};
 
 use crate::chunks::StoreChunks;
 use crate::error::ShardError;
@@ -152,7 +152,7 @@ impl ShardSet {
 }
 
 fn open_shard(store: &Arc<dyn Store>, entry: &ObjectEntry) -> Result<ShardFile, ShardError> {
-    let reader = RangeReader::open(Arc::clone(store), &Key::new(entry.key.as_str())?)?;
+    let reader = RangeReader::of(Arc::clone(store), entry)?;
     if reader.size_bytes() != entry.bytes {
         let problem = format!("{} bytes, manifest lists {}", reader.size_bytes(), entry.bytes);
         return Err(ShardError::corrupt(&entry.key, problem));

@@ -21,7 +21,8 @@ const FILE_BYTES: u64 = 4 << 30;
 pub(crate) struct Subject {
     /// Store and key.
     pub(crate) object: String,
-    pub(crate) etag: ETag,
+    /// ETag, or the digest of the content where that is known.
+    pub(crate) state: String,
     pub(crate) size_bytes: u64,
 }
 
@@ -50,6 +51,13 @@ struct CacheFile {
     reserved_bytes: u64,
 }
 
+/// The first block of an object and the state that it is of.
+#[derive(Debug)]
+pub(crate) struct First {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) etag: ETag,
+}
+
 /// Where an object is kept.
 struct Place {
     number: u64,
@@ -61,6 +69,8 @@ struct Place {
 struct Object {
     file: u64,
     start: u64,
+    /// The state that its first block was of.
+    etag: Option<ETag>,
     blocks: Vec<Block>,
 }
 
@@ -77,28 +87,51 @@ impl BlockCache {
         Self { folder, limit_bytes, block_bytes: block_bytes.max(1), state: Mutex::default(), arrived: Condvar::new() }
     }
 
-    /// The bytes of `range`, those blocks that are not here fetched by `fetch`; `None` where the object is too large to be kept.
+    /// The bytes of `range`, those blocks that are not here fetched by `fetch`; `None` where the object is too large to be kept, and
+    /// where the disk takes or gives nothing: a cache that does not work is no reason to fail.
     pub(crate) fn read(
         &self,
         subject: &Subject,
         range: &Range<u64>,
         fetch: &dyn Fn(Range<u64>) -> Result<Vec<u8>, StoreError>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let local = |source| StoreError::from_io(self.folder.display().to_string(), "keeping blocks of a bucket", source);
-        let Some(Place { number, file, start }) = self.admit(subject).map_err(local)? else { return Ok(None) };
+        let Ok(Some(Place { number, file, start })) = self.admit(subject) else { return Ok(None) };
         for block in range.start / self.block_bytes..range.end.div_ceil(self.block_bytes) {
             if !self.claim(subject, number, block) {
                 continue;
             }
             let of_block = block * self.block_bytes..subject.size_bytes.min((block + 1) * self.block_bytes);
-            let fetched =
-                fetch(of_block.clone()).and_then(|bytes| file.write_all_at(&bytes, start + of_block.start).map_err(local));
-            self.settle(subject, number, block, fetched.is_ok());
+            let fetched = fetch(of_block.clone());
+            let kept = fetched.as_ref().is_ok_and(|bytes| file.write_all_at(bytes, start + of_block.start).is_ok());
+            self.settle(subject, number, block, kept);
             fetched?;
+            if !kept {
+                return Ok(None);
+            }
         }
         let mut bytes = vec![0; (range.end - range.start) as usize];
-        file.read_exact_at(&mut bytes, start + range.start).map_err(local)?;
-        Ok(Some(bytes))
+        Ok(file.read_exact_at(&mut bytes, start + range.start).is_ok().then_some(bytes))
+    }
+
+    /// The ETag of an object of known content, which its first block tells: `fetch` gives both, or nothing where the object turns
+    /// out to be another one. `None` then, and where nothing can be kept.
+    pub(crate) fn opened(
+        &self,
+        subject: &Subject,
+        fetch: &dyn Fn(Range<u64>) -> Result<Option<First>, StoreError>,
+    ) -> Result<Option<ETag>, StoreError> {
+        let Ok(Some(Place { number, file, start })) = self.admit(subject) else { return Ok(None) };
+        if !self.claim(subject, number, 0) {
+            return Ok(self.lock().objects.get(subject).and_then(|object| object.etag.clone()));
+        }
+        let first = fetch(0..subject.size_bytes.min(self.block_bytes));
+        let kept = matches!(&first, Ok(Some(First { bytes, .. })) if file.write_all_at(bytes, start).is_ok());
+        let etag = first.as_ref().ok().and_then(|first| first.as_ref()).map(|first| first.etag.clone()).filter(|_| kept);
+        if let Some(object) = self.lock().objects.get_mut(subject).filter(|object| object.file == number) {
+            object.etag.clone_from(&etag);
+        }
+        self.settle(subject, number, 0, kept);
+        first.map(|_| etag)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -129,7 +162,7 @@ impl BlockCache {
         let (file, number, start) = (Arc::clone(&last.file), last.number, last.reserved_bytes);
         last.reserved_bytes += subject.size_bytes;
         let blocks = vec![Block::Absent; subject.size_bytes.div_ceil(self.block_bytes) as usize];
-        state.objects.insert(subject.clone(), Object { file: number, start, blocks });
+        state.objects.insert(subject.clone(), Object { file: number, start, etag: None, blocks });
         Ok(Some(Place { number, file, start }))
     }
 
@@ -186,7 +219,7 @@ mod tests {
     use super::*;
 
     fn subject(name: &str, size_bytes: u64) -> Subject {
-        Subject { object: name.into(), etag: ETag::new("1"), size_bytes }
+        Subject { object: name.into(), state: "1".into(), size_bytes }
     }
 
     fn body(range: Range<u64>) -> Vec<u8> {
@@ -206,7 +239,7 @@ mod tests {
             assert_eq!(read, Some(body(range.clone())), "{range:?}");
         }
         assert_eq!(fetched.load(Ordering::Relaxed), 10);
-        let other = Subject { etag: ETag::new("2"), ..subject("a", 1000) };
+        let other = Subject { state: "2".into(), ..subject("a", 1000) };
         cache.read(&other, &(0..10), &fetch).unwrap();
         assert_eq!(fetched.load(Ordering::Relaxed), 11, "another state is another object");
     }
@@ -236,6 +269,33 @@ mod tests {
         let failing = |_| Err(StoreError::Truncated { object: "a".into(), expected: 1, got: 0 });
         assert!(cache.read(&subject("a", 300), &(0..300), &failing).is_err());
         assert_eq!(cache.read(&subject("a", 300), &(0..300), &|range| Ok(body(range))).unwrap(), Some(body(0..300)));
+    }
+
+    #[test]
+    fn an_object_is_opened_by_its_first_block_and_once() {
+        let cache = BlockCache::new(std::env::temp_dir(), 1000, 100);
+        let fetched = AtomicU64::new(0);
+        let fetch = |range: Range<u64>| {
+            fetched.fetch_add(1, Ordering::Relaxed);
+            Ok(Some(First { bytes: body(range), etag: ETag::new("e") }))
+        };
+        assert_eq!(cache.opened(&subject("a", 300), &fetch).unwrap(), Some(ETag::new("e")));
+        assert_eq!(cache.opened(&subject("a", 300), &fetch).unwrap(), Some(ETag::new("e")));
+        let rest = |range: Range<u64>| {
+            assert!(range.start > 0, "the first block is here");
+            Ok(body(range))
+        };
+        assert_eq!(cache.read(&subject("a", 300), &(0..300), &rest).unwrap(), Some(body(0..300)));
+        assert_eq!(fetched.load(Ordering::Relaxed), 1);
+        assert_eq!(cache.opened(&subject("b", 300), &|_| Ok(None)).unwrap(), None, "another object than expected");
+        assert_eq!(cache.opened(&subject("b", 300), &fetch).unwrap(), Some(ETag::new("e")), "and looked at again");
+        assert_eq!(cache.opened(&subject("large", 1001), &fetch).unwrap(), None);
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_keeps_nothing_and_fails_nothing() {
+        let cache = BlockCache::new("/dev/null/none".into(), 1000, 100);
+        assert_eq!(cache.read(&subject("a", 300), &(0..300), &|range| Ok(body(range))).unwrap(), None);
     }
 
     #[test]

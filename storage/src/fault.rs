@@ -13,6 +13,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+/// How long a slow call waits, at most.
+const SLOW: Duration = Duration::from_millis(5);
+
 /// A kind of call that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
@@ -59,10 +62,50 @@ pub enum Effect {
     Torn,
     /// A read or a stream delivers its middle byte with one bit flipped; other calls go through.
     FlippedBit,
+    /// The call waits a while and goes through.
+    Slow,
+    /// The call is refused for a reason that a server or a disk has, and did nothing.
+    Refused(Refusal),
     /// The process ends at once, without unwinding, before the call.
     AbortBefore,
     /// The process ends at once, without unwinding, after the call took effect.
     AbortAfter,
+}
+
+/// Why a store refuses a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// 503 `SlowDown`, until there is no more time to try.
+    SlowDown,
+    /// 409 `ConditionalRequestConflict`, until there is no more time to try.
+    Conflict,
+    /// 403 `ExpiredToken`, also with credentials that were asked for again.
+    Expired,
+    /// No space is left; reads fail as a disk does.
+    DiskFull,
+}
+
+impl Refusal {
+    /// The error that a store makes of it.
+    fn error(self, operation: Operation, object: String) -> StoreError {
+        let unavailable = |object, answer| StoreError::Unavailable {
+            object,
+            operation: "an injected fault",
+            tries: 10,
+            seconds: 180,
+            source: io::Error::other(answer),
+        };
+        let writes = !matches!(operation, Operation::Head | Operation::Read | Operation::Open | Operation::List);
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        match self {
+            Self::SlowDown => unavailable(object, "503 SlowDown"),
+            Self::Conflict => unavailable(object, "409 ConditionalRequestConflict"),
+            Self::Expired => StoreError::from_io(object, "an injected fault", denied()),
+            Self::DiskFull if writes => StoreError::from_io(object, "an injected fault", full()),
+            Self::DiskFull => StoreError::from_io(object, "an injected fault", io::Error::other("input/output error")),
+        }
+    }
 }
 
 /// One entry of a schedule.
@@ -202,6 +245,11 @@ impl FaultStore {
         };
         match effect {
             Effect::FailBefore | Effect::AbortBefore => Err(injected(operation, object())),
+            Effect::Refused(refusal) => Err(refusal.error(operation, object())),
+            Effect::Slow => {
+                std::thread::park_timeout(SLOW);
+                call()
+            }
             Effect::FailAfter => call().and_then(|_| Err(injected(operation, object()))),
             Effect::AbortAfter => {
                 let _answer = call();
@@ -311,6 +359,11 @@ impl Write for FaultUpload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.store.control.strike(Operation::Write) {
             None | Some(Effect::FlippedBit) => self.upload.write(bytes),
+            Some(Effect::Slow) => {
+                std::thread::park_timeout(SLOW);
+                self.upload.write(bytes)
+            }
+            Some(Effect::Refused(refusal)) => Err(refusal.error(Operation::Write, self.store.uri().to_owned()).into()),
             Some(Effect::AbortAfter) => {
                 let _answer = self.upload.write_all(bytes);
                 std::process::abort()
@@ -374,6 +427,25 @@ mod tests {
         let memory = MemoryStore::new("faults");
         memory.overwrite(&key(), b"0123456789");
         FaultStore::new(Arc::new(memory), fault)
+    }
+
+    #[test]
+    fn refusals_are_the_errors_of_a_store_and_do_nothing() {
+        let put = |effect| {
+            let store = store(Fault::once(1, effect));
+            let outcome = store.put_new(&Key::new("new").unwrap(), b"b", &AttemptId::generate());
+            (outcome, store.inner.head(&Key::new("new").unwrap()).is_ok())
+        };
+        assert!(matches!(put(Effect::Refused(Refusal::SlowDown)), (Err(StoreError::Unavailable { .. }), false)));
+        assert!(matches!(put(Effect::Refused(Refusal::Conflict)), (Err(StoreError::Unavailable { .. }), false)));
+        assert!(matches!(put(Effect::Refused(Refusal::Expired)), (Err(StoreError::Denied { .. }), false)));
+        assert!(matches!(put(Effect::Refused(Refusal::DiskFull)), (Err(StoreError::NoSpace { .. }), false)));
+        assert!(matches!(put(Effect::Slow), (Ok(PutOutcome::Created), true)));
+        let read = store(Fault::once(1, Effect::Refused(Refusal::DiskFull))).read(&key(), None, None);
+        assert!(matches!(read, Err(StoreError::Io { .. })));
+        let full = store(Fault::from(2, Effect::Refused(Refusal::DiskFull)));
+        let error = full.upload().unwrap().write_all(b"bytes").unwrap_err();
+        assert!(matches!(StoreError::from_io("k".into(), "writing", error), StoreError::NoSpace { .. }));
     }
 
     #[test]

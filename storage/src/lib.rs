@@ -33,7 +33,7 @@ pub use block_cache::BlockCache;
 pub use commit::{CommitOutcome, ObjectEntry, TaskCommit};
 pub use counts::{Counts, Imbalance, Tally};
 pub use error::StoreError;
-pub use fault::{Effect, Fault, FaultStore, Operation, Schedule};
+pub use fault::{Effect, Fault, FaultStore, Operation, Refusal, Schedule};
 pub use key::{AttemptId, ETag, Key, MAX_KEY_BYTES, ObjectMeta, PutOutcome};
 pub use local::LocalStore;
 pub use manifest::StageManifest;
@@ -42,9 +42,12 @@ pub use part::PartWriter;
 pub use protocol::ProtocolError;
 pub use range::RangeReader;
 pub use retraction::{Replacement, Retraction, RetractionOutcome};
-pub use s3::{AccessKeys, Checksum, Encryption, Interrupt, READ_BYTES, S3Options, S3Store, check_endpoint};
+pub use s3::{
+    AccessKeys, Checksum, Encryption, Interrupt, READ_BYTES, S3Options, S3Store, check_endpoint, requests_to_read,
+    requests_to_write,
+};
 pub use store::{LIST_PAGE, PUT_LIMIT_BYTES, Stale, Store, Upload, list_all, preflight, sweep};
-pub use stores::{Stores, is_bucket};
+pub use stores::{Stores, foreign_scheme, is_bucket};
 pub use usage::{Meter, Request, Usage};
 pub use verify::{Finding, Problem, Survey, VerifyReport};
 pub use workdir::{VERSIONS_FOLDER, Workdir};

@@ -1,7 +1,8 @@
 //! One object as a random-access file: every read is pinned to the state it was opened in.
 //! It reads ahead a bounded block for sequential use and keeps nothing else.
 
-use crate::block_cache::Subject;
+use crate::block_cache::{First, Subject};
+use crate::commit::ObjectEntry;
 use crate::error::StoreError;
 use crate::key::{ETag, Key, ObjectMeta};
 use crate::store::Store;
@@ -14,13 +15,14 @@ use std::thread::JoinHandle;
 const READ_AHEAD_BYTES: u64 = 1 << 20;
 
 /// `Read + Seek` over an object, and reads at an offset that leave the position alone. Blocks of an object that was opened by its
-/// name are kept where the store keeps blocks; one whose state was known is read once, from its beginning to its end, as inputs
-/// are: there the next block is on its way while one is read.
+/// name or its entry are kept where the store keeps blocks; one whose state was known is read once, from its beginning to its end,
+/// as inputs are: there the next block is on its way while one is read.
 #[derive(Debug)]
 pub struct RangeReader {
     store: Arc<dyn Store>,
     meta: ObjectMeta,
-    is_kept: bool,
+    /// What its blocks are kept as, where they are.
+    kept: Option<Subject>,
     position: u64,
     /// Bytes read ahead, beginning at `ahead_start`.
     ahead: Vec<u8>,
@@ -39,7 +41,7 @@ struct Coming {
 /// A clone begins where the other stands, with nothing read ahead.
 impl Clone for RangeReader {
     fn clone(&self) -> Self {
-        Self { position: self.position, is_kept: self.is_kept, ..Self::pinned(Arc::clone(&self.store), self.meta.clone()) }
+        Self { position: self.position, kept: self.kept.clone(), ..Self::pinned(Arc::clone(&self.store), self.meta.clone()) }
     }
 }
 
@@ -50,13 +52,42 @@ impl RangeReader {
     /// [`StoreError::NotFound`] when it is absent, otherwise the store's.
     pub fn open(store: Arc<dyn Store>, key: &Key) -> Result<Self, StoreError> {
         let meta = store.head(key)?;
-        let is_kept = store.cache().is_some();
-        Ok(Self { is_kept, ..Self::pinned(store, meta) })
+        Ok(Self::known(store, meta))
+    }
+
+    /// As [`open`](Self::open), of an object that was looked up or listed already.
+    pub fn known(store: Arc<dyn Store>, meta: ObjectMeta) -> Self {
+        let object = crate::error::object_name(store.uri(), &meta.key);
+        let subject = Subject { object, state: meta.etag.as_str().to_owned(), size_bytes: meta.size_bytes };
+        let kept = store.cache().map(|_| subject);
+        Self { kept, ..Self::pinned(store, meta) }
+    }
+
+    /// Opens an object that a record names. Where the store keeps blocks, its first one tells the state, and none is asked for
+    /// twice by one process: the record says which content the name stands for.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn of(store: Arc<dyn Store>, entry: &ObjectEntry) -> Result<Self, StoreError> {
+        let key = Key::new(entry.key.as_str())?;
+        let object = crate::error::object_name(store.uri(), &key);
+        let subject = Subject { object, state: entry.blake3.clone(), size_bytes: entry.bytes };
+        let first = |range: Range<u64>| {
+            let (bytes, meta) = store.read_state(&key, range)?;
+            Ok((meta.size_bytes == entry.bytes).then_some(First { bytes, etag: meta.etag }))
+        };
+        let etag = match store.cache().filter(|_| entry.bytes > 0) {
+            Some(cache) => cache.opened(&subject, &first)?,
+            None => None,
+        };
+        let Some(etag) = etag else { return Self::open(store, &key) };
+        let meta = ObjectMeta { key, size_bytes: entry.bytes, etag };
+        Ok(Self { kept: Some(subject), ..Self::pinned(store, meta) })
     }
 
     /// Reads the object in a state that is known already, without looking it up.
     pub fn pinned(store: Arc<dyn Store>, meta: ObjectMeta) -> Self {
-        Self { store, meta, is_kept: false, position: 0, ahead: Vec::new(), ahead_start: 0, coming: None }
+        Self { store, meta, kept: None, position: 0, ahead: Vec::new(), ahead_start: 0, coming: None }
     }
 
     /// The object's name.
@@ -81,12 +112,10 @@ impl RangeReader {
     /// otherwise the store's.
     pub fn read_at(&self, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
         let end = offset.saturating_add(length as u64);
-        if self.is_kept && end <= self.meta.size_bytes && length > 0 {
-            let object = crate::error::object_name(self.store.uri(), &self.meta.key);
-            let subject = Subject { object, etag: self.meta.etag.clone(), size_bytes: self.meta.size_bytes };
+        let is_there = end <= self.meta.size_bytes && length > 0;
+        if let Some((subject, cache)) = self.kept.as_ref().zip(self.store.cache()).filter(|_| is_there) {
             let fetch = |range: Range<u64>| exactly(&*self.store, &self.meta, range.start, (range.end - range.start) as usize);
-            let kept = self.store.cache().map(|cache| cache.read(&subject, &(offset..end), &fetch)).transpose()?;
-            if let Some(bytes) = kept.flatten() {
+            if let Some(bytes) = cache.read(subject, &(offset..end), &fetch)? {
                 return Ok(bytes);
             }
         }
@@ -101,7 +130,7 @@ impl RangeReader {
 
     /// Reads the block at the position, and sends for the next one where that takes time.
     fn advance(&mut self) -> Result<(), StoreError> {
-        let step = if self.is_kept { READ_AHEAD_BYTES } else { self.store.block_bytes() };
+        let step = if self.kept.is_some() { READ_AHEAD_BYTES } else { self.store.block_bytes() };
         let left = |from: u64| self.meta.size_bytes.saturating_sub(from).min(step) as usize;
         let came = self.coming.take().filter(|coming| coming.start == self.position && coming.length == left(self.position));
         self.ahead = match came {
@@ -110,7 +139,7 @@ impl RangeReader {
         };
         self.ahead_start = self.position;
         let start = self.position + self.ahead.len() as u64;
-        if !self.is_kept && step > READ_AHEAD_BYTES && start < self.meta.size_bytes {
+        if self.kept.is_none() && step > READ_AHEAD_BYTES && start < self.meta.size_bytes {
             let (store, meta, length) = (Arc::clone(&self.store), self.meta.clone(), left(start));
             let block = std::thread::spawn(move || exactly(&*store, &meta, start, length));
             self.coming = Some(Coming { start, length, block });

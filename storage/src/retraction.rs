@@ -152,13 +152,18 @@ impl Workdir {
     /// As [`read_manifest`](Self::read_manifest) and [`read_retractions`](Self::read_retractions);
     /// [`ProtocolError::Mismatch`] when a retraction replaces what is not there.
     pub fn effective_manifest(&self, plan: &str, stage: &str) -> Result<Option<StageManifest>, ProtocolError> {
-        let Some(mut manifest) = self.read_manifest(plan, stage)? else {
-            return Ok(None);
-        };
-        for record in self.read_retractions(plan)? {
+        self.read_manifest(plan, stage)?.map(|manifest| self.after_retractions(manifest)).transpose()
+    }
+
+    /// [`effective_manifest`](Self::effective_manifest) of a manifest that was read before.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn after_retractions(&self, mut manifest: StageManifest) -> Result<StageManifest, ProtocolError> {
+        for record in self.read_retractions(&manifest.plan)? {
             self.apply(&record, &mut manifest)?;
         }
-        Ok(Some(manifest))
+        Ok(manifest)
     }
 
     /// Shows the manifest of a stage as it was published and then as it held after each retraction, in order; nothing where the

@@ -46,7 +46,8 @@ pub(crate) use attempts::Attempts;
 pub(crate) use aws::Connection;
 pub(crate) use clock::SystemClock;
 pub use options::{AccessKeys, Checksum, Encryption, Interrupt, S3Options};
-pub use reading::READ_BYTES;
+pub use reading::{READ_BYTES, requests_to_read};
+pub use uploading::requests_to_write;
 
 /// Whole multipart uploads of one object, where the server says that another request came between.
 const MOST_UPLOADS: u32 = 4;
@@ -107,10 +108,10 @@ impl S3Store {
     fn make<T>(
         &self,
         kind: Request,
-        sent_bytes: u64,
+        body_bytes: u64,
         attempt: impl FnMut() -> Result<T, trouble::Trouble>,
     ) -> Result<T, GivenUp> {
-        self.inner.attempts.make(kind, sent_bytes, &|| self.remote().renew(), attempt)
+        self.inner.attempts.make(kind, body_bytes, &|| self.remote().renew(), attempt)
     }
 
     /// The error of a request that was given up and had no effect.
@@ -142,7 +143,8 @@ impl S3Store {
 
     /// The error of a write that was given up: unknown, where an attempt may have taken effect.
     fn write_failed(&self, key: &Key, operation: &'static str, given_up: GivenUp) -> StoreError {
-        if given_up.may_have_taken_effect {
+        // Asked to stop is asked to stop: the same command finds out what is there.
+        if given_up.may_have_taken_effect && given_up.trouble.kind != Kind::Interrupted {
             return StoreError::Unknown { object: self.object(key), operation, source: given_up.trouble.into_io() };
         }
         self.failed(Subject { name: Some(key), operation }, given_up)
@@ -155,9 +157,9 @@ impl S3Store {
     }
 
     /// One page of names behind one, and where the next begins.
-    fn page(&self, prefix: &str, from: &From) -> Result<remote::Page, StoreError> {
+    fn page(&self, prefix: &str, from: &From, most: usize) -> Result<remote::Page, StoreError> {
         let prefix = format!("{}{prefix}", self.inner.address.prefix);
-        let answered = self.make(Request::List, 0, || self.remote().list(&prefix, from));
+        let answered = self.make(Request::List, 0, || self.remote().list(&prefix, from, most));
         let failed = |given_up: GivenUp| match given_up.trouble.kind {
             // There is no object to be missing.
             Kind::NotFound => StoreError::NoBucket { bucket: self.inner.address.bucket.clone() },
@@ -179,6 +181,10 @@ impl Store for S3Store {
 
     fn read(&self, key: &Key, range: Option<Range<u64>>, pinned: Option<&ETag>) -> Result<Vec<u8>, StoreError> {
         reading::read(self, key, range, pinned)
+    }
+
+    fn read_state(&self, key: &Key, range: Range<u64>) -> Result<(Vec<u8>, ObjectMeta), StoreError> {
+        reading::read_state(self, key, range)
     }
 
     fn open(&self, key: &Key, pinned: Option<&ETag>) -> Result<Box<dyn Read + Send>, StoreError> {
@@ -221,7 +227,7 @@ impl Store for S3Store {
             None => From::Start,
         };
         while objects.len() < limit {
-            let page = self.page(prefix, &from)?;
+            let page = self.page(prefix, &from, limit - objects.len())?;
             for (name, size_bytes, etag) in page.objects {
                 // What consoles make for an empty folder is no object.
                 let is_marker = name.ends_with('/') && size_bytes == 0;

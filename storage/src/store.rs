@@ -39,6 +39,16 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`StoreError::Truncated`] when it ends before the range does; otherwise the backend's.
     fn read(&self, key: &Key, range: Option<Range<u64>>, pinned: Option<&ETag>) -> Result<Vec<u8>, StoreError>;
 
+    /// The bytes of `range`, at most [`block_bytes`](Store::block_bytes) of them, and the state that they are of.
+    ///
+    /// # Errors
+    /// As [`read`](Store::read).
+    fn read_state(&self, key: &Key, range: Range<u64>) -> Result<(Vec<u8>, ObjectMeta), StoreError> {
+        let meta = self.head(key)?;
+        let bytes = self.read(key, Some(range.start..range.end.min(meta.size_bytes)), Some(&meta.etag))?;
+        Ok((bytes, meta))
+    }
+
     /// The whole object as a stream in bounded memory. The stream checks at its end that the object did not change and
     /// has its full length; such a failure is an `io::Error` that [`StoreError::from_io`] takes apart again.
     ///

@@ -124,6 +124,13 @@ pub fn is_bucket(uri: &str) -> bool {
     uri.starts_with("s3://")
 }
 
+/// The scheme of an address of which no store is made. More of it is not to be shown: it may carry credentials or a signature.
+pub fn foreign_scheme(uri: &str) -> Option<&str> {
+    let (scheme, _) = uri.split_once("://")?;
+    let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    (is_scheme && !["s3", "file"].contains(&scheme)).then_some(scheme)
+}
+
 fn place(uri: &str) -> Result<Place<'_>, StoreError> {
     let unsupported = |remedy: &str| {
         // An address may carry credentials or a signature: only its scheme is shown.

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 /// A kind of request, as object stores bill them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -44,27 +45,10 @@ pub struct Meter {
     throttled: AtomicU64,
 }
 
-/// What was asked of object stores: attempts, the failed ones included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// What was asked of object stores: attempts, the failed ones included. Serialized as one flat map, kinds in lower case first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Reads of objects or ranges.
-    pub get: u64,
-    /// Looks at size and version.
-    pub head: u64,
-    /// Pages of listings.
-    pub list: u64,
-    /// Writes in one go.
-    pub put: u64,
-    /// Multipart uploads begun.
-    pub begin: u64,
-    /// Parts of them.
-    pub part: u64,
-    /// Ends of them.
-    pub complete: u64,
-    /// Uploads given up.
-    pub abort: u64,
-    /// Objects removed.
-    pub delete: u64,
+    requests: [u64; Request::ALL.len()],
     /// Bytes of bodies that came.
     pub read_bytes: u64,
     /// Bytes of bodies that were sent.
@@ -76,9 +60,12 @@ pub struct Usage {
 }
 
 impl Meter {
-    pub(crate) fn request(&self, kind: Request, sent_bytes: u64) {
+    /// An attempt with a body of so many bytes, sent or asked for.
+    pub(crate) fn request(&self, kind: Request, body_bytes: u64) {
         self.requests[kind as usize].fetch_add(1, Ordering::Relaxed);
-        self.written_bytes.fetch_add(sent_bytes, Ordering::Relaxed);
+        if matches!(kind, Request::Put | Request::Part) {
+            self.written_bytes.fetch_add(body_bytes, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn came(&self, bytes: u64) {
@@ -95,39 +82,33 @@ impl Meter {
 
     /// The counts so far.
     pub fn usage(&self) -> Usage {
-        let count = |kind: Request| self.requests[kind as usize].load(Ordering::Relaxed);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Usage {
-            get: count(Request::Get),
-            head: count(Request::Head),
-            list: count(Request::List),
-            put: count(Request::Put),
-            begin: count(Request::Begin),
-            part: count(Request::Part),
-            complete: count(Request::Complete),
-            abort: count(Request::Abort),
-            delete: count(Request::Delete),
-            read_bytes: self.read_bytes.load(Ordering::Relaxed),
-            written_bytes: self.written_bytes.load(Ordering::Relaxed),
-            retries: self.retries.load(Ordering::Relaxed),
-            throttled: self.throttled.load(Ordering::Relaxed),
+            requests: std::array::from_fn(|kind| count(&self.requests[kind])),
+            read_bytes: count(&self.read_bytes),
+            written_bytes: count(&self.written_bytes),
+            retries: count(&self.retries),
+            throttled: count(&self.throttled),
         }
     }
 }
 
 impl Usage {
+    /// Requests of one kind.
+    pub fn of(&self, kind: Request) -> u64 {
+        self.requests[kind as usize]
+    }
+
+    /// Requests of every kind.
+    pub fn requests(&self) -> u64 {
+        self.requests.iter().sum()
+    }
+
     /// What was asked since `before`.
     #[must_use]
     pub fn since(&self, before: &Usage) -> Usage {
         Usage {
-            get: self.get - before.get,
-            head: self.head - before.head,
-            list: self.list - before.list,
-            put: self.put - before.put,
-            begin: self.begin - before.begin,
-            part: self.part - before.part,
-            complete: self.complete - before.complete,
-            abort: self.abort - before.abort,
-            delete: self.delete - before.delete,
+            requests: std::array::from_fn(|kind| self.requests[kind] - before.requests[kind]),
             read_bytes: self.read_bytes - before.read_bytes,
             written_bytes: self.written_bytes - before.written_bytes,
             retries: self.retries - before.retries,
@@ -139,9 +120,18 @@ impl Usage {
     pub fn is_nothing(&self) -> bool {
         *self == Usage::default()
     }
+}
 
-    /// Requests of every kind.
-    pub fn requests(&self) -> u64 {
-        self.get + self.head + self.list + self.put + self.begin + self.part + self.complete + self.abort + self.delete
+impl Serialize for Usage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for kind in Request::ALL {
+            map.serialize_entry(&kind, &self.of(kind))?;
+        }
+        map.serialize_entry("read_bytes", &self.read_bytes)?;
+        map.serialize_entry("written_bytes", &self.written_bytes)?;
+        map.serialize_entry("retries", &self.retries)?;
+        map.serialize_entry("throttled", &self.throttled)?;
+        map.end()
     }
 }

@@ -12,12 +12,14 @@ use crate::key::{AttemptId, Key, PutOutcome};
 use crate::manifest::StageManifest;
 use crate::part::PartWriter;
 use crate::protocol::ProtocolError;
+use crate::range::RangeReader;
 use crate::sealed;
 use crate::store::{Store, list_all};
 use crate::stores::Stores;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ const RESERVE_BYTES: u64 = 16 << 20;
 pub(crate) const PLAN_KEY: &str = "plan.json";
 /// Folder of a work folder in which others lie, each for a plan of its own.
 pub const VERSIONS_FOLDER: &str = "versions/";
+const MANIFESTS: &str = "manifests/";
 pub(crate) const SUCCESS_KEY: &str = "_SUCCESS";
 
 /// The work folder of one plan over any store. Clones share the store.
@@ -146,28 +149,43 @@ impl Workdir {
         Ok(Some(commit))
     }
 
-    /// How many commits of a stage a listing shows. A hint and no proof: what is committed is told by
+    /// The tasks of a stage for which a listing shows commits. A hint and no proof: what is committed is told by
     /// [`read_commit`](Self::read_commit) alone.
     ///
     /// # Errors
     /// The store's.
-    pub fn committed(&self, stage: &str) -> Result<u64, ProtocolError> {
-        let mut count = 0;
-        for object in list_all(&*self.store, &format!("commits/{stage}/")) {
-            object?;
-            count += 1;
+    pub fn committed(&self, stage: &str) -> Result<BTreeSet<u64>, ProtocolError> {
+        let prefix = format!("commits/{stage}/");
+        let mut tasks = BTreeSet::new();
+        for object in list_all(&*self.store, &prefix) {
+            let key = object?.key;
+            tasks.extend(key.as_str().strip_prefix(&prefix).and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok()));
         }
-        Ok(count)
+        Ok(tasks)
     }
 
-    /// Makes a stage's output exist, after every task's: checks the manifest against the commits and puts `manifests/STAGE.json`.
+    /// The stages for which a listing shows manifests; a hint as well.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn finished(&self) -> Result<BTreeSet<String>, ProtocolError> {
+        let mut stages = BTreeSet::new();
+        for object in list_all(&*self.store, MANIFESTS) {
+            let key = object?.key;
+            stages.extend(key.as_str().strip_prefix(MANIFESTS).and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
+        }
+        Ok(stages)
+    }
+
+    /// Makes a stage's output exist, after every task's: checks the manifest against the commits, all of them in task order as
+    /// they were read or put, and puts `manifests/STAGE.json`.
     ///
     /// # Errors
     /// [`ProtocolError::Manifest`] when a commit is missing, has another digest than the manifest names, or when the
     /// manifest's counts are not the sum of the commits'; otherwise as [`commit_task`](Self::commit_task).
-    pub fn put_manifest(&self, manifest: &StageManifest) -> Result<CommitOutcome, ProtocolError> {
+    pub fn put_manifest(&self, manifest: &StageManifest, commits: &[TaskCommit]) -> Result<CommitOutcome, ProtocolError> {
         check_balance(&manifest.stage, &manifest.counts)?;
-        self.check_commits(manifest)?;
+        check_commits(manifest, commits)?;
         let key = manifest_key(&manifest.stage)?;
         let body = self.seal(&key, manifest)?;
         let Some(theirs) = self.put_or_read(&key, &body, &AttemptId::new(&manifest.attempt))? else {
@@ -222,10 +240,31 @@ impl Workdir {
     /// # Errors
     /// [`ProtocolError::Mismatch`] when it is another object than the entry says; otherwise the store's.
     pub fn read_object(&self, entry: &ObjectEntry) -> Result<Vec<u8>, ProtocolError> {
+        match self.kept_object(entry) {
+            Ok(Some(bytes)) => return Ok(bytes),
+            // Of what is kept nothing is believed that does not match.
+            Ok(None) | Err(ProtocolError::Mismatch { .. }) => {}
+            Err(other) => return Err(other),
+        }
         match self.fetch_object(entry) {
             Err(ProtocolError::Mismatch { .. }) => self.fetch_object(entry),
             result => result,
         }
+    }
+
+    /// The object out of the blocks that are kept, those that are not fetched; `None` where the store keeps none, or the object
+    /// there is not as long as the entry says.
+    fn kept_object(&self, entry: &ObjectEntry) -> Result<Option<Vec<u8>>, ProtocolError> {
+        if self.store.cache().is_none() {
+            return Ok(None);
+        }
+        let object = RangeReader::of(Arc::clone(&self.store), entry)?;
+        if object.size_bytes() != entry.bytes {
+            return Ok(None);
+        }
+        let bytes = object.read_at(0, entry.bytes as usize)?;
+        let found = blake3::hash(&bytes).to_hex().to_string();
+        if found == entry.blake3 { Ok(Some(bytes)) } else { Err(self.mismatch(object.key(), "BLAKE3", &entry.blake3, &found)) }
     }
 
     fn fetch_object(&self, entry: &ObjectEntry) -> Result<Vec<u8>, ProtocolError> {
@@ -287,30 +326,6 @@ impl Workdir {
         Err(last.expect("every try without an answer left an error").into())
     }
 
-    /// Every commit that the manifest names is there, under the digest it names, and the counts add up.
-    fn check_commits(&self, manifest: &StageManifest) -> Result<(), ProtocolError> {
-        let disagree = |problem: String| Err(ProtocolError::Manifest { stage: manifest.stage.clone(), problem });
-        if manifest.commits.len() as u64 != manifest.tasks {
-            return disagree(format!("{} commits are listed for {} tasks", manifest.commits.len(), manifest.tasks));
-        }
-        let mut counts = Counts::default();
-        for (task, digest) in (0..).zip(&manifest.commits) {
-            let Some(commit) = self.read_commit(&manifest.plan, &manifest.stage, task)? else {
-                return disagree(format!("task {task} has no commit"));
-            };
-            let found = commit.digest();
-            if found != *digest {
-                return disagree(format!("task {task} is committed as {found}, the manifest lists {digest}"));
-            }
-            counts += commit.counts;
-        }
-        if manifest.tasks > 0 && counts != manifest.counts {
-            let (listed, read) = (manifest.counts.read.documents, counts.read.documents);
-            return disagree(format!("counts are not the sum of the commits': {listed} documents read, {read} in the commits"));
-        }
-        Ok(())
-    }
-
     pub(crate) fn check_plan(&self, key: &Key, found: &str, wanted: &str) -> Result<(), ProtocolError> {
         if found == wanted {
             return Ok(());
@@ -358,6 +373,30 @@ fn checked_stage(stage: &str) -> Result<&str, StoreError> {
         return Ok(stage);
     }
     Err(StoreError::invalid(stage, "a stage's name is lowercase letters, digits and hyphens"))
+}
+
+/// Every commit that the manifest names is there, under the digest it names, and the counts add up.
+fn check_commits(manifest: &StageManifest, commits: &[TaskCommit]) -> Result<(), ProtocolError> {
+    let disagree = |problem: String| Err(ProtocolError::Manifest { stage: manifest.stage.clone(), problem });
+    if manifest.commits.len() as u64 != manifest.tasks {
+        return disagree(format!("{} commits are listed for {} tasks", manifest.commits.len(), manifest.tasks));
+    }
+    for (task, digest) in (0..).zip(&manifest.commits) {
+        let commit = usize::try_from(task).ok().and_then(|task| commits.get(task));
+        let Some(commit) = commit.filter(|commit| commit.task == task) else {
+            return disagree(format!("task {task} has no commit"));
+        };
+        let found = commit.digest();
+        if found != *digest {
+            return disagree(format!("task {task} is committed as {found}, the manifest lists {digest}"));
+        }
+    }
+    let counts = commits.iter().fold(Counts::default(), |sum, commit| sum + commit.counts);
+    if manifest.tasks > 0 && counts != manifest.counts {
+        let (listed, read) = (manifest.counts.read.documents, counts.read.documents);
+        return disagree(format!("counts are not the sum of the commits': {listed} documents read, {read} in the commits"));
+    }
+    Ok(())
 }
 
 fn check_balance(stage: &str, counts: &Counts) -> Result<(), ProtocolError> {

@@ -40,7 +40,7 @@ fn run(store: Arc<dyn Store>, tasks: u64) -> Result<(), ProtocolError> {
             facts: json!({"tasks": tasks}),
             attempt: attempt.to_string(),
         };
-        workdir.put_manifest(&manifest)?;
+        workdir.put_manifest(&manifest, &commits)?;
         digests.insert(stage, manifest.digest());
     }
     workdir.mark_success(&json!({"manifests": digests}))

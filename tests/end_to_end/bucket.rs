@@ -2,72 +2,16 @@
 
 use std::path::Path;
 
-use mellama_tests::s3_server::{KEY_ID, S3Server, SECRET};
+use mellama_tests::s3_server::{KEY_ID, SECRET};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::project::{Ended, Project, mellama};
-
-/// A server with one bucket, and the program told of it.
-struct Bucket {
-    server: S3Server,
-    folder: TempDir,
-}
-
-impl Bucket {
-    fn new() -> Bucket {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let server = S3Server::start(folder.path()).expect("a free port");
-        server.bucket("corpus").expect("a new folder");
-        Bucket { server, folder }
-    }
-
-    fn run_as(&self, secret: &str, arguments: &[&str]) -> Ended {
-        let mut command = mellama();
-        command.env("AWS_ENDPOINT_URL_S3", self.server.endpoint());
-        command.env("AWS_ACCESS_KEY_ID", KEY_ID).env("AWS_SECRET_ACCESS_KEY", secret);
-        Ended::of(&command.args(arguments).output().expect("the program starts"))
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ended {
-        self.run_as(SECRET, arguments)
-    }
-
-    fn succeed(&self, arguments: &[&str]) -> Ended {
-        let ended = self.run(arguments);
-        assert_eq!(ended.code, 0, "{arguments:?}\n{}\n{}", ended.stdout, ended.stderr);
-        ended
-    }
-
-    /// Where the server keeps an object.
-    fn file(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join("corpus").join(name)
-    }
-}
+use crate::server::{Bucket, files};
 
 fn digests(results: &Value) -> Vec<(String, String)> {
     let results = results.as_array().expect("a list of stages");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     results.iter().map(|result| (text(&result["stage"]), text(&result["digest"]))).collect()
-}
-
-/// Everything below a folder, by name, but for the server's own files.
-fn objects(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(&next).expect("readable") {
-            let path = entry.expect("an entry").path();
-            let name = path.strip_prefix(folder).expect("below it").display().to_string();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.push((name, std::fs::read(&path).expect("readable")));
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 #[test]
@@ -80,17 +24,33 @@ fn determinism_of_a_run_over_a_bucket_is_that_of_a_folder() {
     assert_eq!(digests(&remote), digests(&local));
     assert_eq!(digests(&local).len(), 11);
     let is_data = |(name, _): &(String, Vec<u8>)| !["commits/", "manifests/", "versions/"].iter().any(|f| name.starts_with(f));
-    let remote_objects: Vec<_> = objects(&bucket.file("run")).into_iter().filter(is_data).collect();
-    let local_objects: Vec<_> = objects(Path::new(&project.workdir())).into_iter().filter(is_data).collect();
+    let remote_objects: Vec<_> = files(&bucket.file("run")).into_iter().filter(is_data).collect();
+    let local_objects: Vec<_> = files(Path::new(&project.workdir())).into_iter().filter(is_data).collect();
     let names = |objects: &[(String, Vec<u8>)]| objects.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&remote_objects), names(&local_objects));
     for ((name, remote), (_, local)) in remote_objects.iter().zip(&local_objects) {
-        assert!(remote == local || name == "_SUCCESS", "{name}: other bytes in the bucket");
+        assert!(remote == local, "{name}: other bytes in the bucket");
     }
+    is_near_its_least(&bucket, &recipe, &remote);
     let again = bucket.succeed(&["run", &recipe, "--workdir", "s3://corpus/run", "--json"]).json();
     assert_eq!(digests(&again), digests(&local));
     assert!(again[0]["requests"]["put"].as_u64().unwrap_or(0) == 0, "{again}");
     commands(&bucket, &project);
+}
+
+/// Reads and writes of a run are within a fifth of what it has to ask for.
+fn is_near_its_least(bucket: &Bucket, recipe: &str, results: &Value) {
+    let asked = |kinds: &[&str]| -> u64 {
+        let of_stage = |stage: &Value| kinds.iter().filter_map(|kind| stage["requests"][*kind].as_u64()).sum::<u64>();
+        results.as_array().expect("a list of stages").iter().map(of_stage).sum()
+    };
+    let plan = bucket.succeed(&["plan", recipe, "--workdir", "s3://corpus/run", "--json"]).json();
+    let least = |kind: &str| plan["run_requests"][kind].as_u64().expect("the run is finished");
+    let (get, put) = (asked(&["get"]), asked(&["put", "begin", "part", "complete"]));
+    assert!(least("get") > 60 && 5 * get <= 6 * least("get"), "{get} reads of at least {}", least("get"));
+    // The plan, the probe before it and the mark of success are no stage's.
+    let (put, least) = (put + 4, least("put"));
+    assert!(put >= least && 5 * put <= 6 * least, "{put} writes of at least {least}");
 }
 
 /// Every command that takes a work folder takes one in a bucket.
@@ -104,7 +64,7 @@ fn commands(bucket: &Bucket, project: &Project) {
     assert_eq!(report.trim(), "s3://corpus/run/report.html");
     let plan = bucket.succeed(&["plan", &project.recipe(), "--workdir", uri, "--json"]).json();
     assert!(plan["stages"].as_array().is_some_and(|stages| stages.iter().all(|stage| stage["complete"] == true)), "{plan}");
-    let shards = objects(&bucket.file("run/shards/cpt"));
+    let shards = files(&bucket.file("run/shards/cpt"));
     let shard = shards.iter().find(|(name, _)| name.starts_with("train-")).expect("a shard").0.clone();
     assert!(bucket.succeed(&["inspect", &format!("{uri}/shards/cpt/{shard}")]).stdout.contains("sequences of"));
     assert!(bucket.succeed(&["inspect", &format!("{uri}/checkpoints/cpt/step-00000006")]).stdout.contains("model:"));
@@ -123,7 +83,7 @@ fn case_16_a_wrong_secret_ends_before_any_work() {
     let ended = bucket.run_as("canary-secret", &["run", &project.recipe(), "--workdir", "s3://corpus/run"]);
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("s3://corpus/run") && !ended.stderr.contains("canary"), "{}", ended.stderr);
-    assert!(objects(&bucket.file("")).is_empty(), "nothing was written");
+    assert!(files(&bucket.file("")).is_empty(), "nothing was written");
 }
 
 #[test]
@@ -138,7 +98,7 @@ fn inputs_in_a_bucket_give_the_documents_of_a_folder() {
     };
     let fixtures = crate::project::root().join("tests/fixtures");
     for folder in ["pubmed", "general"] {
-        for (name, bytes) in objects(&fixtures.join(folder)) {
+        for (name, bytes) in files(&fixtures.join(folder)) {
             let file = bucket.file(&format!("data/{folder}/{name}"));
             std::fs::create_dir_all(file.parent().expect("a folder")).expect("created");
             std::fs::write(file, bytes).expect("written");

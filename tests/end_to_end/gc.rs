@@ -41,6 +41,29 @@ fn gc_removes_what_is_old_and_unnamed_and_nothing_else() {
 }
 
 #[test]
+fn gc_looks_into_every_folder_that_a_run_writes() {
+    let project = Project::quick();
+    project.succeed(&[]);
+    let workdir = project.workdir();
+    let folders = || {
+        let entries = fs::read_dir(&workdir).expect("readable").map(|entry| entry.expect("an entry").path());
+        let names = entries.filter(|path| path.is_dir()).map(|path| path.file_name().expect("a name").to_owned());
+        names.map(|name| name.into_string().expect("a name of ours")).filter(|name| !name.starts_with('.'))
+    };
+    // In the folders of records anything else is damage.
+    let wanted: Vec<String> = folders().filter(|folder| !["commits", "manifests"].contains(&folder.as_str())).collect();
+    for folder in &wanted {
+        leave(&project, &format!("{folder}/left-0123456789abcdef.parquet"), 400);
+    }
+    assert!(wanted.len() > 15, "{wanted:?}");
+    assert_eq!(run(&["gc", &workdir]).code, 0);
+    let left = |folder: &str| Path::new(&workdir).join(folder).join("left-0123456789abcdef.parquet").exists();
+    let missed: Vec<&String> = wanted.iter().filter(|folder| left(folder)).collect();
+    assert!(missed.is_empty(), "{missed:?}");
+    assert_eq!(run(&["verify", &workdir]).code, 0);
+}
+
+#[test]
 fn gc_removes_nothing_where_a_record_is_damaged() {
     let project = Project::quick();
     project.succeed(&["--until", "ingest"]);

@@ -4,25 +4,30 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mellama_tests::s3_server::SECRET;
+use mellama_tests::wire_proxy::{Mode, WireProxy};
+
 use crate::project::{Project, mellama};
-use crate::published::{assert_same, objects};
+use crate::published::{assert_same, objects, objects_in};
+use crate::server::Bucket;
 
 /// Kills of one run.
 const KILLS: u32 = 10;
 
-#[test]
-fn resume_after_sigkill_at_ten_points() {
-    let project = Project::quick();
-    project.succeed(&["--threads", "2"]);
-    let expected = objects(&project);
-    let all = files(Path::new(&project.workdir()));
-    std::fs::remove_dir_all(project.workdir()).expect("removed");
+/// Where a run goes: what starts it, and where its files can be seen.
+struct Place<'a> {
+    start: &'a dyn Fn() -> Child,
+    files: &'a Path,
+}
+
+/// Starts a run again and again and kills it, each time when it has got further.
+fn kill_at_ten_points(place: &Place<'_>, all: usize) {
     let mut killed = 0;
     for kill in 1..=KILLS {
-        let mut child = start(&project);
+        let mut child = (place.start)();
         // Wait for this kill's share of the files, then a little longer, a different while each time.
         let wanted = all * kill as usize / (KILLS as usize + 1);
-        let reached = wait_until(&mut child, || files(Path::new(&project.workdir())) >= wanted);
+        let reached = wait_until(&mut child, || files(place.files) >= wanted);
         let moment = Instant::now() + Duration::from_micros(u64::from(kill) * 7_919 % 40_000);
         wait_until(&mut child, || Instant::now() >= moment);
         killed += u32::from(reached && child.try_wait().expect("a child").is_none());
@@ -30,8 +35,56 @@ fn resume_after_sigkill_at_ten_points() {
         child.wait().expect("waited for");
     }
     assert!(killed >= KILLS - 1, "only {killed} of {KILLS} kills met a running process");
+}
+
+#[test]
+fn case_13_resume_after_sigkill_at_ten_points() {
+    let project = Project::quick();
+    project.succeed(&["--threads", "2"]);
+    let expected = objects(&project);
+    let workdir = project.workdir();
+    let all = files(Path::new(&workdir));
+    std::fs::remove_dir_all(&workdir).expect("removed");
+    kill_at_ten_points(&Place { start: &|| start(&project), files: Path::new(&workdir) }, all);
     project.succeed(&["--threads", "2"]);
     assert_same(&expected, &objects(&project), "after ten kills");
+}
+
+#[test]
+fn case_13_resume_over_a_bucket_after_sigkill_at_ten_points() {
+    let (bucket, project) = (Bucket::new(), Project::quick());
+    let recipe = project.recipe();
+    let run = ["run", recipe.as_str(), "--workdir", "s3://corpus/run", "--threads", "2"];
+    bucket.succeed(&run);
+    let there = bucket.file("run");
+    let (expected, all) = (objects_in(&there), files(&there));
+    std::fs::remove_dir_all(&there).expect("removed");
+    let start = || spawn(Bucket::command(&bucket.server.endpoint(), SECRET).args(run));
+    kill_at_ten_points(&Place { start: &start, files: &there }, all);
+    bucket.succeed(&run);
+    assert_same(&expected, &objects_in(&there), "after ten kills");
+    let verified = bucket.succeed(&["verify", "s3://corpus/run", "--json"]).json();
+    assert_eq!(verified["findings"].as_array().map(Vec::len), Some(0), "{verified}");
+}
+
+#[test]
+fn case_14_sigterm_while_a_server_is_silent_exits_143_within_ten_seconds() {
+    let (bucket, project) = (Bucket::new(), Project::quick());
+    let proxy = WireProxy::start(bucket.server.address()).expect("a free port");
+    let recipe = project.recipe();
+    let run = ["run", recipe.as_str(), "--workdir", "s3://corpus/run", "--threads", "2"];
+    // In the first work, in the middle, and while a long answer is waited for.
+    for answered in [3, 40, 90] {
+        proxy.follow(move |seen| if seen.number > answered { Mode::Silent } else { Mode::Through });
+        let mut child = spawn(Bucket::command(&proxy.endpoint(), SECRET).args(run));
+        assert!(wait_until(&mut child, || proxy.struck() > 0), "a request is waited for");
+        let begun = Instant::now();
+        terminate(&child);
+        assert_eq!(child.wait().expect("waited for").code(), Some(143), "after {answered} answers");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?} after {answered} answers", begun.elapsed());
+    }
+    bucket.succeed(&run);
+    objects_in(&bucket.file("run"));
 }
 
 #[test]
@@ -40,8 +93,7 @@ fn case_14_sigterm_exits_143_and_resumes() {
     let mut child = start(&project);
     wait_until(&mut child, || Path::new(&project.workdir()).join("manifests/publish.json").exists());
     let begun = Instant::now();
-    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
-    assert!(sent.success());
+    terminate(&child);
     let status = child.wait().expect("waited for");
     assert_eq!(status.code(), Some(143));
     assert!(begun.elapsed() < Duration::from_mins(1), "the promise is 10 s on an idle machine");
@@ -50,9 +102,16 @@ fn case_14_sigterm_exits_143_and_resumes() {
 }
 
 fn start(project: &Project) -> Child {
-    let mut command = mellama();
-    command.args(project.arguments(&["--threads", "2"])).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("the program starts")
+    spawn(mellama().args(project.arguments(&["--threads", "2"])))
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
+}
+
+fn terminate(child: &Child) {
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
+    assert!(sent.success());
 }
 
 /// Looks again and again until the condition holds or the child ends; true when it holds.

@@ -11,12 +11,18 @@ pub(crate) const STAGES: [&str; 11] =
 
 /// Every object that a manifest names, with the BLAKE3 of the bytes that lie there now.
 pub(crate) fn objects(project: &Project) -> BTreeMap<String, String> {
+    objects_in(Path::new(&project.workdir()))
+}
+
+/// The same of a work folder anywhere.
+pub(crate) fn objects_in(workdir: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for stage in STAGES {
-        let manifest = project.json(&format!("manifests/{stage}.json"));
+        let text = std::fs::read(workdir.join(format!("manifests/{stage}.json"))).expect("a finished stage");
+        let manifest: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
         for object in manifest["objects"].as_array().expect("a list") {
             let key = object["key"].as_str().expect("a name");
-            let bytes = std::fs::read(Path::new(&project.workdir()).join(key)).expect("published");
+            let bytes = std::fs::read(workdir.join(key)).expect("published");
             let digest = blake3::hash(&bytes).to_hex().to_string();
             assert_eq!(object["blake3"].as_str(), Some(digest.as_str()), "{key}");
             // The report shows the plan's id, which holds the folder's own file times.

@@ -66,7 +66,7 @@ fn verified_after(version: &str, rearrange: impl Fn(&mut Vec<Sequence>)) -> Vec<
     drop(fs::remove_file(root.join("_SUCCESS")));
     manifest.commits = commits.iter().map(TaskCommit::digest).collect();
     manifest.objects = commits.iter().flat_map(|commit| commit.objects.clone()).collect();
-    workdir.put_manifest(&manifest).unwrap();
+    workdir.put_manifest(&manifest, &commits).unwrap();
     verification::verify(&Stores::default(), root.to_str().unwrap(), &Silent).unwrap().findings
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use arrow::array::{Array, StringArray};
 use mellama_shards::StoreChunks;
-use mellama_storage::{Key, ObjectEntry, RangeReader};
+use mellama_storage::{ObjectEntry, RangeReader};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -63,7 +63,7 @@ fn count(context: &Context<'_>, source: usize) -> Result<BTreeMap<String, u64>, 
 /// The licence of each row, empty where none is stated.
 fn licences(context: &Context<'_>, entry: &ObjectEntry) -> Result<Vec<String>, Failure> {
     let damaged = |problem: &dyn std::fmt::Display| Failure::Verification(format!("{}: {problem}", entry.key));
-    let reader = RangeReader::open(context.workdir.store().clone(), &Key::new(entry.key.as_str())?)?;
+    let reader = RangeReader::of(context.workdir.store().clone(), entry)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(StoreChunks(reader)).map_err(|e| damaged(&e))?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["licence"]);
     let mut found = Vec::new();

@@ -10,7 +10,7 @@ use arrow::array::{Array, FixedSizeBinaryArray, RecordBatch, StringArray};
 use mellama_shards::export::{DocumentRow, DocumentTable};
 use mellama_shards::{Kind, StoreChunks};
 use mellama_sources::Sensitivity;
-use mellama_storage::{Key, ObjectEntry, RangeReader, Workdir};
+use mellama_storage::{ObjectEntry, RangeReader, Workdir};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
@@ -110,7 +110,7 @@ fn damaged(entry: &ObjectEntry, problem: &dyn std::fmt::Display) -> Failure {
 }
 
 fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<ParquetRecordBatchReader, Failure> {
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.as_str())?)?;
+    let reader = RangeReader::of(Arc::clone(workdir.store()), entry)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(StoreChunks(reader)).map_err(|e| damaged(entry, &e))?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), COLUMNS);
     builder.with_projection(mask).build().map_err(|e| damaged(entry, &e))

@@ -34,6 +34,9 @@ impl Forecast {
             number(self.input_requests),
             TASK_INPUT_BYTES >> 20
         ));
+        lines.extend(self.run_requests.iter().map(|least| {
+            format!("object storage: an undisturbed run of it asks for {} reads and {} writes at least", least.get, least.put)
+        }));
         lines.extend(self.training.iter().flat_map(training));
         lines.join("\n")
     }

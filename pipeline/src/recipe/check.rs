@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use mellama_shards::mixture::planned_quotas;
 use mellama_shards::template::Template;
 use mellama_sources::Limits;
+use mellama_storage::foreign_scheme;
 use mellama_train::trainer::TrainSpec;
+use serde_json::Value;
 
 use super::parse::{RecipeError, RecipeFile};
-use super::sections::{CorpusRecipe, InstructRecipe, MixtureRecipe, ModelRecipe, SourceRecipe, TotalRecipe};
+use super::sections::{CorpusRecipe, InstructRecipe, MixtureRecipe, ModelRecipe, Recipe, SourceRecipe, TotalRecipe};
 use super::storage::StorageRecipe;
 
 /// Longest sequence that is packed, in tokens.
@@ -20,6 +22,8 @@ const MAX_SOURCES: usize = 4096;
 
 /// Longest time that a request is given, in seconds, and most requests at once.
 const MAX_SECONDS: u64 = 86_400;
+/// Most requests under way at once; each takes a thread and up to 8 MiB.
+const MAX_CONCURRENCY: u64 = 1024;
 
 /// Window logarithms that zstd knows.
 const ZSTD_WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=31;
@@ -39,6 +43,8 @@ pub(super) fn check(file: &RecipeFile) -> Result<(), RecipeError> {
     if let Some(storage) = &recipe.storage {
         checker.storage(storage)?;
     }
+    let without_storage = Recipe { storage: None, ..recipe.clone() };
+    checker.places("", &serde_json::to_value(&without_storage).unwrap_or_default())?;
     if let Some(corpus) = &recipe.corpus {
         checker.corpus(corpus)?;
     }
@@ -85,6 +91,27 @@ impl Checker {
         self.that(known.contains(&found), key, || format!("\"{found}\" is not known; use one of: {}", known.join(", ")))
     }
 
+    /// Of what a recipe says nothing is an address of another kind, whatever the key.
+    fn places(&self, key: &str, value: &Value) -> Result<(), RecipeError> {
+        match value {
+            Value::String(text) => {
+                let scheme = foreign_scheme(text);
+                let problem = || {
+                    let scheme = scheme.unwrap_or_default().to_ascii_lowercase();
+                    format!("an address of {scheme}:// is given; give a path or s3://BUCKET/NAME")
+                };
+                self.that(scheme.is_none(), key, problem)
+            }
+            Value::Array(values) => values.iter().try_for_each(|value| self.places(key, value)),
+            // A licence may well be an address.
+            Value::Object(members) => members.iter().filter(|(name, _)| *name != "licence").try_for_each(|(name, value)| {
+                let below = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                self.places(&below, value)
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn share(&self, value: f64, key: &str) -> Result<(), RecipeError> {
         self.that((0.0..=1.0).contains(&value), key, || format!("{value}: expected a share from 0 to 1"))
     }
@@ -102,14 +129,12 @@ impl Checker {
 
     fn storage(&self, storage: &StorageRecipe) -> Result<(), RecipeError> {
         let positive = [
-            ("attempt_seconds", storage.attempt_seconds),
-            ("deadline_seconds", storage.deadline_seconds),
-            ("concurrency", storage.concurrency as u64),
+            ("attempt_seconds", storage.attempt_seconds, MAX_SECONDS),
+            ("deadline_seconds", storage.deadline_seconds, MAX_SECONDS),
+            ("concurrency", storage.concurrency as u64, MAX_CONCURRENCY),
         ];
-        for (key, value) in positive {
-            self.that((1..=MAX_SECONDS).contains(&value), &format!("storage.{key}"), || {
-                format!("{value}: expected 1 to {MAX_SECONDS}")
-            })?;
+        for (key, value, most) in positive {
+            self.that((1..=most).contains(&value), &format!("storage.{key}"), || format!("{value}: expected 1 to {most}"))?;
         }
         self.that(storage.kms || storage.kms_key.is_none(), "storage.kms_key", || "without kms = true; add it".into())?;
         let endpoint = storage.endpoint.as_deref().map(|endpoint| mellama_storage::check_endpoint(endpoint, storage.allow_http));

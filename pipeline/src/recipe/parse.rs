@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use mellama_storage::{Stores, is_bucket};
+use mellama_storage::{Stores, foreign_scheme, is_bucket};
 
 use super::sections::Recipe;
 use super::storage::Access;
@@ -46,6 +46,14 @@ pub enum RecipeError {
         key: String,
         /// What was found and what to do.
         problem: String,
+    },
+    /// A place of which nothing can be read. The address is not repeated, for it may be signed.
+    #[error("{path}: an address of {scheme}:// is given as a place; give a path or s3://BUCKET/NAME")]
+    Address {
+        /// The recipe.
+        path: String,
+        /// What it begins with.
+        scheme: String,
     },
     /// `${NAME}` of a variable that is not set.
     #[error("{path}: ${{{name}}}: the environment variable {name} is not set; set it, for example: export {name}=/data")]
@@ -122,7 +130,12 @@ impl RecipeFile {
             rest = &rest[start + length + 1..];
         }
         expanded.push_str(rest);
-        Ok(expanded)
+        match foreign_scheme(&expanded) {
+            Some(scheme) => {
+                Err(RecipeError::Address { path: self.path.display().to_string(), scheme: scheme.to_ascii_lowercase() })
+            }
+            None => Ok(expanded),
+        }
     }
 
     /// A place of the recipe, expanded and, if it is a relative path, taken from the recipe's folder.

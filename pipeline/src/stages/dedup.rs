@@ -90,7 +90,7 @@ impl<'a> Phases<'a> {
     /// # Errors
     /// What that task meets.
     fn commit(self, context: &Context<'_>, task: u64) -> Result<Done, Failure> {
-        if let Some(commit) = context.workdir.read_commit(&context.plan.id, Stage::Dedup.name(), task)? {
+        if let Some(commit) = context.committed(Stage::Dedup, task)? {
             return Ok(Done { commit });
         }
         let waves = waves_text(&self.waves());

@@ -47,7 +47,7 @@ fn published() -> (MemoryStore, Workdir, Vec<ObjectEntry>) {
         facts: Value::Null,
         attempt: "a".into(),
     };
-    workdir.put_manifest(&manifest).unwrap();
+    workdir.put_manifest(&manifest, &[commit]).unwrap();
     (store, workdir, objects)
 }
 
@@ -295,7 +295,7 @@ fn with_card() -> (MemoryStore, Workdir, ObjectEntry) {
         facts: Value::Null,
         attempt: "a".into(),
     };
-    workdir.put_manifest(&manifest).unwrap();
+    workdir.put_manifest(&manifest, &[]).unwrap();
     (store, workdir, card)
 }
 

@@ -59,18 +59,15 @@ pub(crate) fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<Url, St
     if url.query().is_some() || url.fragment().is_some() {
         return Err(refused("it has a query; give https://HOST or https://HOST:PORT"));
     }
-    let address = match url.host() {
-        Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-        Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-        Some(Host::Domain(_)) => None,
-        None => return Err(refused("it has no host; give https://HOST or https://HOST:PORT")),
-    };
-    if address.is_some_and(is_link_local) {
+    if url.host().is_none() {
+        return Err(refused("it has no host; give https://HOST or https://HOST:PORT"));
+    }
+    if address_of(&url).is_some_and(is_link_local) {
         return Err(refused("a link-local address is never a store"));
     }
     match url.scheme() {
         "https" => Ok(url),
-        "http" if allow_http || is_here(&url, address) => Ok(url),
+        "http" if allow_http || is_here(&url) => Ok(url),
         "http" => Err(refused(
             "without TLS only servers on this machine are used; give https://, or write allow_http = true under [storage]",
         )),
@@ -86,8 +83,18 @@ pub fn check(endpoint: &str, allow_http: bool) -> Result<(), StoreError> {
     check_endpoint(endpoint, allow_http).map(|_| ())
 }
 
-fn is_here(url: &Url, address: Option<IpAddr>) -> bool {
-    address.is_some_and(|address| address.is_loopback()) || url.host_str() == Some("localhost")
+/// Whether a server is on this machine.
+pub(crate) fn is_here(url: &Url) -> bool {
+    address_of(url).is_some_and(|address| address.is_loopback()) || url.host_str() == Some("localhost")
+}
+
+/// The address that a host is written as, where it is no name.
+fn address_of(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(IpAddr::V4(address)),
+        Host::Ipv6(address) => Some(IpAddr::V6(address)),
+        Host::Domain(_) => None,
+    }
 }
 
 /// Whether an address answers within one network alone: where clouds keep the credentials of machines.

@@ -56,12 +56,12 @@ impl Attempts {
         Self { clock, governor, meter, interrupt, deadline, was_heard: AtomicBool::new(false), pauses: AtomicU64::new(0) }
     }
 
-    /// Makes the request until it is answered. `sent_bytes` is the length of its body, which has time of its own; `renew` is
-    /// called once when credentials have expired.
+    /// Makes the request until it is answered. `body_bytes` is the length of what is sent or asked for, which has time of its own;
+    /// `renew` is called once when credentials have expired.
     pub(crate) fn make<T>(
         &self,
         kind: Request,
-        sent_bytes: u64,
+        body_bytes: u64,
         renew: &dyn Fn(),
         mut attempt: impl FnMut() -> Result<T, Trouble>,
     ) -> Result<T, GivenUp> {
@@ -69,7 +69,7 @@ impl Attempts {
         let (mut tries, mut may_have_taken_effect, mut renewed) = (0, false, false);
         loop {
             tries += 1;
-            let outcome = self.once(kind, sent_bytes, &mut attempt);
+            let outcome = self.once(kind, body_bytes, &mut attempt);
             let trouble = match outcome {
                 Ok(answer) => return Ok(answer),
                 Err(trouble) => trouble,
@@ -88,7 +88,7 @@ impl Attempts {
             }
             let pause = self.pause(tries);
             let most = if self.was_heard.load(Ordering::Relaxed) { MOST_TRIES } else { MOST_TRIES_UNHEARD };
-            let is_late = self.clock.now().saturating_sub(began) + pause > self.deadline + 2 * body_time(sent_bytes);
+            let is_late = self.clock.now().saturating_sub(began) + pause > self.deadline + 2 * body_time(body_bytes);
             if !trouble.is_worth_another_try() || tries >= most || is_late {
                 return given_up(trouble);
             }
@@ -99,13 +99,19 @@ impl Attempts {
         }
     }
 
+    /// One attempt at what has to be tried even by a process that was asked to stop.
+    pub(crate) fn last<T>(&self, kind: Request, attempt: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
+        self.meter.request(kind, 0);
+        attempt()
+    }
+
     /// One attempt in its place.
-    fn once<T>(&self, kind: Request, sent_bytes: u64, attempt: &mut impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
+    fn once<T>(&self, kind: Request, body_bytes: u64, attempt: &mut impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
         let place = self.governor.enter();
         if self.interrupt.is_asked() {
             return Err(Trouble::here(Kind::Interrupted, "the process was asked to stop"));
         }
-        self.meter.request(kind, sent_bytes);
+        self.meter.request(kind, body_bytes);
         let outcome = attempt();
         drop(place);
         match &outcome {
@@ -213,7 +219,7 @@ mod tests {
     fn case_06_slow_down_lowers_the_places_and_is_counted() {
         let attempts = check(&[Some(answer(503)), Some(answer(503)), None], Ok(()), 3);
         let usage = attempts.meter.usage();
-        assert_eq!((usage.put, usage.throttled, usage.retries), (3, 2, 2));
+        assert_eq!((usage.of(Request::Put), usage.throttled, usage.retries), (3, 2, 2));
         assert!(attempts.governor.limit() < 64);
     }
 

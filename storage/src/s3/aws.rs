@@ -14,7 +14,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    Credentials, IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+    Credentials, IdentityCache, ProvideCredentials, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
     StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -24,7 +24,7 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 
 use super::attempts::body_time;
-use super::credentials::{self, Renewable, Shared};
+use super::credentials::{self, Renewable};
 use super::listing::decoded;
 use super::network;
 use super::options::{Checksum, Encryption, S3Options};
@@ -39,6 +39,8 @@ const NETWORK_THREADS: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence in the middle of a body.
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for giving an upload up.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a request under way looks whether the process was asked to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Where requests are signed for when nothing says so.
@@ -111,7 +113,7 @@ impl Connection {
             builder = builder.credentials_provider(Credentials::new(&keys.id, &keys.secret, None, None, "given"));
         } else {
             let chain = Arc::new(Renewable::new(SharedHttpClient::new(http), region));
-            builder = builder.credentials_provider(Shared(Arc::clone(&chain)));
+            builder = builder.credentials_provider(Arc::clone(&chain) as Arc<dyn ProvideCredentials>);
             credentials = Some(chain);
         }
         Ok(Self { client: Client::from_conf(builder.build()), credentials, options: options.clone() })
@@ -174,7 +176,10 @@ impl AwsRemote {
         let request = request.range(format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         // What is no tag of a server cannot be asked for; the answer is compared in any case.
         let if_match = if_match.map(ETag::as_str).filter(|etag| etag.len() > 1 && etag.starts_with('"') && etag.ends_with('"'));
-        let answer = request.set_if_match(if_match.map(str::to_owned)).send().await.map_err(|e| trouble(&e))?;
+        let request = request.set_if_match(if_match.map(str::to_owned));
+        // Only the body has more time for its length, and how long it is its head tells.
+        let head = tokio::time::timeout(self.connection.options.attempt_timeout, request.send()).await;
+        let answer = head.map_err(|_| Trouble::here(Kind::Timeout, "no answer in time"))?.map_err(|e| trouble(&e))?;
         let nonsense = |what: &str| Trouble::here(Kind::Server, what);
         let etag = answer.e_tag().map(ETag::new).ok_or_else(|| nonsense("the server gave no ETag"))?;
         let (start, size_bytes) = answer
@@ -188,11 +193,10 @@ impl AwsRemote {
         let bytes = body(answer.body, expected).await?;
         Ok(Got { bytes, etag, size_bytes })
     }
-}
 
-impl AwsRemote {
-    fn page(&self, prefix: &str, from: &From, encoding: Option<EncodingType>) -> Result<Page, Trouble> {
-        let request = self.client().list_objects_v2().bucket(&self.bucket).prefix(prefix).max_keys(PAGE);
+    fn page(&self, prefix: &str, from: &From, most: usize, encoding: Option<EncodingType>) -> Result<Page, Trouble> {
+        let most = i32::try_from(most).unwrap_or(PAGE).min(PAGE);
+        let request = self.client().list_objects_v2().bucket(&self.bucket).prefix(prefix).max_keys(most);
         let request = request.set_encoding_type(encoding);
         let request = match from {
             From::Start => request,
@@ -303,16 +307,18 @@ impl Remote for AwsRemote {
 
     fn abort(&self, name: &str, upload: &str) -> Result<(), Trouble> {
         let request = self.client().abort_multipart_upload().bucket(&self.bucket).key(name).upload_id(upload);
-        match self.connection.wait(0, request.send()) {
+        // Also of a process that was asked to stop, which has little time.
+        let sent = runtime().block_on(async { tokio::time::timeout(ABORT_TIMEOUT, request.send()).await });
+        match sent.map_or_else(|_| Err(Trouble::here(Kind::Timeout, "no answer in time")), |sent| sent.map_err(|e| trouble(&e))) {
             Err(trouble) if matches!(trouble.kind, Kind::NoUpload | Kind::NotFound) => Ok(()),
             outcome => outcome.map(|_| ()),
         }
     }
 
-    fn list(&self, prefix: &str, from: &From) -> Result<Page, Trouble> {
+    fn list(&self, prefix: &str, from: &From, most: usize) -> Result<Page, Trouble> {
         // Encoded names are asked for only where they have to be: there are servers that say they encode and do not.
-        match self.page(prefix, from, None) {
-            Err(trouble) if trouble.status == Some(200) => self.page(prefix, from, Some(EncodingType::Url)),
+        match self.page(prefix, from, most, None) {
+            Err(trouble) if trouble.status == Some(200) => self.page(prefix, from, most, Some(EncodingType::Url)),
             outcome => outcome,
         }
     }

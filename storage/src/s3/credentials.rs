@@ -11,6 +11,8 @@ use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::{self, error::CredentialsError, future};
 use aws_sdk_s3::config::{Credentials, ProvideCredentials, SharedHttpClient};
 
+use super::network;
+
 /// Keys that live no longer than this are asked for again.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
 
@@ -65,27 +67,7 @@ impl ProvideCredentials for Renewable {
     }
 }
 
-/// A chain that several clients hold.
-#[derive(Clone, Debug)]
-pub(crate) struct Shared(pub(crate) std::sync::Arc<Renewable>);
-
-impl ProvideCredentials for Shared {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        self.0.provide_credentials()
-    }
-}
-
 /// Whether an error's cause is that no credentials could be had.
 pub(crate) fn is_missing(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<CredentialsError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    network::causes(error).any(<dyn std::error::Error>::is::<CredentialsError>)
 }

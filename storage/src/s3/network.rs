@@ -79,11 +79,7 @@ pub(crate) fn client(endpoint: Option<&Url>) -> Result<SharedHttpClient, StoreEr
     }
     let context = TlsContext::builder().with_trust_store(trust).build();
     let context = context.map_err(|_| unusable(format!("{ROOTS}: the file holds no certificates; give one in PEM")))?;
-    let is_here = endpoint.is_some_and(|endpoint| {
-        let host = endpoint.host_str().unwrap_or_default();
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-    });
-    let proxy = if is_here { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
+    let proxy = if endpoint.is_some_and(address::is_here) { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
     let pool = ConnectionPool::builder()
         .proxy_config(proxy)
         .dns_resolver(Resolver)
@@ -123,7 +119,8 @@ impl ResolveDns for Resolver {
     }
 }
 
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+/// An error and what is behind it.
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {
         let error = next?;

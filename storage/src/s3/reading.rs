@@ -10,7 +10,7 @@ use super::remote::Got;
 use super::trouble::Kind;
 use super::{S3Store, Subject};
 use crate::error::StoreError;
-use crate::key::{ETag, Key};
+use crate::key::{ETag, Key, ObjectMeta};
 use crate::usage::Request;
 
 /// Bytes of one request for a part of an object.
@@ -21,6 +21,11 @@ const READS_AT_ONCE: usize = 4;
 const AHEAD: usize = 1;
 /// Requests that one range may take while each gives a part of it.
 const MOST_PIECES: u32 = 64;
+
+/// Requests that read an object of this length once: one for each [`READ_BYTES`] of it.
+pub fn requests_to_read(size_bytes: u64) -> u64 {
+    size_bytes.div_ceil(READ_BYTES).max(1)
+}
 
 /// The bytes of `range`, or the whole object.
 pub(super) fn read(store: &S3Store, key: &Key, range: Option<Range<u64>>, pinned: Option<&ETag>) -> Result<Vec<u8>, StoreError> {
@@ -38,8 +43,8 @@ pub(super) fn read(store: &S3Store, key: &Key, range: Option<Range<u64>>, pinned
         return if range.start <= head.size_bytes { Ok(Vec::new()) } else { Err(truncated(store, key, 0, 0)) };
     }
     let first = range.start..range.end.min(range.start + READ_BYTES);
-    let (bytes, etag, size) = match block(store, key, first.clone(), pinned) {
-        Err(Behind::End(found)) => return Err(end_of(store, key, &range, pinned, found.as_ref())),
+    let (bytes, etag, size) = match block(store, key, first.clone(), pinned, first.end - first.start) {
+        Err(Behind::End) => return Err(end_of(store, key, &range, pinned)),
         Err(Behind::Other(error)) => return Err(error),
         Ok(got) => got,
     };
@@ -47,6 +52,15 @@ pub(super) fn read(store: &S3Store, key: &Key, range: Option<Range<u64>>, pinned
         return Err(truncated(store, key, range.end - range.start, size.saturating_sub(range.start)));
     }
     rest(store, key, bytes, &(first.end..range.end), &etag)
+}
+
+/// At most one block and the state it is of.
+pub(super) fn read_state(store: &S3Store, key: &Key, range: Range<u64>) -> Result<(Vec<u8>, ObjectMeta), StoreError> {
+    match block(store, key, range.clone(), None, range.end - range.start) {
+        Ok((bytes, etag, size_bytes)) => Ok((bytes, ObjectMeta { key: key.clone(), size_bytes, etag })),
+        Err(Behind::End) => Err(end_of(store, key, &range, None)),
+        Err(Behind::Other(error)) => Err(error),
+    }
 }
 
 /// What is behind the first block, a few requests at a time.
@@ -71,20 +85,21 @@ fn rest(store: &S3Store, key: &Key, mut bytes: Vec<u8>, range: &Range<u64>, etag
 /// A range that is known to be there.
 fn whole(store: &S3Store, key: &Key, range: Range<u64>, etag: &ETag) -> Result<Vec<u8>, StoreError> {
     let expected = range.end - range.start;
-    match block(store, key, range, Some(etag)) {
+    match block(store, key, range, Some(etag), expected) {
         Ok((bytes, _, _)) if bytes.len() as u64 == expected => Ok(bytes),
         Ok((bytes, _, _)) => Err(truncated(store, key, expected, bytes.len() as u64)),
-        Err(Behind::End(_)) => Err(truncated(store, key, expected, 0)),
+        Err(Behind::End) => Err(truncated(store, key, expected, 0)),
         Err(Behind::Other(error)) => Err(error),
     }
 }
 
 /// The first block of an object with its state and length; an empty object has an empty one.
 fn first_block(store: &S3Store, key: &Key, pinned: Option<&ETag>) -> Result<(Vec<u8>, ETag, u64), StoreError> {
-    match block(store, key, 0..READ_BYTES, pinned) {
+    // How much will come nobody knows: most such objects are records, a few thousand bytes each.
+    match block(store, key, 0..READ_BYTES, pinned, 0) {
         Ok(got) => Ok(got),
         Err(Behind::Other(error)) => Err(error),
-        Err(Behind::End(_)) => {
+        Err(Behind::End) => {
             let head = store.look(key, "reading")?;
             check_state(store, key, pinned, &head.etag)?;
             if head.size_bytes == 0 { Ok((Vec::new(), head.etag, 0)) } else { Err(truncated(store, key, head.size_bytes, 0)) }
@@ -94,23 +109,29 @@ fn first_block(store: &S3Store, key: &Key, pinned: Option<&ETag>) -> Result<(Vec
 
 /// Why a block was not read.
 enum Behind {
-    /// It begins behind the end of the object; its length, where that is known.
-    End(Option<u64>),
+    /// It begins behind the end of the object.
+    End,
     Other(StoreError),
 }
 
 /// At most one block: what of it is there, the state it is of, and the length of the object. A cut answer is resumed where it
-/// ended, in the same state.
-fn block(store: &S3Store, key: &Key, range: Range<u64>, pinned: Option<&ETag>) -> Result<(Vec<u8>, ETag, u64), Behind> {
+/// ended, in the same state. `body_bytes` are sure to come, and have time of their own.
+fn block(
+    store: &S3Store,
+    key: &Key,
+    range: Range<u64>,
+    pinned: Option<&ETag>,
+    body_bytes: u64,
+) -> Result<(Vec<u8>, ETag, u64), Behind> {
     let name = store.inner.address.name(key).map_err(Behind::Other)?;
     let mut bytes: Vec<u8> = Vec::new();
     let mut state = pinned.cloned();
     for _ in 0..MOST_PIECES {
         let from = range.start + bytes.len() as u64..range.end;
-        let made = store.make(Request::Get, 0, || store.remote().get(&name, from.clone(), state.as_ref()));
+        let made = store.make(Request::Get, body_bytes, || store.remote().get(&name, from.clone(), state.as_ref()));
         let got: Got = match made {
             Ok(got) => got,
-            Err(given_up) if given_up.trouble.kind == Kind::Range => return Err(Behind::End(None)),
+            Err(given_up) if given_up.trouble.kind == Kind::Range => return Err(Behind::End),
             Err(given_up) if given_up.trouble.kind == Kind::Precondition => {
                 return Err(Behind::Other(changed(store, key, state.as_ref())));
             }
@@ -152,7 +173,7 @@ fn changed(store: &S3Store, key: &Key, pinned: Option<&ETag>) -> StoreError {
 }
 
 /// The error of a range that begins behind the end.
-fn end_of(store: &S3Store, key: &Key, range: &Range<u64>, pinned: Option<&ETag>, _length: Option<&u64>) -> StoreError {
+fn end_of(store: &S3Store, key: &Key, range: &Range<u64>, pinned: Option<&ETag>) -> StoreError {
     match store.look(key, "reading").and_then(|head| check_state(store, key, pinned, &head.etag)) {
         Ok(()) => truncated(store, key, range.end - range.start, 0),
         Err(error) => error,

@@ -33,8 +33,8 @@ pub(crate) trait Remote: Send + Sync + Debug {
     /// Gives an upload up; its absence is success.
     fn abort(&self, name: &str, upload: &str) -> Result<(), Trouble>;
 
-    /// At most 1,000 objects with a prefix, behind a name or from where the page before ended.
-    fn list(&self, prefix: &str, from: &From) -> Result<Page, Trouble>;
+    /// At most `most` objects (1,000 in any case) with a prefix, behind a name or from where the page before ended.
+    fn list(&self, prefix: &str, from: &From, most: usize) -> Result<Page, Trouble>;
 
     /// Removes an object; its absence is success.
     fn delete(&self, name: &str) -> Result<(), Trouble>;

@@ -228,7 +228,7 @@ impl Remote for Simulated {
         aborted.map(|_| ())
     }
 
-    fn list(&self, prefix: &str, from: &From) -> Result<Page, Trouble> {
+    fn list(&self, prefix: &str, from: &From, most: usize) -> Result<Page, Trouble> {
         let page = self.request(Request::List, |state| {
             let after = match from {
                 From::Start => Bound::Unbounded,
@@ -236,7 +236,7 @@ impl Remote for Simulated {
             };
             let mut found = state.objects.range((after, Bound::Unbounded)).filter(|(name, _)| name.starts_with(prefix));
             let objects: Vec<(String, u64, Option<ETag>)> = (&mut found)
-                .take(state.page)
+                .take(state.page.min(most))
                 .map(|(name, object)| (name.clone(), object.bytes.len() as u64, Some(object.etag.clone())))
                 .collect();
             let next = found.next().and_then(|_| objects.last()).map(|(name, _, _)| name.clone());

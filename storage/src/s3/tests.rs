@@ -81,7 +81,7 @@ fn case_01_a_put_that_failed_twice_before_its_effect_is_made() {
     let attempt = AttemptId::generate();
     assert_eq!(rig.store.put_new(&key("k"), b"body", &attempt).unwrap(), PutOutcome::Created);
     let usage = rig.store.meter().unwrap().usage();
-    assert_eq!((usage.put, usage.retries), (3, 2));
+    assert_eq!((usage.of(Request::Put), usage.retries), (3, 2));
     assert!(rig.clock.now() > Duration::ZERO, "it waited");
 }
 
@@ -126,7 +126,11 @@ fn case_05_conflict_never_means_that_the_object_exists() {
     upload(&rig.store, &long_body(), "long").unwrap();
     assert!(rig.store.read(&key("long"), None, None).unwrap() == long_body());
     let usage = rig.store.meter().unwrap().usage();
-    assert_eq!((usage.begin, usage.part, usage.complete, usage.abort), (3, 9, 3, 2), "the whole upload is done again");
+    assert_eq!(
+        (usage.of(Request::Begin), usage.of(Request::Part), usage.of(Request::Complete), usage.of(Request::Abort)),
+        (3, 9, 3, 2),
+        "the whole upload is done again"
+    );
     rig.bucket.follow(first(u64::MAX, Request::Put, conflict));
     let error = rig.store.put_new(&key("l"), b"body", &AttemptId::generate()).unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
@@ -151,7 +155,7 @@ fn case_06_a_minute_of_slow_down_is_survived() {
         made += 1;
     }
     let usage = rig.store.meter().unwrap().usage();
-    assert!(usage.throttled > 100 && usage.put < 2 * made, "{usage:?}");
+    assert!(usage.throttled > 100 && usage.of(Request::Put) < 2 * made, "{usage:?}");
     assert!(least < 8, "{least}: the places fell");
     assert_eq!(rig.store.inner.attempts.governor.limit(), 64, "and came back");
 }
@@ -316,7 +320,7 @@ fn run(store: &S3Store, body: &[u8]) -> Result<(), crate::ProtocolError> {
             facts: json!(null),
             attempt: AttemptId::generate().to_string(),
         };
-        workdir.put_manifest(&manifest)?;
+        workdir.put_manifest(&manifest, &[commit])?;
     }
     workdir.mark_success(&json!({"done": true}))
 }

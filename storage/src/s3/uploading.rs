@@ -73,7 +73,7 @@ impl S3Upload {
         let outcome = self.parts(key, &name, &upload).and_then(|parts| self.complete(key, &name, &upload, &parts));
         if !matches!(outcome, Ok(Some(_))) {
             // Where this fails too, `gc` finds the upload by its age.
-            let _ = self.store.make(Request::Abort, 0, || self.store.remote().abort(&name, &upload));
+            let _ = self.store.inner.attempts.last(Request::Abort, || self.store.remote().abort(&name, &upload));
         }
         outcome
     }
@@ -150,6 +150,11 @@ impl S3Upload {
     fn meta(&self, key: &Key, etag: ETag) -> ObjectMeta {
         ObjectMeta { key: key.clone(), size_bytes: self.spool.size_bytes(), etag }
     }
+}
+
+/// Requests that write an object of this length: one where it is short, else one for each part, its beginning and its end.
+pub fn requests_to_write(size_bytes: u64) -> u64 {
+    if size_bytes <= SINGLE_BYTES { 1 } else { size_bytes.div_ceil(part_bytes(size_bytes)) + 2 }
 }
 
 /// Length of the parts of an object.

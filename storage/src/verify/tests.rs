@@ -44,7 +44,7 @@ fn finished() -> (MemoryStore, Workdir) {
         facts: json!({"heldout": [part(&workdir, "heldout", b"held out rows")]}),
         attempt: "a-2".into(),
     };
-    workdir.put_manifest(&manifest).unwrap();
+    workdir.put_manifest(&manifest, &commits).unwrap();
     let mut weights = workdir.part().unwrap();
     weights.write_all(b"weights").unwrap();
     let weights = weights.finish_named("checkpoints/cpt/step-00000100/model.safetensors", 1).unwrap();

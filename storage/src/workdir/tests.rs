@@ -31,13 +31,11 @@ fn commit(task: u64, attempt: &str) -> TaskCommit {
     }
 }
 
-fn manifest(workdir: &Workdir, tasks: u64) -> StageManifest {
-    let commits: Vec<TaskCommit> =
-        (0..tasks).map(|task| workdir.read_commit("plan-1", "ingest", task).unwrap().unwrap()).collect();
+fn manifest(commits: &[TaskCommit]) -> StageManifest {
     StageManifest {
         plan: "plan-1".into(),
         stage: "ingest".into(),
-        tasks,
+        tasks: commits.len() as u64,
         commits: commits.iter().map(TaskCommit::digest).collect(),
         objects: commits.iter().flat_map(|commit| commit.objects.clone()).collect(),
         counts: commits.iter().map(|commit| commit.counts).sum(),
@@ -165,14 +163,12 @@ fn what_does_not_balance_is_not_published() {
 #[test]
 fn a_manifest_agrees_with_the_commits_or_is_not_published() {
     let (store, workdir) = memory();
-    for task in 0..3 {
-        workdir.commit_task(&commit(task, "1")).unwrap();
-    }
-    let good = manifest(&workdir, 3);
+    let commits: Vec<TaskCommit> = (0..3).map(|task| commit(task, "1")).collect();
+    let good = manifest(&commits);
     let check = |name: &str, change: fn(&mut StageManifest)| {
         let mut bad = good.clone();
         change(&mut bad);
-        let error = workdir.put_manifest(&bad).unwrap_err();
+        let error = workdir.put_manifest(&bad, &commits).unwrap_err();
         assert!(matches!(error, ProtocolError::Manifest { .. }), "{name}: {error:?}");
     };
     check("a commit too few", |m| drop(m.commits.pop()));
@@ -186,13 +182,13 @@ fn a_manifest_agrees_with_the_commits_or_is_not_published() {
         m.counts.written += Tally::one(1);
     });
     assert!(workdir.read_manifest("plan-1", "ingest").unwrap().is_none());
-    assert_eq!(workdir.put_manifest(&good).unwrap(), CommitOutcome::Committed);
+    assert_eq!(workdir.put_manifest(&good, &commits).unwrap(), CommitOutcome::Committed);
     let again = StageManifest { attempt: "other".into(), ..good.clone() };
-    assert_eq!(workdir.put_manifest(&again).unwrap(), CommitOutcome::AlreadyThere);
+    assert_eq!(workdir.put_manifest(&again, &commits).unwrap(), CommitOutcome::AlreadyThere);
     assert_eq!(workdir.read_manifest("plan-1", "ingest").unwrap(), Some(good.clone()));
     assert!(matches!(workdir.read_manifest("plan-2", "ingest"), Err(ProtocolError::OtherPlan { .. })));
     let differs = StageManifest { facts: json!(1), ..good };
-    assert!(matches!(workdir.put_manifest(&differs), Err(ProtocolError::Nondeterministic { .. })));
+    assert!(matches!(workdir.put_manifest(&differs, &commits), Err(ProtocolError::Nondeterministic { .. })));
     assert!(names(&store).contains(&"manifests/ingest.json".to_owned()));
 }
 

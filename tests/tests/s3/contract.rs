@@ -9,13 +9,16 @@ use crate::server::{fresh_bucket, options};
 
 /// How often a server breaks a requirement.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Breaks {
+pub(crate) enum Breaks {
     Always,
     Sometimes,
 }
 
+/// A requirement that a server does not keep, how often, and why.
+pub(crate) type Limit = (&'static str, Breaks, &'static str);
+
 /// What this server cannot do, and why: none of it is the client's, whose part is shown by the simulated bucket in `storage`.
-const SERVER_LIMITS: [(&str, Breaks, &str); 4] = [
+const SERVER_LIMITS: [Limit; 4] = [
     (
         "what lies above or below an object is no object",
         Breaks::Always,
@@ -26,13 +29,14 @@ const SERVER_LIMITS: [(&str, Breaks, &str); 4] = [
     ("the longest name stays intact", Breaks::Always, "it keeps a file named by the whole key"),
 ];
 
-fn check(options: &S3Options) {
+/// Every requirement over buckets that `fresh` makes, but for the limits of their server, which have to be there.
+pub(crate) fn check(options: &S3Options, fresh: &dyn Fn() -> String, limits: &[Limit]) {
     let stores = Stores::new(options.clone());
-    let make = || stores.open(&fresh_bucket()).expect("a bucket");
+    let make = || stores.open(&fresh()).expect("a bucket");
     let mut wrong = Vec::new();
     for (name, requirement) in REQUIREMENTS {
         let holds = catch_unwind(AssertUnwindSafe(|| requirement(&make))).is_ok();
-        let limit = SERVER_LIMITS.iter().find(|(limited, _, _)| limited == name);
+        let limit = limits.iter().find(|(limited, _, _)| limited == name);
         match limit {
             None if !holds => wrong.push(format!("{name}: does not hold")),
             Some((_, Breaks::Always, why)) if holds => wrong.push(format!("{name}: holds by now, though {why}")),
@@ -44,10 +48,10 @@ fn check(options: &S3Options) {
 
 #[test]
 fn contract_of_a_bucket() {
-    check(&options());
+    check(&options(), &fresh_bucket, &SERVER_LIMITS);
 }
 
 #[test]
 fn contract_of_a_bucket_with_required_checksums_alone() {
-    check(&S3Options { checksum: Checksum::Required, ..options() });
+    check(&S3Options { checksum: Checksum::Required, ..options() }, &fresh_bucket, &SERVER_LIMITS);
 }

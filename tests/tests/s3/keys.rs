@@ -1,6 +1,6 @@
 //! What only a server has: keys and permissions that are refused, and what is asked of it.
 
-use mellama_storage::{AccessKeys, AttemptId, Key, READ_BYTES, S3Options, StoreError, Stores, list_all, preflight};
+use mellama_storage::{AccessKeys, AttemptId, Key, READ_BYTES, Request, S3Options, StoreError, Stores, list_all, preflight};
 
 use crate::server::{fresh_bucket, options, server};
 
@@ -24,6 +24,19 @@ fn case_11_ten_thousand_keys_are_listed_once_and_in_order() {
     let mut expected: Vec<String> = (0..10_000).map(name).collect();
     expected.sort();
     assert_eq!(listed, expected);
+}
+
+#[test]
+fn case_11_odd_names_are_kept_and_listed() {
+    let store = Stores::new(options()).open(&fresh_bucket()).expect("a bucket");
+    let mut names = ["a b", "a%20b", "a+b", "caf\u{e9}", "line\nline", "q?x=1&y#z", "<&>'\""];
+    for name in names {
+        store.put_new(&key(name), name.as_bytes(), &AttemptId::generate()).expect("a new name");
+        assert_eq!(store.read(&key(name), None, None).expect("it is there"), name.as_bytes(), "{name:?}");
+    }
+    let listed: Vec<String> = list_all(&*store, "").map(|object| object.expect("a listing").key.into()).collect();
+    names.sort_unstable();
+    assert_eq!(listed, names);
 }
 
 #[test]
@@ -63,8 +76,12 @@ fn requests_and_bytes_are_counted_by_kind() {
     upload.finish(&key("long")).expect("a new name");
     assert!(store.read(&key("long"), None, None).expect("it is there") == long);
     let usage = stores.usage();
-    assert_eq!((usage.put, usage.begin, usage.part, usage.complete), (1, 1, 3, 1), "{usage:?}");
-    assert_eq!(usage.get, (20_u64 << 20).div_ceil(READ_BYTES), "{usage:?}");
+    assert_eq!(
+        (usage.of(Request::Put), usage.of(Request::Begin), usage.of(Request::Part), usage.of(Request::Complete)),
+        (1, 1, 3, 1),
+        "{usage:?}"
+    );
+    assert_eq!(usage.of(Request::Get), (20_u64 << 20).div_ceil(READ_BYTES), "{usage:?}");
     assert_eq!((usage.written_bytes, usage.read_bytes), (4 + (20 << 20), 20 << 20), "{usage:?}");
-    assert_eq!((usage.head, usage.retries, usage.throttled), (0, 0, 0), "{usage:?}");
+    assert_eq!((usage.of(Request::Head), usage.retries, usage.throttled), (0, 0, 0), "{usage:?}");
 }

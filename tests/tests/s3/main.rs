@@ -2,5 +2,6 @@
 
 mod contract;
 mod keys;
+mod moto;
 mod server;
 mod wire;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mellama_storage::{AttemptId, Key, PutOutcome, S3Options, Store, StoreError, Stores};
+use mellama_storage::{AttemptId, Key, PutOutcome, Request, S3Options, Store, StoreError, Stores};
 use mellama_tests::wire_proxy::{Mode, Seen, WireProxy};
 
 use crate::server::{fresh_bucket, options, server};
@@ -104,7 +104,7 @@ fn case_05_409_is_repeated_and_never_means_exists() {
         if is_completion && seen.number < 6 { Mode::Before(409, "ConditionalRequestConflict") } else { Mode::Through }
     });
     upload(&rig, "long").expect("the whole upload is done again");
-    assert_eq!(rig.stores.usage().begin, 2);
+    assert_eq!(rig.stores.usage().of(Request::Begin), 2);
 }
 
 #[test]

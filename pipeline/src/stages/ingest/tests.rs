@@ -77,8 +77,8 @@ fn settle(folder: &Path, read: &str, items: Vec<(u32, Item)>) -> (Value, Value, 
     };
     workdir.freeze_plan(&plan.id, &plan.frozen(&file.recipe)).unwrap();
     workdir.commit_task(&commit).unwrap();
-    runner::run_stage(&context, Stage::Ingest).unwrap();
-    runner::run_stage(&context, Stage::Dedup).unwrap();
+    runner::run_single(&context, Stage::Ingest).unwrap();
+    runner::run_single(&context, Stage::Dedup).unwrap();
     let notices = commit.objects.iter().find(|entry| entry.key.starts_with("withdrawals/"));
     let notices = notices.map_or(String::new(), |entry| String::from_utf8(workdir.read_object(entry).unwrap()).unwrap());
     (output.facts, context.manifest(Stage::Dedup).unwrap().facts, notices)
