@@ -90,7 +90,7 @@ def ranges_cover_every_task_once(scenes: Scenes) -> str:
             assert len(ranges) == min(count, groups), (count, groups, ranges)
             assert all(end == first for (_, end), (first, _) in pairwise(ranges))
     assert task_ranges(0, 10**9, 3) == ["0..333333333", "333333333..666666666", "666666666..1000000000"]
-    assert plan_ranges('[{"stage":"pack","tasks":null,"complete":false}]', "pack", 0, 4) == [f"0..{2**63 - 1}"]
+    assert plan_ranges('{"stages":[{"stage":"pack","tasks":null,"complete":false}]}', "pack", 0, 4) == [f"0..{2**63 - 1}"]
     return "1,760 ways to cut up to 39 tasks"
 
 

@@ -91,6 +91,9 @@ pub(crate) enum Command {
     Plan {
         #[command(flatten)]
         recipe: RecipeArguments,
+        /// The stages with their tasks alone: what a scheduler needs, small whatever the corpus.
+        #[arg(long)]
+        stages: bool,
     },
     /// Run one stage or one task of it; the last line on standard output is one JSON object.
     Stage {

@@ -33,7 +33,7 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
     let how = arguments.how;
     match arguments.command {
         Command::Run { recipe, until } => run::run(&how, &recipe, until.as_deref(), progress),
-        Command::Plan { recipe } => plan::run(&how, &recipe, progress),
+        Command::Plan { recipe, stages } => plan::run(&how, &recipe, stages, progress),
         Command::Stage { name, recipe, task } => stage::run(&how, &name, &recipe, task, progress),
         Command::Status(target) => status::run(&how, &target, progress),
         Command::Verify(target) => verify::run(&how, &target, progress),

@@ -64,9 +64,20 @@ pub struct Forecast {
     pub memory_bytes_per_worker: u64,
     /// Requests to read the inputs once: ranged reads of 8 MiB and one head an object; null when inputs are unknown.
     pub input_requests: Option<u64>,
-    /// The least that one undisturbed run of the recipe asks of an object store; null until every stage is finished, for
-    /// what stages write is not known before.
+    /// What one undisturbed run of the recipe has to ask of an object store, each object that a later step needs read once; null
+    /// until every stage is finished, for what stages write is not known before.
     pub run_requests: Option<Requests>,
+}
+
+/// What a scheduler needs of a forecast.
+#[derive(Debug, Clone, Serialize)]
+pub struct TasksForecast<'a> {
+    /// Plan id, when every input is there.
+    pub plan: Option<&'a str>,
+    /// Where output would go.
+    pub workdir: &'a str,
+    /// Stages with their tasks, as far as known.
+    pub stages: &'a [StageForecast],
 }
 
 /// One stage.
@@ -162,6 +173,11 @@ impl Forecast {
         };
         let refusal = refusal.trim_start_matches("mixture: ");
         Err(Failure::Policy(format!("corpus.mixture: the {from} supply cannot fill it: {refusal}")))
+    }
+
+    /// The stages alone.
+    pub fn tasks(&self) -> TasksForecast<'_> {
+        TasksForecast { plan: self.plan.as_deref(), workdir: &self.workdir, stages: &self.stages }
     }
 
     /// `counted` or `expected`.

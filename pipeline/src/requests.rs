@@ -2,7 +2,8 @@
 //!
 //! Counted are reads and writes of objects, the kinds that are billed by number and that grow with the corpus. Every object that a
 //! later step needs is read once, every object and record is written once; looks at sizes, listings and the proof before the first
-//! work are not in it, nor is anything that a repeated or interrupted run asks again.
+//! work are not in it, nor is anything that a repeated or interrupted run asks again. One process with room in scratch may read
+//! less: what it wrote it has.
 
 use mellama_storage::{ObjectEntry, StoreError, Workdir, list_all, requests_to_read, requests_to_write};
 use serde::Serialize;

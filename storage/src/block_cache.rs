@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use bytes::Bytes;
+
 use crate::error::StoreError;
 use crate::key::ETag;
 
@@ -132,6 +134,24 @@ impl BlockCache {
         }
         self.settle(subject, number, 0, kept);
         first.map(|_| etag)
+    }
+
+    /// Keeps an object as it was written, where there is room for it: nothing goes for what may never be read.
+    pub(crate) fn keep(&self, subject: &Subject, etag: &ETag, bytes: &dyn Fn(Range<u64>) -> io::Result<Bytes>) {
+        if subject.size_bytes == 0 || self.lock().reserved_bytes() + subject.size_bytes > self.limit_bytes {
+            return;
+        }
+        let Ok(Some(Place { number, file, start })) = self.admit(subject) else { return };
+        let copied = (0..subject.size_bytes).step_by(self.block_bytes as usize).try_for_each(|first| {
+            let block = first..subject.size_bytes.min(first + self.block_bytes);
+            file.write_all_at(&bytes(block)?, start + first)
+        });
+        let mut state = self.lock();
+        if let Some(object) = state.objects.get_mut(subject).filter(|object| object.file == number && copied.is_ok()) {
+            object.etag = Some(etag.clone());
+            // Whoever fetches one meanwhile writes the same bytes.
+            object.blocks.iter_mut().filter(|block| **block == Block::Absent).for_each(|block| *block = Block::Here);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -290,6 +310,20 @@ mod tests {
         assert_eq!(cache.opened(&subject("b", 300), &|_| Ok(None)).unwrap(), None, "another object than expected");
         assert_eq!(cache.opened(&subject("b", 300), &fetch).unwrap(), Some(ETag::new("e")), "and looked at again");
         assert_eq!(cache.opened(&subject("large", 1001), &fetch).unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_written_is_kept_where_there_is_room() {
+        let cache = BlockCache::new(std::env::temp_dir(), 1000, 100);
+        let never = |range: Range<u64>| -> Result<Vec<u8>, StoreError> { panic!("{range:?} is here") };
+        cache.keep(&subject("a", 730), &ETag::new("e"), &|range| Ok(body(range).into()));
+        assert_eq!(cache.read(&subject("a", 730), &(0..730), &never).unwrap(), Some(body(0..730)));
+        assert_eq!(cache.opened(&subject("a", 730), &|_| panic!("it is open")).unwrap(), Some(ETag::new("e")));
+        cache.keep(&subject("b", 400), &ETag::new("e"), &|range| Ok(body(range).into()));
+        assert_eq!(cache.read(&subject("a", 730), &(0..730), &never).unwrap(), Some(body(0..730)), "nothing goes for it");
+        cache.keep(&subject("c", 200), &ETag::new("e"), &|_| Err(io::ErrorKind::Other.into()));
+        let fetch = |range: Range<u64>| Ok(body(range));
+        assert_eq!(cache.read(&subject("c", 200), &(0..200), &fetch).unwrap(), Some(body(0..200)), "a failed copy is none");
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl PartWriter {
     pub fn finish_named(self, key: &str, records: u64) -> Result<ObjectEntry, ProtocolError> {
         let key = Key::new(key)?;
         let blake3 = self.hasher.finalize().to_hex().to_string();
-        match self.upload.finish(&key) {
+        match self.upload.finish_as(&key, &blake3) {
             Ok(meta) if meta.size_bytes == self.size_bytes => {}
             Ok(meta) => {
                 return Err(ProtocolError::length(&*self.store, &key, self.size_bytes, meta.size_bytes));

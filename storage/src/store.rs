@@ -151,6 +151,16 @@ pub trait Upload: Write + Send {
     /// # Errors
     /// [`StoreError::Exists`] when other bytes are there; [`StoreError::Unknown`] when it may have taken effect: read back.
     fn finish(self: Box<Self>, key: &Key) -> Result<ObjectMeta, StoreError>;
+
+    /// As [`finish`](Upload::finish), of bytes with this BLAKE3 (hexadecimal). A store that keeps blocks keeps these, so that
+    /// what a process wrote it need not ask for.
+    ///
+    /// # Errors
+    /// As [`finish`](Upload::finish).
+    fn finish_as(self: Box<Self>, key: &Key, blake3: &str) -> Result<ObjectMeta, StoreError> {
+        let _ = blake3;
+        self.finish(key)
+    }
 }
 
 /// All objects whose keys begin with `prefix`, sorted by key bytes, page by page in bounded memory.

@@ -21,12 +21,10 @@ TERMINATION_SECONDS = 30
 _MELLAMA = '"${MELLAMA_BIN:-mellama}"'
 _RECIPE = '"$MELLAMA_RECIPE" --workdir "$MELLAMA_WORKDIR"'
 _HOW = '--threads "$MELLAMA_THREADS" --memory "$MELLAMA_MEMORY"'
-# A plan has a line for every source; a task needs its stages only, and these are small whatever the corpus.
-_STAGES_OF_PLAN = r"""sed -n 's/.*"stages":\(\[.*\]\),"sources":.*/\1/p'"""
 
 # `exec`, so that mellama itself gets the signals.
 SCRIPTS = {
-    "plan": f"set -o pipefail; {_MELLAMA} plan {_RECIPE} --json | {_STAGES_OF_PLAN}",
+    "plan": f"exec {_MELLAMA} plan {_RECIPE} --json --stages",
     "stage": f'exec {_MELLAMA} stage "$MELLAMA_STAGE" {_RECIPE} ${{MELLAMA_TASKS:+--task "$MELLAMA_TASKS"}} {_HOW}',
     "status": f"exec {_MELLAMA} status {_RECIPE} --json",
 }

@@ -35,8 +35,8 @@ def task_ranges(first: int, end: int, groups: int) -> list[str]:
 
 
 def plan_ranges(printed: str, stage: str, wave: int, groups: int) -> list[str]:
-    """The groups of one stage, or of one wave of it, from the `stages` of `mellama plan --json`."""
-    entry = next((entry for entry in json_of(printed) if entry["stage"] == stage), None)
+    """The groups of one stage, or of one wave of it, from `mellama plan --json --stages`."""
+    entry = next((entry for entry in json_of(printed)["stages"] if entry["stage"] == stage), None)
     if entry is None:
         raise NothingToDo(f"stage {stage}: the recipe has no part for it")
     if entry["complete"]:

@@ -6,9 +6,14 @@ use super::{access, print_json, print_line};
 use crate::arguments::{How, RecipeArguments};
 use crate::progress::Progress;
 
-pub(crate) fn run(how: &How, recipe: &RecipeArguments, progress: &Progress) -> Result<(), Failure> {
+pub(crate) fn run(how: &How, recipe: &RecipeArguments, stages_only: bool, progress: &Progress) -> Result<(), Failure> {
     let file = RecipeFile::read(&recipe.recipe)?.connected(&access(how, progress));
     let forecast = forecast::forecast(&file, recipe.workdir.as_deref())?;
-    let shown = if how.json { print_json(&forecast) } else { print_line(&forecast.text()) };
+    let shown = match (how.json, stages_only) {
+        (true, true) => print_json(&forecast.tasks()),
+        (true, false) => print_json(&forecast),
+        (false, true) => print_line(&forecast.stages_text()),
+        (false, false) => print_line(&forecast.text()),
+    };
     shown.and_then(|()| forecast.check())
 }

@@ -27,7 +27,7 @@ impl Forecast {
             lines.extend(passes(&self.sources, forecast.refusal.is_some()));
         }
         lines.push(String::new());
-        lines.extend(self.stages.iter().map(stage));
+        lines.push(self.stages_text());
         lines.push(format!(
             "\nmemory: {} MiB a worker; requests to read the inputs: {}; a task reads at most {} MiB of input, or one object that cannot be cut",
             self.memory_bytes_per_worker >> 20,
@@ -39,6 +39,11 @@ impl Forecast {
         }));
         lines.extend(self.training.iter().flat_map(training));
         lines.join("\n")
+    }
+
+    /// The stages for people, a line each.
+    pub fn stages_text(&self) -> String {
+        self.stages.iter().map(stage).collect::<Vec<_>>().join("\n")
     }
 }
 

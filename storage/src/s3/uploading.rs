@@ -10,6 +10,7 @@ use super::remote::PartTag;
 use super::spool::Spool;
 use super::trouble::Kind;
 use super::{MOST_UPLOADS, S3Store};
+use crate::block_cache::Subject;
 use crate::error::StoreError;
 use crate::key::{ETag, Key, ObjectMeta};
 use crate::store::Upload;
@@ -178,6 +179,22 @@ impl Write for S3Upload {
 
 impl Upload for S3Upload {
     fn finish(mut self: Box<Self>, key: &Key) -> Result<ObjectMeta, StoreError> {
+        self.send(key)
+    }
+
+    fn finish_as(mut self: Box<Self>, key: &Key, blake3: &str) -> Result<ObjectMeta, StoreError> {
+        let meta = self.send(key)?;
+        if let Some(cache) = &self.store.inner.cache {
+            let object = self.store.object(key);
+            let subject = Subject { object, state: blake3.to_owned(), size_bytes: meta.size_bytes };
+            cache.keep(&subject, &meta.etag, &|range| self.spool.bytes(range.start, range.end - range.start));
+        }
+        Ok(meta)
+    }
+}
+
+impl S3Upload {
+    fn send(&mut self, key: &Key) -> Result<ObjectMeta, StoreError> {
         if let Err(source) = self.spool.settle() {
             return Err(self.error(key, "writing to scratch", source));
         }
