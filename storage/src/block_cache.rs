@@ -154,6 +154,11 @@ impl BlockCache {
         }
     }
 
+    /// Keeps nothing of an object any more: what is kept was found to be damaged.
+    pub(crate) fn forget(&self, subject: &Subject) {
+        self.lock().objects.remove(subject);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }

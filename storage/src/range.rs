@@ -90,6 +90,13 @@ impl RangeReader {
         Self { store, meta, kept: None, position: 0, ahead: Vec::new(), ahead_start: 0, coming: None }
     }
 
+    /// Keeps no blocks of the object any more, for they were found to be damaged.
+    pub(crate) fn forget(&self) {
+        if let Some((subject, cache)) = self.kept.as_ref().zip(self.store.cache()) {
+            cache.forget(subject);
+        }
+    }
+
     /// The object's name.
     pub fn key(&self) -> &Key {
         &self.meta.key

@@ -264,7 +264,11 @@ impl Workdir {
         }
         let bytes = object.read_at(0, entry.bytes as usize)?;
         let found = blake3::hash(&bytes).to_hex().to_string();
-        if found == entry.blake3 { Ok(Some(bytes)) } else { Err(self.mismatch(object.key(), "BLAKE3", &entry.blake3, &found)) }
+        if found == entry.blake3 {
+            return Ok(Some(bytes));
+        }
+        object.forget();
+        Err(self.mismatch(object.key(), "BLAKE3", &entry.blake3, &found))
     }
 
     fn fetch_object(&self, entry: &ObjectEntry) -> Result<Vec<u8>, ProtocolError> {

@@ -23,7 +23,13 @@ fn case_13_a_run_over_a_bucket_survives_the_failure_of_any_request() {
     let open = |endpoint: String, name: &str| -> Arc<dyn Store> {
         server.bucket(name).expect("a new folder");
         let keys = Some(AccessKeys::new(KEY_ID, SECRET));
-        let options = S3Options { endpoint: Some(endpoint), keys, deadline: Duration::from_secs(20), ..S3Options::default() };
+        let options = S3Options {
+            endpoint: Some(endpoint),
+            keys,
+            deadline: Duration::from_secs(20),
+            cache_bytes: Some(0),
+            ..S3Options::default()
+        };
         Stores::new(options).open(&format!("s3://{name}")).expect("a bucket")
     };
     let small = SmallRun::new();
