@@ -14,38 +14,25 @@ use crate::server::Bucket;
 /// Kills of one run.
 const KILLS: u32 = 10;
 
-/// Where a run goes: what starts it, and where its files can be seen.
-struct Place<'a> {
-    start: &'a dyn Fn() -> Child,
-    files: &'a Path,
-}
-
-/// Starts a run again and again and kills it, each time when it has got further.
-fn kill_at_ten_points(place: &Place<'_>, all: usize) {
-    let mut killed = 0;
-    for kill in 1..=KILLS {
-        let mut child = (place.start)();
-        // Wait for this kill's share of the files, then a little longer, a different while each time.
-        let wanted = all * kill as usize / (KILLS as usize + 1);
-        let reached = wait_until(&mut child, || files(place.files) >= wanted);
-        let moment = Instant::now() + Duration::from_micros(u64::from(kill) * 7_919 % 40_000);
-        wait_until(&mut child, || Instant::now() >= moment);
-        killed += u32::from(reached && child.try_wait().expect("a child").is_none());
-        let _ = child.kill();
-        child.wait().expect("waited for");
-    }
-    assert!(killed >= KILLS - 1, "only {killed} of {KILLS} kills met a running process");
-}
-
 #[test]
 fn case_13_resume_after_sigkill_at_ten_points() {
     let project = Project::quick();
     project.succeed(&["--threads", "2"]);
     let expected = objects(&project);
-    let workdir = project.workdir();
-    let all = files(Path::new(&workdir));
-    std::fs::remove_dir_all(&workdir).expect("removed");
-    kill_at_ten_points(&Place { start: &|| start(&project), files: Path::new(&workdir) }, all);
+    let all = files(Path::new(&project.workdir()));
+    std::fs::remove_dir_all(project.workdir()).expect("removed");
+    let mut killed = 0;
+    for kill in 1..=KILLS {
+        let mut child = start(&project);
+        // Wait for this kill's share of the files, then a little longer, a different while each time.
+        let wanted = all * kill as usize / (KILLS as usize + 1);
+        let reached = wait_until(&mut child, || files(Path::new(&project.workdir())) >= wanted);
+        let moment = Instant::now() + Duration::from_micros(u64::from(kill) * 7_919 % 40_000);
+        wait_until(&mut child, || Instant::now() >= moment);
+        killed += u32::from(reached && child.try_wait().expect("a child").is_none());
+        kill_now(&mut child);
+    }
+    assert!(killed >= KILLS - 1, "only {killed} of {KILLS} kills met a running process");
     project.succeed(&["--threads", "2"]);
     assert_same(&expected, &objects(&project), "after ten kills");
 }
@@ -57,10 +44,17 @@ fn case_13_resume_over_a_bucket_after_sigkill_at_ten_points() {
     let run = ["run", recipe.as_str(), "--workdir", "s3://corpus/run", "--threads", "2"];
     bucket.succeed(&run);
     let there = bucket.file("run");
-    let (expected, all) = (objects_in(&there), files(&there));
+    let expected = objects_in(&there);
     std::fs::remove_dir_all(&there).expect("removed");
-    let start = || spawn(Bucket::command(&bucket.server.endpoint(), SECRET).args(run));
-    kill_at_ten_points(&Place { start: &start, files: &there }, all);
+    let proxy = WireProxy::start(bucket.server.address()).expect("a free port");
+    for kill in 1..=KILLS {
+        // The server answers for a while, a little longer each time, and is silent then: whatever is under way is cut.
+        let answered = 25 + 5 * u64::from(kill);
+        proxy.follow(move |seen| if seen.number > answered { Mode::Silent } else { Mode::Through });
+        let mut child = spawn(Bucket::command(&proxy.endpoint(), SECRET).args(run));
+        assert!(wait_until(&mut child, || proxy.struck() > 0), "kill {kill} meets a running process");
+        kill_now(&mut child);
+    }
     bucket.succeed(&run);
     assert_same(&expected, &objects_in(&there), "after ten kills");
     let verified = bucket.succeed(&["verify", "s3://corpus/run", "--json"]).json();
@@ -107,6 +101,11 @@ fn start(project: &Project) -> Child {
 
 fn spawn(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
+}
+
+fn kill_now(child: &mut Child) {
+    let _ = child.kill();
+    child.wait().expect("waited for");
 }
 
 fn terminate(child: &Child) {
