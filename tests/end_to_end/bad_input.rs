@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::project::{Ended, Project, root, run, succeed};
 
 /// Stands in bad records and in clinical text; lower case, so that folding does not hide it.
-const CANARY: &str = "qzcanaryqz";
+pub(crate) const CANARY: &str = "qzcanaryqz";
 /// Words of invented documents.
 const WORDS: [&str; 32] = [
     "marlow",
@@ -49,7 +49,7 @@ const WORDS: [&str; 32] = [
 ];
 
 /// A text of so many words, another one for each seed.
-fn prose(seed: u64, words: usize) -> String {
+pub(crate) fn prose(seed: u64, words: usize) -> String {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
     let mut word = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -98,7 +98,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A recipe with the one source `s`, and what else a case adds to it.
-fn recipe(format: &str, inputs: &[&str], more: &str) -> String {
+pub(crate) fn recipe(format: &str, inputs: &[&str], more: &str) -> String {
     format!(
         "name = \"bad-input\"\nworkdir = \"out\"\n[[corpus.source]]\nname = \"s\"\nformat = \"{format}\"\n\
          inputs = {inputs:?}\ndomain = \"general\"\n{more}"
@@ -107,7 +107,7 @@ fn recipe(format: &str, inputs: &[&str], more: &str) -> String {
 
 /// Runs a recipe over files beside it; the exit code is `exit`, standard error says everything in `said`, and the canary
 /// appears nowhere but in the input.
-fn check(recipe: &str, files: &[(&str, Vec<u8>)], exit: i32, said: &[&str]) -> Project {
+pub(crate) fn check(recipe: &str, files: &[(&str, Vec<u8>)], exit: i32, said: &[&str]) -> Project {
     let project = Project::with_recipe(recipe);
     for (name, bytes) in files {
         project.write(name, bytes);
@@ -129,24 +129,24 @@ fn check_run(project: &Project, exit: i32, said: &[&str]) -> Ended {
     ended
 }
 
-fn has_canary(bytes: &[u8]) -> bool {
+pub(crate) fn has_canary(bytes: &[u8]) -> bool {
     bytes.windows(CANARY.len()).any(|window| window.eq_ignore_ascii_case(CANARY.as_bytes()))
 }
 
-fn assert_no_canary(ended: &Ended) {
+pub(crate) fn assert_no_canary(ended: &Ended) {
     assert!(!has_canary(ended.stdout.as_bytes()), "text on standard output: {}", ended.stdout);
     assert!(!has_canary(ended.stderr.as_bytes()), "text on standard error: {}", ended.stderr);
 }
 
 /// Everything in a work folder that a person can read without a tool is free of the canary.
-fn assert_clean(workdir: &Path) {
+pub(crate) fn assert_clean(workdir: &Path) {
     for path in all_files(workdir).iter().filter(|path| path.extension().is_none_or(|e| e != "parquet")) {
         assert!(!has_canary(&fs::read(path).expect("readable")), "text in {}", path.display());
     }
 }
 
 /// Every file below a folder, sorted; none when it is absent.
-fn all_files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn all_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let below = |path: PathBuf| if path.is_dir() { all_files(&path) } else { vec![path] };
     let mut found: Vec<PathBuf> = entries.flat_map(|entry| below(entry.expect("an entry").path())).collect();
@@ -543,121 +543,4 @@ fn case_15_a_work_folder_that_cannot_be_written_is_a_storage_failure() {
         return;
     }
     check_run(&project, 4, &["out", "denied", "check the permissions"]);
-}
-
-/// One row of `NOTEEVENTS.csv` with the canary in every field but the id and the mark of error.
-fn note(id: &str, error: &str, text: &str) -> String {
-    let c = CANARY;
-    format!("{id},{c}1,{c}2,{c}3,{c}4,{c}5,{c}6,\"{c} 7\",{c}8,{error},\"{text}\"\n")
-}
-
-/// Notes for each thing that can become of one: kept, exact copy, near-duplicate, leak, too short, marked, ragged, without id, not UTF-8.
-fn notes() -> Vec<u8> {
-    let text = |seed: u64| format!("{CANARY} {} Call 555-201-3344, seen by Dr. {CANARY}.", prose(seed, 120));
-    let mut rows =
-        String::from("ROW_ID,SUBJECT_ID,HADM_ID,CHARTDATE,CHARTTIME,STORETIME,CATEGORY,DESCRIPTION,CGID,ISERROR,TEXT\n");
-    (1..=60).for_each(|id| rows += &note(&id.to_string(), "", &text(id)));
-    rows += &note("61", "", &text(1));
-    rows += &note("62", "", &format!("{} {CANARY} seen again", text(2)));
-    rows += &note("63", "", &format!("{CANARY} {} {CANARY}", prose(7000, 40)));
-    rows += &note("68", "", &format!("{CANARY} brief"));
-    rows += &note("64", "1", &text(64));
-    rows += &note("65", "", &text(65)).replace('\n', &format!(",{CANARY}\n"));
-    rows += &note("", "", &text(66));
-    [rows.as_bytes(), b"67,\xff", CANARY.as_bytes(), b",,,,,,,,,\"", CANARY.as_bytes(), b"\"\n"].concat()
-}
-
-/// The quickstart with the notes above in the place of its MIMIC-III file, `dua` instructions, and a leak to find in the notes.
-fn clinical_project(max_rejects: &str) -> Project {
-    let project = Project::quick();
-    let fixtures = root().join("tests/fixtures").display().to_string();
-    let text = fs::read_to_string(project.recipe()).expect("readable");
-    let mut edited = text.clone();
-    for (from, to) in [
-        (format!("{fixtures}/notes/NOTEEVENTS.csv.gz\"]"), format!("data/NOTEEVENTS.csv\"]\nmax_rejects = {max_rejects}")),
-        (format!("{fixtures}/benchmarks/*.jsonl"), "data/leak.jsonl".into()),
-        (format!("[\"{fixtures}/instruct/*.jsonl\"]"), "[\"data/instruct.jsonl\"]\nsensitivity = \"dua\"".into()),
-        ("[corpus.dedup]".into(), "[corpus.dedup]\nmax_source_loss = 0.9".into()),
-        ("[corpus.clean]".into(), "[corpus.clean]\nmin_words = 5".into()),
-        ("tokens = 200_000".into(), "tokens = 40_000".into()),
-    ] {
-        assert!(edited.contains(&from), "the quickstart no longer says {from}");
-        edited = edited.replace(&from, &to);
-    }
-    project.write("recipe.toml", edited.as_bytes());
-    project.write("data/NOTEEVENTS.csv", &notes());
-    let item = serde_json::json!({"id": "leak-1", "query": prose(7000, 40), "answer": "a", "choices": ["a", "b"], "gold": 0});
-    project.write("data/leak.jsonl", format!("{item}\n").as_bytes());
-    let pair = |id| format!("{{\"instruction\":\"{CANARY} {}?\",\"output\":\"{CANARY} {}\"}}\n", prose(id, 6), prose(id + 1, 6));
-    let bad = format!("{{\"{CANARY}\":\"{CANARY}\"}}\n{{\"instruction\":\"{CANARY}\",\"output\":7}}\n");
-    project.write("data/instruct.jsonl", ((0..60).map(pair).collect::<String>() + &bad).as_bytes());
-    project
-}
-
-#[test]
-fn case_41_the_search_for_the_canary_finds_it_in_open_data() {
-    let more = "sensitivity = \"open\"\nmax_rejects = 0.2\n";
-    let project = check(&recipe("mimic-notes", &["data/*"], more), &[("data/NOTEEVENTS.csv", notes())], 0, &[]);
-    let documents = all_files(&Path::new(&project.workdir()).join("documents/s"));
-    let shown = succeed(&["inspect", &documents[0].display().to_string(), "--text"]).stdout;
-    assert!(has_canary(shown.as_bytes()), "{shown}");
-    assert!(!has_canary(succeed(&["inspect", &documents[0].display().to_string()]).stdout.as_bytes()), "only when asked");
-}
-
-#[test]
-fn case_41_clinical_text_stays_in_the_data() {
-    let project = clinical_project("0.2");
-    let scratch = tempfile::tempdir().expect("a folder");
-    let at = scratch.path().display().to_string();
-    let ended = project.succeed(&["--threads", "2", "--scratch", &at]);
-    assert_no_canary(&ended);
-    assert!(all_files(scratch.path()).is_empty(), "temporary files are gone");
-    let facts = project.json("manifests/ingest.json")["facts"]["sources"]["mimic-iii"].clone();
-    assert_eq!(facts["counts"]["rejected"]["documents"].as_u64(), Some(4), "{facts}");
-    assert_eq!(facts["counts"]["written"]["documents"].as_u64(), Some(63), "{facts}");
-    assert_eq!(facts["counts"]["dropped"]["documents"].as_u64(), Some(1), "{facts}");
-    let removed = project.json("manifests/dedup.json")["facts"]["removed"]["mimic-iii"].clone();
-    assert_eq!(removed.as_object().map(|reasons| reasons.values().filter_map(Value::as_u64).sum()), Some(3), "{removed}");
-    let workdir = PathBuf::from(project.workdir());
-    assert_clean(&workdir);
-    for name in [
-        "report.html",
-        "README.md",
-        "plan.json",
-        "rejects/mimic-iii",
-        "drops/mimic-iii",
-        "commits/report",
-        "manifests/dedup.json",
-        "decisions",
-    ] {
-        assert!(workdir.join(name).exists(), "{name} was looked at");
-    }
-    for path in all_files(&workdir).iter().filter(|path| path.extension().is_some_and(|e| e == "parquet")) {
-        assert_no_canary(&succeed(&["inspect", &path.display().to_string(), "--rows", "1000", "--text"]));
-    }
-    for command in ["status", "verify", "report"] {
-        assert_no_canary(&succeed(&[command, &project.workdir()]));
-        assert_no_canary(&succeed(&[command, &project.workdir(), "--json"]));
-    }
-    assert_no_canary(&succeed(&["plan", &project.recipe(), "--workdir", &project.workdir(), "--json"]));
-}
-
-#[test]
-fn case_41_a_refusal_over_clinical_records_repeats_nothing_of_them() {
-    let project = clinical_project("0.0");
-    let ended = project.run(&["--log-format", "json"]);
-    assert_eq!(ended.code, 3, "{}", ended.stderr);
-    let last: Value = serde_json::from_str(ended.stderr.lines().last().expect("a line")).expect("JSON");
-    let message = last["message"].as_str().expect("a message");
-    for part in [
-        "source \"mimic-iii\": 4 of 68 records rejected",
-        "1 marked-erroneous",
-        "data/NOTEEVENTS.csv at byte",
-        "raise max_rejects",
-    ] {
-        assert!(message.contains(part), "{part:?} is not in {message}");
-    }
-    assert_eq!(last["exit"].as_u64(), Some(3));
-    assert_no_canary(&ended);
-    assert_clean(Path::new(&project.workdir()));
 }

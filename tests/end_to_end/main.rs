@@ -4,6 +4,7 @@ mod archives;
 mod bad_input;
 mod bucket;
 mod cleaning;
+mod clinical;
 mod commands;
 mod contamination;
 mod counts;
