@@ -8,7 +8,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use mellama_shards::{RunTotals, Tokenizer};
-use mellama_storage::{ObjectEntry, StageManifest, Workdir};
+use mellama_storage::{ObjectEntry, READ_BYTES, StageManifest, Workdir, foreign_scheme};
 use mellama_train::Shape;
 use mellama_train::hf::ModelConfig;
 use serde::Serialize;
@@ -28,8 +28,6 @@ use crate::stages;
 
 pub use self::mixture::{DomainForecast, MixtureForecast};
 
-/// Bytes of one ranged read, for counting requests.
-const READ_BYTES: u64 = 8 << 20;
 /// Dense bf16 rate of an A100, FLOP/s, as published.
 const A100_FLOPS: f64 = 312e12;
 /// Model FLOPs utilizations that GPU-hours are given for.
@@ -193,6 +191,11 @@ impl Forecast {
 pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Failure> {
     let mut file = file.clone();
     let uri = workdir.map_or_else(|| file.recipe.workdir.clone(), String::from);
+    if let Some(scheme) = foreign_scheme(&uri) {
+        return Err(Failure::Policy(format!(
+            "--workdir: an address of {scheme}:// is given; give a folder or s3://BUCKET/PREFIX"
+        )));
+    }
     file.excluded = Some(Location::of(file.expand(&uri).unwrap_or_else(|_| uri.clone())).canonical());
     let file = &file;
     let recipe = &file.recipe;

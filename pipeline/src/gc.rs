@@ -4,36 +4,38 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use mellama_storage::{Key, ObjectMeta, Stores, Workdir};
+use mellama_storage::{Key, ObjectMeta, Stale, Stores, Workdir};
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::observer::{Observer, Unit};
+use crate::recipe::Recipe;
+use crate::stage::Stage;
 use crate::status;
 
-/// Folders that stages write into. What lies elsewhere is somebody else's.
-const OWN_FOLDERS: [&str; 21] = [
-    ".probe/",
-    "checkpoints/",
-    "contamination/",
-    "conversations/",
-    "decisions/",
-    "dedup/",
-    "documents/",
-    "drops/",
-    "evaluation/",
-    "metrics/",
-    "mix/",
-    "overlaps/",
-    "packed/",
-    "phi/",
-    "rejects/",
-    "removed/",
-    "sequence/",
-    "shards/",
-    "signatures/",
-    "tokens/",
-    "withdrawals/",
+/// Folders that stages write into, and the stages. What lies elsewhere is somebody else's.
+const OWN_FOLDERS: [(&str, &[Stage]); 21] = [
+    (".probe/", &[]),
+    ("checkpoints/", &[Stage::Cpt, Stage::Instruct]),
+    ("contamination/", &[Stage::Dedup]),
+    ("conversations/", &[Stage::InstructData]),
+    ("decisions/", &[Stage::Dedup]),
+    ("dedup/", &[Stage::Dedup]),
+    ("documents/", &[Stage::Ingest]),
+    ("drops/", &[Stage::Ingest]),
+    ("evaluation/", &[Stage::Evaluate]),
+    ("metrics/", &[Stage::Cpt, Stage::Instruct]),
+    ("mix/", &[Stage::Mix]),
+    ("overlaps/", &[Stage::Ingest]),
+    ("packed/", &[Stage::Pack]),
+    ("phi/", &[Stage::Ingest]),
+    ("rejects/", &[Stage::Ingest, Stage::InstructData]),
+    ("removed/", &[Stage::Dedup]),
+    ("sequence/", &[Stage::Ingest]),
+    ("shards/", &[Stage::Publish, Stage::InstructData]),
+    ("signatures/", &[Stage::Ingest]),
+    ("tokens/", &[Stage::Tokenize]),
+    ("withdrawals/", &[Stage::Ingest]),
 ];
 
 /// What is asked for.
@@ -60,6 +62,8 @@ pub struct Collected {
     pub unfinished: Vec<String>,
     /// Objects that no record names and that are young.
     pub young: u64,
+    /// Objects of stages that are not finished: whoever finishes them may come to name them, however old they are.
+    pub awaited: u64,
     /// Objects that this program does not write; they stay.
     pub foreign: Vec<String>,
 }
@@ -82,12 +86,14 @@ impl Collected {
             self.removed.iter().map(|object| format!("{:>12} bytes  {}", object.bytes, object.key)).collect();
         lines.extend(self.unfinished.iter().map(|name| format!("unfinished         {name}")));
         lines.push(format!(
-            "{}: {} objects ({bytes} bytes) and {} unfinished uploads or files {verb}; {} younger than {} h stay",
+            "{}: {} objects ({bytes} bytes) and {} unfinished uploads or files {verb}; {} younger than {} h stay, and {} of \
+             stages that are not finished",
             self.workdir,
             self.removed.len(),
             self.unfinished.len(),
             self.young,
-            self.older_than_hours
+            self.older_than_hours,
+            self.awaited
         ));
         if let Some(first) = self.foreign.first() {
             lines.push(format!("{} objects are not mellama's and stay, first {first}", self.foreign.len()));
@@ -111,14 +117,20 @@ pub fn collect(stores: &Stores, uri: &str, request: Request, observer: &dyn Obse
         removed: Vec::new(),
         unfinished: Vec::new(),
         young: 0,
+        awaited: 0,
         foreign: Vec::new(),
     };
     let limit = SystemTime::now().checked_sub(request.older_than).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut old = Vec::new();
+    let open = open_stages(&workdir)?;
     for object in unnamed(&workdir)? {
         let key = object.key.as_str();
-        if !OWN_FOLDERS.iter().any(|folder| key.starts_with(folder)) {
+        let Some((_, stages)) = OWN_FOLDERS.iter().find(|(folder, _)| key.starts_with(folder)) else {
             collected.foreign.push(key.to_owned());
+            continue;
+        };
+        if stages.iter().any(|stage| open.contains(stage)) {
+            collected.awaited += 1;
         } else if is_older(&workdir, &object.key, limit)? {
             old.push(object);
         } else {
@@ -135,7 +147,7 @@ pub fn collect(stores: &Stores, uri: &str, request: Request, observer: &dyn Obse
         observer.advance(1);
         collected.removed.push(Leftover { key: object.key.into(), bytes: object.size_bytes });
     }
-    for stale in workdir.store().stale(request.older_than)? {
+    for stale in workdir.store().stale(request.older_than)?.into_iter().filter(|stale| is_own(&workdir, stale)) {
         if !request.dry_run {
             workdir.store().remove_stale(&stale)?;
         }
@@ -143,6 +155,23 @@ pub fn collect(stores: &Stores, uri: &str, request: Request, observer: &dyn Obse
     }
     observer.end("gc", &format!("{} objects, {} unfinished", collected.removed.len(), collected.unfinished.len()));
     Ok(collected)
+}
+
+/// The stages of the recipe that have no manifest. A part of theirs may be as old as an attempt that was killed long ago, and be
+/// named by the next one, which finds it there.
+fn open_stages(workdir: &Workdir) -> Result<Vec<Stage>, Failure> {
+    let recipe = workdir.read_plan()?.and_then(|plan| serde_json::from_value::<Recipe>(plan["recipe"].clone()).ok());
+    let stages = recipe.map_or_else(|| Stage::ALL.to_vec(), |recipe| Stage::of(&recipe));
+    let finished = workdir.finished()?;
+    Ok(stages.into_iter().filter(|stage| !finished.contains(stage.name())).collect())
+}
+
+/// Whether what is unfinished is ours: a temporary file of a folder always is, an upload by its name.
+fn is_own(workdir: &Workdir, stale: &Stale) -> bool {
+    let uri = workdir.store().uri();
+    let prefix = uri.strip_prefix("s3://").and_then(|place| place.split_once('/')).map_or("", |(_, prefix)| prefix);
+    let name = stale.name.strip_prefix(prefix).map_or(stale.name.as_str(), |name| name.trim_start_matches('/'));
+    stale.id.is_empty() || OWN_FOLDERS.iter().any(|(folder, _)| name.starts_with(folder))
 }
 
 /// Objects that no record names.

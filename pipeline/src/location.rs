@@ -22,6 +22,7 @@ impl Location {
         let path = path.as_ref();
         match path.to_str() {
             Some(text) if is_bucket(text) => Location::Bucket(text.trim_end_matches('/').to_owned()),
+            Some(text) if text.starts_with("file:///") => Location::Path(PathBuf::from(&text["file://".len()..])),
             _ => Location::Path(path.to_owned()),
         }
     }

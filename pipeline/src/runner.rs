@@ -162,6 +162,8 @@ fn named(tasks: &Range<u64>) -> String {
 pub fn run_whole_stage(context: &Context<'_>, stage: Stage) -> Result<StageResult, Failure> {
     freeze(context)?;
     if context.published(stage)?.is_some() {
+        // Whoever put the manifest may have ended before the mark.
+        succeed_if_complete(context)?;
         return Err(Failure::NothingToDo(format!("stage {stage}: finished already")));
     }
     run_alone(context, stage)
@@ -229,16 +231,22 @@ pub(crate) fn shards_digest(manifest: &StageManifest) -> String {
 /// Makes the plan the work folder's own, or refuses: another recipe is a policy matter, changed inputs are the input's.
 fn freeze(context: &Context<'_>) -> Result<(), Failure> {
     preflight(context)?;
-    if context.workdir.read_plan_id()?.is_none() {
-        // Before any work: it can be written, and puts keep to their conditions.
-        mellama_storage::preflight(&**context.workdir.store())?;
+    match context.workdir.read_plan_id()? {
+        None => {
+            // Before any work: it can be written, and puts keep to their conditions.
+            mellama_storage::preflight(&**context.workdir.store())?;
+        }
+        Some(there) if there == context.plan.id => {
+            // A retraction that was killed after its record stands: what it replaced goes now, and with it what nobody needs.
+            strays::sweep(context.workdir, &context.plan.id)?;
+            return Ok(());
+        }
+        Some(_) => {}
     }
     let frozen = context.plan.frozen(&context.file.recipe);
     let outcome = context.workdir.freeze_plan(&context.plan.id, &frozen);
     let Err(ProtocolError::OtherPlan { .. }) = &outcome else {
         outcome?;
-        // A retraction that was killed after its record stands: what it replaced goes now, and with it what nobody needs.
-        strays::sweep(context.workdir, &context.plan.id)?;
         return Ok(());
     };
     let there = context.workdir.read_plan()?.unwrap_or_default();

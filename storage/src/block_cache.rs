@@ -76,6 +76,12 @@ struct Object {
     blocks: Vec<Block>,
 }
 
+impl Object {
+    fn is_at(&self, place: (u64, u64)) -> bool {
+        (self.file, self.start) == place
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Block {
     Absent,
@@ -99,13 +105,13 @@ impl BlockCache {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let Ok(Some(Place { number, file, start })) = self.admit(subject) else { return Ok(None) };
         for block in range.start / self.block_bytes..range.end.div_ceil(self.block_bytes) {
-            if !self.claim(subject, number, block) {
+            if !self.claim(subject, (number, start), block) {
                 continue;
             }
             let of_block = block * self.block_bytes..subject.size_bytes.min((block + 1) * self.block_bytes);
             let fetched = fetch(of_block.clone());
             let kept = fetched.as_ref().is_ok_and(|bytes| file.write_all_at(bytes, start + of_block.start).is_ok());
-            self.settle(subject, number, block, kept);
+            self.settle(subject, (number, start), block, kept);
             fetched?;
             if !kept {
                 return Ok(None);
@@ -123,16 +129,16 @@ impl BlockCache {
         fetch: &dyn Fn(Range<u64>) -> Result<Option<First>, StoreError>,
     ) -> Result<Option<ETag>, StoreError> {
         let Ok(Some(Place { number, file, start })) = self.admit(subject) else { return Ok(None) };
-        if !self.claim(subject, number, 0) {
+        if !self.claim(subject, (number, start), 0) {
             return Ok(self.lock().objects.get(subject).and_then(|object| object.etag.clone()));
         }
         let first = fetch(0..subject.size_bytes.min(self.block_bytes));
         let kept = matches!(&first, Ok(Some(First { bytes, .. })) if file.write_all_at(bytes, start).is_ok());
         let etag = first.as_ref().ok().and_then(|first| first.as_ref()).map(|first| first.etag.clone()).filter(|_| kept);
-        if let Some(object) = self.lock().objects.get_mut(subject).filter(|object| object.file == number) {
+        if let Some(object) = self.lock().objects.get_mut(subject).filter(|object| object.is_at((number, start))) {
             object.etag.clone_from(&etag);
         }
-        self.settle(subject, number, 0, kept);
+        self.settle(subject, (number, start), 0, kept);
         first.map(|_| etag)
     }
 
@@ -147,7 +153,7 @@ impl BlockCache {
             file.write_all_at(&bytes(block)?, start + first)
         });
         let mut state = self.lock();
-        if let Some(object) = state.objects.get_mut(subject).filter(|object| object.file == number && copied.is_ok()) {
+        if let Some(object) = state.objects.get_mut(subject).filter(|object| object.is_at((number, start)) && copied.is_ok()) {
             object.etag = Some(etag.clone());
             // Whoever fetches one meanwhile writes the same bytes.
             object.blocks.iter_mut().filter(|block| **block == Block::Absent).for_each(|block| *block = Block::Here);
@@ -163,9 +169,16 @@ impl BlockCache {
         self.state.lock().expect("no holder panics")
     }
 
+    /// Whether an object of this length is kept at all.
+    pub(crate) fn fits(&self, size_bytes: u64) -> bool {
+        size_bytes <= self.limit_bytes
+    }
+
     /// The file of an object and where it begins there; it is given a place where it has none.
     fn admit(&self, subject: &Subject) -> io::Result<Option<Place>> {
-        if subject.size_bytes > self.limit_bytes {
+        // Others take from the same disk: once less than our own share is left, nothing more is kept.
+        let is_short = || rustix::fs::statvfs(&self.folder).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < self.limit_bytes);
+        if !self.fits(subject.size_bytes) {
             return Ok(None);
         }
         let mut state = self.lock();
@@ -173,6 +186,9 @@ impl BlockCache {
             let (number, start) = (object.file, object.start);
             let found = state.files.iter().find(|file| file.number == number);
             return Ok(found.map(|found| Place { number, file: Arc::clone(&found.file), start }));
+        }
+        if is_short() {
+            return Ok(None);
         }
         while state.reserved_bytes() + subject.size_bytes > self.limit_bytes {
             state.forget_oldest();
@@ -192,11 +208,11 @@ impl BlockCache {
     }
 
     /// Whether the caller is to fetch a block. Waits for one that comes already.
-    fn claim(&self, subject: &Subject, number: u64, block: u64) -> bool {
+    fn claim(&self, subject: &Subject, place: (u64, u64), block: u64) -> bool {
         let mut state = self.lock();
         loop {
             // An object that was forgotten meanwhile still has its file here: it is filled for this reader alone.
-            let Some(found) = state.block(subject, number, block) else { return true };
+            let Some(found) = state.block(subject, place, block) else { return true };
             match *found {
                 Block::Here => return false,
                 Block::Absent => {
@@ -208,9 +224,9 @@ impl BlockCache {
         }
     }
 
-    fn settle(&self, subject: &Subject, number: u64, block: u64, is_here: bool) {
+    fn settle(&self, subject: &Subject, place: (u64, u64), block: u64, is_here: bool) {
         let mut state = self.lock();
-        if let Some(found) = state.block(subject, number, block) {
+        if let Some(found) = state.block(subject, place, block) {
             *found = if is_here { Block::Here } else { Block::Absent };
         }
         drop(state);
@@ -219,9 +235,9 @@ impl BlockCache {
 }
 
 impl State {
-    /// A block of an object, if that is still in the file of this number.
-    fn block(&mut self, subject: &Subject, number: u64, block: u64) -> Option<&mut Block> {
-        let object = self.objects.get_mut(subject).filter(|object| object.file == number)?;
+    /// A block of an object, if that is still in this place: the number of its file and where it begins there.
+    fn block(&mut self, subject: &Subject, place: (u64, u64), block: u64) -> Option<&mut Block> {
+        let object = self.objects.get_mut(subject).filter(|object| object.is_at(place))?;
         object.blocks.get_mut(block as usize)
     }
 

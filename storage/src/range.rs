@@ -1,5 +1,5 @@
 //! One object as a random-access file: every read is pinned to the state it was opened in.
-//! It reads ahead a bounded block for sequential use and keeps nothing else.
+//! It reads ahead a bounded block for sequential use; what is kept longer lies in the store's cache.
 
 use crate::block_cache::{First, Subject};
 use crate::commit::ObjectEntry;
@@ -59,7 +59,7 @@ impl RangeReader {
     pub fn known(store: Arc<dyn Store>, meta: ObjectMeta) -> Self {
         let object = crate::error::object_name(store.uri(), &meta.key);
         let subject = Subject { object, state: meta.etag.as_str().to_owned(), size_bytes: meta.size_bytes };
-        let kept = store.cache().map(|_| subject);
+        let kept = store.cache().filter(|cache| cache.fits(meta.size_bytes)).map(|_| subject);
         Self { kept, ..Self::pinned(store, meta) }
     }
 

@@ -41,6 +41,20 @@ fn gc_removes_what_is_old_and_unnamed_and_nothing_else() {
 }
 
 #[test]
+fn gc_leaves_what_an_unfinished_stage_may_come_to_name() {
+    let project = Project::quick();
+    project.succeed(&["--until", "ingest"]);
+    leave(&project, "tokens/pmc/00009-0123456789abcdef.tokens", 4000);
+    leave(&project, "metrics/cpt-00000050.jsonl", 4000);
+    leave(&project, "documents/pmc/00009-0123456789abcdef.parquet", 400);
+    let collected = run(&["gc", &project.workdir(), "--json"]).json();
+    assert_eq!(collected["awaited"].as_u64(), Some(2), "{collected}");
+    assert_eq!(collected["removed"].as_array().map(Vec::len), Some(1), "{collected}");
+    let is_there = |key: &str| Path::new(&project.workdir()).join(key).exists();
+    assert!(is_there("tokens/pmc/00009-0123456789abcdef.tokens") && is_there("metrics/cpt-00000050.jsonl"));
+}
+
+#[test]
 fn gc_looks_into_every_folder_that_a_run_writes() {
     let project = Project::quick();
     project.succeed(&[]);

@@ -158,6 +158,22 @@ fn case_40_secrets_in_addresses_are_not_repeated() {
         let project = project("");
         let text = std::fs::read_to_string(project.recipe()).expect("readable");
         std::fs::write(project.recipe(), text.replace("INPUT", input)).expect("written");
+        let workdirs = [
+            &["plan", "--stages", "--workdir", input][..],
+            &["plan", "--json", "--workdir", input],
+            &["run", "--workdir", input],
+        ];
+        for command in workdirs {
+            let ended = Ended::of(
+                &told("http://127.0.0.1:1", SECRET, None)
+                    .args(command)
+                    .arg("recipes/quickstart.toml")
+                    .output()
+                    .expect("the program starts"),
+            );
+            assert_eq!(ended.code, 2, "{}", ended.stderr);
+            assert_clean("a work folder", &ended);
+        }
         for command in [&["run"][..], &["plan"], &["config", "check"]] {
             let mut arguments: Vec<&str> = command.to_vec();
             let recipe = project.recipe();

@@ -58,3 +58,22 @@ fn case_20_what_lies_on_the_machine_is_never_believed() {
     assert_eq!(found, expected, "the digests are those of an undisturbed run");
     assert_eq!(run(&["verify", &project.workdir()]).code, 0);
 }
+
+#[test]
+fn resume_of_a_run_that_ended_before_its_last_records_writes_them() {
+    let project = Project::quick();
+    project.succeed(&[]);
+    let (recipe, workdir) = (project.recipe(), project.workdir());
+    let path = |key: &str| Path::new(&workdir).join(key);
+    let (mark, page) = (fs::read(path("_SUCCESS")).expect("finished"), fs::read(path("report.html")).expect("finished"));
+    fs::remove_file(path("_SUCCESS")).expect("removed");
+    assert_eq!(run(&["stage", "report", &recipe, "--workdir", &workdir]).code, 99, "the stage is finished");
+    assert_eq!(fs::read(path("_SUCCESS")).expect("written"), mark, "and the run is");
+    // A page that no commit names, of figures that a retraction has changed since.
+    for key in ["_SUCCESS", "manifests/report.json", "commits/report/00000.json"] {
+        fs::remove_file(path(key)).expect("removed");
+    }
+    fs::write(path("report.html"), "another page").expect("written");
+    project.succeed(&[]);
+    assert_eq!((fs::read(path("report.html")).expect("written"), fs::read(path("_SUCCESS")).expect("written")), (page, mark));
+}

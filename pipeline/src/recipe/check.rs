@@ -20,7 +20,7 @@ const MAX_EXPECTED_TOKENS: u64 = 1 << 50;
 /// Most sources of one recipe: their index is stored in two bytes.
 const MAX_SOURCES: usize = 4096;
 
-/// Longest time that a request is given, in seconds, and most requests at once.
+/// Longest time that a request is given, in seconds.
 const MAX_SECONDS: u64 = 86_400;
 /// Most requests under way at once; each takes a thread and up to 8 MiB.
 const MAX_CONCURRENCY: u64 = 1024;
@@ -103,11 +103,14 @@ impl Checker {
                 self.that(scheme.is_none(), key, problem)
             }
             Value::Array(values) => values.iter().try_for_each(|value| self.places(key, value)),
-            // A licence may well be an address.
-            Value::Object(members) => members.iter().filter(|(name, _)| *name != "licence").try_for_each(|(name, value)| {
-                let below = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                self.places(&below, value)
-            }),
+            // A licence may well be an address, and so may the names of fields.
+            Value::Object(members) => members
+                .iter()
+                .filter(|(name, _)| !["licence", "fields"].contains(&name.as_str()))
+                .try_for_each(|(name, value)| {
+                    let below = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                    self.places(&below, value)
+                }),
             _ => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use mellama_storage::{Stores, foreign_scheme, is_bucket};
+use mellama_storage::{Stores, foreign_scheme};
 
 use super::sections::Recipe;
 use super::storage::Access;
@@ -144,7 +144,10 @@ impl RecipeFile {
     /// As `expand`.
     pub fn resolve(&self, text: &str) -> Result<Location, RecipeError> {
         let text = self.expand(text)?;
-        if is_bucket(&text) { Ok(Location::of(text)) } else { Ok(Location::Path(self.folder().join(text))) }
+        match Location::of(text) {
+            Location::Path(path) => Ok(Location::Path(self.folder().join(path))),
+            bucket @ Location::Bucket(_) => Ok(bucket),
+        }
     }
 
     /// Buckets are reached as `[storage]` says, and as the machine allows.
@@ -172,6 +175,16 @@ fn place(text: &str, span: &Range<usize>) -> (usize, usize) {
 }
 
 /// serde's sentence about an unknown key, with the nearest known key added.
+/// `invalid type: string "…", expected …` without the string, which may be an address with a signature.
+fn without_value(message: &str) -> String {
+    match (message.find(" \""), message.rfind("\", ")) {
+        (Some(start), Some(end)) if message.starts_with("invalid ") && start < end => {
+            format!("{}{}", &message[..start], &message[end + 1..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
 fn explain(message: &str) -> String {
     if message.contains("TotalRecipe") {
         return "tokens: expected a number of tokens, at least 1, or \"all\"".to_owned();
@@ -179,7 +192,7 @@ fn explain(message: &str) -> String {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let unknown_key = message.starts_with("unknown field");
     if !unknown_key && !message.starts_with("unknown variant") {
-        return message.replace('\n', " ");
+        return without_value(&message.replace('\n', " "));
     }
     let what = if unknown_key { "unknown key" } else { "unknown value" };
     let Some((found, known)) = quoted.split_first() else { return message.to_owned() };
@@ -202,6 +215,12 @@ mod tests {
     fn check(text: &str, expected: &str) {
         let message = error_of(text);
         assert!(message.contains(expected), "{message:?} does not contain {expected:?}");
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_not_repeated() {
+        let error = error_of("name = \"t\"\nworkdir = \"o\"\n[corpus]\nsource = \"https://h/?X-Amz-Signature=canary\"\n");
+        assert!(error.contains("invalid type: string, expected") && !error.contains("canary"), "{error}");
     }
 
     #[test]

@@ -189,6 +189,8 @@ pub(super) struct Stream {
     block: io::Cursor<Vec<u8>>,
     /// Blocks that a thread of this stream reads ahead; `None` behind the last.
     ahead: Option<Receiver<Result<Vec<u8>, StoreError>>>,
+    /// Bytes that are still to come behind the block.
+    left: u64,
 }
 
 impl Stream {
@@ -209,7 +211,8 @@ impl Stream {
             });
             receiver
         });
-        Ok(Self { block: io::Cursor::new(first), ahead })
+        let left = size - first.len() as u64;
+        Ok(Self { block: io::Cursor::new(first), ahead, left })
     }
 }
 
@@ -223,7 +226,11 @@ impl Read for Stream {
             let Some(ahead) = &self.ahead else { return Ok(0) };
             // The thread ends behind the last block, and the channel with it.
             match ahead.recv() {
-                Ok(block) => self.block = io::Cursor::new(block?),
+                Ok(block) => {
+                    self.block = io::Cursor::new(block?);
+                    self.left = self.left.saturating_sub(self.block.get_ref().len() as u64);
+                }
+                Err(_) if self.left > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Err(_) => self.ahead = None,
             }
         }

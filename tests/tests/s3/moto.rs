@@ -15,19 +15,23 @@ const SERVER_LIMITS: [Limit; 1] =
 /// A bucket that the script filled with 100,000 objects.
 const MANY: &str = "s3://many";
 
-fn endpoint() -> String {
-    std::env::var("MELLAMA_MOTO").expect("MELLAMA_MOTO says where the server listens; use tests/moto/run")
+/// Where the server listens; without one the caller has nothing to do.
+fn endpoint() -> Option<String> {
+    let endpoint = std::env::var("MELLAMA_MOTO").ok();
+    if endpoint.is_none() {
+        println!("not run: MELLAMA_MOTO does not say where moto listens; tests/moto/run does");
+    }
+    endpoint
 }
 
-fn options() -> S3Options {
-    S3Options { endpoint: Some(endpoint()), keys: Some(AccessKeys::new("any", "any")), ..S3Options::default() }
+fn options(endpoint: &str) -> S3Options {
+    S3Options { endpoint: Some(endpoint.into()), keys: Some(AccessKeys::new("any", "any")), ..S3Options::default() }
 }
 
 /// The address of a bucket that no other test has. The server asks nobody who he is.
-fn fresh_bucket() -> String {
+fn fresh_bucket(endpoint: &str) -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let name = format!("test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-    let endpoint = endpoint();
     let host = endpoint.trim_start_matches("http://");
     let mut server = TcpStream::connect(host).expect("it listens");
     let request = format!("PUT /{name} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
@@ -39,15 +43,15 @@ fn fresh_bucket() -> String {
 }
 
 #[test]
-#[ignore = "needs the server of tests/moto/run"]
 fn contract_of_a_bucket_of_moto() {
-    check(&options(), &fresh_bucket, &SERVER_LIMITS);
+    let Some(endpoint) = endpoint() else { return };
+    check(&options(&endpoint), &|| fresh_bucket(&endpoint), &SERVER_LIMITS);
 }
 
 #[test]
-#[ignore = "needs the server of tests/moto/run"]
 fn case_11_a_hundred_thousand_keys_are_listed_once_and_in_order() {
-    let store = Stores::new(options()).open(MANY).expect("a bucket");
+    let Some(endpoint) = endpoint() else { return };
+    let store = Stores::new(options(&endpoint)).open(MANY).expect("a bucket");
     let listed: Vec<String> = list_all(&*store, "").map(|object| object.expect("a listing").key.into()).collect();
     let mut expected: Vec<String> = (0..100_000).map(|number| format!("{:02}/{number:06}", number % 37)).collect();
     expected.sort();
@@ -55,9 +59,9 @@ fn case_11_a_hundred_thousand_keys_are_listed_once_and_in_order() {
 }
 
 #[test]
-#[ignore = "needs the server of tests/moto/run"]
 fn case_11_odd_names_are_kept_and_listed() {
-    let store = Stores::new(options()).open(&fresh_bucket()).expect("a bucket");
+    let Some(endpoint) = endpoint() else { return };
+    let store = Stores::new(options(&endpoint)).open(&fresh_bucket(&endpoint)).expect("a bucket");
     let long = format!("{}/{}/ee", ["a", "b", "c"].map(|letter| letter.repeat(255)).join("/"), "d".repeat(253));
     assert_eq!(long.len(), 1024, "the longest name there is");
     let mut names: Vec<&str> = vec!["a b", "a%20b", "a+b", "caf\u{e9}", "q?x=1&y#z", "<&>'\"", &long];
