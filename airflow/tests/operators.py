@@ -135,8 +135,8 @@ def pod() -> dict[str, Any]:
         "deferrable": run.deferrable,
         "pods": described,
         "exits": {str(code): outcome_of(lambda code=code: clean_up(run, code)) for code in CODES if code != "KILL"},
-        "plan": outcome_of(lambda: plan.result([{"stage": "ingest", "tasks": 6, "complete": False}])),
-        "finished": outcome_of(lambda: plan.result([{"stage": "ingest", "tasks": 6, "complete": True}])),
+        "plan": outcome_of(lambda: plan.result({"stages": [{"stage": "ingest", "tasks": 6, "complete": False}]})),
+        "finished": outcome_of(lambda: plan.result({"stages": [{"stage": "ingest", "tasks": 6, "complete": True}]})),
         "result": outcome_of(lambda: run.result(RESULT)),
     }
 

@@ -95,15 +95,16 @@ impl BlockCache {
         Self { folder, limit_bytes, block_bytes: block_bytes.max(1), state: Mutex::default(), arrived: Condvar::new() }
     }
 
-    /// The bytes of `range`, those blocks that are not here fetched by `fetch`; `None` where the object is too large to be kept, and
+    /// The bytes of `range` of an object in the state of `etag`, those blocks that are not here fetched by `fetch`; `None` where the object is too large to be kept, and
     /// where the disk takes or gives nothing: a cache that does not work is no reason to fail.
     pub(crate) fn read(
         &self,
         subject: &Subject,
+        etag: &ETag,
         range: &Range<u64>,
         fetch: &dyn Fn(Range<u64>) -> Result<Vec<u8>, StoreError>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let Ok(Some(Place { number, file, start })) = self.admit(subject) else { return Ok(None) };
+        let Ok(Some(Place { number, file, start })) = self.admit(subject, Some(etag)) else { return Ok(None) };
         for block in range.start / self.block_bytes..range.end.div_ceil(self.block_bytes) {
             if !self.claim(subject, (number, start), block) {
                 continue;
@@ -128,7 +129,7 @@ impl BlockCache {
         subject: &Subject,
         fetch: &dyn Fn(Range<u64>) -> Result<Option<First>, StoreError>,
     ) -> Result<Option<ETag>, StoreError> {
-        let Ok(Some(Place { number, file, start })) = self.admit(subject) else { return Ok(None) };
+        let Ok(Some(Place { number, file, start })) = self.admit(subject, None) else { return Ok(None) };
         if !self.claim(subject, (number, start), 0) {
             return Ok(self.lock().objects.get(subject).and_then(|object| object.etag.clone()));
         }
@@ -147,7 +148,7 @@ impl BlockCache {
         if subject.size_bytes == 0 || self.lock().reserved_bytes() + subject.size_bytes > self.limit_bytes {
             return;
         }
-        let Ok(Some(Place { number, file, start })) = self.admit(subject) else { return };
+        let Ok(Some(Place { number, file, start })) = self.admit(subject, None) else { return };
         let copied = (0..subject.size_bytes).step_by(self.block_bytes as usize).try_for_each(|first| {
             let block = first..subject.size_bytes.min(first + self.block_bytes);
             file.write_all_at(&bytes(block)?, start + first)
@@ -175,14 +176,15 @@ impl BlockCache {
     }
 
     /// The file of an object and where it begins there; it is given a place where it has none.
-    fn admit(&self, subject: &Subject) -> io::Result<Option<Place>> {
+    fn admit(&self, subject: &Subject, etag: Option<&ETag>) -> io::Result<Option<Place>> {
         // Others take from the same disk: once less than our own share is left, nothing more is kept.
         let is_short = || rustix::fs::statvfs(&self.folder).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < self.limit_bytes);
         if !self.fits(subject.size_bytes) {
             return Ok(None);
         }
         let mut state = self.lock();
-        if let Some(object) = state.objects.get(subject) {
+        if let Some(object) = state.objects.get_mut(subject) {
+            object.etag = object.etag.take().or_else(|| etag.cloned());
             let (number, start) = (object.file, object.start);
             let found = state.files.iter().find(|file| file.number == number);
             return Ok(found.map(|found| Place { number, file: Arc::clone(&found.file), start }));
@@ -203,7 +205,7 @@ impl BlockCache {
         let (file, number, start) = (Arc::clone(&last.file), last.number, last.reserved_bytes);
         last.reserved_bytes += subject.size_bytes;
         let blocks = vec![Block::Absent; subject.size_bytes.div_ceil(self.block_bytes) as usize];
-        state.objects.insert(subject.clone(), Object { file: number, start, etag: None, blocks });
+        state.objects.insert(subject.clone(), Object { file: number, start, etag: etag.cloned(), blocks });
         Ok(Some(Place { number, file, start }))
     }
 
@@ -276,12 +278,12 @@ mod tests {
             Ok(body(range))
         };
         for range in [950..1000, 0..10, 90..110, 0..1000, 500..500, 999..1000] {
-            let read = cache.read(&subject("a", 1000), &range, &fetch).unwrap();
+            let read = cache.read(&subject("a", 1000), &ETag::new("e"), &range, &fetch).unwrap();
             assert_eq!(read, Some(body(range.clone())), "{range:?}");
         }
         assert_eq!(fetched.load(Ordering::Relaxed), 10);
         let other = Subject { state: "2".into(), ..subject("a", 1000) };
-        cache.read(&other, &(0..10), &fetch).unwrap();
+        cache.read(&other, &ETag::new("e"), &(0..10), &fetch).unwrap();
         assert_eq!(fetched.load(Ordering::Relaxed), 11, "another state is another object");
     }
 
@@ -293,14 +295,14 @@ mod tests {
             fetched.fetch_add(1, Ordering::Relaxed);
             Ok(body(range))
         };
-        assert_eq!(cache.read(&subject("large", 1001), &(0..10), &fetch).unwrap(), None);
+        assert_eq!(cache.read(&subject("large", 1001), &ETag::new("e"), &(0..10), &fetch).unwrap(), None);
         for name in ["a", "b", "c", "d"] {
-            assert_eq!(cache.read(&subject(name, 300), &(0..300), &fetch).unwrap(), Some(body(0..300)));
+            assert_eq!(cache.read(&subject(name, 300), &ETag::new("e"), &(0..300), &fetch).unwrap(), Some(body(0..300)));
         }
         assert_eq!(fetched.load(Ordering::Relaxed), 12);
-        cache.read(&subject("d", 300), &(0..300), &fetch).unwrap();
+        cache.read(&subject("d", 300), &ETag::new("e"), &(0..300), &fetch).unwrap();
         assert_eq!(fetched.load(Ordering::Relaxed), 12, "the newest is here");
-        cache.read(&subject("a", 300), &(0..100), &fetch).unwrap();
+        cache.read(&subject("a", 300), &ETag::new("e"), &(0..100), &fetch).unwrap();
         assert_eq!(fetched.load(Ordering::Relaxed), 13, "the oldest is not");
     }
 
@@ -308,8 +310,11 @@ mod tests {
     fn a_failed_block_is_fetched_again() {
         let cache = BlockCache::new(std::env::temp_dir(), 1000, 100);
         let failing = |_| Err(StoreError::Truncated { object: "a".into(), expected: 1, got: 0 });
-        assert!(cache.read(&subject("a", 300), &(0..300), &failing).is_err());
-        assert_eq!(cache.read(&subject("a", 300), &(0..300), &|range| Ok(body(range))).unwrap(), Some(body(0..300)));
+        assert!(cache.read(&subject("a", 300), &ETag::new("e"), &(0..300), &failing).is_err());
+        assert_eq!(
+            cache.read(&subject("a", 300), &ETag::new("e"), &(0..300), &|range| Ok(body(range))).unwrap(),
+            Some(body(0..300))
+        );
     }
 
     #[test]
@@ -326,7 +331,7 @@ mod tests {
             assert!(range.start > 0, "the first block is here");
             Ok(body(range))
         };
-        assert_eq!(cache.read(&subject("a", 300), &(0..300), &rest).unwrap(), Some(body(0..300)));
+        assert_eq!(cache.read(&subject("a", 300), &ETag::new("e"), &(0..300), &rest).unwrap(), Some(body(0..300)));
         assert_eq!(fetched.load(Ordering::Relaxed), 1);
         assert_eq!(cache.opened(&subject("b", 300), &|_| Ok(None)).unwrap(), None, "another object than expected");
         assert_eq!(cache.opened(&subject("b", 300), &fetch).unwrap(), Some(ETag::new("e")), "and looked at again");
@@ -334,23 +339,45 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_comes_back_after_its_place_went_is_known_by_the_state_that_is_read() {
+        let cache = BlockCache::new(std::env::temp_dir(), 1000, 100);
+        let fetch = |range: Range<u64>| Ok(body(range));
+        for name in ["a", "b", "c", "d"] {
+            cache.read(&subject(name, 300), &ETag::new("e"), &(0..300), &fetch).unwrap();
+        }
+        // The first went for the last; whoever had it open reads on, and who opens it need not look at it.
+        cache.read(&subject("a", 300), &ETag::new("e"), &(0..300), &fetch).unwrap();
+        assert_eq!(cache.opened(&subject("a", 300), &|_| panic!("it is here")).unwrap(), Some(ETag::new("e")));
+        cache.forget(&subject("a", 300));
+        assert_eq!(cache.opened(&subject("a", 300), &|_| Ok(None)).unwrap(), None, "nothing is kept of it");
+    }
+
+    #[test]
     fn what_was_written_is_kept_where_there_is_room() {
         let cache = BlockCache::new(std::env::temp_dir(), 1000, 100);
         let never = |range: Range<u64>| -> Result<Vec<u8>, StoreError> { panic!("{range:?} is here") };
         cache.keep(&subject("a", 730), &ETag::new("e"), &|range| Ok(body(range).into()));
-        assert_eq!(cache.read(&subject("a", 730), &(0..730), &never).unwrap(), Some(body(0..730)));
+        assert_eq!(cache.read(&subject("a", 730), &ETag::new("e"), &(0..730), &never).unwrap(), Some(body(0..730)));
         assert_eq!(cache.opened(&subject("a", 730), &|_| panic!("it is open")).unwrap(), Some(ETag::new("e")));
         cache.keep(&subject("b", 400), &ETag::new("e"), &|range| Ok(body(range).into()));
-        assert_eq!(cache.read(&subject("a", 730), &(0..730), &never).unwrap(), Some(body(0..730)), "nothing goes for it");
+        assert_eq!(
+            cache.read(&subject("a", 730), &ETag::new("e"), &(0..730), &never).unwrap(),
+            Some(body(0..730)),
+            "nothing goes for it"
+        );
         cache.keep(&subject("c", 200), &ETag::new("e"), &|_| Err(io::ErrorKind::Other.into()));
         let fetch = |range: Range<u64>| Ok(body(range));
-        assert_eq!(cache.read(&subject("c", 200), &(0..200), &fetch).unwrap(), Some(body(0..200)), "a failed copy is none");
+        assert_eq!(
+            cache.read(&subject("c", 200), &ETag::new("e"), &(0..200), &fetch).unwrap(),
+            Some(body(0..200)),
+            "a failed copy is none"
+        );
     }
 
     #[test]
     fn a_disk_that_takes_nothing_keeps_nothing_and_fails_nothing() {
         let cache = BlockCache::new("/dev/null/none".into(), 1000, 100);
-        assert_eq!(cache.read(&subject("a", 300), &(0..300), &|range| Ok(body(range))).unwrap(), None);
+        assert_eq!(cache.read(&subject("a", 300), &ETag::new("e"), &(0..300), &|range| Ok(body(range))).unwrap(), None);
     }
 
     #[test]
@@ -367,7 +394,7 @@ mod tests {
                     };
                     for start in 0..900 {
                         let range = start..start + 100;
-                        assert_eq!(cache.read(&subject("a", 1000), &range, &fetch).unwrap(), Some(body(range)));
+                        assert_eq!(cache.read(&subject("a", 1000), &ETag::new("e"), &range, &fetch).unwrap(), Some(body(range)));
                     }
                 });
             }

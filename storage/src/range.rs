@@ -122,7 +122,7 @@ impl RangeReader {
         let is_there = end <= self.meta.size_bytes && length > 0;
         if let Some((subject, cache)) = self.kept.as_ref().zip(self.store.cache()).filter(|_| is_there) {
             let fetch = |range: Range<u64>| exactly(&*self.store, &self.meta, range.start, (range.end - range.start) as usize);
-            if let Some(bytes) = cache.read(subject, &(offset..end), &fetch)? {
+            if let Some(bytes) = cache.read(subject, &self.meta.etag, &(offset..end), &fetch)? {
                 return Ok(bytes);
             }
         }

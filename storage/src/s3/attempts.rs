@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::governor::Governor;
+use super::governor::{Governor, Place};
 use super::options::Interrupt;
 use super::trouble::{Kind, Trouble};
 use crate::usage::{Meter, Request};
@@ -65,11 +65,14 @@ impl Attempts {
         renew: &dyn Fn(),
         mut attempt: impl FnMut() -> Result<T, Trouble>,
     ) -> Result<T, GivenUp> {
+        // A request that waits for its place has not begun.
+        let mut place = Some(self.governor.enter());
         let began = self.clock.now();
         let (mut tries, mut may_have_taken_effect, mut renewed) = (0, false, false);
         loop {
             tries += 1;
-            let outcome = self.once(kind, body_bytes, &mut attempt);
+            let here = place.take().unwrap_or_else(|| self.governor.enter());
+            let outcome = self.once(here, kind, body_bytes, &mut attempt);
             let trouble = match outcome {
                 Ok(answer) => return Ok(answer),
                 Err(trouble) => trouble,
@@ -106,8 +109,13 @@ impl Attempts {
     }
 
     /// One attempt in its place.
-    fn once<T>(&self, kind: Request, body_bytes: u64, attempt: &mut impl FnMut() -> Result<T, Trouble>) -> Result<T, Trouble> {
-        let place = self.governor.enter();
+    fn once<T>(
+        &self,
+        place: Place<'_>,
+        kind: Request,
+        body_bytes: u64,
+        attempt: &mut impl FnMut() -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
         if self.interrupt.is_asked() {
             return Err(Trouble::here(Kind::Interrupted, "the process was asked to stop"));
         }
@@ -170,6 +178,29 @@ mod tests {
 
     fn answer(status: u16) -> Trouble {
         Trouble::answer(status, "")
+    }
+
+    #[test]
+    fn the_time_that_a_request_waits_for_its_place_is_not_its_own() {
+        let clock = Arc::new(VirtualClock::default());
+        let shared: Arc<dyn Clock> = clock.clone();
+        let attempts = Attempts::new(shared, 1, Arc::default(), Interrupt::default(), Duration::from_mins(3));
+        let waiting = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let place = attempts.governor.enter();
+            let request = scope.spawn(|| {
+                let mut made = 0;
+                waiting.wait();
+                attempts.make(Request::Get, 0, &|| {}, || {
+                    made += 1;
+                    if made < 3 { Err(answer(503)) } else { Ok(made) }
+                })
+            });
+            waiting.wait();
+            clock.advance(Duration::from_mins(10));
+            drop(place);
+            assert_eq!(request.join().unwrap().map_err(|given_up| given_up.trouble.kind), Ok(3));
+        });
     }
 
     #[test]
