@@ -8,35 +8,11 @@ use mellama_storage::{Key, ObjectMeta, Stale, Stores, Workdir};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::layout::folder_of;
 use crate::observer::{Observer, Unit};
 use crate::recipe::Recipe;
 use crate::stage::Stage;
 use crate::status;
-
-/// Folders that stages write into, and the stages. What lies elsewhere is somebody else's.
-const OWN_FOLDERS: [(&str, &[Stage]); 21] = [
-    (".probe/", &[]),
-    ("checkpoints/", &[Stage::Cpt, Stage::Instruct]),
-    ("contamination/", &[Stage::Dedup]),
-    ("conversations/", &[Stage::InstructData]),
-    ("decisions/", &[Stage::Dedup]),
-    ("dedup/", &[Stage::Dedup]),
-    ("documents/", &[Stage::Ingest]),
-    ("drops/", &[Stage::Ingest]),
-    ("evaluation/", &[Stage::Evaluate]),
-    ("metrics/", &[Stage::Cpt, Stage::Instruct]),
-    ("mix/", &[Stage::Mix]),
-    ("overlaps/", &[Stage::Ingest]),
-    ("packed/", &[Stage::Pack]),
-    ("phi/", &[Stage::Ingest]),
-    ("rejects/", &[Stage::Ingest, Stage::InstructData]),
-    ("removed/", &[Stage::Dedup]),
-    ("sequence/", &[Stage::Ingest]),
-    ("shards/", &[Stage::Publish, Stage::InstructData]),
-    ("signatures/", &[Stage::Ingest]),
-    ("tokens/", &[Stage::Tokenize]),
-    ("withdrawals/", &[Stage::Ingest]),
-];
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -125,11 +101,11 @@ pub fn collect(stores: &Stores, uri: &str, request: Request, observer: &dyn Obse
     let open = open_stages(&workdir)?;
     for object in unnamed(&workdir)? {
         let key = object.key.as_str();
-        let Some((_, stages)) = OWN_FOLDERS.iter().find(|(folder, _)| key.starts_with(folder)) else {
+        let Some(folder) = folder_of(key) else {
             collected.foreign.push(key.to_owned());
             continue;
         };
-        if stages.iter().any(|stage| open.contains(stage)) {
+        if folder.writers.iter().any(|stage| open.contains(stage)) {
             collected.awaited += 1;
         } else if is_older(&workdir, &object.key, limit)? {
             old.push(object);
@@ -171,7 +147,7 @@ fn is_own(workdir: &Workdir, stale: &Stale) -> bool {
     let uri = workdir.store().uri();
     let prefix = uri.strip_prefix("s3://").and_then(|place| place.split_once('/')).map_or("", |(_, prefix)| prefix);
     let name = stale.name.strip_prefix(prefix).map_or(stale.name.as_str(), |name| name.trim_start_matches('/'));
-    stale.id.is_empty() || OWN_FOLDERS.iter().any(|(folder, _)| name.starts_with(folder))
+    stale.id.is_empty() || folder_of(name).is_some()
 }
 
 /// Objects that no record names.

@@ -14,6 +14,7 @@ mod failure;
 mod figures;
 mod file_list;
 mod inputs;
+mod layout;
 mod location;
 mod lookup;
 mod names;

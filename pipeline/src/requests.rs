@@ -8,25 +8,11 @@
 use mellama_storage::{ObjectEntry, StoreError, Workdir, list_all, requests_to_read, requests_to_write};
 use serde::Serialize;
 
+use crate::layout::folder_of;
 use crate::location::Location;
 use crate::plan::Plan;
 use crate::stage::Stage;
 
-/// Folders whose objects are read by later steps, and the stages that read them.
-const READ: [(&str, &[Stage]); 12] = [
-    ("documents/", &[Stage::Dedup, Stage::Tokenize]),
-    ("signatures/", &[Stage::Dedup]),
-    ("sequence/", &[Stage::Dedup]),
-    ("dedup/", &[Stage::Dedup]),
-    ("overlaps/", &[Stage::Dedup]),
-    ("removed/", &[Stage::Tokenize]),
-    ("tokens/", &[Stage::Mix, Stage::Publish]),
-    ("mix/", &[Stage::Pack]),
-    ("packed/", &[Stage::Publish]),
-    ("shards/cpt/", &[Stage::Cpt]),
-    ("shards/instruct/", &[Stage::Instruct]),
-    ("metrics/", &[Stage::Cpt, Stage::Instruct]),
-];
 /// Where training writes; its earlier checkpoints are named by no record.
 const CHECKPOINTS: &str = "checkpoints/";
 /// Records of a folder besides those of its stages: the plan and the mark of success.
@@ -60,7 +46,7 @@ impl Requests {
         };
         for object in objects.iter().filter(|object| !object.key.starts_with(CHECKPOINTS)) {
             requests.put += requests_to_write(object.bytes);
-            let readers = READ.iter().find(|(folder, _)| object.key.starts_with(folder)).map_or(&[][..], |(_, readers)| readers);
+            let readers = folder_of(&object.key).map_or(&[][..], |folder| folder.readers);
             if readers.iter().any(|reader| stages.contains(reader)) {
                 requests.get += requests_to_read(object.bytes);
             }

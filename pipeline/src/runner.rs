@@ -106,8 +106,7 @@ fn some_tasks(context: &Context<'_>, stage: Stage, wanted: &Range<u64>) -> Resul
         return Err(Failure::NothingToDo(format!("stage {name}: there is no {}, it has {tasks} from 0", named(wanted))));
     }
     // Whether one task is committed its commit tells as soon as a listing.
-    let one = || there.clone().collect();
-    let listed = if there.end - there.start > 1 { context.workdir.committed(name)? } else { one() };
+    let listed = if there.end - there.start > 1 { context.workdir.committed(name)? } else { there.clone().collect() };
     let open = pending(context, stage, there.clone(), &listed)?;
     if open.is_empty() {
         close_if_last(context, stage, tasks)?;

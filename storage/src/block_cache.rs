@@ -95,8 +95,9 @@ impl BlockCache {
         Self { folder, limit_bytes, block_bytes: block_bytes.max(1), state: Mutex::default(), arrived: Condvar::new() }
     }
 
-    /// The bytes of `range` of an object in the state of `etag`, those blocks that are not here fetched by `fetch`; `None` where the object is too large to be kept, and
-    /// where the disk takes or gives nothing: a cache that does not work is no reason to fail.
+    /// The bytes of `range` of an object in the state of `etag`, those blocks that are not here fetched by `fetch`; `None` where
+    /// the object is too large to be kept, and where the disk takes or gives nothing: a cache that does not work is no reason to
+    /// fail.
     pub(crate) fn read(
         &self,
         subject: &Subject,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Tally};
+use mellama_storage::{Counts, Key, StageManifest, Tally};
 use mellama_train::trainer::Kind;
 use serde_json::Value;
 
@@ -47,17 +47,14 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         models: trained::before(context.workdir, &context.plan.id, None)?,
     };
     let html = page::render(&report);
-    let put = || -> Result<ObjectEntry, Failure> {
-        let mut part = context.workdir.part()?;
-        part.write_all(html.as_bytes()).map_err(|e| Failure::Storage(format!("{PAGE}: {e}")))?;
-        Ok(part.finish_named(PAGE, 1)?)
-    };
     let there = context.workdir.store().read(&Key::new(PAGE)?, None, None);
     if there.is_ok_and(|there| there != html.as_bytes()) {
         // No commit names it: an attempt left it that was killed, and a retraction has changed the figures since.
         context.workdir.store().delete(&Key::new(PAGE)?)?;
     }
-    let entry = put()?;
+    let mut part = context.workdir.part()?;
+    part.write_all(html.as_bytes()).map_err(|e| Failure::Storage(format!("{PAGE}: {e}")))?;
+    let entry = part.finish_named(PAGE, 1)?;
     let seen = Tally { documents: stages.len() as u64, bytes: 0 };
     let counts = Counts { read: seen, written: seen, ..Counts::default() };
     Ok(TaskOutput { objects: vec![entry], counts, facts: Value::Null })
