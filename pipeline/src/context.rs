@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::recipe::{CorpusRecipe, RecipeFile};
 use crate::separators::Separators;
 use crate::stage::Stage;
+use crate::stages::ingest::KeptReaders;
 
 /// How a run may use the machine; none of it changes a byte of the output.
 #[derive(Debug, Clone)]
@@ -65,6 +66,8 @@ pub struct Context<'a> {
 pub struct Cache {
     pub(crate) tokenizer: OnceLock<Arc<Tokenizer>>,
     pub(crate) benchmarks: OnceLock<Option<Arc<BenchmarkIndex>>>,
+    /// Readers of objects of which this process may read further parts.
+    pub(crate) readers: KeptReaders,
     /// Held while a text is encoded that needs much memory.
     pub(crate) long_text: Mutex<()>,
     /// Records that this process has read or written, none of which is ever replaced: each is read once.

@@ -1,7 +1,7 @@
 //! What a recipe resolves to: the frozen inputs, cut into ingest tasks, and the digest that names the run.
 //!
 //! Planning lists inputs and reads nothing of them, but for the sizes of row groups, frames and members in those that are big
-//! enough to be cut; it never writes.
+//! enough to be cut, and for the first bytes of those among them that cannot be; it never writes.
 
 use mellama_sources::{Format, Limits, Part};
 use mellama_storage::StoreError;
@@ -23,6 +23,9 @@ pub(crate) const SIGNATURES_SINCE: u32 = 3;
 pub(crate) const TASK_INPUT_BYTES: u64 = 64 << 20;
 /// Bytes of an object above which it is cut into parts of about `TASK_INPUT_BYTES`, where its format allows that.
 const SPLIT_OVER_BYTES: u64 = 256 << 20;
+/// Decompressed bytes of a part of such an object where its format allows no cut: such parts are read from its beginning. At 7 MB/s,
+/// which is slower than anything that was measured, one takes ten minutes.
+const SEQUENTIAL_PART_BYTES: u64 = 4 << 30;
 /// Input objects after which an ingest task is closed.
 pub(crate) const TASK_INPUT_OBJECTS: usize = 4096;
 
@@ -222,8 +225,12 @@ fn split(source: &SourceRecipe, objects: Vec<InputObject>, limits: &Limits) -> R
 }
 
 fn parts(format: Format, object: &InputObject, limits: &Limits) -> Result<Vec<Part>, InputError> {
-    mellama_sources::split::split(format, object.open_random()?, TASK_INPUT_BYTES, limits)
-        .map_err(|e| InputError::Store(StoreError::from_io(object.name.clone(), "reading", e)))
+    let unread = |e| InputError::Store(StoreError::from_io(object.name.clone(), "reading", e));
+    let parts = mellama_sources::split::split(format, object.open_random()?, TASK_INPUT_BYTES, limits).map_err(unread)?;
+    if !parts.is_empty() || format.wants_random_access(&object.name) {
+        return Ok(parts);
+    }
+    mellama_sources::sequential::parts(format, &*object.open_random()?, SEQUENTIAL_PART_BYTES, limits).map_err(unread)
 }
 
 /// Consecutive objects, closed at `TASK_INPUT_BYTES` or `TASK_INPUT_OBJECTS`.

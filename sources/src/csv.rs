@@ -56,6 +56,10 @@ impl Reader for CsvReader {
         let columns = &self.columns;
         self.table.next_with(|table, offset, bytes| row_of(table, columns).into_item(&table.context, columns, offset, bytes))
     }
+
+    fn pass_to(&mut self, offset: u64) {
+        self.table.pass_to(offset);
+    }
 }
 
 fn row_of(table: &CsvTable, columns: &Columns) -> Row {
@@ -139,15 +143,22 @@ pub(crate) struct CsvTable {
     pub(crate) context: SourceContext,
     pub(crate) header: Vec<String>,
     records: CsvRecords,
+    /// Records that begin before this offset are not wanted.
+    wanted_from: u64,
     ended: bool,
 }
 
 impl CsvTable {
     pub(crate) fn open(context: SourceContext, input: Input, delimiter: Option<u8>, limits: &Limits) -> Result<Self, ReadError> {
         match CsvRecords::open(input, delimiter, limits) {
-            Ok(records) => Ok(Self { context, header: Vec::new(), records, ended: false }),
+            Ok(records) => Ok(Self { context, header: Vec::new(), records, wanted_from: 0, ended: false }),
             Err(error) => Err(context.read_error(0, error)),
         }
+    }
+
+    /// As [`Reader::pass_to`]: records are told apart all the same, since quotes decide where they end.
+    pub(crate) fn pass_to(&mut self, offset: u64) {
+        self.wanted_from = offset;
     }
 
     /// Where a column stands.
@@ -230,6 +241,7 @@ impl CsvTable {
                     (offset, bytes, reason)
                 }
                 Ok(Entry::Bad { offset, bytes, reason }) => (offset, bytes, reason),
+                Ok(Entry::Record { offset, .. }) if offset < self.wanted_from => continue,
                 Ok(Entry::Record { offset, bytes }) => match self.bad_record() {
                     Some(reason) => (offset, bytes, reason),
                     None => match convert(self, offset, bytes) {

@@ -34,6 +34,10 @@ impl Reader for JsonlReader {
         let columns = &self.columns;
         self.lines.next_with(|context, offset, bytes, record| row_of(record, columns).into_item(context, columns, offset, bytes))
     }
+
+    fn pass_to(&mut self, offset: u64) {
+        self.lines.pass_to(offset);
+    }
 }
 
 /// The values of an object by meaning.
@@ -92,6 +96,11 @@ pub(crate) struct JsonLines {
 impl JsonLines {
     pub(crate) fn new(context: SourceContext, input: Input, limits: &Limits) -> Self {
         Self { context, limits: limits.clone(), lines: Lines::new(input, limits), ended: false }
+    }
+
+    /// As [`Reader::pass_to`].
+    pub(crate) fn pass_to(&mut self, offset: u64) {
+        self.lines.pass_to(offset);
     }
 
     /// The item that `convert` makes of the next object; lines that are none are rejects.

@@ -39,6 +39,8 @@ pub(crate) struct Lines {
     end: u64,
     /// The line that the stream begins in belongs to the part before.
     skips_first: bool,
+    /// Lines that begin before this offset are not wanted.
+    wanted_from: u64,
 }
 
 impl Lines {
@@ -57,7 +59,7 @@ impl Lines {
     /// Lines of a stream of which nothing was taken yet.
     pub(crate) fn of_stream(stream: ByteStream, limits: &Limits) -> Self {
         let limit = limits.record_bytes;
-        Self { stream, content: Vec::new(), limit, ended: false, base: 0, end: u64::MAX, skips_first: false }
+        Self { stream, content: Vec::new(), limit, ended: false, base: 0, end: u64::MAX, skips_first: false, wanted_from: 0 }
     }
 
     /// The line of the last [`Line::Content`], without its end.
@@ -70,12 +72,24 @@ impl Lines {
         self.base + self.stream.offset()
     }
 
+    /// Leaves out lines that begin before this offset.
+    pub(crate) fn pass_to(&mut self, offset: u64) {
+        self.wanted_from = offset;
+    }
+
     /// The next line.
     pub(crate) fn read(&mut self) -> io::Result<Line> {
         if self.ended {
             return Ok(Line::End);
         }
         self.content.clear();
+        // The byte before tells whether a line begins at the offset.
+        let last = self.wanted_from.saturating_sub(1);
+        if self.offset() < last
+            && let Err(error) = self.pass(last).and_then(|()| self.skip_line())
+        {
+            return self.fault(error, last, 0);
+        }
         if std::mem::take(&mut self.skips_first) {
             let offset = self.offset();
             if let Err(error) = self.skip_line() {
@@ -138,6 +152,17 @@ impl Lines {
     fn pass_mark(&mut self) -> io::Result<()> {
         if self.stream.peek(BYTE_ORDER_MARK.len())?.starts_with(BYTE_ORDER_MARK) {
             self.stream.consume(BYTE_ORDER_MARK.len());
+        }
+        Ok(())
+    }
+
+    /// Goes to this offset, or to the end.
+    fn pass(&mut self, offset: u64) -> io::Result<()> {
+        while self.offset() < offset {
+            let left = offset - self.offset();
+            if self.stream.take_block(left)?.is_empty() {
+                return Ok(());
+            }
         }
         Ok(())
     }

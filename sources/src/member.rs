@@ -17,6 +17,13 @@ pub(crate) struct Member {
     pub(crate) size: u64,
 }
 
+impl Member {
+    /// Whether nothing in it, its end included, is at this offset or behind.
+    pub(crate) fn ends_before(&self, offset: u64) -> bool {
+        self.offset.saturating_add(self.size) < offset
+    }
+}
+
 /// What came next in an archive. Offsets of a tar are those of its decompressed stream, of a zip those of the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Entry {

@@ -106,6 +106,10 @@ impl Reader for MimicReader {
             row_of(table, release).into_item(&table.context, &columns_of(release), offset, bytes)
         })
     }
+
+    fn pass_to(&mut self, offset: u64) {
+        self.table.pass_to(offset);
+    }
 }
 
 fn is_marked(table: &CsvTable, release: &Release) -> bool {

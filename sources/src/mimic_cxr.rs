@@ -37,6 +37,8 @@ pub struct MimicCxrReader {
     context: SourceContext,
     record_bytes: u64,
     shape: Shape,
+    /// Reports that end before this offset are not wanted.
+    wanted_from: u64,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl MimicCxrReader {
         let (input, part) = tail_of(input);
         let begin = part.map_or(0, |part| part.first);
         let shape = Shape::of(input, part, limits).map_err(|error| context.read_error(begin, error))?;
-        Ok(Self { context, record_bytes: limits.record_bytes, shape })
+        Ok(Self { context, record_bytes: limits.record_bytes, shape, wanted_from: 0 })
     }
 
     /// The only report of an object. A text file beside the reports gives nothing.
@@ -93,6 +95,9 @@ impl MimicCxrReader {
             Ok(member) => member,
             Err(step) => return step,
         };
+        if member.ends_before(self.wanted_from) {
+            return Step::Passed;
+        }
         let Member { offset, size, .. } = member;
         match member_content(tar, size, self.record_bytes) {
             Ok(content) => Step::item(self.item(&member.name, Some(&member.name), Report { offset, bytes: size, content })),
@@ -177,6 +182,10 @@ impl Reader for MimicCxrReader {
                 }
             }
         }
+    }
+
+    fn pass_to(&mut self, offset: u64) {
+        self.wanted_from = offset;
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A line belongs to the part that holds the line end before it, the first line to the first part. So no part needs a byte
 //! before its first, and the lines of all parts in their order are the lines of the object. A part of a tar begins where an
-//! entry does, and the last one holds what is behind the entries. How an object is cut is [`crate::split`]'s matter.
+//! entry does, and the last one holds what is behind the entries. How an object is cut is [`crate::split`]'s matter. Parts that
+//! are read from the beginning of their object are another matter: [`crate::sequential`].
 
 use std::io::{self, Read};
 
@@ -29,8 +30,12 @@ pub struct Part {
     /// with byte `first`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<u64>,
-    /// Stored bytes that it takes up.
+    /// Stored bytes that it takes up; about, where it is sequential.
     pub stored_bytes: u64,
+    /// Whether it can be reached only by reading the object from its beginning ([`crate::sequential`]). Then it is the records
+    /// that begin in its range, and the last one, whose end is not known before, ends at [`u64::MAX`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_sequential: bool,
 }
 
 impl Part {

@@ -41,6 +41,10 @@ impl Reader for PileReader {
             }
         })
     }
+
+    fn pass_to(&mut self, offset: u64) {
+        self.lines.pass_to(offset);
+    }
 }
 
 fn row_of(record: &Value<'_>, meta: &Value<'_>, columns: &Columns) -> Row {

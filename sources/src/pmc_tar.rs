@@ -29,6 +29,8 @@ pub struct PmcTarReader {
     /// Why the object is not read at all.
     refused: Option<RejectReason>,
     article: Option<Article>,
+    /// Members that end before this offset are not wanted.
+    wanted_from: u64,
     ended: bool,
 }
 
@@ -62,7 +64,7 @@ impl PmcTarReader {
 
     fn of_stream(context: SourceContext, stream: ByteStream, part: Option<Part>, limits: &Limits) -> Self {
         let tar = SharedTar::new(Tar::new(stream, part, limits));
-        Self { context, limits: limits.clone(), tar, refused: None, article: None, ended: false }
+        Self { context, limits: limits.clone(), tar, refused: None, article: None, wanted_from: 0, ended: false }
     }
 
     /// The next item of the open article; none behind its last.
@@ -111,9 +113,9 @@ impl PmcTarReader {
         Some(Ok(Item::Reject(rejected)))
     }
 
-    /// Passes over members that are no articles.
+    /// Passes over members that are no articles, and those that are not wanted.
     fn begin_article(&mut self, member: Member) -> Option<Result<Item, ReadError>> {
-        if member.is_directory || !is_article(&member.name) {
+        if member.is_directory || !is_article(&member.name) || member.ends_before(self.wanted_from) {
             return None;
         }
         let content: Box<dyn DecodedBlocks> = Box::new(self.tar.clone());
@@ -144,6 +146,10 @@ impl Reader for PmcTarReader {
             }
         }
         None
+    }
+
+    fn pass_to(&mut self, offset: u64) {
+        self.wanted_from = offset;
     }
 }
 

@@ -260,6 +260,17 @@ pub enum Item {
     Withdrawal(Withdrawal),
 }
 
+impl Item {
+    /// Where it begins in the decompressed object.
+    pub fn byte_offset(&self) -> u64 {
+        match self {
+            Self::Document(document) => document.origin.byte_offset,
+            Self::Reject(reject) => reject.byte_offset,
+            Self::Withdrawal(notice) => notice.byte_offset,
+        }
+    }
+}
+
 /// The machine failed: the bytes could not be had. Bad bytes are rejects.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -282,6 +293,10 @@ pub trait Reader: Send {
     /// # Errors
     /// Inner: [`ReadError`] when the underlying bytes cannot be had.
     fn next(&mut self) -> Option<Result<Item, ReadError>>;
+
+    /// Says that no item is wanted before the first one at this offset of the decompressed object or behind it. A reader may
+    /// leave them out on its way; it may yield them as well.
+    fn pass_to(&mut self, _offset: u64) {}
 }
 
 /// Opens the reader of a format.

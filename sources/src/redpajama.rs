@@ -55,6 +55,10 @@ impl Reader for RedpajamaReader {
             }
         })
     }
+
+    fn pass_to(&mut self, offset: u64) {
+        self.lines.pass_to(offset);
+    }
 }
 
 /// What `convert` makes of a record's meta data; the older dumps hold them as JSON inside a string.

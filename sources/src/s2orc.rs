@@ -46,6 +46,10 @@ impl Reader for S2orcReader {
             }
         })
     }
+
+    fn pass_to(&mut self, offset: u64) {
+        self.lines.pass_to(offset);
+    }
 }
 
 /// What every layout comes down to.

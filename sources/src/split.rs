@@ -80,7 +80,7 @@ fn lines(object: &dyn RangeRead, part_bytes: u64) -> io::Result<Vec<Part>> {
     Ok(starts
         .map(|first| {
             let end = first.saturating_add(part_bytes).min(length);
-            Part { first, end, frame: None, stored_bytes: end - first }
+            Part { first, end, frame: None, stored_bytes: end - first, is_sequential: false }
         })
         .collect())
 }
@@ -103,7 +103,7 @@ impl Parts {
                 part.end = end;
                 part.stored_bytes += stored_bytes;
             }
-            _ => self.parts.push(Part { first, end, frame, stored_bytes }),
+            _ => self.parts.push(Part { first, end, frame, stored_bytes, is_sequential: false }),
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn parts(object: &dyn RangeRead, part_bytes: u64, limits: &Limits) ->
     let mut hops = Hops { object, header_limit, reads_left: MAX_READS, window: Vec::new(), window_begin: 0 };
     let begins = hops.begins(part_bytes)?.unwrap_or_default();
     let ends = begins.iter().skip(1).copied().chain([object.len()]);
-    let part = |(&first, end)| Part { first, end, frame: Some(first), stored_bytes: end - first };
+    let part = |(&first, end)| Part { first, end, frame: Some(first), stored_bytes: end - first, is_sequential: false };
     Ok(begins.iter().zip(ends).map(part).collect())
 }
 

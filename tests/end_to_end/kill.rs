@@ -99,7 +99,7 @@ fn start(project: &Project) -> Child {
     spawn(mellama().args(project.arguments(&["--threads", "2"])))
 }
 
-fn spawn(command: &mut Command) -> Child {
+pub(crate) fn spawn(command: &mut Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
 }
 
@@ -108,13 +108,13 @@ fn kill_now(child: &mut Child) {
     child.wait().expect("waited for");
 }
 
-fn terminate(child: &Child) {
+pub(crate) fn terminate(child: &Child) {
     let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
     assert!(sent.success());
 }
 
 /// Looks again and again until the condition holds or the child ends; true when it holds.
-fn wait_until(child: &mut Child, condition: impl Fn() -> bool) -> bool {
+pub(crate) fn wait_until(child: &mut Child, condition: impl Fn() -> bool) -> bool {
     while child.try_wait().expect("a child").is_none() {
         if condition() {
             return true;

@@ -1,13 +1,15 @@
-//! A big file of lines and a big tar are read in parts, each a task of its own, and give what one reading would have given.
+//! A big file of lines, a big tar and a big compressed stream are read in parts, each a task of its own, and give what one reading
+//! would have given.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::project::Project;
+use crate::kill::{spawn, terminate, wait_until};
+use crate::project::{Project, mellama};
 
 const RECIPE: &str = "name = \"splits\"\nworkdir = \"out\"\n[[corpus.source]]\nname = \"s\"\nformat = \"jsonl\"\n\
     inputs = [\"big.jsonl\"]\ndomain = \"general\"\nmax_rejects = 1.0\n[corpus.limits]\nrecord_bytes = 1048576\n";
@@ -150,4 +152,95 @@ fn a_big_tar_is_read_in_parts_by_any_number_of_threads() {
         let ranges: Vec<_> = (0..5).map(|task| range(&project, task)).collect();
         assert!(ranges.windows(2).all(|pair| pair[0].1 == pair[1].0 && pair[0].1 - pair[0].0 > 64 * MIB), "{ranges:?}");
     }
+}
+
+/// A member of gzip.
+fn gzip(bytes: &[u8], level: u32) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+    encoder.write_all(bytes).expect("compressed");
+    encoder.finish().expect("compressed")
+}
+
+/// A header and a good article, padded.
+fn article_in_tar(number: u64) -> Vec<u8> {
+    let id = format!("<front><article-meta><article-id pub-id-type=\"pmc\">{number}</article-id></article-meta></front>");
+    let text = format!("Text {number} about lungs that are clear on both sides.");
+    let article = format!("<article>{id}<body><p>{text}</p></body></article>");
+    let mut tar = Tar(tempfile::tempfile().expect("a file"));
+    tar.member(&format!("PMC{number}.xml"), &article);
+    bytes_of(&mut tar.0, article.len().next_multiple_of(512) + 512)
+}
+
+fn hole_in_tar(name: &str, size: u64) -> Vec<u8> {
+    let mut tar = Tar(tempfile::tempfile().expect("a file"));
+    tar.header(name, b'0', size);
+    bytes_of(&mut tar.0, 512)
+}
+
+fn bytes_of(file: &mut File, length: usize) -> Vec<u8> {
+    file.set_len(length as u64).expect("padded");
+    file.rewind().expect("rewound");
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).expect("read");
+    bytes
+}
+
+/// A package of articles of 4.6 GiB that takes up more than 256 MiB as one gzip stream of many members: an article, a figure of
+/// random bytes and one of 144 MiB of zeros, 32 times.
+fn write_package(path: &Path) -> u64 {
+    let (zeros, mut state) = (gzip(&vec![0; (16 * MIB) as usize], 6), 1_u64);
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()
+    };
+    let mut file = File::create(path).expect("created");
+    let mut add = |bytes: &[u8]| file.write_all(bytes).expect("written");
+    // So that the first MiB promises about what is there.
+    add(&gzip(&[hole_in_tar("first.jpg", 16 * MIB), vec![0; (16 * MIB) as usize]].concat(), 6));
+    for number in 0..32 {
+        let noise: Vec<u8> = (0..(17 * MIB / 2) / 8).flat_map(|_| random()).collect();
+        add(&gzip(&[article_in_tar(number), hole_in_tar("noise.jpg", noise.len() as u64), noise].concat(), 0));
+        add(&gzip(&hole_in_tar("zeros.jpg", 144 * MIB), 6));
+        (0..9).for_each(|_| add(&zeros));
+    }
+    add(&gzip(&[0; 1_024], 6));
+    32
+}
+
+#[test]
+fn resume_inside_a_stream_that_cannot_be_cut() {
+    let recipe = RECIPE.replace("\"jsonl\"", "\"pmc-tar\"").replace("big.jsonl", "big.tar.gz");
+    let project = Project::with_recipe(&recipe);
+    let documents = write_package(&project.folder().join("big.tar.gz"));
+    project.succeed(&["--threads", "1"]);
+    let ingest = project.json("manifests/ingest.json");
+    let tasks = ingest["tasks"].as_u64().expect("a number");
+    assert!(tasks >= 2, "{ingest}");
+    assert_eq!(ingest["counts"]["written"]["documents"].as_u64(), Some(documents));
+    assert_eq!(range(&project, 1).0, 4 << 30);
+    let whole = project.json("_SUCCESS")["published"].clone();
+    let written = |project: &Project, task: u64| {
+        project.json(&format!("commits/ingest/{task:05}.json"))["counts"]["written"]["documents"].as_u64()
+    };
+    assert!((0..2).all(|task| written(&project, task).is_some_and(|documents| documents > 2)), "records in both parts");
+    std::fs::remove_dir_all(project.workdir()).expect("removed");
+
+    // The first part by one process; the second by another, which is stopped on its way there, and by one more.
+    let (recipe, workdir) = (project.recipe(), project.workdir());
+    let stage = |task: &'static str| ["stage", "ingest", &recipe, "--workdir", &workdir, "--task", task].map(str::to_owned);
+    let mut first = mellama();
+    assert!(first.args(stage("0")).output().expect("started").status.success());
+    let mut child = spawn(mellama().args(stage("1")));
+    let io = format!("/proc/{}/io", child.id());
+    let has_read = || {
+        let io = std::fs::read_to_string(&io).unwrap_or_default();
+        let read = io.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse::<u64>().ok());
+        read.is_some_and(|read| read > 16 * MIB)
+    };
+    assert!(wait_until(&mut child, has_read), "it is on its way");
+    terminate(&child);
+    assert_eq!(child.wait().expect("waited for").code(), Some(143));
+    assert!(!Path::new(&workdir).join("commits/ingest/00001.json").exists());
+    project.succeed(&["--threads", "2"]);
+    assert_eq!(project.json("_SUCCESS")["published"], whole);
 }

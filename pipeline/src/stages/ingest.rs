@@ -6,6 +6,7 @@ mod decoding;
 mod output;
 mod prepare;
 mod reading;
+mod sequential;
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -25,6 +26,8 @@ use crate::stage::TaskOutput;
 
 use output::{Made, Output};
 use prepare::Preparer;
+
+pub(crate) use sequential::KeptReaders;
 
 /// Prepared batches that wait to be written.
 const BATCHES_TO_WRITE: usize = 1;
@@ -83,6 +86,7 @@ pub(crate) fn run_task(context: &Context<'_>, task: u64) -> Result<TaskOutput, F
 
 /// Facts of the whole stage by source; refuses sources with more rejects than their budget.
 pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Value, Failure> {
+    context.cache.readers.clear();
     let mut sources: BTreeMap<String, (Counts, IngestFacts)> = BTreeMap::new();
     for commit in commits {
         let facts = facts_of(commit)?;

@@ -2,6 +2,7 @@
 
 mod mimic_cxr;
 mod pmc_tar;
+mod sequential;
 mod tar;
 mod tar_parts;
 mod zip;

@@ -91,7 +91,7 @@ fn check(stored: &[u8], part_bytes: u64) -> usize {
 }
 
 /// An entry of every kind, with its extended headers; nothing in it is damage to the archive.
-fn kinds(number: u32) -> Vec<Vec<u8>> {
+pub(super) fn kinds(number: u32) -> Vec<Vec<u8>> {
     let xml = article(number);
     let long = |ending: &str| format!("{}/{number}{ending}", "d".repeat(200));
     let padded = super::padded(xml.as_bytes());

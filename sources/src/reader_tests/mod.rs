@@ -4,7 +4,7 @@ mod collections;
 mod hostile;
 mod json_lines;
 mod parquet_files;
-mod parts;
+pub(crate) mod parts;
 mod real;
 mod tables;
 

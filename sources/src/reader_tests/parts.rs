@@ -54,7 +54,7 @@ fn ranges(cuts: &BTreeSet<usize>, length: usize) -> Vec<(usize, usize)> {
 fn plain_parts(cuts: &BTreeSet<usize>, length: usize) -> Vec<Part> {
     let part = |(first, end): (usize, usize)| {
         let (first, end) = (first as u64, end as u64);
-        Part { first, end, frame: None, stored_bytes: end - first }
+        Part { first, end, frame: None, stored_bytes: end - first, is_sequential: false }
     };
     ranges(cuts, length).into_iter().map(part).collect()
 }
@@ -124,7 +124,7 @@ proptest! {
 }
 
 /// Records of all kinds: good, broken, blank lines between, one longer than several parts.
-fn records() -> Vec<u8> {
+pub(crate) fn records() -> Vec<u8> {
     let mut text = Vec::new();
     for number in 0..200 {
         let long = if number == 90 { "word ".repeat(2000) } else { String::new() };
@@ -193,7 +193,7 @@ fn what_cannot_be_cut_surely_is_not_cut() {
 
 #[test]
 fn what_is_wrong_with_the_whole_is_told_by_the_first_part() {
-    let part = |first| Part { first, end: first + 10, frame: None, stored_bytes: 10 };
+    let part = |first| Part { first, end: first + 10, frame: None, stored_bytes: 10, is_sequential: false };
     assert_eq!(outline(&items_in_parts(Format::Parquet, b"no table", &[part(0), part(10)])).len(), 1);
     let blank = vec![b'\n'; 20];
     assert_eq!(items_in_parts(Format::Jsonl, &blank, &[part(0), part(10)]), []);

@@ -5,10 +5,10 @@
 
 use std::io::BufReader;
 
-use mellama_sources::{Format, Input, Item, SourceContext};
+use mellama_sources::{Format, Input, Item, Part, ReadError, Reader, SequentialReader, SourceContext};
 use mellama_storage::StoreError;
 
-use super::{changed, decoding, read_failure};
+use super::{changed, decoding, read_failure, sequential};
 use crate::ahead::{Take, ahead};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -53,7 +53,8 @@ impl Batch {
 }
 
 /// Reads all objects of a task and gives them away batch by batch, in order, on the caller's thread. With two threads or more
-/// the next batches are read meanwhile, and big objects decompressed ahead of that; no thread outlives the call.
+/// the next batches are read meanwhile, and big objects decompressed ahead of that. No thread outlives the call but that of a reader
+/// that is kept for a later part of its object, which waits.
 ///
 /// # Errors
 /// The first that `give` returns, else those of reading, once everything read before is given away.
@@ -62,22 +63,51 @@ pub(super) fn read(context: &Context<'_>, planned: &IngestTask, give: &mut Take<
 }
 
 fn read_each(context: &Context<'_>, planned: &IngestTask, give: &mut Take<'_, Batch>) -> Result<(), Failure> {
-    let source = &context.corpus().source[planned.source];
     let mut batch = Batch::default();
     for (index, input) in planned.inputs.iter().enumerate() {
-        let mut reader = open(context, source, input)?;
+        let mut reader = PartReader::open(context, planned.source, input)?;
         while let Some(item) = reader.next() {
             batch.push(index as u32, item.map_err(|e| read_failure(input, &e))?);
             if batch.is_full() {
                 give(std::mem::take(&mut batch))?;
             }
         }
+        if let PartReader::Sequential(reader, _) = reader {
+            context.cache.readers.keep(planned.source, input, reader);
+        }
         batch.finished_bytes += input.input_bytes();
     }
     give(batch)
 }
 
-fn open(context: &Context<'_>, source: &SourceRecipe, input: &InputObject) -> Result<Box<dyn mellama_sources::Reader>, Failure> {
+/// What reads an object, or a part of one.
+enum PartReader {
+    Whole(Box<dyn Reader>),
+    Sequential(Box<SequentialReader>, Part),
+}
+
+impl PartReader {
+    /// Opens an object, or goes on in one, and comes to the part that is meant.
+    fn open(context: &Context<'_>, source: usize, input: &InputObject) -> Result<Self, Failure> {
+        let opened = || open(context, &context.corpus().source[source], input);
+        let Some(part) = input.part.filter(|part| part.is_sequential) else { return Ok(Self::Whole(opened()?)) };
+        let mut reader = match context.cache.readers.take(source, input, &part) {
+            Some(reader) => reader,
+            None => Box::new(SequentialReader::new(opened()?)),
+        };
+        sequential::approach(context, input, &part, &mut reader)?;
+        Ok(Self::Sequential(reader, part))
+    }
+
+    fn next(&mut self) -> Option<Result<Item, ReadError>> {
+        match self {
+            Self::Whole(reader) => reader.next(),
+            Self::Sequential(reader, part) => reader.next_of(part),
+        }
+    }
+}
+
+fn open(context: &Context<'_>, source: &SourceRecipe, input: &InputObject) -> Result<Box<dyn Reader>, Failure> {
     let format = source.format.parse().map_err(|e| Failure::Policy(format!("{e}")))?;
     let source_context = SourceContext {
         name: source.name.clone(),
@@ -100,8 +130,8 @@ fn open(context: &Context<'_>, source: &SourceRecipe, input: &InputObject) -> Re
 /// The bytes of an object as its reader takes them.
 fn raw_input(input: &InputObject, format: Format) -> Result<Input, StoreError> {
     Ok(match input.part {
-        Some(part) => Input::part(input.open_random()?, part),
-        None if format.wants_random_access(&input.name) => Input::Random(input.open_random()?),
-        None => Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, input.open()?))),
+        Some(part) if !part.is_sequential => Input::part(input.open_random()?, part),
+        _ if format.wants_random_access(&input.name) => Input::Random(input.open_random()?),
+        _ => Input::Stream(Box::new(BufReader::with_capacity(READ_BUFFER_BYTES, input.open()?))),
     })
 }

@@ -1,8 +1,11 @@
 //! Notices and retracted records through ingest and dedup, from items as a reader gives them; reading ahead.
 
+use std::io::Write;
 use std::path::Path;
 
-use mellama_sources::{Document, Domain, Fields, Item, ReadOptions, Sensitivity, SourceContext, Withdrawal, WithdrawalReason};
+use mellama_sources::{
+    Document, Domain, Fields, Item, Part, ReadOptions, Sensitivity, SourceContext, Withdrawal, WithdrawalReason,
+};
 use mellama_storage::{Stores, TaskCommit, Workdir};
 use serde_json::{Value, json};
 
@@ -11,8 +14,9 @@ use super::prepare::Preparer;
 use super::reading::{self, Batch};
 use crate::context::{Context, Resources};
 use crate::failure::{Failure, Signal};
+use crate::inputs::InputObject;
 use crate::observer::Silent;
-use crate::plan::Plan;
+use crate::plan::{IngestTask, Plan};
 use crate::recipe::RecipeFile;
 use crate::runner;
 use crate::stage::Stage;
@@ -191,5 +195,56 @@ fn a_failure_or_a_stop_of_the_taker_ends_the_reading() {
         });
         assert!(matches!(ended, Err(Failure::Stopped(Signal::Terminate))), "{ended:?}");
         assert_eq!(taken, 2);
+    }
+}
+
+/// A task for each part of a compressed file of lines, read in this order by one process: offsets of the items of each task, and
+/// how many readers waited behind it.
+fn read_parts(threads: usize, order: &[usize]) -> (Vec<Vec<u64>>, Vec<usize>) {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |i: u32| format!("{{\"id\":\"{i}\",\"text\":\"some text {}\"}}\n", "word ".repeat(i as usize % 50));
+    let lines: String = (0..9_000).map(line).collect();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(lines.as_bytes()).unwrap();
+    std::fs::write(folder.path().join("a.jsonl.gz"), gzip.finish().unwrap()).unwrap();
+    let recipe = "name = \"t\"\nworkdir = \"out\"\n[[corpus.source]]\nname = \"s\"\nformat = \"jsonl\"\n\
+                  inputs = [\"a.jsonl.gz\"]\ndomain = \"general\"\n";
+    let file = RecipeFile::parse(&folder.path().join("r.toml"), recipe).unwrap();
+    let mut plan = Plan::resolve(&file).unwrap();
+    let object = plan.ingest[0].inputs[0].clone();
+    let cuts = [0, 300_000, 600_000, 900_000, u64::MAX];
+    let part = |pair: &[u64]| Part { first: pair[0], end: pair[1], frame: None, stored_bytes: 1 << 20, is_sequential: true };
+    let task = |pair| IngestTask { source: 0, inputs: vec![InputObject { part: Some(part(pair)), ..object.clone() }] };
+    plan.ingest = cuts.windows(2).map(task).collect();
+    let workdir = Workdir::open(&Stores::default(), &folder.path().join("out").display().to_string()).unwrap();
+    let resources = Resources { threads, memory_bytes: 1 << 30, scratch: folder.path().to_owned(), ..Resources::default() };
+    let context = Context::new(&file, &plan, &workdir, &resources, &Silent);
+    let (mut found, mut waiting) = (vec![Vec::new(); plan.ingest.len()], Vec::new());
+    for &task in order {
+        let offsets = &mut found[task];
+        reading::read(&context, &plan.ingest[task], &mut |batch| {
+            offsets.extend(batch.items.iter().map(|(_, item)| item.byte_offset()));
+            Ok(())
+        })
+        .unwrap();
+        waiting.push(context.cache.readers.count());
+    }
+    assert!(found.iter().zip(cuts.windows(2)).all(|(offsets, cut)| offsets.iter().all(|at| (cut[0]..cut[1]).contains(at))));
+    (found, waiting)
+}
+
+#[test]
+fn determinism_one_reader_goes_through_the_parts_of_an_object_in_any_order() {
+    let (expected, waiting) = read_parts(1, &[0, 1, 2, 3]);
+    assert_eq!(expected.concat().len(), 9_000);
+    // One and the same, and none behind the last part.
+    assert_eq!(waiting, [1, 1, 1, 0]);
+    for (threads, order, waiting) in [
+        (2, [0, 1, 2, 3], [1, 1, 1, 0]),
+        // Who comes first to a part behind takes the reader along; who comes later to one before begins anew.
+        (1, [0, 2, 1, 3], [1, 1, 2, 1]),
+        (2, [3, 2, 1, 0], [0, 1, 2, 3]),
+    ] {
+        assert_eq!(read_parts(threads, &order), (expected.clone(), waiting.to_vec()), "{threads} {order:?}");
     }
 }
