@@ -8,19 +8,19 @@ mod text;
 use std::collections::BTreeMap;
 
 use mellama_shards::{RunTotals, Tokenizer};
-use mellama_storage::{ObjectEntry, READ_BYTES, StageManifest, Workdir, foreign_scheme};
+use mellama_storage::{ObjectEntry, StageManifest, Workdir, foreign_scheme, requests_to_read};
 use mellama_train::Shape;
 use mellama_train::hf::ModelConfig;
 use serde::Serialize;
 
 use crate::context::{Context, Resources};
 use crate::failure::{Failure, chain};
-use crate::inputs::{self, Patterns};
+use crate::inputs::{self, InputError, Patterns};
 use crate::location::Location;
 use crate::observer::Silent;
 use crate::other_plan;
 use crate::plan::Plan;
-use crate::recipe::{Recipe, RecipeFile};
+use crate::recipe::{Recipe, RecipeFile, SourceRecipe};
 use crate::requests::Requests;
 use crate::separators::Separators;
 use crate::stage::Stage;
@@ -60,7 +60,7 @@ pub struct Forecast {
     pub training: Option<TrainingForecast>,
     /// Least memory in bytes that one worker needs.
     pub memory_bytes_per_worker: u64,
-    /// Requests to read the inputs once: ranged reads of 8 MiB and one head an object; null when inputs are unknown.
+    /// Requests to read every input once, by ranges of 8 MiB; null when inputs are unknown.
     pub input_requests: Option<u64>,
     /// What one undisturbed run of the recipe has to ask of an object store, each object that a later step needs read once; null
     /// until every stage is finished, for what stages write is not known before.
@@ -196,17 +196,18 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
             "--workdir: an address of {scheme}:// is given; give a folder or s3://BUCKET/PREFIX"
         )));
     }
-    file.excluded = Some(Location::of(file.expand(&uri).unwrap_or_else(|_| uri.clone())).canonical());
+    // As `run` takes them: variables stand in recipes, and a shell has expanded what is given to it.
+    let place = if workdir.is_none() { file.expand(&uri).unwrap_or_else(|_| uri.clone()) } else { uri.clone() };
+    file.excluded = Some(Location::of(&place).canonical());
     let file = &file;
     let recipe = &file.recipe;
     let (plan, faults) = Plan::resolve_all(file);
     let mut warnings = plan.warnings.clone();
     let plan = Some(plan).filter(|_| faults.is_empty());
-    let place = file.expand(&uri).unwrap_or(uri.clone());
     let done = Done::read(file, &place, plan.as_ref());
     warnings
         .extend(plan.as_ref().and_then(|plan| taken(&place, file, plan)).map(|failure| format!("\"run\" refuses: {failure}")));
-    let mut sources = sources(file);
+    let mut sources = sources(file, plan.as_ref());
     let is_told = |why: &String| sources.iter().any(|source| source.unknown.as_ref() == Some(why));
     let unknown = faults.iter().map(|fault| chain(fault)).filter(|why| !is_told(why)).collect();
     let mixture = mixture::forecast(file, &done.tokens(), &mut sources);
@@ -214,8 +215,6 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
     let vocabulary = tokenizer.as_ref().and_then(|tokenizer| tokenizer.vocabulary);
     let published = done.manifest(Stage::Publish).and_then(|m| m.facts["parts"]["train"]["sequences"].as_u64());
     let training = training(file, vocabulary, mixture.as_ref().and_then(|m| m.total), published);
-    let objects: Option<u64> = sources.iter().map(|s| s.objects).sum();
-    let bytes: Option<u64> = sources.iter().map(|s| s.bytes).sum();
     let stages = Stage::of(recipe).into_iter().map(|stage| StageForecast {
         stage: stage.name(),
         tasks: done
@@ -239,9 +238,15 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
         mixture,
         training,
         memory_bytes_per_worker: crate::runner::TASK_MEMORY_BYTES,
-        input_requests: objects.zip(bytes).map(|(objects, bytes)| 2 * objects + bytes / READ_BYTES),
+        input_requests: plan.as_ref().map(input_requests),
         run_requests,
     })
+}
+
+/// Requests that read every input once, whatever parts it is read in.
+fn input_requests(plan: &Plan) -> u64 {
+    let objects: BTreeMap<_, u64> = plan.objects().map(|object| (object.place(), object.size_bytes)).collect();
+    objects.values().map(|size_bytes| requests_to_read(*size_bytes)).sum()
 }
 
 /// Why the work folder is not free for the plan, where it is not.
@@ -323,20 +328,23 @@ fn tokenizer(file: &RecipeFile) -> Option<TokenizerForecast> {
     Some(TokenizerForecast { path: recipe.path.clone(), separators, encoder, vocabulary, note })
 }
 
-fn sources(file: &RecipeFile) -> Vec<SourceForecast> {
+/// Sources as they were planned; where not every input is there, each is listed for itself.
+fn sources(file: &RecipeFile, plan: Option<&Plan>) -> Vec<SourceForecast> {
     let corpus = file.recipe.corpus.iter().flat_map(|corpus| &corpus.source);
     corpus
-        .map(|source| {
-            let subject = format!("source \"{}\"", source.name);
-            let wanted = Patterns { subject: &subject, inputs: &source.inputs, anonymous: source.anonymous };
-            let found = inputs::resolve(file, wanted);
-            let objects = found.as_ref().ok().map(|found| &found.objects);
+        .enumerate()
+        .map(|(index, source)| {
+            let found = match plan {
+                Some(plan) => Ok(plan.sizes_of(index)),
+                None => listed(file, source),
+            };
+            let sizes = found.as_ref().ok();
             SourceForecast {
                 source: source.name.clone(),
                 domain: source.domain.to_string(),
                 sensitivity: source.resolved_sensitivity().to_string(),
-                objects: objects.map(|objects| objects.len() as u64),
-                bytes: objects.map(|objects| objects.iter().map(|o| o.size_bytes).sum()),
+                objects: sizes.map(|sizes| sizes.len() as u64),
+                bytes: sizes.map(|sizes| sizes.iter().sum()),
                 unknown: found.as_ref().err().map(|e| chain(e)),
                 supply_tokens: None,
                 supply_from: None,
@@ -349,6 +357,13 @@ fn sources(file: &RecipeFile) -> Vec<SourceForecast> {
             }
         })
         .collect()
+}
+
+/// Sizes of the objects of a source that are there.
+fn listed(file: &RecipeFile, source: &SourceRecipe) -> Result<Vec<u64>, InputError> {
+    let subject = format!("source \"{}\"", source.name);
+    let wanted = Patterns { subject: &subject, inputs: &source.inputs, anonymous: source.anonymous };
+    Ok(inputs::resolve(file, wanted)?.objects.iter().map(|object| object.size_bytes).collect())
 }
 
 /// Before shards are there sequences are counted without padding.

@@ -113,6 +113,11 @@ impl InputObject {
         self.part.map_or(self.size_bytes, |part| part.stored_bytes)
     }
 
+    /// What tells it from every other object: its store's address and its key. Two stores may have objects of one name.
+    pub(crate) fn place(&self) -> (&str, &str) {
+        (self.store.0.uri(), &self.key)
+    }
+
     /// Opens the object for reading, pinned to the planned version.
     ///
     /// # Errors

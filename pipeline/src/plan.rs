@@ -134,6 +134,15 @@ impl Plan {
         tasks.chain(files).chain(&self.benchmarks).chain(&self.tokenizer).chain(&self.checkpoint)
     }
 
+    /// Sizes of the objects of a source, each once, however many parts it is read in.
+    pub(crate) fn sizes_of(&self, source: usize) -> Vec<u64> {
+        let tasks = self.ingest.iter().filter(|task| task.source == source);
+        // Parts of an object follow each other.
+        let mut objects: Vec<&InputObject> = tasks.flat_map(|task| &task.inputs).collect();
+        objects.dedup_by_key(|object| object.place());
+        objects.into_iter().map(|object| object.size_bytes).collect()
+    }
+
     /// The form that is stored and digested.
     pub fn frozen<'a>(&'a self, recipe: &'a Recipe) -> FrozenPlan<'a> {
         FrozenPlan {

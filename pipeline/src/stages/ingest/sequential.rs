@@ -13,27 +13,32 @@ use crate::inputs::InputObject;
 /// Bytes of the decompressed stream between two looks at whether a signal asks to stop: some tenths of a second.
 const STEP_BYTES: u64 = 64 << 20;
 
-/// Source and name of an object, and its reader.
-type Kept = (usize, String, Box<SequentialReader>);
-
 /// Readers that wait for a later part of their object.
 #[derive(Default)]
 pub(crate) struct KeptReaders(Mutex<Vec<Kept>>);
 
+/// A reader, its object, and the source that it is read for.
+struct Kept {
+    source: usize,
+    input: InputObject,
+    reader: Box<SequentialReader>,
+}
+
 impl KeptReaders {
     /// The reader of an object that is nearest before a part, if one waits; it waits no more.
     pub(super) fn take(&self, source: usize, input: &InputObject, part: &Part) -> Option<Box<SequentialReader>> {
-        let mut kept = self.0.lock().expect("no holder panics");
-        let fits = |(of, name, reader): &Kept| *of == source && *name == input.name && reader.place() <= part.first;
-        let fitting = kept.iter().enumerate().filter(|(_, kept)| fits(kept));
-        let (nearest, _) = fitting.max_by_key(|(_, (_, _, reader))| reader.place())?;
-        Some(kept.swap_remove(nearest).2)
+        let mut all = self.0.lock().expect("no holder panics");
+        let fits =
+            |kept: &Kept| kept.source == source && kept.input.place() == input.place() && kept.reader.place() <= part.first;
+        let fitting = all.iter().enumerate().filter(|(_, kept)| fits(kept));
+        let (nearest, _) = fitting.max_by_key(|(_, kept)| kept.reader.place())?;
+        Some(all.swap_remove(nearest).reader)
     }
 
     /// Keeps a reader that stands behind a part, unless that was the last one of its object.
     pub(super) fn keep(&self, source: usize, input: &InputObject, reader: Box<SequentialReader>) {
         if reader.place() < u64::MAX {
-            self.0.lock().expect("no holder panics").push((source, input.name.clone(), reader));
+            self.0.lock().expect("no holder panics").push(Kept { source, input: input.clone(), reader });
         }
     }
 
@@ -63,4 +68,65 @@ pub(super) fn approach(
         context.check_stop()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mellama_sources::{Item, ReadError, Reader};
+    use mellama_storage::MemoryStore;
+
+    use super::*;
+    use crate::inputs::InputStore;
+    use crate::location::Location;
+
+    /// An object without records.
+    struct Nothing;
+
+    impl Reader for Nothing {
+        fn next(&mut self) -> Option<Result<Item, ReadError>> {
+            None
+        }
+    }
+
+    fn part(first: u64, end: u64) -> Part {
+        Part { first, end, frame: None, stored_bytes: 1, is_sequential: true }
+    }
+
+    /// A reader behind such a part.
+    fn behind(end: u64) -> Box<SequentialReader> {
+        let mut reader = Box::new(SequentialReader::new(Box::new(Nothing)));
+        assert!(reader.next_of(&part(0, end)).is_none());
+        reader
+    }
+
+    fn object(store: &str) -> InputObject {
+        InputObject {
+            name: "notes.csv".into(),
+            base: Location::of("/"),
+            store: InputStore(Arc::new(MemoryStore::new(store))),
+            key: "notes.csv".into(),
+            size_bytes: 1,
+            etag: String::new(),
+            part: None,
+        }
+    }
+
+    #[test]
+    fn the_nearest_reader_of_the_same_object_is_taken_once() {
+        let (kept, here, there) = (KeptReaders::default(), object("here"), object("there"));
+        for end in [10, 30, 20, u64::MAX] {
+            kept.keep(0, &here, behind(end));
+        }
+        // One that stands behind the last part is let go.
+        assert_eq!(kept.count(), 3);
+        let take = |source, input, first| kept.take(source, input, &part(first, 99)).map(|reader| reader.place());
+        assert_eq!(take(0, &there, 40), None, "an object of that name in another store");
+        assert_eq!(take(1, &here, 40), None, "another source");
+        assert_eq!(take(0, &here, 9), None);
+        assert_eq!([take(0, &here, 25), take(0, &here, 25), take(0, &here, 25)], [Some(20), Some(10), None]);
+        kept.clear();
+        assert_eq!(kept.count(), 0);
+    }
 }
