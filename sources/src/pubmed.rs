@@ -84,21 +84,22 @@ fn convert(record: &Record<'_>, items: &mut Vec<Item>) -> Result<(), RejectReaso
     let (citation, article) = match root.name() {
         Name::PubmedBookArticle => {
             let book = root.child(Name::BookDocument).ok_or(RejectReason::EmptyRecord)?;
-            (book, book)
+            (book, Some(book))
         }
         name => {
             let citation = if name == Name::MedlineCitation { Some(root) } else { root.child(Name::MedlineCitation) };
             let citation = citation.ok_or(RejectReason::EmptyRecord)?;
-            (citation, citation.child(Name::PubmedArticle).ok_or(RejectReason::EmptyRecord)?)
+            (citation, citation.child(Name::PubmedArticle))
         }
     };
     // A notice says whom it retracts even where it has no text of its own.
     let retracted: Vec<_> =
         corrections(citation, &["RetractionOf", "RetractedandRepublishedFrom"]).filter_map(|one| one.child(Name::Pmid)).collect();
     withdraw(&retracted, WithdrawalReason::Retracted, record.offset, items)?;
-    let document = document(record, citation, article);
+    let document = article.map_or(Err(RejectReason::EmptyRecord), |article| document(record, citation, article));
+    let types = article.map(publication_types).unwrap_or_default();
     // A citation that is marked and has no text is no document, and takes those before it back all the same.
-    if matches!(document, Err(RejectReason::EmptyRecord)) && is_retracted(citation, &publication_types(article)) {
+    if matches!(document, Err(RejectReason::EmptyRecord)) && is_retracted(citation, &types) {
         withdraw(&citation.child(Name::Pmid).into_iter().collect::<Vec<_>>(), WithdrawalReason::Retracted, record.offset, items)?;
     }
     items.push(Item::Document(document?));
@@ -469,6 +470,17 @@ mod tests {
         check_outline(&citation(&cites("RetractedandRepublishedFrom", "9")), &["retracted 9", "1"]);
         check_outline(&citation(&cites("CommentOn", "9")), &["1"]);
         check_outline(&citation(&cites("RetractionOf", "x")), &["0 invalid-value: field PMID"]);
+        // What is said of other records, and of itself, stands without a text and without an article.
+        for article in ["<Article></Article>", ""] {
+            let bare = |more: &str| format!("<MedlineCitation><PMID>1</PMID>{article}{more}</MedlineCitation>");
+            let found = |more: &str, expected: &[&str]| {
+                let expected: Vec<&str> = expected.iter().copied().chain(["0 empty-record"]).collect();
+                check_outline(&bare(more), &expected);
+            };
+            found(&cites("RetractionOf", "9"), &["retracted 9"]);
+            found(&cites("RetractionIn", "9"), &["retracted 1"]);
+            found(&cites("CommentOn", "9"), &[]);
+        }
         check_outline(
             "<DeleteCitation><PMID>5</PMID><PMID/><PMID>6</PMID></DeleteCitation>",
             &["deleted 5", "deleted 6", "0 invalid-value: field PMID"],
