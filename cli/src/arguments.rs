@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 /// Raw medical text to a trained and evaluated language model.
 #[derive(Debug, Parser)]
-#[command(name = "mellama", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(name = "mellama", version, max_term_width = 110)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 recipe or arguments, 3 input, 4 storage, 5 verification, \
                         75 try later, 99 nothing to do (stage), 130/143 stopped by a signal.")]
 pub(crate) struct Arguments {
@@ -37,7 +37,7 @@ pub(crate) struct How {
     /// Where another plan has the work folder, work in versions/PLAN below it.
     #[arg(long, global = true)]
     pub(crate) new_version: bool,
-    /// Show nothing but results and errors.
+    /// Show nothing but results, warnings and errors.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
     /// Results as JSON on standard output.

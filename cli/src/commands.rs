@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use mellama_pipeline::inspect::View;
 use mellama_pipeline::retract::Request;
-use mellama_pipeline::{Access, Failure, RecipeFile, Resources, Session, Stage, Stores};
+use mellama_pipeline::{Access, Failure, RecipeFile, Resources, Session, Stage, Stores, check_recipe};
 use serde::Serialize;
 
 use crate::arguments::{Arguments, Command, ConfigCommand, How, RecipeArguments, TargetArguments, TrainKind};
@@ -98,7 +98,7 @@ fn stores(how: &How, progress: &Progress) -> Stores {
     Stores::new(access(how, progress).options(None))
 }
 
-/// The work folder of a recipe, or the folder itself, and what opens it.
+/// The work folder of a recipe, or the folder itself, and what opens it. That of another recipe is refused.
 fn place(how: &How, target: &TargetArguments, progress: &Progress) -> Result<(Stores, String), Failure> {
     let path = Path::new(&target.target);
     if path.is_file() || path.extension().is_some_and(|e| e == "toml") {
@@ -108,6 +108,7 @@ fn place(how: &How, target: &TargetArguments, progress: &Progress) -> Result<(St
             None => file.expand(&file.recipe.workdir)?,
         };
         let uri = if how.new_version { Session::version(&file, &uri)? } else { uri };
+        check_recipe(&uri, &file)?;
         return Ok((file.stores().clone(), uri));
     }
     Ok((stores(how, progress), target.target.clone()))

@@ -140,9 +140,8 @@ impl Observer for Progress {
     }
 
     fn warn(&self, text: &str) {
-        if self.mode != Mode::Quiet {
-            self.line("warning", "", text);
-        }
+        // Shown by the quiet too: what is wrong with a recipe, or with its data, is no progress.
+        self.line("warning", "", text);
     }
 
     fn stopped(&self) -> Option<Signal> {

@@ -47,7 +47,7 @@ impl Published {
 /// `Failure::Storage`; the stages before publish must be done.
 pub(crate) fn write(context: &Context<'_>, published: &Published) -> Result<PartWriter, Failure> {
     let mut part = context.workdir.part()?;
-    part.write_all(text(context, published)?.as_bytes()).map_err(|e| Failure::Storage(format!("README.md: {e}")))?;
+    part.write_all(text(context, published)?.as_bytes()).map_err(|e| Failure::writing("README.md", &e))?;
     Ok(part)
 }
 

@@ -9,7 +9,7 @@ use mellama_shards::StoreChunks;
 use mellama_sources::archive::{ArchiveError, DocumentReader, KeyedTextReader, TextReader};
 use mellama_storage::{ObjectEntry, RangeReader, TaskCommit, Workdir};
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 
 /// Rows that are read together.
 const BLOCK_ROWS: u32 = 256;
@@ -28,7 +28,7 @@ fn chunks(workdir: &Workdir, entry: &ObjectEntry) -> Result<StoreChunks, Failure
 /// # Errors
 /// `Failure::Storage` and `Failure::Verification`.
 pub(crate) fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<DocumentReader, Failure> {
-    DocumentReader::open(chunks(workdir, entry)?).map_err(|e| Failure::Verification(format!("{}: {}", entry.key, chain(&e))))
+    DocumentReader::open(chunks(workdir, entry)?).map_err(|e| Failure::reading(&entry.key, &e))
 }
 
 /// Opens a documents object for reading keys, ids and texts alone.
@@ -37,7 +37,7 @@ pub(crate) fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<DocumentRea
 /// As `open`.
 pub(crate) fn keyed_texts(workdir: &Workdir, entry: &ObjectEntry) -> Result<KeyedTextReader, Failure> {
     let reader = KeyedTextReader::open(chunks(workdir, entry)?);
-    reader.map_err(|e| Failure::Verification(format!("{}: {}", entry.key, chain(&e))))
+    reader.map_err(|e| Failure::reading(&entry.key, &e))
 }
 
 /// The texts of the block of rows that `row` lies in, and the block's first row.
@@ -55,7 +55,7 @@ pub(crate) fn texts_around(workdir: &Workdir, entry: &ObjectEntry, row: u32) -> 
 /// # Errors
 /// As `open`; `Failure::Verification` when the object has fewer rows.
 pub(crate) fn texts(workdir: &Workdir, entry: &ObjectEntry, rows: &[u64]) -> Result<Vec<String>, Failure> {
-    let wrong = |e: ArchiveError| Failure::Verification(format!("{}: {}", entry.key, chain(&e)));
+    let wrong = |e: ArchiveError| Failure::reading(&entry.key, &e);
     let reader = TextReader::open(chunks(workdir, entry)?, rows).map_err(wrong)?;
     let texts = reader.collect::<Result<Vec<String>, ArchiveError>>().map_err(wrong)?;
     if texts.len() < rows.len() {

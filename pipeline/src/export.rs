@@ -338,7 +338,7 @@ fn check(store: &Arc<dyn Store>, manifest: &ExportManifest, observer: &dyn Obser
 fn put_manifest(store: &Arc<dyn Store>, manifest: &ExportManifest) -> Result<(), Failure> {
     let body = sealed::encode(manifest).map_err(|e| Failure::Failed(chain(&e)))?;
     let mut part = Workdir::new(Arc::clone(store)).part()?;
-    std::io::Write::write_all(&mut part, &body).map_err(|e| Failure::Storage(format!("{MANIFEST_KEY}: {e}")))?;
+    std::io::Write::write_all(&mut part, &body).map_err(|e| Failure::writing(MANIFEST_KEY, &e))?;
     part.finish_named(MANIFEST_KEY, 0)?;
     Ok(())
 }
@@ -358,8 +358,8 @@ fn failure(error: ExportError) -> Failure {
             }
             error => error.into(),
         },
-        ExportError::Shard(_) => Failure::Verification(text),
-        ExportError::Io { .. } => Failure::Storage(text),
+        ExportError::Shard(error) => Failure::of(&error, text, Failure::Verification),
+        ExportError::Io { .. } => Failure::of(&error, text, Failure::Storage),
         ExportError::Stopped => Failure::Failed(text),
     }
 }

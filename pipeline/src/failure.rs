@@ -1,5 +1,8 @@
 //! Why a command ended, and with which exit code. One table for the whole program; no other place decides an exit code.
 
+use std::error::Error;
+use std::io;
+
 use mellama_storage::{ProtocolError, StoreError};
 
 use crate::inputs::InputError;
@@ -57,6 +60,40 @@ impl Failure {
         }
     }
 
+    /// The failure of some work over a store: what the store said decides, and else `other`.
+    pub(crate) fn of(error: &(dyn Error + 'static), text: String, other: fn(String) -> Failure) -> Failure {
+        match store_cause(error) {
+            Some(cause) => Failure::of_store(cause, text),
+            None => other(text),
+        }
+    }
+
+    /// The failure of reading what a record names: damage, unless the store could not be read.
+    pub(crate) fn reading(what: &str, error: &(dyn Error + 'static)) -> Failure {
+        match store_cause(error) {
+            Some(StoreError::NotFound { .. }) => Failure::Verification(about(what, error)),
+            _ => Failure::of(error, about(what, error), Failure::Verification),
+        }
+    }
+
+    /// The failure of writing an object.
+    pub(crate) fn writing(what: &str, error: &(dyn Error + 'static)) -> Failure {
+        Failure::of(error, about(what, error), Failure::Storage)
+    }
+
+    fn of_store(error: &StoreError, text: String) -> Failure {
+        match error {
+            StoreError::Changed { .. } => Failure::Input(text),
+            StoreError::InvalidKey { .. } | StoreError::Unsupported { .. } | StoreError::OutsideRoot { .. } => {
+                Failure::Policy(text)
+            }
+            // Of a write whose outcome is unknown the same command finds out.
+            StoreError::Unavailable { .. } | StoreError::Unknown { .. } => Failure::Temporary(text),
+            StoreError::Interrupted { .. } => Failure::Interrupted,
+            _ => Failure::Storage(text),
+        }
+    }
+
     /// The failure with the signal that was behind it, where one was.
     #[must_use]
     pub fn signalled(self, signal: Option<Signal>) -> Failure {
@@ -82,6 +119,11 @@ impl Failure {
     }
 }
 
+/// An error and its causes, behind what it is about.
+fn about(what: &str, error: &(dyn Error + 'static)) -> String {
+    if what.is_empty() { chain(error) } else { format!("{what}: {}", chain(error)) }
+}
+
 /// An error and its causes in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -94,19 +136,23 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What a store said, wherever it is among the causes of an error.
+fn store_cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e StoreError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<StoreError>() {
+            return Some(found);
+        }
+        // What an I/O error is made of is no source of it.
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    None
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
-        let text = chain(&error);
-        match error {
-            StoreError::Changed { .. } => Failure::Input(text),
-            StoreError::InvalidKey { .. } | StoreError::Unsupported { .. } | StoreError::OutsideRoot { .. } => {
-                Failure::Policy(text)
-            }
-            // Of a write whose outcome is unknown the same command finds out.
-            StoreError::Unavailable { .. } | StoreError::Unknown { .. } => Failure::Temporary(text),
-            StoreError::Interrupted { .. } => Failure::Interrupted,
-            _ => Failure::Storage(text),
-        }
+        Failure::of_store(&error, chain(&error))
     }
 }
 

@@ -60,7 +60,7 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>) -> Result<Impo
             return Err(Failure::Policy(format!("{}: holds a {name} already; give a new folder", to.display())));
         }
     }
-    save(&store, "", &config, &model.parameters, FILE_LIMIT_BYTES).map_err(|e| Failure::Storage(chain(&e)))?;
+    save(&store, "", &config, &model.parameters, FILE_LIMIT_BYTES).map_err(|e| Failure::writing("", &e))?;
     Ok(Imported {
         folder: to.display().to_string(),
         parameters: model.shape.parameter_count(),

@@ -151,7 +151,7 @@ fn sequences(stores: &Stores, place: &Location, shard: &ShardFile, view: &View) 
     let rows = view.from.min(end)..end;
     let ids = ids_of(stores, place, shard, &rows);
     for row in rows {
-        let sequence = shard.sequence(row).map_err(|e| Failure::Verification(chain(&e)))?;
+        let sequence = shard.sequence(row).map_err(|e| Failure::reading("", &e))?;
         text.push(format!(
             "sequence {row}: {} segments, {} of {} filled",
             sequence.segments.len(),

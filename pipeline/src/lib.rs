@@ -59,6 +59,7 @@ pub use inputs::{InputError, InputObject};
 pub use location::Location;
 pub use mellama_storage::{Interrupt, Stores};
 pub use observer::{Observer, Silent, Unit};
+pub use other_plan::check_recipe;
 pub use plan::{FrozenPlan, IngestTask, PLAN_FORMAT, Plan};
 pub use recipe::{Access, ChecksumRecipe, Recipe, RecipeError, RecipeFile, StorageRecipe};
 pub use separators::Separators;

@@ -12,7 +12,7 @@ use mellama_storage::{ObjectEntry, StageManifest, Stores, TaskCommit, Workdir};
 use serde::Deserialize;
 
 use crate::conversations;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::names;
 use crate::plan::{KEYS_SINCE, PLAN_FORMAT};
 use crate::recipe::{Recipe, SourceRecipe};
@@ -278,7 +278,7 @@ pub(crate) fn ids_of(folder: &Folder, documents: &BTreeSet<u128>) -> Result<BTre
             .map(|(row, entry)| (row, entry.key))
             .collect();
         if !rows.is_empty() {
-            let ids = index.read_ids().map_err(|e| Failure::Verification(chain(&e)))?;
+            let ids = index.read_ids().map_err(|e| Failure::reading("", &e))?;
             found.extend(rows.into_iter().map(|(row, key)| (key, ids[row].clone())));
         }
     }

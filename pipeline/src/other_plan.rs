@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mellama_storage::{ProtocolError, Workdir};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -29,6 +30,26 @@ pub(crate) fn refusal(uri: &str, there: &Value, file: &RecipeFile, plan: &Plan) 
         "{uri}: the inputs are not those that this run was planned with{changed}; \
          put them back, or give another work folder with --workdir"
     ))
+}
+
+/// Refuses a work folder that another recipe has: whoever names a recipe means its run. Inputs may be gone by then.
+///
+/// # Errors
+/// `Failure::Policy` with the first setting that differs, and the store's own failures; a folder without a plan, or with that of
+/// another version, is none to refuse here.
+pub fn check_recipe(uri: &str, file: &RecipeFile) -> Result<(), Failure> {
+    let workdir = match Workdir::open_existing(file.stores(), uri) {
+        Err(ProtocolError::Store(error)) if error.is_not_found() => return Ok(()),
+        opened => opened?,
+    };
+    let Some(there) = workdir.read_plan()?.filter(|there| there["format"].as_u64() == Some(u64::from(PLAN_FORMAT))) else {
+        return Ok(());
+    };
+    let here = serde_json::to_value(&file.recipe).unwrap_or_default();
+    let Some(setting) = first_difference("", &there["recipe"], &here) else { return Ok(()) };
+    Err(Failure::Policy(format!(
+        "{uri}: belongs to a run of another recipe ({setting} differs); give that recipe, the work folder of this one, or the folder itself"
+    )))
 }
 
 /// Path of the first setting that differs, as a recipe writes it; entries of a list go by their names.

@@ -9,7 +9,7 @@ use mellama_storage::{ObjectEntry, RangeReader, Workdir};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::lookup::Folder;
 use crate::stage::Stage;
 
@@ -88,7 +88,7 @@ pub(crate) fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<ShardFile, 
     if reader.size_bytes() != entry.bytes {
         return Err(differs("bytes", reader.size_bytes(), entry.bytes));
     }
-    let file = ShardFile::open(&entry.key, StoreChunks(reader)).map_err(|e| Failure::Verification(chain(&e)))?;
+    let file = ShardFile::open(&entry.key, StoreChunks(reader)).map_err(|e| Failure::reading("", &e))?;
     if file.rows() != entry.records {
         return Err(differs("sequences", file.rows(), entry.records));
     }
@@ -102,7 +102,7 @@ pub(crate) fn open(workdir: &Workdir, entry: &ObjectEntry) -> Result<ShardFile, 
 pub(crate) fn find(workdir: &Workdir, shards: &[Shard], documents: &BTreeSet<u128>) -> Result<Vec<Vec<Placement>>, Failure> {
     let of_shard = |shard: &Shard| -> Result<Vec<Placement>, Failure> {
         let file = open(workdir, &shard.entry)?;
-        find_documents(&file, documents).map_err(|e| Failure::Verification(chain(&e)))
+        find_documents(&file, documents).map_err(|e| Failure::reading("", &e))
     };
     // In turn the results stay in the order of the shards, and of two damaged ones the first is told.
     let found: Vec<Result<_, Failure>> = shards.par_iter().map(of_shard).collect();

@@ -25,7 +25,7 @@ pub(crate) const TASK_INPUT_BYTES: u64 = 64 << 20;
 const SPLIT_OVER_BYTES: u64 = 256 << 20;
 /// Decompressed bytes of a part of such an object where its format allows no cut: such parts are read from its beginning. At 7 MB/s,
 /// which is slower than anything that was measured, one takes ten minutes.
-const SEQUENTIAL_PART_BYTES: u64 = 4 << 30;
+pub(crate) const SEQUENTIAL_PART_BYTES: u64 = 4 << 30;
 /// Input objects after which an ingest task is closed.
 pub(crate) const TASK_INPUT_OBJECTS: usize = 4096;
 

@@ -150,18 +150,26 @@ fn next(session: &Session, results: &[StageResult]) -> Vec<String> {
         lines.push(format!("  model           {shown}/{folder}"));
     }
     if done(Stage::Report) {
-        lines.push(format!("  report          {shown}/report.html    (open it in a browser)"));
+        let remark = if shown.to_string().contains("://") { "" } else { "    (open it in a browser)" };
+        lines.push(format!("  report          {shown}/report.html{remark}"));
     }
     lines.push(String::new());
     lines.push("next:".into());
     lines.push(format!("  mellama verify {shown}"));
-    if done(Stage::Publish) {
-        lines.push(format!("  mellama inspect {shown}/shards/cpt/train-00000-*.parquet"));
+    if let Some(shard) = first_shard(session) {
+        lines.push(format!("  mellama inspect {shown}/{shard}"));
     }
     if let Some(folder) = model_folder(session) {
         lines.push(format!("  mellama generate {shown}/{folder} --prompt \"...\" --greedy"));
     }
     lines
+}
+
+/// Name of the first shard of the training part.
+fn first_shard(session: &Session) -> Option<String> {
+    let manifest = session.workdir.read_manifest(&session.plan.id, Stage::Publish.name()).ok()??;
+    let manifest = session.workdir.after_retractions(manifest).ok()?;
+    manifest.objects.into_iter().map(|object| object.key).find(|key| key.starts_with("shards/cpt/train-"))
 }
 
 /// Folder of the most trained model of the run.

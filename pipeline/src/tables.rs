@@ -2,6 +2,7 @@
 //!
 //! Bytes depend on the rows alone: fixed writer name, zstd, page checksums, no statistics of the machine.
 
+use std::io;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -59,7 +60,7 @@ impl TableWriter {
     /// `Failure::Storage`.
     pub(crate) fn new(workdir: &Workdir, folder: &str, like: &RecordBatch) -> Result<TableWriter, Failure> {
         let writer = ChecksummedWriter::new(workdir.part()?, like.schema(), properties().build());
-        let writer = writer.map_err(|e| Failure::Storage(format!("{folder}: writing a table: {e}")))?;
+        let writer = writer.map_err(|e| Failure::writing(&format!("{folder}: writing a table"), &e))?;
         Ok(TableWriter { writer, folder: folder.to_owned(), rows: 0 })
     }
 
@@ -71,7 +72,7 @@ impl TableWriter {
         for first in (0..batch.num_rows()).step_by(ROW_GROUP_ROWS) {
             let rows = batch.slice(first, ROW_GROUP_ROWS.min(batch.num_rows() - first));
             let written = self.writer.write_row_group(&rows);
-            written.map_err(|e| Failure::Storage(format!("{}: writing a table: {e}", self.folder)))?;
+            written.map_err(|e| Failure::writing(&format!("{}: writing a table", self.folder), &e))?;
         }
         self.rows += batch.num_rows() as u64;
         Ok(())
@@ -91,7 +92,7 @@ impl TableWriter {
     /// # Errors
     /// `Failure::Storage`.
     pub(crate) fn finish_counting(self, stem: &str, records: u64) -> Result<ObjectEntry, Failure> {
-        let part = self.writer.finish().map_err(|e| Failure::Storage(format!("{}: writing a table: {e}", self.folder)))?;
+        let part = self.writer.finish().map_err(|e| Failure::writing(&format!("{}: writing a table", self.folder), &e))?;
         Ok(part.finish(&self.folder, stem, "parquet", records)?)
     }
 }
@@ -102,7 +103,7 @@ impl TableWriter {
 /// `Failure::Verification` when the object is not what the entry says or not a table.
 pub(crate) fn read(workdir: &Workdir, entry: &ObjectEntry) -> Result<Vec<RecordBatch>, Failure> {
     let bytes = Bytes::from(workdir.read_object(entry)?);
-    let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{}: not a readable table: {e}", entry.key));
+    let wrong = |e: &(dyn std::error::Error + 'static)| Failure::reading(&format!("{}: not a readable table", entry.key), e);
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| wrong(&e))?;
     let reader = builder.with_batch_size(ROW_GROUP_ROWS).build().map_err(|e| wrong(&e))?;
     reader.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))
@@ -195,13 +196,13 @@ fn stream_from<R: ChunkReader + 'static>(
 ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch, Failure>>>, Failure> {
     // A table may be of an earlier release, so it is named with its folder.
     let place = format!("{}/{}", workdir.store().uri(), entry.key);
-    let wrong = move |e: &dyn std::fmt::Display| {
-        Failure::Verification(format!("{place}: not a readable table: {e}; run \"mellama verify\" on that folder"))
+    let wrong = move |e: &(dyn std::error::Error + 'static)| {
+        Failure::reading(&format!("{place}: not a readable table, run \"mellama verify\" on that folder"), e)
     };
     let builder = ParquetRecordBatchReaderBuilder::try_new(reader).map_err(|e| wrong(&e))?;
     let known = builder.schema();
     if let Some(absent) = columns.iter().find(|name| known.column_with_name(name).is_none()) {
-        return Err(wrong(&format!("column {absent} is absent")));
+        return Err(wrong(&io::Error::other(format!("column {absent} is absent"))));
     }
     let roots = columns.iter().filter_map(|name| known.column_with_name(name)).map(|(index, _)| index);
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
@@ -218,14 +219,14 @@ pub(crate) fn read_rows(workdir: &Workdir, entry: &ObjectEntry, first: u64, rows
         let batches = read(workdir, entry)?;
         let schema = batches.first().map(RecordBatch::schema);
         let all = schema.map(|schema| arrow::compute::concat_batches(&schema, &batches)).transpose();
-        let all = all.map_err(|e| Failure::Verification(format!("{}: not a readable table: {e}", entry.key)))?;
+        let all = all.map_err(|e| Failure::reading(&format!("{}: not a readable table", entry.key), &e))?;
         let slice = |all: RecordBatch| {
             let first = (first as usize).min(all.num_rows());
             all.slice(first, (rows as usize).min(all.num_rows() - first))
         };
         return Ok(all.map(slice).into_iter().collect());
     }
-    let wrong = |e: &dyn std::fmt::Display| Failure::Verification(format!("{}: not a readable table: {e}", entry.key));
+    let wrong = |e: &(dyn std::error::Error + 'static)| Failure::reading(&format!("{}: not a readable table", entry.key), e);
     let reader = RangeReader::of(Arc::clone(workdir.store()), entry)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(StoreChunks(reader)).map_err(|e| wrong(&e))?;
     let sizes: Vec<u64> = builder.metadata().row_groups().iter().map(|group| group.num_rows().unsigned_abs()).collect();

@@ -176,7 +176,7 @@ pub(crate) fn starting_sensitivity(context: &Context<'_>) -> Result<Sensitivity,
 /// # Errors
 /// `Failure::Verification` when its files are damaged.
 pub(crate) fn published_model(context: &Context<'_>, folder: &str) -> Result<HfModel, Failure> {
-    load(context.workdir.store(), folder).map_err(|e| Failure::Verification(chain(&e)))
+    load(context.workdir.store(), folder).map_err(|e| Failure::reading("", &e))
 }
 
 /// Refuses a tokenizer with ids that the model has no embedding for.
@@ -342,5 +342,5 @@ pub(crate) fn open_shards(context: &Context<'_>, data: &StageManifest, prefix: &
     if objects.is_empty() {
         return Ok(None);
     }
-    ShardSet::open(context.workdir, &objects).map(Some).map_err(|e| Failure::Verification(chain(&e)))
+    ShardSet::open(context.workdir, &objects).map(Some).map_err(|e| Failure::reading("", &e))
 }

@@ -108,24 +108,22 @@ impl SequentialReader {
         self.place
     }
 
-    /// Goes on towards a part by at most `most` bytes of the decompressed stream, and to the end of a record; whether it is
-    /// reached. A part that begins before [`Self::place`] is never reached.
+    /// Goes on to where a part begins, which is not before [`Self::place`].
     ///
     /// # Errors
     /// [`ReadError`] when the bytes cannot be had; nothing can be read then.
-    pub fn approach(&mut self, part: &Part, most: u64) -> Result<bool, ReadError> {
-        let target = part.first.min(self.place.saturating_add(most.max(1)));
-        if target > self.place {
-            self.reader.pass_to(target);
-            self.place = target;
-            while self.waiting.as_ref().is_none_or(|item| item.byte_offset() < target) {
+    pub fn approach(&mut self, part: &Part) -> Result<(), ReadError> {
+        if part.first > self.place {
+            self.reader.pass_to(part.first);
+            self.place = part.first;
+            while self.waiting.as_ref().is_none_or(|item| item.byte_offset() < part.first) {
                 self.waiting = self.reader.next().transpose()?;
                 if self.waiting.is_none() {
                     break;
                 }
             }
         }
-        Ok(self.place == part.first)
+        Ok(())
     }
 
     /// The next item of a part that was reached; `None` behind its last one, and the next part may begin there.

@@ -68,12 +68,14 @@ pub enum StoreError {
         remedy: String,
     },
     /// Permissions or credentials refuse the call.
-    #[error("{object}: {operation} was denied; check the permissions of the store for this user")]
+    #[error("{object}: {operation} was denied; {remedy}")]
     Denied {
         /// Store and key.
         object: String,
         /// What was being done.
         operation: &'static str,
+        /// What to look at.
+        remedy: String,
         /// The system's own error.
         #[source]
         source: io::Error,
@@ -124,6 +126,19 @@ pub enum StoreError {
         /// By how many seconds the server's clock is ahead, where it said so.
         ahead_seconds: Option<i64>,
     },
+    /// No server was ever there: a wrong address, or one that is down.
+    #[error("{object}: {operation} failed; check the address of {server}, and whether it is up")]
+    NoServer {
+        /// Store and key.
+        object: String,
+        /// What was being done.
+        operation: &'static str,
+        /// Scheme, host and port.
+        server: String,
+        /// What the last attempt ended with.
+        #[source]
+        source: io::Error,
+    },
     /// The server did not do it in the time and the tries that it has; later it may.
     #[error("{object}: {operation} failed {tries} times in {seconds} s; try again later, or give the store more time")]
     Unavailable {
@@ -170,7 +185,10 @@ impl StoreError {
         };
         match source.kind() {
             io::ErrorKind::NotFound => Self::NotFound { object },
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Denied { object, operation, source },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                let remedy = "check the permissions of the store for this user".to_owned();
+                Self::Denied { object, operation, remedy, source }
+            }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 Self::NoSpace { object, operation, source }
             }
@@ -235,6 +253,7 @@ impl From<StoreError> for io::Error {
             StoreError::Unknown { .. }
             | StoreError::Io { .. }
             | StoreError::Clock { .. }
+            | StoreError::NoServer { .. }
             | StoreError::Unavailable { .. }
             | StoreError::Interrupted { .. } => io::ErrorKind::Other,
         };

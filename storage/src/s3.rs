@@ -116,7 +116,7 @@ impl S3Store {
 
     /// The error of a request that was given up and had no effect.
     fn failed(&self, subject: Subject<'_>, given_up: GivenUp) -> StoreError {
-        let GivenUp { trouble, tries, time, .. } = given_up;
+        let GivenUp { trouble, tries, time, was_heard, .. } = given_up;
         let object = subject.name.map_or_else(|| self.inner.uri.clone(), |key| self.object(key));
         let operation = subject.operation;
         let unsupported = |remedy: &str| StoreError::Unsupported { subject: object.clone(), remedy: remedy.to_owned() };
@@ -124,7 +124,8 @@ impl S3Store {
             Kind::NotFound => StoreError::NotFound { object },
             Kind::NoBucket => StoreError::NoBucket { bucket: self.inner.address.bucket.clone() },
             Kind::Denied | Kind::NoCredentials | Kind::Expired => {
-                StoreError::Denied { object, operation, source: trouble.into_io() }
+                let remedy = self.remote().remedy(&trouble);
+                StoreError::Denied { object, operation, remedy, source: trouble.into_io() }
             }
             Kind::Clock => StoreError::Clock { object, ahead_seconds: trouble.clock_ahead_seconds },
             Kind::Full => StoreError::NoSpace { object, operation, source: trouble.into_io() },
@@ -133,7 +134,12 @@ impl S3Store {
             }
             Kind::NotImplemented => unsupported("the server does not have this request; use one that does"),
             Kind::Interrupted => StoreError::Interrupted { object },
-            Kind::Throttled | Kind::Server | Kind::Timeout | Kind::Conflict => {
+            Kind::NotSent if !was_heard => {
+                let server = self.remote().server();
+                StoreError::NoServer { object, operation, server, source: trouble.into_io() }
+            }
+            Kind::Broken if !was_heard => StoreError::Io { object, operation, source: trouble.into_io() },
+            Kind::Throttled | Kind::Server | Kind::Timeout | Kind::Conflict | Kind::NotSent | Kind::Broken => {
                 let (tries, seconds) = (tries, time.as_secs());
                 StoreError::Unavailable { object, operation, tries, seconds, source: trouble.into_io() }
             }

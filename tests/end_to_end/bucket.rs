@@ -1,10 +1,13 @@
 //! A run over a bucket: the same objects as in a folder, byte for byte, and the same answers of every command.
 
 use std::path::Path;
+use std::process::Stdio;
 
 use mellama_tests::s3_server::{KEY_ID, SECRET};
+use mellama_tests::wire_proxy::WireProxy;
 use serde_json::Value;
 
+use crate::kill::wait_until;
 use crate::project::{Ended, Project, mellama};
 use crate::server::{Bucket, files};
 
@@ -83,7 +86,51 @@ fn case_16_a_wrong_secret_ends_before_any_work() {
     let ended = bucket.run_as("canary-secret", &["run", &project.recipe(), "--workdir", "s3://corpus/run"]);
     assert_eq!(ended.code, 4, "{}", ended.stderr);
     assert!(ended.stderr.contains("s3://corpus/run") && !ended.stderr.contains("canary"), "{}", ended.stderr);
+    let looked_at = format!("the secret is not the one that {} has for this key id", bucket.server.endpoint());
+    assert!(ended.stderr.contains(&looked_at), "{}", ended.stderr);
     assert!(files(&bucket.file("")).is_empty(), "nothing was written");
+}
+
+#[test]
+fn credentials_that_are_missing_are_named() {
+    let bucket = Bucket::new();
+    let run = |variable: &str, value: &str| {
+        let mut command = mellama();
+        command.env("AWS_ENDPOINT_URL_S3", bucket.server.endpoint()).env(variable, value);
+        command.env("AWS_CONFIG_FILE", "/nonexistent").env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent");
+        Ended::of(&command.args(["status", "s3://corpus/run"]).output().expect("the program starts"))
+    };
+    for (variable, value, expected) in [
+        ("AWS_ACCESS_KEY_ID", "canary", "AWS_SECRET_ACCESS_KEY is not; set both"),
+        ("AWS_PROFILE", "canary", "the profile that AWS_PROFILE names gives none"),
+        ("UNRELATED", "canary", "name a profile with AWS_PROFILE"),
+    ] {
+        let ended = run(variable, value);
+        assert!(ended.code == 4 && ended.stderr.contains(expected), "{variable}: {ended:?}");
+        assert!(!ended.stderr.contains("canary"), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_server_that_went_away_is_waited_for_and_then_temporary_and_one_that_never_was_is_an_address_to_check() {
+    let (bucket, project) = (Bucket::new(), Project::quick());
+    let proxy = WireProxy::start(bucket.server.address()).expect("a free port");
+    let recipe = std::fs::read_to_string(project.recipe()).expect("written before");
+    let impatient = Project::with_recipe(&format!("{recipe}\n[storage]\ndeadline_seconds = 3\n"));
+    let (recipe, endpoint) = (impatient.recipe(), proxy.endpoint());
+    let run = || {
+        let mut command = Bucket::command(&endpoint, SECRET);
+        command.args(["run", &recipe, "--workdir", "s3://corpus/run"]).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().expect("the program starts")
+    };
+    let mut child = run();
+    assert!(wait_until(&mut child, || proxy.requests() > 40), "it is at work");
+    drop(proxy);
+    let ended = Ended::of(&child.wait_with_output().expect("waited for"));
+    assert!(ended.code == 75 && ended.stderr.contains("try again later"), "{ended:?}");
+    let ended = Ended::of(&run().wait_with_output().expect("waited for"));
+    assert!(ended.code == 4 && ended.stderr.contains(&format!("check the address of {endpoint}")), "{ended:?}");
+    bucket.succeed(&["run", &recipe, "--workdir", "s3://corpus/run"]);
 }
 
 #[test]

@@ -84,3 +84,17 @@ fn changes_are_counted_by_rule_and_shown() {
     let page = fs::read_to_string(Path::new(&project.workdir()).join("report.html")).expect("there");
     assert!(page.contains("mojibake") && page.contains("boilerplate-lines"));
 }
+
+#[test]
+fn a_source_that_is_dropped_for_the_most_part_is_named_with_its_rule() {
+    let line = |id: String, text: &str| format!("{{\"id\":\"{id}\",\"text\":\"{text}\"}}\n");
+    let short = |count: u32| (0..count).map(move |n| line(format!("s{n}"), "Clear lungs."));
+    let good = |count: u32| (0..count).map(move |n| line(format!("g{n}"), "The lungs are clear on both sides."));
+    for (dropped, kept, is_told) in [(3, 2, true), (2, 2, false)] {
+        let project = Project::with_recipe(&recipe("jsonl", "[corpus.clean]\nmin_words = 5\n"));
+        project.write("data/a.jsonl", short(dropped).chain(good(kept)).collect::<String>().as_bytes());
+        let ended = project.succeed(&["--quiet"]);
+        let told = format!("{dropped} of {} documents dropped, {dropped} of them by too-few-words", dropped + kept);
+        assert_eq!(ended.stderr.contains(&told), is_told, "{}", ended.stderr);
+    }
+}

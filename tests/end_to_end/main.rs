@@ -25,4 +25,5 @@ mod sequence;
 mod server;
 mod splits;
 mod tasks;
+mod trouble;
 mod verification;

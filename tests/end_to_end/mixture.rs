@@ -286,6 +286,10 @@ fn expected_tokens_are_for_planning_alone() {
     let before = plan();
     assert!(before.code == 2 && before.stderr.contains("the expected supply cannot fill it"), "{}", before.stderr);
     let before = before.json();
+    // A scheduler that asks for tasks alone is told, and goes on.
+    let tasks = run(&["plan", &project.recipe(), "--workdir", &project.workdir(), "--json", "--stages"]);
+    assert!(tasks.code == 0 && tasks.stderr.contains("warning: corpus.mixture: the expected supply"), "{tasks:?}");
+    assert_eq!(tasks.json()["stages"][0]["tasks"], 2);
     assert_eq!(number(&before["sources"][0]["supply_tokens"]), 900_000);
     assert_eq!(number(&before["sources"][0]["heldout_tokens"]), 100_000);
     let refusal = before["mixture"]["refusal"].as_str().expect("nine tokens do not fill the quota");

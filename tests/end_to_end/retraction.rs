@@ -211,6 +211,24 @@ fn check(project: &Project, arguments: &[&str], gone: &[String]) -> Value {
 }
 
 #[test]
+fn a_work_folder_of_another_recipe_is_refused_by_every_command_that_is_given_a_recipe() {
+    let project = quickstart();
+    let before = files(&project);
+    let recipe = std::fs::read_to_string(project.recipe()).expect("written before");
+    let other = Project::with_recipe(&recipe.replace("seed = 42", "seed = 43"));
+    assert_ne!(std::fs::read_to_string(other.recipe()).expect("written before"), recipe);
+    let (recipe, workdir) = (other.recipe(), project.workdir());
+    for (command, more) in [("retract", vec!["--id", "pmid:90000001"]), ("gc", vec![]), ("verify", vec![]), ("status", vec![])] {
+        let ended = run(&[&[command, &recipe, "--workdir", &workdir], more.as_slice()].concat());
+        assert!(ended.code == 2 && ended.stderr.contains("belongs to a run of another recipe ("), "{command}: {ended:?}");
+        assert!(ended.stderr.contains("seed differs"), "{}", ended.stderr);
+    }
+    assert_eq!(files(&project), before);
+    succeed(&["status", &project.recipe(), "--workdir", &workdir]);
+    succeed(&["status", &workdir]);
+}
+
+#[test]
 fn a_retraction_by_any_name_keeps_the_quotas_and_every_other_shard() {
     let project = quickstart();
     let (pubmed, pmc) = (first(&project, "pubmed"), first(&project, "pmc"));

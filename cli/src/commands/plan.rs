@@ -1,6 +1,6 @@
 //! `plan`: what a recipe comes to, without touching anything.
 
-use mellama_pipeline::{Failure, RecipeFile, forecast};
+use mellama_pipeline::{Failure, Observer, RecipeFile, forecast};
 
 use super::{access, print_json, print_line};
 use crate::arguments::{How, RecipeArguments};
@@ -15,5 +15,13 @@ pub(crate) fn run(how: &How, recipe: &RecipeArguments, stages_only: bool, progre
         (false, true) => print_line(&forecast.stages_text()),
         (false, false) => print_line(&forecast.text()),
     };
-    shown.and_then(|()| forecast.check())
+    shown?;
+    match forecast.check() {
+        // How many tasks there are does not depend on it, and `run` judges by what is counted.
+        Err(refusal) if stages_only => {
+            progress.warn(&refusal.to_string());
+            Ok(())
+        }
+        checked => checked,
+    }
 }

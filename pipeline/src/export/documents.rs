@@ -17,7 +17,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use crate::conversations::{self, Listed};
 use crate::documents::object_of;
 use crate::export::failure;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::lookup::Folder;
 use crate::recipe::InstructSource;
 use crate::stage::Stage;
@@ -97,7 +97,7 @@ fn keys_by_id(folder: &Folder, task: u64) -> Result<BTreeMap<String, BTreeSet<u1
     let commit = folder.workdir.read_commit(&folder.plan, Stage::Tokenize.name(), task)?;
     let index = commit.map(|commit| token_runs::index(&folder.workdir, &commit)).transpose()?.flatten();
     if let Some(index) = index {
-        let ids = index.read_ids().map_err(|e| Failure::Verification(chain(&e)))?;
+        let ids = index.read_ids().map_err(|e| Failure::reading("", &e))?;
         for (id, entry) in ids.into_iter().zip(index.entries()) {
             keys.entry(id).or_default().insert(entry.key);
         }

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 /// `Failure::Storage`.
 pub(super) fn write(folder: &Workdir, manifest: &ExportManifest, tokenizer: &str) -> Result<ObjectEntry, Failure> {
     let mut part = folder.part()?;
-    part.write_all(text(manifest, tokenizer).as_bytes()).map_err(|e| Failure::Storage(format!("README.md: {e}")))?;
+    part.write_all(text(manifest, tokenizer).as_bytes()).map_err(|e| Failure::writing("README.md", &e))?;
     Ok(part.finish_named("README.md", 0)?)
 }
 

@@ -3,7 +3,7 @@
 //! It works nothing out; every figure is the forecast's.
 
 use super::{Forecast, MixtureForecast, SourceForecast, StageForecast, TokenizerForecast, TrainingForecast};
-use crate::plan::TASK_INPUT_BYTES;
+use crate::plan::{SEQUENTIAL_PART_BYTES, TASK_INPUT_BYTES};
 use crate::separators::Separators;
 
 /// Width of the column of names, which longer names overrun.
@@ -29,10 +29,12 @@ impl Forecast {
         lines.push(String::new());
         lines.push(self.stages_text());
         lines.push(format!(
-            "\nmemory: {} MiB a worker; requests to read the inputs: {}; a task reads at most {} MiB of input, or one object that cannot be cut",
+            "\nmemory: {} MiB a worker; requests to read the inputs once: {}; a task reads at most {} MiB of input, one object that cannot be cut, \
+             or {} GiB of one that is read from its beginning, behind what lies before",
             self.memory_bytes_per_worker >> 20,
             number(self.input_requests),
-            TASK_INPUT_BYTES >> 20
+            TASK_INPUT_BYTES >> 20,
+            SEQUENTIAL_PART_BYTES >> 30
         ));
         lines.extend(self.run_requests.iter().map(|least| {
             format!("object storage: an undisturbed run of it asks for {} reads and {} writes at least", least.get, least.put)

@@ -189,7 +189,7 @@ pub(crate) fn publish_leaks(context: &Context<'_>, rows: &Findings) -> Result<Ob
             "partial": list(&leak.shared.partial),
             "left_out": leak.left_out,
         });
-        writeln!(part, "{line}").map_err(|e| Failure::Storage(format!("contamination: {e}")))?;
+        writeln!(part, "{line}").map_err(|e| Failure::writing("contamination", &e))?;
     }
     Ok(part.finish("contamination", "documents", "jsonl", (rows.leaks.len() + rows.partial.len()) as u64)?)
 }

@@ -8,7 +8,7 @@ use mellama_shards::verify::verify_shard_with;
 use mellama_shards::{ShardError, ShardWriter};
 use mellama_storage::{ObjectEntry, PartWriter};
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::lookup::Folder;
 use crate::placements::{self, Shard};
 use crate::stage::Stage;
@@ -55,7 +55,7 @@ impl Draft {
 pub(super) fn rewrite(folder: &Folder, shard: &Shard, gaps: &[Gap]) -> Result<Draft, Failure> {
     let file = placements::open(&folder.workdir, &shard.entry)?;
     let patches = patches(folder, gaps)?;
-    let writing = |e: &ShardError| Failure::Storage(format!("{}: writing it again: {}", shard.entry.key, chain(e)));
+    let writing = |e: &ShardError| Failure::writing(&format!("{}: writing it again", shard.entry.key), e);
     let mut writer = ShardWriter::new(folder.workdir.part()?, file.header()).map_err(|e| writing(&e))?;
     let (mut left_out, mut failed) = (0, None);
     let totals = verify_shard_with(&file, &mut |row, sequence| {
@@ -69,7 +69,7 @@ pub(super) fn rewrite(folder: &Folder, shard: &Shard, gaps: &[Gap]) -> Result<Dr
         };
         failed = failed.take().or(pushed.err());
     });
-    let read = totals.map_err(|e| Failure::Verification(chain(&e)))?;
+    let read = totals.map_err(|e| Failure::reading("", &e))?;
     if let Some(error) = failed {
         return Err(writing(&error));
     }
@@ -116,7 +116,7 @@ fn gather(folder: &Folder, gaps: &[Gap]) -> Result<Vec<Vec<u32>>, Failure> {
         for index in indexes {
             let Filling { run, offset, length, .. } = *pieces[index];
             if last.as_ref().is_none_or(|(row, _)| *row != run.row) {
-                last = Some((run.row, reader.read(run.row).map_err(|e| Failure::Verification(chain(&e)))?));
+                last = Some((run.row, reader.read(run.row).map_err(|e| Failure::reading("", &e))?));
             }
             let tokens = last.iter().flat_map(|(_, tokens)| &tokens[offset as usize..(offset + length) as usize]);
             found[index] = tokens.copied().collect();

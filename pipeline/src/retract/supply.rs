@@ -8,7 +8,7 @@ use mellama_shards::order::Run;
 use mellama_shards::refill::{Continuation, Held};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::lookup::Folder;
 use crate::placements::{self, Part, Shard};
 use crate::stage::Stage;
@@ -119,7 +119,7 @@ fn training(shards: &[Shard]) -> Vec<&Shard> {
 fn for_each_piece(folder: &Folder, shard: &Shard, source: u16, visit: &mut dyn FnMut(&Placement)) -> Result<(), Failure> {
     let file = placements::open(&folder.workdir, &shard.entry)?;
     for placement in lineage(&file) {
-        let placement = placement.map_err(|e| Failure::Verification(chain(&e)))?;
+        let placement = placement.map_err(|e| Failure::reading("", &e))?;
         if placement.source == source {
             visit(&placement);
         }

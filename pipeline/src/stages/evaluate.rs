@@ -111,8 +111,8 @@ fn models(context: &Context<'_>, recipe: &EvaluateSpec) -> Result<Vec<(String, L
     for stage in [Stage::Cpt, Stage::Instruct].into_iter().filter(|stage| stages.contains(stage)) {
         let facts = training::facts_of(context, stage)?;
         let sensitivity = sensitivity(&facts.sensitivity);
-        let model = LoadedModel::load(context.workdir.store(), &facts.model_folder, sensitivity)
-            .map_err(|e| Failure::Verification(chain(&e)))?;
+        let model =
+            LoadedModel::load(context.workdir.store(), &facts.model_folder, sensitivity).map_err(|e| Failure::reading("", &e))?;
         models.push((stage.name().to_owned(), model));
     }
     if models.is_empty() && context.file.recipe.model.is_some() {
@@ -146,7 +146,7 @@ fn sensitivity(name: &str) -> Sensitivity {
 fn publish(context: &Context<'_>, task: &str, label: &str, evaluation: &Evaluation) -> Result<Vec<ObjectEntry>, Failure> {
     let write = |bytes: &[u8], suffix: &str, extension: &str, records: u64| -> Result<ObjectEntry, Failure> {
         let mut part = context.workdir.part()?;
-        part.write_all(bytes).map_err(|e| Failure::Storage(format!("evaluation: {e}")))?;
+        part.write_all(bytes).map_err(|e| Failure::writing("evaluation", &e))?;
         Ok(part.finish("evaluation", &format!("{task}-{label}{suffix}"), extension, records)?)
     };
     let result = write(&evaluation.result.to_json(), "", "json", 1)?;

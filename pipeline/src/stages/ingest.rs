@@ -97,6 +97,9 @@ pub(crate) fn close(context: &Context<'_>, commits: &[TaskCommit]) -> Result<Val
     for source in &context.corpus().source {
         if let Some((counts, facts)) = sources.get(&source.name) {
             check_rejects(source, counts, facts)?;
+            if let Some(warning) = many_drops(&source.name, counts, facts) {
+                context.observer.warn(&warning);
+            }
         }
     }
     let facts: BTreeMap<&String, Value> =
@@ -124,6 +127,18 @@ fn check_rejects(source: &SourceRecipe, counts: &Counts, facts: &IngestFacts) ->
         source.max_rejects,
         facts.places.join("; "),
     )))
+}
+
+/// What is said of a source that cleaning has dropped more than half of.
+fn many_drops(source: &str, counts: &Counts, facts: &IngestFacts) -> Option<String> {
+    let (dropped, read) = (counts.dropped.documents, counts.read.documents);
+    let (rule, of_rule) = facts.drops.iter().max_by_key(|(_, documents)| **documents)?;
+    (dropped > read / 2).then(|| {
+        format!(
+            "source \"{source}\": {dropped} of {read} documents dropped, {of_rule} of them by {rule}; look into drops/{source}/, and set the \
+             rule under [corpus.clean] where they are wanted"
+        )
+    })
 }
 
 impl IngestFacts {
@@ -172,13 +187,16 @@ pub(crate) fn changed(input: &InputObject, error: &StoreError) -> Failure {
     Failure::Input(format!("{}: the input is not as planned: {error}", input.name))
 }
 
+/// The failure of reading an input. A signal, a busy server and an input that is not as planned are told as such.
 pub(crate) fn read_failure(input: &InputObject, error: &ReadError) -> Failure {
-    let text = format!("{}: {}", input.name, chain(error));
-    let ReadError::Io { source, .. } = error;
-    let cause = source.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>());
-    match cause {
-        Some(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Failure::Input(text),
-        _ => Failure::Storage(text),
+    let ReadError::Io { byte_offset, source, .. } = error;
+    match source.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>()) {
+        Some(cause @ (StoreError::Changed { .. } | StoreError::NotFound { .. })) => changed(input, cause),
+        Some(cause) => {
+            let place = format!("{}: at byte {byte_offset} of it, decompressed", input.name);
+            Failure::of(cause, format!("{place}: {}", chain(cause)), Failure::Storage)
+        }
+        None => Failure::Storage(chain(error)),
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::conversations::{self, Listed, State};
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::inputs::InputObject;
 use crate::recipe::{InstructRecipe, InstructSource};
 use crate::stage::TaskOutput;
@@ -138,7 +138,7 @@ fn read_source(
                     let part = rejects.as_mut().expect("opened above");
                     mellama_sources::write_rejects(part, &reject)
                         .and_then(|()| part.flush())
-                        .map_err(|e| Failure::Storage(e.to_string()))?;
+                        .map_err(|e| Failure::writing("", &e))?;
                 }
             }
         }
@@ -243,7 +243,7 @@ fn write(
     facts.sequences = packed.len() as u64;
     let mut objects = Vec::new();
     for (number, chunk) in packed.chunks(shard_sequences as usize).enumerate() {
-        let failed = |e: &dyn std::error::Error| Failure::Storage(format!("shards/instruct: {}", chain(e)));
+        let failed = |e: &(dyn std::error::Error + 'static)| Failure::writing("shards/instruct", e);
         let mut writer = ShardWriter::new(context.workdir.part()?, header).map_err(|e| failed(&e))?;
         for pieces in chunk {
             let sequence = assemble(pieces, &documents, header.sequence_length).map_err(|e| Failure::Failed(e.to_string()))?;

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::ahead::ahead;
 use crate::card::{self, Published};
 use crate::context::Context;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::runner;
 use crate::stage::{Stage, TaskOutput};
 use crate::stages::mix::{self, MixFacts};
@@ -244,7 +244,7 @@ impl Layout {
         let order = self.order(Turns::after(context, self.measure, lanes, &packed, given))?;
         let tokenizer = context.tokenizer()?;
         let header = pack::header(context, &tokenizer, self.sequence_length);
-        let failed = |e: &dyn std::error::Error| Failure::Storage(format!("shards/cpt: {}", chain(e)));
+        let failed = |e: &(dyn std::error::Error + 'static)| Failure::writing("shards/cpt", e);
         let mut writer = ShardWriter::new(context.workdir.part()?, &header).map_err(|e| failed(&e))?;
         let mut batches = order.chunks(self.batch_sequences());
         let mut gathered = |turns: &[usize]| -> Result<Vec<Sequence>, Failure> {

@@ -53,7 +53,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         context.workdir.store().delete(&Key::new(PAGE)?)?;
     }
     let mut part = context.workdir.part()?;
-    part.write_all(html.as_bytes()).map_err(|e| Failure::Storage(format!("{PAGE}: {e}")))?;
+    part.write_all(html.as_bytes()).map_err(|e| Failure::writing(PAGE, &e))?;
     let entry = part.finish_named(PAGE, 1)?;
     let seen = Tally { documents: stages.len() as u64, bytes: 0 };
     let counts = Counts { read: seen, written: seen, ..Counts::default() };

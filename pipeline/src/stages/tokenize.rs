@@ -180,7 +180,7 @@ fn read<'r>(
     removed: &'r BTreeMap<u32, Removed>,
     give: &mut Take<'_, Vec<Pending<'r>>>,
 ) -> Result<(), Failure> {
-    let damaged = |e: &dyn std::error::Error| Failure::Verification(format!("{}: {}", entry.key, chain(e)));
+    let damaged = |e: &(dyn std::error::Error + 'static)| Failure::reading(&entry.key, e);
     let mut batch = Vec::new();
     let mut batch_bytes = 0;
     for (row, document) in documents::keyed_texts(context.workdir, entry)?.enumerate() {
@@ -300,8 +300,8 @@ fn not_written(error: &ShardError) -> Failure {
     }
 }
 
-fn writing(error: &dyn std::error::Error) -> Failure {
-    Failure::Storage(format!("tokens: {}", chain(error)))
+fn writing(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::writing("tokens", error)
 }
 
 /// The text without the given byte ranges, which ascend and lie on character boundaries.

@@ -40,6 +40,8 @@ pub(crate) struct GivenUp {
     pub(crate) trouble: Trouble,
     /// Whether any attempt may have taken effect.
     pub(crate) may_have_taken_effect: bool,
+    /// Whether the server has ever answered this process.
+    pub(crate) was_heard: bool,
     pub(crate) tries: u32,
     pub(crate) time: Duration,
 }
@@ -78,9 +80,10 @@ impl Attempts {
                 Err(trouble) => trouble,
             };
             may_have_taken_effect |= trouble.may_have_taken_effect();
+            let was_heard = self.was_heard.load(Ordering::Relaxed);
             let given_up = |trouble| {
                 let time = self.clock.now().saturating_sub(began);
-                Err(GivenUp { trouble, may_have_taken_effect, tries, time })
+                Err(GivenUp { trouble, may_have_taken_effect, was_heard, tries, time })
             };
             if trouble.kind == Kind::Expired {
                 if renewed {
@@ -90,7 +93,12 @@ impl Attempts {
                 renew();
             }
             let pause = self.pause(tries);
-            let most = if self.was_heard.load(Ordering::Relaxed) { MOST_TRIES } else { MOST_TRIES_UNHEARD };
+            let most = match trouble.kind {
+                _ if !was_heard => MOST_TRIES_UNHEARD,
+                // A server that is started again takes longer than refusals do: the deadline alone counts.
+                Kind::NotSent => u32::MAX,
+                _ => MOST_TRIES,
+            };
             let is_late = self.clock.now().saturating_sub(began) + pause > self.deadline + 2 * body_time(body_bytes);
             if !trouble.is_worth_another_try() || tries >= most || is_late {
                 return given_up(trouble);
@@ -216,7 +224,20 @@ mod tests {
         check(&[Some(answer(500))], Err(Kind::Server), MOST_TRIES as usize);
         let unsent = Trouble::here(Kind::NotSent, "no connection");
         check(&[Some(unsent.clone())], Err(Kind::NotSent), MOST_TRIES_UNHEARD as usize);
-        check(&[Some(answer(500)), Some(unsent)], Err(Kind::NotSent), MOST_TRIES as usize);
+    }
+
+    #[test]
+    fn a_server_that_was_there_is_waited_for_until_the_deadline() {
+        let clock = Arc::new(VirtualClock::default());
+        let attempts = attempts(&clock);
+        let mut tries = 0;
+        let given_up = attempts.make(Request::Get, 0, &|| {}, || {
+            tries += 1;
+            if tries == 1 { Err::<(), _>(answer(500)) } else { Err(Trouble::here(Kind::NotSent, "no connection")) }
+        });
+        let given_up = given_up.unwrap_err();
+        assert!(given_up.was_heard && !given_up.trouble.may_have_taken_effect());
+        assert!(tries > MOST_TRIES && given_up.time > Duration::from_secs(150), "{tries} tries, {:?}", given_up.time);
     }
 
     #[test]

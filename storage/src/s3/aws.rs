@@ -54,6 +54,8 @@ pub(crate) struct Connection {
     client: Client,
     credentials: Option<Arc<Renewable>>,
     options: S3Options,
+    /// As messages call it.
+    server: Arc<str>,
 }
 
 /// One bucket of a connection.
@@ -87,6 +89,7 @@ impl Connection {
         let http = network::client(endpoint.as_ref())?;
         let region = network::region(options, endpoint.as_ref(), &http).await;
         let region = region.unwrap_or_else(|| Region::from_static(DEFAULT_REGION));
+        let server = endpoint.as_ref().map_or_else(|| format!("S3 of AWS in {region}"), network::shown).into();
         let (request, response) = match options.checksum {
             Checksum::Supported => (RequestChecksumCalculation::WhenSupported, ResponseChecksumValidation::WhenSupported),
             Checksum::Required => (RequestChecksumCalculation::WhenRequired, ResponseChecksumValidation::WhenRequired),
@@ -116,7 +119,7 @@ impl Connection {
             builder = builder.credentials_provider(Arc::clone(&chain) as Arc<dyn ProvideCredentials>);
             credentials = Some(chain);
         }
-        Ok(Self { client: Client::from_conf(builder.build()), credentials, options: options.clone() })
+        Ok(Self { client: Client::from_conf(builder.build()), credentials, options: options.clone(), server })
     }
 
     pub(crate) fn bucket(&self, bucket: &str) -> AwsRemote {
@@ -355,6 +358,14 @@ impl Remote for AwsRemote {
             credentials.forget();
         }
     }
+
+    fn server(&self) -> String {
+        self.connection.server.to_string()
+    }
+
+    fn remedy(&self, trouble: &Trouble) -> String {
+        credentials::remedy(trouble, &self.connection.server, self.connection.options.anonymous)
+    }
 }
 
 fn tag(etag: Option<&str>) -> Result<ETag, Trouble> {
@@ -383,8 +394,7 @@ where
         }
         SdkError::TimeoutError(_) => Trouble::here(Kind::Timeout, "no answer in time"),
         error if credentials::is_missing(error) => {
-            let what = "no credentials: none in the environment, a profile, or a role of this machine";
-            Trouble::here(Kind::NoCredentials, what)
+            Trouble::here(Kind::NoCredentials, "no credentials in the environment, a profile, or a role of this machine")
         }
         SdkError::DispatchFailure(failure) => {
             if network::was_refused(error) {

@@ -119,6 +119,11 @@ impl ResolveDns for Resolver {
     }
 }
 
+/// An endpoint as messages name it: without a path, which some proxies make a secret of.
+pub(crate) fn shown(endpoint: &Url) -> String {
+    endpoint.origin().ascii_serialization()
+}
+
 /// An error and what is behind it.
 pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let mut next = Some(error);

@@ -44,6 +44,12 @@ pub(crate) trait Remote: Send + Sync + Debug {
 
     /// Forgets the credentials, so that the next request asks their source again.
     fn renew(&self);
+
+    /// What a message calls the server: scheme, host and port.
+    fn server(&self) -> String;
+
+    /// What to look at where the server refuses, or where there are no credentials.
+    fn remedy(&self, trouble: &Trouble) -> String;
 }
 
 /// What is known of an object.

@@ -266,4 +266,12 @@ impl Remote for Simulated {
     fn renew(&self) {
         self.lock().renewals += 1;
     }
+
+    fn server(&self) -> String {
+        "the simulated server".to_owned()
+    }
+
+    fn remedy(&self, trouble: &Trouble) -> String {
+        super::credentials::remedy(trouble, &self.server(), false)
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use mellama_sources::{DecodedBlock, DecodedBlocks, Input, Limits, Part};
+use mellama_storage::{Interrupt, StoreError};
 
 /// Blocks of 256 KiB that wait; one more is being made and one is parsed.
 const BLOCKS_AHEAD: usize = 4;
@@ -29,6 +30,32 @@ pub(super) fn ahead(input: Input, limits: &Limits) -> Input {
         }
     });
     Input::Decoded(Box::new(Ahead { receiver: Some(receiver), thread: Some(thread), part }))
+}
+
+/// The input, decompressed where it is not yet, which ends with [`StoreError::Interrupted`] at the next block once the process is
+/// asked to stop: a record may be long, and what is passed over longer.
+pub(super) fn watched(input: Input, limits: &Limits, interrupt: &Interrupt, object: &str) -> Input {
+    let (interrupt, object) = (interrupt.clone(), object.to_owned());
+    Input::Decoded(Box::new(Watched { blocks: input.into_decoded(limits), interrupt, object }))
+}
+
+struct Watched {
+    blocks: Box<dyn DecodedBlocks>,
+    interrupt: Interrupt,
+    object: String,
+}
+
+impl DecodedBlocks for Watched {
+    fn next_block(&mut self) -> io::Result<DecodedBlock> {
+        if self.interrupt.is_asked() {
+            return Err(StoreError::Interrupted { object: self.object.clone() }.into());
+        }
+        self.blocks.next_block()
+    }
+
+    fn part(&self) -> Option<Part> {
+        self.blocks.part()
+    }
 }
 
 /// After an interruption a reader asks again; after any other error it does not.
@@ -124,6 +151,25 @@ mod tests {
         // Blocks that wait, the one that is parsed, the one that waits to be sent, and what the decoder looked at first.
         let bound = (BLOCKS_AHEAD as u64 + 3) * (256 << 10);
         assert!(read.load(Ordering::SeqCst) <= bound, "{read:?}");
+    }
+
+    #[test]
+    fn a_watched_input_is_the_same_until_the_process_is_asked_to_stop() {
+        let bytes = vec![b'x'; 3 << 20];
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&asked);
+        let interrupt = Interrupt::new(move || count.fetch_add(1, Ordering::SeqCst) >= 5);
+        let limits = Limits::default();
+        let watched = watched(Input::from_bytes(bytes.clone()), &limits, &interrupt, "a.gz");
+        let mut read = Vec::new();
+        let error = ByteStream::new(watched, &limits).read_to_end(&mut read).unwrap_err();
+        let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>());
+        assert!(matches!(cause, Some(StoreError::Interrupted { object }) if object == "a.gz"), "{error:?}");
+        assert_eq!(read, bytes[..5 * (256 << 10)]);
+        let watched = super::watched(Input::from_bytes(bytes.clone()), &limits, &Interrupt::default(), "a.gz");
+        read.clear();
+        ByteStream::new(watched, &limits).read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
     }
 
     #[test]

@@ -189,10 +189,10 @@ impl<'a> Output<'a> {
         self.facts.characters += prepared.characters;
         if self.documents.is_none() {
             let part = self.context.workdir.part()?;
-            self.documents = Some(DocumentWriter::new(part).map_err(|e| Failure::Storage(e.to_string()))?);
+            self.documents = Some(DocumentWriter::new(part).map_err(|e| Failure::writing("", &e))?);
         }
         let writer = self.documents.as_mut().expect("opened above");
-        writer.push(document, prepared.key).map_err(|e| Failure::Storage(e.to_string()))?;
+        writer.push(document, prepared.key).map_err(|e| Failure::writing("", &e))?;
         if let Some((sketch, standing)) = &prepared.sketch {
             if self.signatures.is_none() {
                 let folder = format!("signatures/{}", self.source.name);
@@ -256,7 +256,7 @@ impl<'a> Output<'a> {
         let (name, stem, workdir) = (&self.source.name, format!("{:05}", self.task), self.context.workdir);
         let mut objects: Vec<ObjectEntry> = Vec::new();
         if let Some(writer) = self.documents {
-            let (part, rows) = writer.finish().map_err(|e| Failure::Storage(e.to_string()))?;
+            let (part, rows) = writer.finish().map_err(|e| Failure::writing("", &e))?;
             objects.push(part.finish(&format!("documents/{name}"), &stem, "parquet", rows)?);
         }
         let lines = [("rejects", self.rejects), ("drops", self.drops), ("phi", self.phi), ("withdrawals", self.withdrawals)];
@@ -297,5 +297,5 @@ impl Lines {
 }
 
 fn part_failure(error: &std::io::Error) -> Failure {
-    Failure::Storage(format!("writing a part: {error}; check the space and the rights of the work folder"))
+    Failure::writing("writing a part; check the space and the rights of the work folder", error)
 }

@@ -8,7 +8,7 @@ use std::io::BufReader;
 use mellama_sources::{Format, Input, Item, Part, ReadError, Reader, SequentialReader, SourceContext};
 use mellama_storage::StoreError;
 
-use super::{changed, decoding, read_failure, sequential};
+use super::{changed, decoding, read_failure};
 use crate::ahead::{Take, ahead};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -95,7 +95,7 @@ impl PartReader {
             Some(reader) => reader,
             None => Box::new(SequentialReader::new(opened()?)),
         };
-        sequential::approach(context, input, &part, &mut reader)?;
+        reader.approach(&part).map_err(|e| read_failure(input, &e))?;
         Ok(Self::Sequential(reader, part))
     }
 
@@ -120,9 +120,11 @@ fn open(context: &Context<'_>, source: &SourceRecipe, input: &InputObject) -> Re
     };
     let limits = context.limits();
     let mut raw = raw_input(input, format).map_err(|e| changed(input, &e))?;
-    let is_worth_a_thread = context.resources.threads >= 2 && input.input_bytes() >= DECODED_AHEAD_BYTES;
-    if is_worth_a_thread && !format.wants_random_access(&input.name) {
-        raw = decoding::ahead(raw, &limits);
+    if !format.wants_random_access(&input.name) {
+        if context.resources.threads >= 2 && input.input_bytes() >= DECODED_AHEAD_BYTES {
+            raw = decoding::ahead(raw, &limits);
+        }
+        raw = decoding::watched(raw, &limits, &context.resources.interrupt, &input.name);
     }
     mellama_sources::open(format, source_context, raw, &limits).map_err(|e| read_failure(input, &e))
 }

@@ -5,13 +5,7 @@ use std::sync::Mutex;
 
 use mellama_sources::{Part, SequentialReader};
 
-use super::read_failure;
-use crate::context::Context;
-use crate::failure::Failure;
 use crate::inputs::InputObject;
-
-/// Bytes of the decompressed stream between two looks at whether a signal asks to stop: some tenths of a second.
-const STEP_BYTES: u64 = 64 << 20;
 
 /// Readers that wait for a later part of their object.
 #[derive(Default)]
@@ -52,22 +46,6 @@ impl KeptReaders {
     pub(super) fn clear(&self) {
         self.0.lock().expect("no holder panics").clear();
     }
-}
-
-/// Brings a reader to a part.
-///
-/// # Errors
-/// Those of reading, and `Failure::Stopped` when a signal has asked to stop on the way.
-pub(super) fn approach(
-    context: &Context<'_>,
-    input: &InputObject,
-    part: &Part,
-    reader: &mut SequentialReader,
-) -> Result<(), Failure> {
-    while !reader.approach(part, STEP_BYTES).map_err(|e| read_failure(input, &e))? {
-        context.check_stop()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

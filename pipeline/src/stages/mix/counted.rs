@@ -110,7 +110,7 @@ impl Counted {
     /// As `tokenize::index_of`.
     pub(super) fn id(&self, context: &Context<'_>, object: u32, row: u32) -> Result<String, Failure> {
         let index = tokenize::index_of(context, &self.commits[object as usize])?.expect("a placed document lies in an object");
-        let mut ids = index.read_ids().map_err(|e| Failure::Verification(chain(&e)))?;
+        let mut ids = index.read_ids().map_err(|e| Failure::reading("", &e))?;
         Ok(ids.swap_remove(row as usize))
     }
 }

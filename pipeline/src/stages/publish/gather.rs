@@ -6,7 +6,7 @@ use mellama_shards::sequence::PADDING_TOKEN;
 use mellama_shards::{RunPart, Segment, Sequence};
 
 use crate::context::Context;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::stage::Stage;
 use crate::stages::pack::PlacedPiece;
 use crate::stages::tokenize;
@@ -58,5 +58,5 @@ fn fill(context: &Context<'_>, object: u32, wanted: &[Wanted], sequences: &mut [
         let Wanted { part, sequence, start } = &wanted[at];
         tokens.copy_to(&mut sequences[*sequence].tokens[*start..*start + part.length as usize]);
     });
-    read.map_err(|e| Failure::Verification(chain(&e)))
+    read.map_err(|e| Failure::reading("", &e))
 }
