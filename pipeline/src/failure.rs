@@ -3,7 +3,10 @@
 use std::error::Error;
 use std::io;
 
+use mellama_shards::ShardError;
 use mellama_storage::{ProtocolError, StoreError};
+use mellama_train::checkpoint::CheckpointError;
+use mellama_train::trainer::TrainError;
 
 use crate::inputs::InputError;
 use crate::recipe::RecipeError;
@@ -81,6 +84,16 @@ impl Failure {
         Failure::of(error, about(what, error), Failure::Storage)
     }
 
+    /// What passes by itself behind an error, a signal or a server in trouble; any other is `otherwise`.
+    pub(crate) fn passing_or(error: &(dyn Error + 'static), otherwise: impl FnOnce(String) -> Failure) -> Failure {
+        match store_cause(error) {
+            Some(cause @ (StoreError::Unavailable { .. } | StoreError::Unknown { .. } | StoreError::Interrupted { .. })) => {
+                Failure::of_store(cause, chain(error))
+            }
+            _ => otherwise(chain(error)),
+        }
+    }
+
     fn of_store(error: &StoreError, text: String) -> Failure {
         match error {
             StoreError::Changed { .. } => Failure::Input(text),
@@ -143,11 +156,34 @@ fn store_cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e StoreError> {
         if let Some(found) = error.downcast_ref::<StoreError>() {
             return Some(found);
         }
-        // What an I/O error is made of is no source of it.
-        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source());
+        next = inside(error).or_else(|| error.source());
     }
     None
+}
+
+/// What an error is made of that does not name it as its source: I/O errors, and those that show another in their place.
+fn inside<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return error.get_ref().map(|inside| inside as &(dyn Error + 'static));
+    }
+    if let Some(ProtocolError::Store(inside)) = error.downcast_ref::<ProtocolError>() {
+        return Some(inside);
+    }
+    match error.downcast_ref::<ShardError>() {
+        Some(ShardError::Store(inside)) => return Some(inside),
+        Some(ShardError::Protocol(inside)) => return Some(inside),
+        _ => {}
+    }
+    match error.downcast_ref::<CheckpointError>() {
+        Some(CheckpointError::Store(inside)) => return Some(inside),
+        Some(CheckpointError::Protocol(inside)) => return Some(inside),
+        _ => {}
+    }
+    match error.downcast_ref::<TrainError>() {
+        Some(TrainError::Checkpoint(inside)) => Some(&**inside),
+        Some(TrainError::Source(inside)) => Some(inside),
+        _ => None,
+    }
 }
 
 impl From<StoreError> for Failure {
@@ -182,5 +218,45 @@ impl From<InputError> for Failure {
             InputError::Store(error) => error.into(),
             other => Failure::Policy(chain(&other)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mellama_train::SourceError;
+
+    use super::*;
+
+    #[test]
+    fn what_a_store_said_decides_the_code_however_it_is_wrapped() {
+        let stopped = || StoreError::Interrupted { object: "s3://corpus/o".into() };
+        let io_error = || io::Error::from(stopped());
+        let parquet =
+            || ShardError::Parquet { subject: "s".into(), source: parquet::errors::ParquetError::External(Box::new(io_error())) };
+        let source = SourceError { index: 3, source: Box::new(ShardError::Store(stopped())) };
+        let errors: Vec<Box<dyn Error>> = vec![
+            Box::new(stopped()),
+            Box::new(io_error()),
+            Box::new(io::Error::other(io_error())),
+            Box::new(ProtocolError::Store(stopped())),
+            Box::new(ShardError::Store(stopped())),
+            Box::new(ShardError::Protocol(ProtocolError::Store(stopped()))),
+            Box::new(parquet()),
+            Box::new(CheckpointError::Protocol(ProtocolError::Store(stopped()))),
+            Box::new(TrainError::Checkpoint(Box::new(CheckpointError::Store(stopped())))),
+            Box::new(TrainError::Source(source)),
+        ];
+        for error in errors {
+            for failure in
+                [Failure::reading("o", &*error), Failure::writing("o", &*error), Failure::passing_or(&*error, Failure::Policy)]
+            {
+                assert_eq!(failure.exit_code(), 143, "{error:?}");
+            }
+        }
+        let gone = ShardError::Store(StoreError::NotFound { object: "s3://corpus/o".into() });
+        assert_eq!([Failure::reading("o", &gone), Failure::writing("o", &gone)].map(|failure| failure.exit_code()), [5, 4]);
+        let damaged = io::Error::other("a page of another checksum");
+        assert_eq!([Failure::reading("o", &damaged), Failure::writing("o", &damaged)].map(|failure| failure.exit_code()), [5, 4]);
+        assert_eq!(Failure::passing_or(&damaged, Failure::Policy).exit_code(), 2);
     }
 }

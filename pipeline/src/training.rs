@@ -145,8 +145,10 @@ pub(crate) fn starting_weights(context: &Context<'_>) -> Result<Base, Failure> {
 /// The model that lies in a place of the recipe.
 fn load_place(context: &Context<'_>, folder: &str) -> Result<HfModel, Failure> {
     let place = context.file.resolve(folder)?;
-    let store = place.store(context.file.stores()).map_err(|e| Failure::Policy(format!("{place}: {}", chain(&e))))?;
-    load(&store, "").map_err(|e| Failure::Policy(chain(&e)))
+    let policy =
+        |e: &(dyn std::error::Error + 'static)| Failure::passing_or(e, |text| Failure::Policy(format!("{place}: {text}")));
+    let store = place.store(context.file.stores()).map_err(|e| policy(&e))?;
+    load(&store, "").map_err(|e| policy(&e))
 }
 
 /// Sensitivity of a checkpoint folder: what the manifest in it, or in the folder above (`merged/`), says. Weights without a
@@ -203,7 +205,8 @@ fn fit(name: &str, rows: usize, tokenizer: &Tokenizer) -> Result<(), Failure> {
 /// `Failure::Policy`.
 pub(crate) fn check_checkpoint(context: &Context<'_>, folder: &str, tokenizer: &Tokenizer) -> Result<(), Failure> {
     let shown = context.file.resolve(folder)?.join("config.json");
-    let unreadable = |e: StoreError| Failure::Policy(format!("{shown}: cannot be read: {}; give a checkpoint folder", chain(&e)));
+    let no_folder = |text: String| Failure::Policy(format!("{shown}: cannot be read: {text}; give a checkpoint folder"));
+    let unreadable = |e: StoreError| Failure::passing_or(&e, no_folder);
     let bytes = shown.read(context.file.stores()).map_err(unreadable)?;
     let config = ModelConfig::parse(&bytes).map_err(|e| Failure::Policy(format!("{shown}: {}", chain(&e))))?;
     fit(folder, config.shape.vocabulary, tokenizer)
@@ -299,9 +302,9 @@ fn failure(error: TrainError) -> Failure {
             CheckpointError::Protocol(error) => error.into(),
             CheckpointError::Store(error) => error.into(),
             CheckpointError::Conflict { .. } => Failure::Failed(text),
-            _ => Failure::Verification(text),
+            error => Failure::of(&error, text, Failure::Verification),
         },
-        TrainError::Source(_) => Failure::Verification(text),
+        TrainError::Source(_) => Failure::reading("", &error),
         _ => Failure::Failed(text),
     }
 }

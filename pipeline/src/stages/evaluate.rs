@@ -98,7 +98,7 @@ fn load_task(context: &Context<'_>, spec: &TaskSpec, index: usize) -> Result<Tas
 
 /// The models to score, with their labels: the one that the recipe names, or those that this run trained.
 fn models(context: &Context<'_>, recipe: &EvaluateSpec) -> Result<Vec<(String, LoadedModel)>, Failure> {
-    let policy = |e: &dyn std::error::Error| Failure::Policy(chain(e));
+    let policy = |e: &(dyn std::error::Error + 'static)| Failure::passing_or(e, Failure::Policy);
     if let Some(folder) = &recipe.checkpoint {
         let place = context.file.resolve(folder)?;
         let inherited = sensitivity(training::checkpoint_sensitivity(context.file.stores(), &place).as_str());
