@@ -1,12 +1,11 @@
-//! From a task and a model to a result: items in parallel, numbers in the order of the file.
+//! From a task and a model to a result: items one by one, numbers in the order of the file.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mellama_shards::Tokenizer;
 use mellama_shards::template::{Template, UnknownTemplate};
+use mellama_train::backend::AllocationError;
 use mellama_train::generation::Decoder;
-use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::bootstrap::{DRAWS, Spread, bootstrap};
 use crate::item::Item;
@@ -20,11 +19,11 @@ use crate::task::{LoadError, Task};
 /// Longest class name that is shown, in bytes.
 const LABEL_LIMIT_BYTES: usize = 64;
 
-/// What happens while items are scored; called from any thread.
+/// What happens while items are scored.
 pub trait Progress: Sync {
     /// So many items are scored.
     fn on_item(&self, _done: usize, _all: usize) {}
-    /// Asked before each item; true ends the evaluation with [`EvaluationError::Stopped`].
+    /// Asked between items; true ends the evaluation with [`EvaluationError::Stopped`].
     fn should_stop(&self) -> bool {
         false
     }
@@ -86,6 +85,9 @@ pub enum EvaluationError {
         /// What went wrong, without its text.
         problem: String,
     },
+    /// The machine has not enough memory; known before the first item.
+    #[error(transparent)]
+    Memory(#[from] AllocationError),
     /// The caller asked to stop.
     #[error("task {task}: stopped before all items were scored; run the same command again")]
     Stopped {
@@ -121,23 +123,20 @@ pub fn score_task(
 ) -> Result<Evaluation, EvaluationError> {
     let template: Template = spec.template.parse()?;
     let window = window(spec, model, tokenizer)?;
-    let done = AtomicUsize::new(0);
-    let decoder = || Decoder::new(&model.model, &model.parameters, None, window.max_length);
-    let scored = task.items.par_iter().map_init(decoder, |decoder, item| {
+    let mut decoder = Decoder::on_cpu(&model.model, &model.parameters, None, (1, window.max_length))?;
+    let mut scores: Vec<ItemScore> = Vec::with_capacity(task.items.len());
+    for item in &task.items {
         if progress.should_stop() {
             return Err(EvaluationError::Stopped { task: task.spec.name.clone() });
         }
-        let score = score_item(decoder, item, template, tokenizer, window).map_err(|error| EvaluationError::Item {
+        let score = score_item(&mut decoder, item, template, tokenizer, window).map_err(|error| EvaluationError::Item {
             task: task.spec.name.clone(),
             id: item.id.clone(),
             problem: error.to_string(),
         })?;
-        progress.on_item(done.fetch_add(1, Ordering::Relaxed) + 1, task.items.len());
-        Ok(score)
-    });
-    let scores: Vec<Result<ItemScore, EvaluationError>> = scored.collect();
-    // Of several failures the first in the order of the file is told, whichever thread was quicker.
-    let scores = scores.into_iter().collect::<Result<Vec<_>, _>>()?;
+        scores.push(score);
+        progress.on_item(scores.len(), task.items.len());
+    }
     let predictions: Vec<Prediction> = task.items.iter().zip(&scores).map(|(item, score)| predict(item, score)).collect();
     let bytes = encode_predictions(&predictions);
     let result = summarise(task, spec, (model, tokenizer, window), &predictions, &bytes);
@@ -168,7 +167,7 @@ fn window(spec: &EvaluateSpec, model: &LoadedModel, tokenizer: &Tokenizer) -> Re
 }
 
 fn score_item(
-    decoder: &mut Decoder<'_, f32>,
+    decoder: &mut Decoder<f32>,
     item: &Item,
     template: Template,
     tokenizer: &Tokenizer,

@@ -15,7 +15,7 @@ pub struct LoadedModel {
     /// What to call it in results: a path or a name.
     pub name: String,
     /// Its mathematics.
-    pub model: Model,
+    pub model: Arc<Model>,
     /// Its weights.
     pub parameters: Parameters<f32>,
     /// Digest of its weights.
@@ -31,7 +31,7 @@ impl LoadedModel {
     /// [`ShapeError`] when its shape is impossible.
     pub fn new(name: impl Into<String>, model: HfModel, sensitivity: Sensitivity) -> Result<Self, ShapeError> {
         let HfModel { shape, parameters, digest, .. } = model;
-        Ok(Self { name: name.into(), model: Model::new(shape)?, parameters, digest, sensitivity })
+        Ok(Self { name: name.into(), model: Arc::new(Model::new(shape)?), parameters, digest, sensitivity })
     }
 
     /// Loads a Hugging Face folder inside a store.

@@ -100,17 +100,18 @@ fn keep_last(ids: &[u32], target: usize, window: usize) -> Option<Request> {
     Some(Request { context: kept[..context].to_vec(), target: kept[context..].to_vec(), cut })
 }
 
-/// Scores all requests of an item; equal contexts are read once.
-pub(crate) fn score(decoder: &mut Decoder<'_, f32>, requests: &[Request]) -> Result<ItemScore, ScoreError> {
+/// Scores all requests of an item; contexts that are equal in a row are read once. Alone: the last bits of a score would
+/// otherwise depend on what else is read with it.
+pub(crate) fn score(decoder: &mut Decoder<f32>, requests: &[Request]) -> Result<ItemScore, ScoreError> {
     let mut read: Option<&[u32]> = None;
     let mut choices = Vec::with_capacity(requests.len());
     for (choice, request) in requests.iter().enumerate() {
         if read != Some(&request.context) {
-            decoder.truncate(0);
-            decoder.feed(&request.context)?;
+            decoder.truncate(0, 0);
+            decoder.feed(0, &request.context)?;
             read = Some(&request.context);
         }
-        let score = decoder.score(&request.target)?;
+        let score = decoder.score(0, &request.target)?;
         if score.log_likelihood.is_nan() {
             return Err(ScoreError::NotFinite { choice });
         }

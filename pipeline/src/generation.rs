@@ -1,10 +1,11 @@
 //! `generate`: a checkpoint folder continues a prompt, one token at a time.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mellama_shards::Tokenizer;
 use mellama_train::Model;
-use mellama_train::generation::{Decoder, GenerationError, argmax};
+use mellama_train::generation::{Continuation, Decoder, Finish, GenerationError, Sampling};
 use mellama_train::hf::load_folder;
 use serde::Serialize;
 
@@ -62,32 +63,28 @@ pub fn generate(request: &Request<'_>, write: &mut dyn FnMut(&[u8]) -> bool) -> 
     if prompt.is_empty() || prompt.len() > window {
         return Err(Failure::Policy(format!("--prompt: {} tokens, expected 1 to {window}; shorten it", prompt.len())));
     }
-    let network = Model::new(model.shape.clone()).map_err(|e| Failure::Policy(chain(&e)))?;
+    let network = Arc::new(Model::new(model.shape.clone()).map_err(|e| Failure::Policy(chain(&e)))?);
     let capacity = (prompt.len() + request.max_tokens).min(window);
-    let mut decoder = Decoder::new(&network, &model.parameters, None, capacity);
-    let failed = |e: GenerationError| Failure::Failed(chain(&e));
+    let decoder = Decoder::on_cpu(&network, &model.parameters, None, (1, capacity));
+    let mut decoder = decoder.map_err(|e| Failure::Policy(chain(&e)))?;
     let mut stream = Stream { tokenizer: &tokenizer, previous: None, text: Vec::new(), write };
-    let mut going = prompt.iter().all(|token| stream.push(*token));
-    let mut next = argmax(decoder.feed(&prompt).map_err(failed)?);
+    let going = prompt.iter().all(|token| stream.push(*token));
+    // llama2.c models begin a new text with the begin token where others end one.
+    let stop = [model.tokens.eos, tokenizer.eos(), tokenizer.bos()].into_iter().flatten().collect();
+    let max_tokens = if going { request.max_tokens } else { 0 };
+    let asked = Continuation { prompt: prompt.clone(), max_tokens, stop, sampling: Sampling::Greedy };
     let mut generated = 0;
-    let ends = [model.tokens.eos, tokenizer.eos()];
-    let finish = loop {
-        if !going {
-            break "stopped";
-        }
-        if generated == request.max_tokens {
-            break "length";
-        }
-        // llama2.c models begin a new text with the begin token where others end one.
-        if ends.contains(&Some(next)) || tokenizer.bos() == Some(next) {
-            break "end-of-text";
-        }
-        going = stream.push(next);
+    let done = decoder.generate(&[asked], &mut |_, token| {
         generated += 1;
-        if prompt.len() + generated == capacity {
-            break if generated == request.max_tokens { "length" } else { "context-full" };
-        }
-        next = argmax(decoder.feed(&[next]).map_err(failed)?);
+        stream.push(token)
+    });
+    let done = done.map_err(|e: GenerationError| Failure::Failed(chain(&e)))?;
+    let finish = match done[0].finish {
+        Finish::Caller => "stopped",
+        _ if !going => "stopped",
+        Finish::MaxTokens => "length",
+        Finish::Stop(_) => "end-of-text",
+        Finish::ContextFull => "context-full",
     };
     let text = String::from_utf8_lossy(&stream.text).into_owned();
     Ok(Generated { text, prompt_tokens: prompt.len(), generated_tokens: generated, finish })

@@ -4,8 +4,10 @@
 //! computes loss and gradients of a [`Batch`] in a [`Workspace`] that is allocated once. There is no autograd and no tensor
 //! library, and no result depends on the number of threads. The crate knows nothing of text, corpora or recipes.
 
+pub mod backend;
 pub mod batch;
 pub mod checkpoint;
+pub mod engine;
 pub mod generation;
 pub mod guard;
 pub mod hf;
@@ -23,9 +25,10 @@ pub mod shape;
 pub mod trainer;
 
 pub use batch::{Batch, BatchError, SegmentSpan, SequenceParts};
-pub use generation::{ContinuationScore, Decoder, Finish, Generated, GenerationError, GreedyLimits};
+pub use engine::{Engine, EngineSpec, LossSum, Precision, Purpose, Recompute, SourceLoss};
+pub use generation::{Continuation, ContinuationScore, Decoder, Finish, Generated, GenerationError, Sampling};
 pub use lora::{AdapterParameters, Adapters, DropoutKey, LoraError, LoraSpec, Merged, Target, merge};
-pub use model::{Gradients, LossSum, Model, SourceLoss, Workspace};
+pub use model::Model;
 pub use parameters::{Layout, Parameters, TensorSpec};
 pub use real::Real;
 pub use sequence_source::{SequenceSource, SourceError};

@@ -157,6 +157,8 @@ impl<R: Read> Values<'_, R> {
             norm_epsilon: NORM_EPSILON,
             // A negative vocabulary marks an output projection of its own.
             tied_embeddings: numbers[5] > 0,
+            rope_scaling: None,
+            window: None,
         };
         shape.check().map_err(|source| Llama2cError::Shape { file: self.file.to_owned(), source })?;
         // Each size is below 2^31 and bounded by the file's length, so that no product below can overflow.
@@ -189,11 +191,12 @@ impl<R: Read> Values<'_, R> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
     use mellama_shards::Tokenizer;
 
     use super::{Llama2cError, file_bytes, halve_pairs, import};
-    use crate::generation::{Decoder, GreedyLimits};
+    use crate::generation::{Continuation, Decoder, Sampling};
     use crate::model::Model;
     use crate::shape::Shape;
 
@@ -280,11 +283,11 @@ mod tests {
         };
         let (shape, parameters) = import("stories260K.bin", weights.len() as u64, weights.as_slice()).unwrap();
         let tokenizer = Tokenizer::from_bytes("tok512.bin", &tokens).unwrap();
-        let model = Model::new(shape).unwrap();
-        let mut decoder = Decoder::new(&model, &parameters, None, 512);
+        let model = Arc::new(Model::new(shape).unwrap());
+        let mut decoder = Decoder::on_cpu(&model, &parameters, None, (1, 512)).unwrap();
         // llama2.c's own test of this model: 200 steps from BOS, which also ends the text.
-        let limits = GreedyLimits { max_tokens: 200, stop: vec![1] };
-        let generated = decoder.generate(&[1], &limits).unwrap();
+        let text = Continuation { prompt: vec![1], max_tokens: 200, stop: vec![1], sampling: Sampling::Greedy };
+        let generated = decoder.generate(&[text], &mut |_, _| true).unwrap().remove(0);
         let mut text = Vec::new();
         let mut previous = 1;
         for &token in &generated.tokens {

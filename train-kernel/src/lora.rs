@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::ops::gemm::{self, Matrix, MatrixMut};
+use crate::ops::gemm::{self, Terms, matrix, matrix_mut};
 use crate::parameters::{Layout, Parameters, fill};
 use crate::random::{Purpose, Stream};
 use crate::real::Real;
@@ -157,6 +157,12 @@ impl LoraSpec {
         }))
     }
 
+    /// The layout's index of A for this target in this layer, when it has an adapter; that of B is one more.
+    pub fn index(&self, layer: usize, target: Target) -> Option<usize> {
+        let place = self.targets.iter().position(|&other| other == target)?;
+        Some(2 * (layer * self.targets.len() + place))
+    }
+
     /// Number of adapter parameters, computed without allocating.
     pub fn parameter_count(&self, shape: &Shape) -> u64 {
         let widths: usize = self.targets.iter().map(|target| target.extents(shape)).map(|(o, i)| o + i).sum();
@@ -209,8 +215,7 @@ impl<R: Real> Adapters<R> {
 
     /// The layout's index of A for this target in this layer, when it has an adapter; that of B is one more.
     pub fn index(&self, layer: usize, target: Target) -> Option<usize> {
-        let place = self.spec.targets.iter().position(|&other| other == target)?;
-        Some(2 * (layer * self.spec.targets.len() + place))
+        self.spec.index(layer, target)
     }
 
     /// The same adapters in another width.
@@ -249,11 +254,11 @@ pub fn merge<R: Real>(shape: &Shape, parameters: &Parameters<R>, adapters: &Adap
         for (place, target) in adapters.spec.targets.iter().enumerate() {
             let (output, input) = target.extents(shape);
             let index = 2 * (layer * adapters.spec.targets.len() + place);
-            let a = Matrix::new(adapters.parameters.slice(index), rank, input);
-            let b = Matrix::new(adapters.parameters.slice(index + 1), output, rank);
+            let a = matrix(adapters.parameters.slice(index), rank, input, input);
+            let b = matrix(adapters.parameters.slice(index + 1), output, rank, rank);
             let mut change = vec![R::ZERO; output * input];
             let scale = R::from_f64(adapters.spec.scale());
-            gemm::multiply(scale, b, a, R::ZERO, MatrixMut::new(&mut change, output, input));
+            gemm::multiply(Terms::scaled(scale), b, a, matrix_mut(&mut change, output, input, input));
             let name = format!("model.layers.{layer}.{}.weight", target.module());
             let base = merged.layout.index(&name).expect("the layout of a base model has every projection");
             for (weight, delta) in merged.slice_mut(base).iter_mut().zip(&change) {

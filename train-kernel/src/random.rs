@@ -15,6 +15,8 @@ pub enum Purpose {
     Dropout = 3,
     /// Stochastic rounding of stored moments.
     Rounding = 4,
+    /// Tokens drawn from a model.
+    Sampling = 5,
 }
 
 /// One stream: everything of the address but the element.

@@ -14,12 +14,6 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// The raw matrix product of one width: `C = alpha A B + beta C` on pointers with row and column strides, in the order
-/// `m, k, n, alpha, a, a rows, a columns, b, b rows, b columns, beta, c, c rows, c columns`.
-/// Called only by `ops::gemm`, which checks every extent first.
-pub type GemmFunction<R> =
-    unsafe fn(usize, usize, usize, R, *const R, isize, isize, *const R, isize, isize, R, *mut R, isize, isize);
-
 /// A floating-point width: implemented by `f32` and `f64` alone.
 pub trait Real:
     Copy
@@ -39,6 +33,7 @@ pub trait Real:
     + AddAssign
     + SubAssign
     + MulAssign
+    + faer::traits::RealField
     + sealed::Sealed
     + 'static
 {
@@ -50,8 +45,6 @@ pub trait Real:
     const NEG_INFINITY: Self;
     /// `"f32"` or `"f64"`.
     const NAME: &'static str;
-    /// The matrix product of this width.
-    const GEMM: GemmFunction<Self>;
 
     /// The nearest value of this width.
     fn from_f64(value: f64) -> Self;
@@ -62,9 +55,12 @@ pub trait Real:
     fn exp(self) -> Self;
     /// The square root, correctly rounded.
     #[must_use]
-    fn sqrt(self) -> Self;
+    fn square_root(self) -> Self;
     /// Whether the value is neither infinite nor NaN.
     fn is_finite(self) -> bool;
+    /// The nearest bf16, ties to even; NaN stays NaN. From f64 by way of f32.
+    #[must_use]
+    fn to_bf16(self) -> Self;
 
     /// The larger of the two; `self` when `other` is NaN.
     #[must_use]
@@ -84,7 +80,6 @@ impl Real for f32 {
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
     const NAME: &'static str = "f32";
-    const GEMM: GemmFunction<Self> = matrixmultiply::sgemm;
 
     fn from_f64(value: f64) -> Self {
         value as f32
@@ -100,13 +95,21 @@ impl Real for f32 {
     }
 
     #[inline]
-    fn sqrt(self) -> Self {
+    fn square_root(self) -> Self {
         f32::sqrt(self)
     }
 
     #[inline]
     fn is_finite(self) -> bool {
         f32::is_finite(self)
+    }
+
+    #[inline]
+    fn to_bf16(self) -> Self {
+        let bits = self.to_bits();
+        // Half of the last place kept, less one where the place is even: the sum carries exactly when rounding up.
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+        f32::from_bits(if self.is_nan() { bits } else { rounded })
     }
 }
 
@@ -115,7 +118,6 @@ impl Real for f64 {
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
     const NAME: &'static str = "f64";
-    const GEMM: GemmFunction<Self> = matrixmultiply::dgemm;
 
     fn from_f64(value: f64) -> Self {
         value
@@ -131,13 +133,18 @@ impl Real for f64 {
     }
 
     #[inline]
-    fn sqrt(self) -> Self {
+    fn square_root(self) -> Self {
         f64::sqrt(self)
     }
 
     #[inline]
     fn is_finite(self) -> bool {
         f64::is_finite(self)
+    }
+
+    #[inline]
+    fn to_bf16(self) -> Self {
+        f64::from((self as f32).to_bf16())
     }
 }
 

@@ -29,6 +29,39 @@ pub struct Shape {
     pub norm_epsilon: f64,
     /// Whether the output projection is the embedding table itself.
     pub tied_embeddings: bool,
+    /// How the rotation frequencies are changed for contexts longer than those first trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
+    /// Keys that a query sees, itself included (sliding window); absent for all of its document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
+}
+
+/// A change of the rotation frequencies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RopeScaling {
+    /// Every frequency divided by `factor`.
+    Linear {
+        /// Above 0.
+        factor: f64,
+    },
+    /// That of `LLaMA` 3.1.
+    Llama3(Llama3Scaling),
+}
+
+/// Long waves slowed by `factor`, short ones left, a smooth step between (`LLaMA` 3.1; Hugging Face's `rope_type = "llama3"`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Llama3Scaling {
+    /// By how much long waves are slowed.
+    pub factor: f64,
+    /// Waves that go fewer times than this into the original context are long.
+    pub low_frequency_factor: f64,
+    /// Waves that go more times than this into the original context are short.
+    pub high_frequency_factor: f64,
+    /// Positions of the original context.
+    pub original_max_positions: usize,
 }
 
 /// What is wrong with a [`Shape`].
@@ -36,7 +69,8 @@ pub struct Shape {
 pub enum ShapeError {
     /// No shape of this name.
     #[error(
-        "model shape: unknown name: got {name:?}, expected one of llama-2-7b, llama-2-13b, llama-2-70b, tiny; name one of these or give a checkpoint folder"
+        "model shape: unknown name: got {name:?}, expected one of {}; name one of these or give a checkpoint folder",
+        SHAPE_NAMES.join(", ")
     )]
     UnknownName {
         /// The name asked for.
@@ -55,10 +89,45 @@ pub enum ShapeError {
 }
 
 /// The names that [`Shape::named`] knows.
-pub const SHAPE_NAMES: [&str; 4] = ["llama-2-7b", "llama-2-13b", "llama-2-70b", "tiny"];
+pub const SHAPE_NAMES: [&str; 16] = [
+    "llama-7b",
+    "llama-13b",
+    "llama-30b",
+    "llama-65b",
+    "llama-2-7b",
+    "llama-2-13b",
+    "llama-2-70b",
+    "llama-3-8b",
+    "llama-3-70b",
+    "llama-3.1-8b",
+    "llama-3.1-70b",
+    "llama-3.1-405b",
+    "llama-3.2-1b",
+    "llama-3.2-3b",
+    "mistral-7b",
+    "tiny",
+];
+
+/// C, F, L, H and K of a name.
+fn sizes(name: &str) -> Option<[usize; 5]> {
+    Some(match name {
+        "llama-7b" | "llama-2-7b" => [4096, 11008, 32, 32, 32],
+        "llama-13b" | "llama-2-13b" => [5120, 13824, 40, 40, 40],
+        "llama-30b" => [6656, 17920, 60, 52, 52],
+        "llama-65b" => [8192, 22016, 80, 64, 64],
+        "llama-2-70b" | "llama-3-70b" | "llama-3.1-70b" => [8192, 28672, 80, 64, 8],
+        "llama-3-8b" | "llama-3.1-8b" | "mistral-7b" => [4096, 14336, 32, 32, 8],
+        "llama-3.1-405b" => [16384, 53248, 126, 128, 8],
+        "llama-3.2-1b" => [2048, 8192, 16, 32, 8],
+        "llama-3.2-3b" => [3072, 8192, 28, 24, 8],
+        "tiny" => [96, 256, 3, 6, 2],
+        _ => return None,
+    })
+}
 
 impl Shape {
-    /// A published shape by name, with a vocabulary of `vocabulary` tokens (`LLaMA` 2 has 32,000).
+    /// A published shape by name, with a vocabulary of `vocabulary` tokens (`LLaMA` 1 and 2 and Mistral have 32,000,
+    /// `LLaMA` 3 has 128,256). Sizes and constants are those of the published configurations.
     ///
     /// `tiny` is ours: C 96, F 256, L 3, H 6, K 2 (head width 16), 2,048 positions, 487,584 parameters at a vocabulary
     /// of 1,000; small enough to train on a laptop's processor in minutes, and it exercises grouped-query attention.
@@ -66,26 +135,44 @@ impl Shape {
     /// # Errors
     /// [`ShapeError::UnknownName`], or [`ShapeError::Field`] for a vocabulary of 0.
     pub fn named(name: &str, vocabulary: usize) -> Result<Self, ShapeError> {
-        let [c, f, l, h, k, positions] = match name {
-            "llama-2-7b" => [4096, 11008, 32, 32, 32, 4096],
-            "llama-2-13b" => [5120, 13824, 40, 40, 40, 4096],
-            "llama-2-70b" => [8192, 28672, 80, 64, 8, 4096],
-            "tiny" => [96, 256, 3, 6, 2, 2048],
-            _ => {
-                return Err(ShapeError::UnknownName { name: name.to_owned() });
-            }
+        let [width, feed_forward, layers, heads, kv_heads] =
+            sizes(name).ok_or_else(|| ShapeError::UnknownName { name: name.to_owned() })?;
+        let first = name.starts_with("llama-") && name.as_bytes().get(7).is_none_or(|&byte| byte != b'-' && byte != b'.');
+        let third = name.starts_with("llama-3-") || name.starts_with("llama-3.");
+        let scaled = |factor: f64| {
+            RopeScaling::Llama3(Llama3Scaling {
+                factor,
+                low_frequency_factor: 1.0,
+                high_frequency_factor: 4.0,
+                original_max_positions: 8192,
+            })
+        };
+        let rope_scaling = match name {
+            "llama-3.1-8b" | "llama-3.1-70b" | "llama-3.1-405b" => Some(scaled(8.0)),
+            "llama-3.2-1b" | "llama-3.2-3b" => Some(scaled(32.0)),
+            _ => None,
+        };
+        let max_positions = match name {
+            "tiny" => 2048,
+            "llama-3-8b" | "llama-3-70b" => 8192,
+            "mistral-7b" => 32_768,
+            _ if rope_scaling.is_some() => 131_072,
+            _ if first => 2048,
+            _ => 4096,
         };
         let shape = Self {
-            width: c,
-            feed_forward: f,
-            layers: l,
-            heads: h,
-            kv_heads: k,
+            width,
+            feed_forward,
+            layers,
+            heads,
+            kv_heads,
             vocabulary,
-            max_positions: positions,
-            rope_theta: 10_000.0,
-            norm_epsilon: 1e-5,
-            tied_embeddings: false,
+            max_positions,
+            rope_theta: if third { 500_000.0 } else { 10_000.0 },
+            norm_epsilon: if first { 1e-6 } else { 1e-5 },
+            tied_embeddings: name.starts_with("llama-3.2-"),
+            rope_scaling,
+            window: (name == "mistral-7b").then_some(4096),
         };
         shape.check()?;
         Ok(shape)
@@ -124,7 +211,10 @@ impl Shape {
                 return Err(field_error(field, &value, "a positive finite number"));
             }
         }
-        Ok(())
+        if self.window == Some(0) {
+            return Err(field_error("window", &0, "at least 1: a query sees itself"));
+        }
+        self.rope_scaling.as_ref().map_or(Ok(()), RopeScaling::check)
     }
 
     /// Width of one head (`D` = C / H).
@@ -168,13 +258,37 @@ impl Shape {
     }
 }
 
+impl RopeScaling {
+    fn check(&self) -> Result<(), ShapeError> {
+        let positive = |field, value: f64| {
+            let right = value.is_finite() && value > 0.0;
+            if right { Ok(()) } else { Err(field_error(field, &value, "a positive finite number")) }
+        };
+        match self {
+            Self::Linear { factor } => positive("rope_scaling.factor", *factor),
+            Self::Llama3(scaling) => {
+                positive("rope_scaling.factor", scaling.factor)?;
+                positive("rope_scaling.low_freq_factor", scaling.low_frequency_factor)?;
+                let high = scaling.high_frequency_factor;
+                if !high.is_finite() || high <= scaling.low_frequency_factor {
+                    return Err(field_error("rope_scaling.high_freq_factor", &high, "more than low_freq_factor"));
+                }
+                if scaling.original_max_positions == 0 {
+                    return Err(field_error("rope_scaling.original_max_position_embeddings", &0, "at least 1"));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
 fn field_error(field: &'static str, got: &dyn ToString, expected: &str) -> ShapeError {
     ShapeError::Field { field, got: got.to_string(), expected: expected.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SHAPE_NAMES, Shape, ShapeError};
+    use super::{RopeScaling, SHAPE_NAMES, Shape, ShapeError};
 
     #[test]
     fn golden_counts_of_the_published_shapes() {
@@ -187,6 +301,39 @@ mod tests {
         check("llama-2-7b", 6_738_415_616, 6_607_077_376, 202_383_360);
         check("llama-2-13b", 13_015_864_320, 12_851_609_600, 317_204_480);
         check("llama-2-70b", 68_976_648_192, 68_713_185_280, 855_654_400);
+        check("llama-7b", 6_738_415_616, 6_607_077_376, 202_383_360);
+    }
+
+    #[test]
+    fn golden_counts_of_the_third_generation() {
+        // What transformers counts for the published configurations.
+        let check = |name: &str, vocabulary: usize, expected: u64| {
+            assert_eq!(Shape::named(name, vocabulary).unwrap().parameter_count(), expected, "{name}");
+        };
+        check("llama-30b", 32_000, 32_528_943_616);
+        check("llama-65b", 32_000, 65_285_660_672);
+        check("llama-3-8b", 128_256, 8_030_261_248);
+        check("llama-3.1-70b", 128_256, 70_553_706_496);
+        check("llama-3.1-405b", 128_256, 405_853_388_800);
+        check("llama-3.2-1b", 128_256, 1_235_814_400);
+        check("llama-3.2-3b", 128_256, 3_212_749_824);
+        check("mistral-7b", 32_000, 7_241_732_096);
+    }
+
+    #[test]
+    fn constants_are_those_of_the_published_configurations() {
+        let check = |name: &str, positions: usize, theta: f64, epsilon: f64| {
+            let shape = Shape::named(name, 1000).unwrap();
+            assert_eq!((shape.max_positions, shape.rope_theta, shape.norm_epsilon), (positions, theta, epsilon), "{name}");
+        };
+        check("llama-7b", 2048, 1e4, 1e-6);
+        check("llama-65b", 2048, 1e4, 1e-6);
+        check("llama-2-13b", 4096, 1e4, 1e-5);
+        check("llama-3-8b", 8192, 5e5, 1e-5);
+        check("llama-3.1-8b", 131_072, 5e5, 1e-5);
+        check("llama-3.2-1b", 131_072, 5e5, 1e-5);
+        check("mistral-7b", 32_768, 1e4, 1e-5);
+        check("tiny", 2048, 1e4, 1e-5);
     }
 
     #[test]
@@ -201,7 +348,7 @@ mod tests {
         for name in SHAPE_NAMES {
             assert!(Shape::named(name, 32_000).is_ok(), "{name}");
         }
-        assert!(matches!(Shape::named("llama-3-8b", 1), Err(ShapeError::UnknownName { .. })));
+        assert!(matches!(Shape::named("llama-4-8b", 1), Err(ShapeError::UnknownName { .. })));
     }
 
     #[test]
@@ -222,5 +369,7 @@ mod tests {
         check(&|shape| shape.norm_epsilon = 0.0, "norm_epsilon");
         check(&|shape| shape.rope_theta = f64::NAN, "rope_theta");
         check(&|shape| shape.layers = usize::MAX, "layers");
+        check(&|shape| shape.window = Some(0), "window");
+        check(&|shape| shape.rope_scaling = Some(RopeScaling::Linear { factor: -1.0 }), "rope_scaling.factor");
     }
 }

@@ -10,7 +10,6 @@ mod run;
 mod save;
 mod spec;
 mod step;
-mod trainee;
 
 #[cfg(test)]
 mod tests;
@@ -19,4 +18,4 @@ pub use heldout::{Heldout, HeldoutSource};
 pub use job::{Base, CheckpointInfo, Hooks, NoHooks, TokenizerFile, TrainError, TrainJob, TrainOutcome};
 pub use record::{HeldoutRecord, MeanLoss, MetricLine, StepRecord};
 pub use run::train;
-pub use spec::{Kind, Precision, SpecError, TrainSpec};
+pub use spec::{Kind, SpecError, TrainSpec};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use mellama_shards::{Segment, Sequence, Tokenizer};
 use mellama_storage::{MemoryStore, Workdir};
+use mellama_train::engine::{State, Tensors};
 use mellama_train::hf::{HfModel, SpecialTokens, weights_digest};
 use mellama_train::trainer::{Base, Kind, NoHooks, TrainJob, TrainSpec, train};
-use mellama_train::{Batch, Parameters, SequenceParts, Shape, Workspace};
+use mellama_train::{Batch, Engine, EngineSpec, Parameters, SequenceParts, Shape};
 
 use super::{Evaluation, EvaluationError, Progress, Silent, score_task};
 use crate::item::Item;
@@ -96,8 +97,9 @@ fn parity_log_likelihoods_equal_those_of_the_whole_forward_pass_in_f64() {
             let segments = [(ids.len() as u32, 0)];
             let part = SequenceParts { tokens: &ids, segments: &segments, loss_mask: None };
             let batch = Batch::from_parts(&[part]).unwrap();
-            let mut workspace = Workspace::new(model.model.shape(), 1, ids.len());
-            let logits = model.model.logits(&parameters, None, &batch, &mut workspace);
+            let mut engine = Engine::on_cpu(Arc::clone(&model.model), EngineSpec::evaluate(1, ids.len())).unwrap();
+            engine.load((Tensors::Base, State::Weights), &parameters);
+            let logits = engine.logits(&batch);
             let vocabulary = model.model.shape().vocabulary;
             let expected: f64 = (request.context.len()..ids.len())
                 .map(|at| {

@@ -234,6 +234,8 @@ fn write_inputs(folder: &Path) -> Result<(), Box<dyn Error>> {
         rope_theta: 10_000.0,
         norm_epsilon: 1e-5,
         tied_embeddings: false,
+        rope_scaling: None,
+        window: None,
     };
     // An epsilon far above rounding errors of a gradient, so that other processors come to nearly the same weights.
     let spec = TrainSpec {

@@ -72,13 +72,13 @@ fn golden_v1_instruction_shards_tune_adapters() {
 fn golden_v1_model_generates_the_written_tokens() {
     let committed = Run::golden();
     let loaded = committed.model(4);
-    let model = Model::new(loaded.shape.clone()).unwrap();
+    let model = std::sync::Arc::new(Model::new(loaded.shape.clone()).unwrap());
     let tokenizer = tokenizer();
-    let mut decoder = Decoder::new(&model, &loaded.parameters, None, 64);
+    let mut decoder = Decoder::on_cpu(&model, &loaded.parameters, None, (1, 64)).unwrap();
     let mut prompt = vec![tokenizer.bos().unwrap()];
     prompt.extend(tokenizer.encode("Given").unwrap());
     let mut tokens = Vec::new();
-    let mut logits = decoder.feed(&prompt).unwrap().to_vec();
+    let mut logits = decoder.feed(0, &prompt).unwrap().to_vec();
     for _ in 0..8 {
         let next = argmax(&logits);
         let mut sorted = logits.clone();
@@ -87,13 +87,13 @@ fn golden_v1_model_generates_the_written_tokens() {
         let lead = sorted[sorted.len() - 1] - sorted[sorted.len() - 2];
         assert!(lead > 1e-3, "the most likely token leads by {lead} alone");
         tokens.push(next);
-        logits = decoder.feed(&[next]).unwrap().to_vec();
+        logits = decoder.feed(0, &[next]).unwrap().to_vec();
     }
     assert_eq!(tokens, [352, 363, 363, 363, 363, 363, 363, 363]);
     // So young a model repeats the letters that it has seen most; what it says of a text shows more of the arithmetic.
-    decoder.truncate(0);
-    decoder.feed(&prompt).unwrap();
-    let score = decoder.score(&tokenizer.encode("by mouth twice a day.").unwrap()).unwrap();
+    decoder.truncate(0, 0);
+    decoder.feed(0, &prompt).unwrap();
+    let score = decoder.score(0, &tokenizer.encode("by mouth twice a day.").unwrap()).unwrap();
     assert_eq!((score.tokens, score.greedy), (17, false));
     assert!((score.log_likelihood + 89.523_596).abs() < 1e-3, "{}", score.log_likelihood);
 }

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::shape::{Shape, ShapeError};
+use crate::shape::{Llama3Scaling, RopeScaling, Shape, ShapeError};
 
 /// Base of the rotation when a file names none: the first LLaMA-2 files.
 const DEFAULT_ROPE_THETA: f64 = 10_000.0;
@@ -69,7 +69,8 @@ struct RawConfig {
     hidden_act: Option<String>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
-    sliding_window: Option<u64>,
+    sliding_window: Option<usize>,
+    layer_types: Option<Vec<String>>,
     bos_token_id: Option<Value>,
     eos_token_id: Option<Value>,
 }
@@ -80,6 +81,10 @@ struct RawRope {
     #[serde(alias = "type")]
     rope_type: Option<String>,
     partial_rotary_factor: Option<f64>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<usize>,
 }
 
 impl ModelConfig {
@@ -89,13 +94,12 @@ impl ModelConfig {
     /// [`ConfigError`] for settings that this model would not compute exactly.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let raw: RawConfig = serde_json::from_slice(bytes)?;
-        require("model_type", &raw.model_type, "llama")?;
+        if !["llama", "mistral"].contains(&raw.model_type.as_str()) {
+            return Err(setting("model_type", &raw.model_type, "llama or mistral"));
+        }
         require("hidden_act", raw.hidden_act.as_deref().unwrap_or("silu"), "silu")?;
         for (key, bias) in [("attention_bias", raw.attention_bias), ("mlp_bias", raw.mlp_bias)] {
             require(key, &bias.unwrap_or(false).to_string(), "false")?;
-        }
-        if let Some(window) = raw.sliding_window {
-            return Err(setting("sliding_window", &window, "null"));
         }
         let shape = Shape {
             width: raw.hidden_size,
@@ -109,6 +113,8 @@ impl ModelConfig {
             rope_theta: rope_theta(&raw)?,
             norm_epsilon: raw.rms_norm_eps.unwrap_or(1e-6),
             tied_embeddings: raw.tie_word_embeddings.unwrap_or(false),
+            rope_scaling: rope_scaling(&raw)?,
+            window: window(&raw)?,
         };
         shape.check()?;
         if let Some(head_dim) = raw.head_dim.filter(|&width| width != shape.head_width()) {
@@ -121,8 +127,14 @@ impl ModelConfig {
     /// The configuration of a model of this crate, with nothing left to the defaults of a reader.
     pub fn to_json(&self) -> Vec<u8> {
         let shape = &self.shape;
+        // Of the two names of this architecture, the one whose readers know of windows.
+        let (model_type, architecture) = match shape.window {
+            None => ("llama", "LlamaForCausalLM"),
+            Some(_) => ("mistral", "MistralForCausalLM"),
+        };
+        let rope = rope_file(shape);
         let file = ConfigFile {
-            architectures: ["LlamaForCausalLM"],
+            architectures: [architecture],
             attention_bias: false,
             attention_dropout: 0.0,
             bos_token_id: self.tokens.bos,
@@ -135,14 +147,15 @@ impl ModelConfig {
             intermediate_size: shape.feed_forward,
             max_position_embeddings: shape.max_positions,
             mlp_bias: false,
-            model_type: "llama",
+            model_type,
             num_attention_heads: shape.heads,
             num_hidden_layers: shape.layers,
             num_key_value_heads: shape.kv_heads,
             rms_norm_eps: shape.norm_epsilon,
-            rope_parameters: RopeFile { rope_theta: shape.rope_theta, rope_type: "default" },
-            rope_scaling: None,
+            rope_scaling: shape.rope_scaling.is_some().then(|| rope.clone()),
+            rope_parameters: rope,
             rope_theta: shape.rope_theta,
+            sliding_window: shape.window,
             tie_word_embeddings: shape.tied_embeddings,
             torch_dtype: "float32",
             use_cache: true,
@@ -182,16 +195,25 @@ struct ConfigFile {
     rope_parameters: RopeFile,
     rope_scaling: Option<RopeFile>,
     rope_theta: f64,
+    sliding_window: Option<usize>,
     tie_word_embeddings: bool,
     torch_dtype: &'static str,
     use_cache: bool,
     vocab_size: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct RopeFile {
     rope_theta: f64,
     rope_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    factor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    low_freq_factor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    high_freq_factor: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_max_position_embeddings: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -204,7 +226,6 @@ struct GenerationFile {
 /// The base of the rotation from its three places: `rope_parameters`, the top level, or nowhere.
 fn rope_theta(raw: &RawConfig) -> Result<f64, ConfigError> {
     for rope in [&raw.rope_parameters, &raw.rope_scaling].into_iter().flatten() {
-        require("rope type", rope.rope_type.as_deref().unwrap_or("default"), "default")?;
         if let Some(factor) = rope.partial_rotary_factor.filter(|&factor| (factor - 1.0).abs() > f64::EPSILON) {
             return Err(setting("partial_rotary_factor", &factor, "1"));
         }
@@ -216,6 +237,71 @@ fn rope_theta(raw: &RawConfig) -> Result<f64, ConfigError> {
         return Err(setting("rope_theta", &top, &format!("{nested} as in rope_parameters")));
     }
     Ok(nested.or(raw.rope_theta).unwrap_or(DEFAULT_ROPE_THETA))
+}
+
+/// The change of the frequencies that either of the two places asks for; both say the same where both are there.
+fn rope_scaling(raw: &RawConfig) -> Result<Option<RopeScaling>, ConfigError> {
+    let scaled = |rope: &RawRope| -> Result<Option<RopeScaling>, ConfigError> {
+        let needed = |key: &'static str, value: Option<f64>| value.ok_or_else(|| setting(key, &"nothing", "a number"));
+        match rope.rope_type.as_deref().unwrap_or("default") {
+            "default" => Ok(None),
+            "linear" => Ok(Some(RopeScaling::Linear { factor: needed("rope factor", rope.factor)? })),
+            "llama3" => {
+                let positions = rope.original_max_position_embeddings;
+                Ok(Some(RopeScaling::Llama3(Llama3Scaling {
+                    factor: needed("rope factor", rope.factor)?,
+                    low_frequency_factor: needed("low_freq_factor", rope.low_freq_factor)?,
+                    high_frequency_factor: needed("high_freq_factor", rope.high_freq_factor)?,
+                    original_max_positions: positions
+                        .ok_or_else(|| setting("original_max_position_embeddings", &"nothing", "a whole number"))?,
+                })))
+            }
+            other => Err(setting("rope type", &other, "default, linear or llama3")),
+        }
+    };
+    let found: Vec<Option<RopeScaling>> =
+        [&raw.rope_parameters, &raw.rope_scaling].into_iter().flatten().map(scaled).collect::<Result<_, _>>()?;
+    match found.as_slice() {
+        [one, other] if one != other => Err(setting("rope_scaling", &"another change", "the one of rope_parameters")),
+        [one, ..] => Ok(one.clone()),
+        [] => Ok(None),
+    }
+}
+
+/// The sliding window of every layer; some layers with and some without one are another model.
+fn window(raw: &RawConfig) -> Result<Option<usize>, ConfigError> {
+    let windowed = |kind: &String| kind == "sliding_attention";
+    match (raw.sliding_window, &raw.layer_types) {
+        (Some(_), Some(kinds)) if !kinds.iter().all(windowed) => {
+            Err(setting("layer_types", &"layers with and without a window", "one kind"))
+        }
+        (None, Some(kinds)) if kinds.iter().any(windowed) => Err(setting("sliding_window", &"null", "a number")),
+        (window, _) => Ok(window),
+    }
+}
+
+/// How the rotation is written.
+fn rope_file(shape: &Shape) -> RopeFile {
+    let plain = RopeFile {
+        rope_theta: shape.rope_theta,
+        rope_type: "default",
+        factor: None,
+        low_freq_factor: None,
+        high_freq_factor: None,
+        original_max_position_embeddings: None,
+    };
+    match &shape.rope_scaling {
+        None => plain,
+        Some(RopeScaling::Linear { factor }) => RopeFile { rope_type: "linear", factor: Some(*factor), ..plain },
+        Some(RopeScaling::Llama3(scaling)) => RopeFile {
+            rope_type: "llama3",
+            factor: Some(scaling.factor),
+            low_freq_factor: Some(scaling.low_frequency_factor),
+            high_freq_factor: Some(scaling.high_frequency_factor),
+            original_max_position_embeddings: Some(scaling.original_max_positions),
+            ..plain
+        },
+    }
 }
 
 /// A token id, or the first of a list of them.
@@ -244,7 +330,7 @@ mod tests {
     use std::error::Error;
 
     use super::{ModelConfig, SpecialTokens};
-    use crate::shape::Shape;
+    use crate::shape::{SHAPE_NAMES, Shape};
 
     fn llama_2(extra: &str) -> String {
         format!(
@@ -285,22 +371,40 @@ mod tests {
     #[test]
     fn settings_that_change_the_arithmetic_are_refused() {
         for (extra, key) in [
-            (r#","rope_scaling":{"type":"linear","factor":2.0}"#, "rope type: linear"),
-            (r#","rope_parameters":{"rope_type":"llama3","rope_theta":5e5}"#, "rope type: llama3"),
+            (r#","rope_scaling":{"type":"dynamic","factor":2.0}"#, "rope type: dynamic"),
+            (r#","rope_parameters":{"rope_type":"llama3","rope_theta":5e5}"#, "rope factor: nothing"),
+            (r#","rope_parameters":{"rope_type":"default"},"rope_scaling":{"type":"linear","factor":2.0}"#, "rope_scaling"),
+            (r#","sliding_window":8,"layer_types":["full_attention","sliding_attention"]"#, "layer_types"),
+            (r#","sliding_window":0"#, "window: got 0"),
             (r#","rope_parameters":{"partial_rotary_factor":0.5}"#, "partial_rotary_factor"),
             (r#","attention_bias":true"#, "attention_bias"),
             (r#","mlp_bias":true"#, "mlp_bias"),
-            (r#","sliding_window":4096"#, "sliding_window"),
             (r#","head_dim":64"#, "head_dim: 64, expected 128"),
             (r#","num_key_value_heads":5"#, "kv_heads"),
         ] {
             let message = refused(extra);
             assert!(message.contains(key), "{extra}: {message}");
         }
-        let other = llama_2("").replace("\"llama\"", "\"mistral\"");
+        let other = llama_2("").replace("\"llama\"", "\"qwen2\"");
         assert!(ModelConfig::parse(other.as_bytes()).is_err());
         let gelu = llama_2("").replace("silu", "gelu");
         assert!(ModelConfig::parse(gelu.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_third_generation_and_windows_are_read_and_written() {
+        let json = llama_2(
+            r#","rope_theta":500000.0,"rope_scaling":{"factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,
+            "original_max_position_embeddings":8192,"rope_type":"llama3"}"#,
+        );
+        let config = ModelConfig::parse(json.as_bytes()).unwrap();
+        assert_eq!(config.shape.rope_scaling, Shape::named("llama-3.1-8b", 10).unwrap().rope_scaling);
+        let mistral = llama_2(r#","sliding_window":4096"#).replace("\"llama\"", "\"mistral\"");
+        assert_eq!(ModelConfig::parse(mistral.as_bytes()).unwrap().shape.window, Some(4096));
+        for name in SHAPE_NAMES {
+            let config = ModelConfig { shape: Shape::named(name, 100).unwrap(), tokens: SpecialTokens::default() };
+            assert_eq!(ModelConfig::parse(&config.to_json()).unwrap(), config, "{name}");
+        }
     }
 
     #[test]

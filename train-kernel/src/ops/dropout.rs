@@ -5,6 +5,7 @@
 use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSlice, ParallelSliceMut};
 
 use crate::ops::ROW_BLOCK;
+use crate::ops::rounding::Rounding;
 use crate::random::Stream;
 use crate::real::Real;
 
@@ -35,19 +36,25 @@ impl Mask {
     ///
     /// # Panics
     /// When the extents do not fit together.
-    pub fn forward<R: Real>(self, x: &[R], out: &mut [R], width: usize) {
-        self.rows(x, out, width, |out, value| *out = value);
+    pub fn forward<R: Real>(self, x: &[R], (out, rounding): (&mut [R], Rounding), width: usize) {
+        self.rows(x, (out, rounding), width, |out, value| *out = value);
     }
 
     /// `dx (N, C) +=` the gradient, given `dout (N, C)`.
     ///
     /// # Panics
     /// When the extents do not fit together.
-    pub fn backward<R: Real>(self, dout: &[R], dx: &mut [R], width: usize) {
-        self.rows(dout, dx, width, |dx, value| *dx += value);
+    pub fn backward<R: Real>(self, dout: &[R], (dx, rounding): (&mut [R], Rounding), width: usize) {
+        self.rows(dout, (dx, rounding), width, |dx, value| *dx += value);
     }
 
-    fn rows<R: Real>(self, input: &[R], output: &mut [R], width: usize, write: impl Fn(&mut R, R) + Sync) {
+    fn rows<R: Real>(
+        self,
+        input: &[R],
+        (output, rounding): (&mut [R], Rounding),
+        width: usize,
+        write: impl Fn(&mut R, R) + Sync,
+    ) {
         assert!(input.len() == output.len() && input.len().is_multiple_of(width), "dropout: rows of {width}");
         let block = ROW_BLOCK * width;
         let factor = R::from_f64(self.factor);
@@ -62,13 +69,14 @@ impl Mask {
                 let kept = bits[(element % 4) as usize] >= self.threshold;
                 write(output, if kept { *input * factor } else { R::ZERO });
             }
+            rounding.apply(output);
         });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Mask;
+    use super::{Mask, Rounding};
     use crate::ops::vjp::{check_gradient, dot, random};
     use crate::random::{Purpose, Stream};
 
@@ -81,10 +89,10 @@ mod tests {
         let (rows, width) = (37, 7);
         let (x, dout) = (random(1, rows * width), random(2, rows * width));
         let mut dx = vec![0.0; x.len()];
-        mask(3, 0.3).backward(&dout, &mut dx, width);
+        mask(3, 0.3).backward(&dout, (&mut dx, Rounding::Exact), width);
         check_gradient("x", &x, &dx, 1e-7, &|x| {
             let mut out = vec![0.0; x.len()];
-            mask(3, 0.3).forward(x, &mut out, width);
+            mask(3, 0.3).forward(x, (&mut out, Rounding::Exact), width);
             dot(&out, &dout)
         });
     }
@@ -94,10 +102,10 @@ mod tests {
         let (rows, width) = (80, 6);
         let x = vec![1.0_f32; rows * width];
         let (mut whole, mut parts) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-        mask(10, 0.5).forward(&x, &mut whole, width);
+        mask(10, 0.5).forward(&x, (&mut whole, Rounding::Exact), width);
         for cut in [0..33, 33..34, 34..80] {
             let range = cut.start * width..cut.end * width;
-            mask(10 + cut.start as u64, 0.5).forward(&x[range.clone()], &mut parts[range], width);
+            mask(10 + cut.start as u64, 0.5).forward(&x[range.clone()], (&mut parts[range], Rounding::Exact), width);
         }
         assert_eq!(whole, parts);
     }
@@ -106,7 +114,7 @@ mod tests {
     fn the_share_dropped_is_the_one_asked_for() {
         for probability in [0.0, 0.05, 0.5] {
             let mut out = vec![0.0; 100_000];
-            mask(0, probability).forward(&vec![1.0_f64; 100_000], &mut out, 100);
+            mask(0, probability).forward(&vec![1.0_f64; 100_000], (&mut out, Rounding::Exact), 100);
             let dropped = out.iter().filter(|value| **value == 0.0).count() as f64 / 1e5;
             // Five standard errors of a share of 100,000.
             let bound = 5.0 * (probability * (1.0 - probability) / 1e5_f64).sqrt();

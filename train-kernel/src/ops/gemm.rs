@@ -1,13 +1,14 @@
-//! Matrix products on strided views: the one place where raw pointers are used.
+//! Matrix products on strided views.
 //!
 //! A product is cut into tiles that depend on its extents alone and are computed in parallel; each element of the result
-//! is summed inside one tile, in an order that its inner extent fixes. No allocation of its own.
+//! is summed inside one tile, in an order that its inner extent and the machine's type fix. The tiles are faer's.
 
-use std::marker::PhantomData;
-
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator, ParallelSliceMut};
 
 use crate::ops::reduce::dot;
+use crate::ops::rounding::Rounding;
 use crate::real::Real;
 
 /// Multiply-adds of one tile: about a millisecond of one processor.
@@ -20,157 +21,174 @@ const TILE_ALIGNMENT: usize = 32;
 /// Columns that one task of a single row's product takes.
 const ROW_COLUMNS: usize = 64;
 
-/// A matrix to read: any strides.
-#[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a, R> {
-    data: &'a [R],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+/// A row-major matrix to read, whose rows begin `row_stride` elements apart.
+///
+/// # Panics
+/// When the data end before the last row does, or rows would overlap.
+pub fn matrix<R: Real>(data: &[R], rows: usize, columns: usize, row_stride: usize) -> MatRef<'_, R> {
+    assert!(columns <= row_stride, "matrix: rows of {columns} begin {row_stride} elements apart");
+    MatRef::from_column_major_slice_with_stride(data, columns, rows, row_stride).transpose()
 }
 
-impl<'a, R: Real> Matrix<'a, R> {
-    /// A row-major matrix without gaps.
-    ///
-    /// # Panics
-    /// When `data` does not have exactly `rows * columns` elements.
-    pub fn new(data: &'a [R], rows: usize, columns: usize) -> Self {
-        assert_eq!(Some(data.len()), rows.checked_mul(columns), "matrix of {rows} x {columns}");
-        Self { data, rows, columns, row_stride: columns, column_stride: 1 }
+/// The same to write.
+///
+/// # Panics
+/// As [`matrix`].
+pub fn matrix_mut<R: Real>(data: &mut [R], rows: usize, columns: usize, row_stride: usize) -> MatMut<'_, R> {
+    assert!(columns <= row_stride, "matrix: rows of {columns} begin {row_stride} elements apart");
+    // Not `from_row_major_slice_with_stride_mut`, which in faer 0.24.4 exchanges the strides and leaves the slice.
+    MatMut::from_column_major_slice_with_stride_mut(data, columns, rows, row_stride).transpose_mut()
+}
+
+/// The rows of a row-major matrix as slices.
+///
+/// # Panics
+/// When the elements of a row have gaps between them.
+pub fn rows_mut<R: Real>(matrix: MatMut<'_, R>) -> impl Iterator<Item = &mut [R]> {
+    matrix.row_iter_mut().map(|row| row.try_as_row_major_mut().expect("rows of a row-major matrix have no gaps").as_slice_mut())
+}
+
+/// The rows of a row-major matrix as slices.
+///
+/// # Panics
+/// When the elements of a row have gaps between them.
+pub fn rows<R: Real>(matrix: MatRef<'_, R>) -> impl Iterator<Item = &[R]> {
+    matrix.row_iter().map(|row| row.try_as_row_major().expect("rows of a row-major matrix have no gaps").as_slice())
+}
+
+/// A product's factor, whether it is added, and how the result is rounded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms<R> {
+    /// Factor.
+    pub alpha: R,
+    /// Whether `c` keeps what it holds.
+    pub accumulate: bool,
+    /// What `c` holds.
+    pub rounding: Rounding,
+}
+
+impl<R: Real> Terms<R> {
+    /// The plain product, not rounded.
+    pub fn plain() -> Self {
+        Self { alpha: R::ONE, accumulate: false, rounding: Rounding::Exact }
     }
 
-    /// A row-major matrix whose rows begin `row_stride` elements apart: columns of a wider one.
-    ///
-    /// # Panics
-    /// When `data` ends before the last row does, or rows would overlap.
-    pub fn strided(data: &'a [R], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(fits(data.len(), rows, columns, row_stride), "matrix outside its data");
-        Self { data, rows, columns, row_stride, column_stride: 1 }
+    /// The product times `alpha`, not rounded.
+    pub fn scaled(alpha: R) -> Self {
+        Self { alpha, ..Self::plain() }
     }
 
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// The same elements with rows and columns exchanged; nothing moves.
+    /// The same, added.
     #[must_use]
-    pub fn transposed(self) -> Self {
-        Self {
-            data: self.data,
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-        }
+    pub fn added(self) -> Self {
+        Self { accumulate: true, ..self }
     }
 }
 
-/// A matrix to write, row-major.
-#[derive(Debug)]
-pub struct MatrixMut<'a, R> {
-    data: &'a mut [R],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-}
-
-impl<'a, R: Real> MatrixMut<'a, R> {
-    /// A row-major matrix without gaps.
-    ///
-    /// # Panics
-    /// When `data` does not have exactly `rows * columns` elements.
-    pub fn new(data: &'a mut [R], rows: usize, columns: usize) -> Self {
-        assert_eq!(Some(data.len()), rows.checked_mul(columns), "matrix of {rows} x {columns}");
-        Self { data, rows, columns, row_stride: columns }
-    }
-
-    /// Columns of a wider row-major matrix: rows begin `row_stride` elements apart.
-    ///
-    /// # Panics
-    /// When `data` ends before the last row does, or rows would overlap.
-    pub fn strided(data: &'a mut [R], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(fits(data.len(), rows, columns, row_stride), "matrix outside its data");
-        Self { data, rows, columns, row_stride }
-    }
-}
-
-/// Whether rows of a strided matrix neither overlap nor leave its data; every offset then fits an `isize`.
-fn fits(length: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
-    let last = rows.saturating_sub(1).checked_mul(row_stride).and_then(|start| start.checked_add(columns));
-    let inside = rows == 0 || columns == 0 || last.is_some_and(|last| last <= length);
-    columns <= row_stride && isize::try_from(row_stride).is_ok() && inside
-}
-
-/// `c = alpha a b + beta c`, in parallel; `c` is not read when beta is 0.
+/// `c = alpha a b`, or `c += alpha a b`, in parallel; `c`, row-major, is read only where the product is added.
 ///
 /// # Panics
 /// When the extents do not fit together.
-pub fn multiply<R: Real>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, beta: R, c: MatrixMut<'_, R>) {
-    check_extents(&a, &b, &c);
-    if a.rows == 1 && a.column_stride == 1 && b.row_stride == 1 {
-        multiply_row(alpha, &a, &b, beta, &mut c.data[..c.columns]);
+pub fn multiply<R: Real>(terms: Terms<R>, a: MatRef<'_, R>, b: MatRef<'_, R>, mut c: MatMut<'_, R>) {
+    check_extents(a, b, &c);
+    if c.nrows() == 1 && multiply_row(terms, a, b, c.as_mut()) {
         return;
     }
-    let target = Target::new(c);
-    let (tile_rows, tile_columns) = tile(target.rows, target.columns, a.columns);
-    let across = target.columns.div_ceil(tile_columns.max(1));
-    let down = target.rows.div_ceil(tile_rows.max(1));
-    let compute = |index: usize| {
-        let row = index / across * tile_rows;
-        let column = index % across * tile_columns;
-        let rows = tile_rows.min(target.rows - row);
-        let columns = tile_columns.min(target.columns - column);
-        target.compute([row, column, rows, columns], alpha, &a, &b, beta);
-    };
-    if across * down == 1 {
-        compute(0);
-    } else {
-        (0..across * down).into_par_iter().for_each(compute);
+    let (tile_rows, tile_columns) = tile(c.nrows(), c.ncols(), a.ncols());
+    let mut tiles = Vec::new();
+    for (row, band) in cut_rows(c, tile_rows) {
+        tiles.extend(cut_columns(band, tile_columns).map(|(column, tile)| (row, column, tile)));
     }
+    let compute = |(row, column, tile): (usize, usize, MatMut<'_, R>)| {
+        let (rows, columns) = (tile.nrows(), tile.ncols());
+        multiply_serial(terms, a.subrows(row, rows), b.subcols(column, columns), tile);
+    };
+    if tiles.len() == 1 {
+        tiles.into_iter().for_each(compute);
+    } else {
+        tiles.into_par_iter().for_each(compute);
+    }
+}
+
+/// The same on the calling thread, for the small products inside a parallel task.
+///
+/// # Panics
+/// When the extents do not fit together.
+pub fn multiply_serial<R: Real>(terms: Terms<R>, a: MatRef<'_, R>, b: MatRef<'_, R>, mut c: MatMut<'_, R>) {
+    check_extents(a, b, &c);
+    let accumulate = if terms.accumulate { Accum::Add } else { Accum::Replace };
+    matmul(c.as_mut(), accumulate, a, b, terms.alpha, Par::Seq);
+    if terms.rounding.rounds() {
+        rows_mut(c).for_each(|row| terms.rounding.apply(row));
+    }
+}
+
+/// Bands of `height` rows with the row each begins at.
+fn cut_rows<R: Real>(c: MatMut<'_, R>, height: usize) -> impl Iterator<Item = (usize, MatMut<'_, R>)> {
+    let mut rest = Some(c);
+    let mut row = 0;
+    std::iter::from_fn(move || {
+        let matrix = rest.take().filter(|matrix| matrix.nrows() > 0)?;
+        let size = matrix.nrows().min(height);
+        let (band, below) = matrix.split_at_row_mut(size);
+        rest = Some(below);
+        row += size;
+        Some((row - size, band))
+    })
+}
+
+/// Blocks of `width` columns with the column each begins at.
+pub fn cut_columns<R: Real>(c: MatMut<'_, R>, width: usize) -> impl Iterator<Item = (usize, MatMut<'_, R>)> {
+    let mut rest = Some(c);
+    let mut column = 0;
+    std::iter::from_fn(move || {
+        let matrix = rest.take().filter(|matrix| matrix.ncols() > 0)?;
+        let size = matrix.ncols().min(width);
+        let (block, right) = matrix.split_at_col_mut(size);
+        rest = Some(right);
+        column += size;
+        Some((column - size, block))
+    })
 }
 
 /// One row times a matrix whose columns are contiguous, as in generation token by token: scalar products, since packing
-/// the matrix would cost more than the product.
-fn multiply_row<R: Real>(alpha: R, a: &Matrix<'_, R>, b: &Matrix<'_, R>, beta: R, c: &mut [R]) {
-    let (inner, stride, data) = (a.columns, b.column_stride, b.data);
-    let row = &a.data[..inner];
-    c.par_chunks_mut(ROW_COLUMNS).enumerate().for_each(|(block, c)| {
-        for (index, c) in c.iter_mut().enumerate() {
-            let column = &data[(block * ROW_COLUMNS + index) * stride..][..inner];
-            let product = alpha * dot(row, column);
-            *c = if beta == R::ZERO { product } else { product + beta * *c };
+/// the matrix would cost more than the product. False when the operands lie otherwise.
+fn multiply_row<R: Real>(terms: Terms<R>, a: MatRef<'_, R>, b: MatRef<'_, R>, c: MatMut<'_, R>) -> bool {
+    let Some(row) = a.row(0).try_as_row_major() else { return false };
+    let columns = b.transpose();
+    if columns.ncols() > 1 && columns.col_stride() != 1 {
+        return false;
+    }
+    let row = row.as_slice();
+    let Some(out) = rows_mut(c).next() else { return false };
+    out.par_chunks_mut(ROW_COLUMNS).enumerate().for_each(|(block, out)| {
+        let first = block * ROW_COLUMNS;
+        let columns = columns.subrows(first, out.len());
+        for (out, column) in out.iter_mut().zip(rows(columns)) {
+            let product = terms.alpha * dot(row, column);
+            *out = if terms.accumulate { *out + product } else { product };
         }
+        terms.rounding.apply(out);
     });
+    true
 }
 
-/// `c = alpha a b + beta c` on the calling thread, for the small products inside a parallel task.
-///
-/// # Panics
-/// When the extents do not fit together.
-pub fn multiply_serial<R: Real>(alpha: R, a: Matrix<'_, R>, b: Matrix<'_, R>, beta: R, c: MatrixMut<'_, R>) {
-    check_extents(&a, &b, &c);
-    let target = Target::new(c);
-    target.compute([0, 0, target.rows, target.columns], alpha, &a, &b, beta);
-}
-
-fn check_extents<R: Real>(a: &Matrix<'_, R>, b: &Matrix<'_, R>, c: &MatrixMut<'_, R>) {
+fn check_extents<R: Real>(a: MatRef<'_, R>, b: MatRef<'_, R>, c: &MatMut<'_, R>) {
     assert!(
-        a.rows == c.rows && b.columns == c.columns && a.columns == b.rows,
+        a.nrows() == c.nrows() && b.ncols() == c.ncols() && a.ncols() == b.nrows(),
         "matrix product: {}x{} by {}x{} into {}x{}",
-        a.rows,
-        a.columns,
-        b.rows,
-        b.columns,
-        c.rows,
-        c.columns
+        a.nrows(),
+        a.ncols(),
+        b.nrows(),
+        b.ncols(),
+        c.nrows(),
+        c.ncols()
     );
 }
 
 /// The tile of a product of these extents: the longer side is halved until the work fits.
 fn tile(rows: usize, columns: usize, inner: usize) -> (usize, usize) {
-    let (mut high, mut wide) = (rows, columns);
+    let (mut high, mut wide) = (rows.max(1), columns.max(1));
     while high.saturating_mul(wide).saturating_mul(inner) > TILE_WORK && high.max(wide) > TILE_EXTENT {
         let longer = if high >= wide { &mut high } else { &mut wide };
         *longer = longer.div_ceil(2).next_multiple_of(TILE_ALIGNMENT);
@@ -182,64 +200,9 @@ fn tile(rows: usize, columns: usize, inner: usize) -> (usize, usize) {
     (high, wide)
 }
 
-/// Where a product is written: the elements of a [`MatrixMut`], borrowed for as long as it would be.
-struct Target<'a, R> {
-    pointer: *mut R,
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    borrow: PhantomData<&'a mut [R]>,
-}
-
-#[expect(unsafe_code, reason = "the tiles of one product are written from several threads")]
-// SAFETY: a Target holds the only borrow of its elements; `multiply`, the one function that shares it, lets each thread
-// write tiles that no other thread touches; the pointer itself is plain data.
-unsafe impl<R: Real> Sync for Target<'_, R> {}
-
-impl<'a, R: Real> Target<'a, R> {
-    fn new(c: MatrixMut<'a, R>) -> Self {
-        let MatrixMut { data, rows, columns, row_stride } = c;
-        Self { pointer: data.as_mut_ptr(), rows, columns, row_stride, borrow: PhantomData }
-    }
-
-    /// Computes the tile `[row, column, rows, columns]`, which must lie inside and be no other thread's.
-    fn compute(&self, tile: [usize; 4], alpha: R, a: &Matrix<'_, R>, b: &Matrix<'_, R>, beta: R) {
-        let [row, column, rows, columns] = tile;
-        assert!(row + rows <= self.rows && column + columns <= self.columns, "tile outside its matrix");
-        if rows == 0 || columns == 0 {
-            return;
-        }
-        let a_data = a.data.get(row * a.row_stride..).unwrap_or_default();
-        let b_data = b.data.get(column * b.column_stride..).unwrap_or_default();
-        #[expect(unsafe_code, reason = "the matrix product takes pointers")]
-        // SAFETY: the constructors of Matrix and MatrixMut checked that every element of a, b and c lies in
-        // its slice, `check_extents` that the three fit together, and the tile was just checked to lie
-        // inside c; a and b are only read (with an inner extent of 0 not even that); no other thread writes
-        // this tile, and c, borrowed mutably, overlaps neither a nor b.
-        unsafe {
-            (R::GEMM)(
-                rows,
-                a.columns,
-                columns,
-                alpha,
-                a_data.as_ptr(),
-                a.row_stride as isize,
-                a.column_stride as isize,
-                b_data.as_ptr(),
-                b.row_stride as isize,
-                b.column_stride as isize,
-                beta,
-                self.pointer.add(row * self.row_stride + column),
-                self.row_stride as isize,
-                1,
-            );
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Matrix, MatrixMut, TILE_EXTENT, TILE_WORK, fits, multiply, multiply_serial, tile};
+    use super::{Rounding, TILE_EXTENT, TILE_WORK, Terms, cut_columns, matrix, matrix_mut, multiply, multiply_serial, tile};
     use crate::random::{Purpose, Stream};
     use crate::real::Real;
 
@@ -258,14 +221,18 @@ mod tests {
         for extents in [[1, 1, 1], [3, 5, 7], [17, 33, 9], [130, 65, 257], [0, 3, 2], [2, 3, 0]] {
             let [m, n, k] = extents;
             let (a, b, before) = (random::<f64>(1, m * k), random::<f64>(2, k * n), random::<f64>(3, m * n));
-            let mut c = before.clone();
-            multiply(2.0, Matrix::new(&a, m, k), Matrix::new(&b, k, n), 0.5, MatrixMut::new(&mut c, m, n));
+            let (mut added, mut written) = (before.clone(), vec![f64::NAN; m * n]);
+            let (left, right) = (matrix(&a, m, k, k), matrix(&b, k, n, n));
+            multiply(Terms::scaled(2.0).added(), left, right, matrix_mut(&mut added, m, n, n));
+            multiply(Terms::scaled(2.0), left, right, matrix_mut(&mut written, m, n, n));
             for row in 0..m {
                 for column in 0..n {
-                    let expected = 2.0 * naive(&a, &b, extents, row, column) + 0.5 * before[row * n + column];
-                    let error = (c[row * n + column] - expected).abs();
+                    let product = 2.0 * naive(&a, &b, extents, row, column);
+                    let at = row * n + column;
                     // k products of size about 1, each rounded: k times 2^-52 with room for their spread.
-                    assert!(error < 1e-14 * (k as f64 + 4.0), "{extents:?}: {error}");
+                    let bound = 1e-14 * (k as f64 + 4.0);
+                    assert!((added[at] - before[at] - product).abs() < bound, "{extents:?}");
+                    assert!((written[at] - product).abs() < bound, "{extents:?}: what was there is not read");
                 }
             }
         }
@@ -277,13 +244,15 @@ mod tests {
         let (a, b) = (random::<f64>(1, m * k), random::<f64>(2, n * k));
         // b is [n, k]: its transpose is read; c is the middle columns of a matrix of width 9.
         let mut wide = vec![7.0; m * 9];
-        let target = MatrixMut::strided(&mut wide[2..], m, n, 9);
-        multiply(1.0, Matrix::new(&a, m, k), Matrix::new(&b, n, k).transposed(), 0.0, target);
+        let target = matrix_mut(&mut wide[2..], m, n, 9);
+        multiply(Terms::plain(), matrix(&a, m, k, k), matrix(&b, n, k, k).transpose(), target);
         let mut plain = vec![0.0; m * n];
         let bt: Vec<f64> = (0..k * n).map(|i| b[i % n * k + i / n]).collect();
-        multiply_serial(1.0, Matrix::new(&a, m, k), Matrix::new(&bt, k, n), 0.0, MatrixMut::new(&mut plain, m, n));
+        multiply_serial(Terms::plain(), matrix(&a, m, k, k), matrix(&bt, k, n, n), matrix_mut(&mut plain, m, n, n));
         for row in 0..m {
-            assert_eq!(wide[row * 9 + 2..row * 9 + 2 + n], plain[row * n..][..n]);
+            for column in 0..n {
+                assert!((wide[row * 9 + 2 + column] - plain[row * n + column]).abs() < 1e-14);
+            }
             assert_eq!(wide[row * 9..row * 9 + 2], [7.0, 7.0]);
             assert_eq!(wide[row * 9 + 6..row * 9 + 9], [7.0, 7.0, 7.0]);
         }
@@ -294,15 +263,35 @@ mod tests {
         for (n, k) in [(1, 1), (70, 33), (200, 64)] {
             let (a, b, before) = (random::<f64>(1, k), random::<f64>(2, n * k), random::<f64>(3, n));
             let (mut row, mut tile) = (before.clone(), before);
-            let matrix = Matrix::new(&b, n, k).transposed();
-            multiply(2.0, Matrix::new(&a, 1, k), matrix, 0.5, MatrixMut::new(&mut row, 1, n));
-            multiply_serial(2.0, Matrix::new(&a, 1, k), matrix, 0.5, MatrixMut::new(&mut tile, 1, n));
+            let columns = matrix(&b, n, k, k).transpose();
+            let terms = Terms::scaled(2.0).added();
+            multiply(terms, matrix(&a, 1, k, k), columns, matrix_mut(&mut row, 1, n, n));
+            multiply_serial(terms, matrix(&a, 1, k, k), columns, matrix_mut(&mut tile, 1, n, n));
             for (row, tile) in row.iter().zip(&tile) {
                 assert!((row - tile).abs() < 1e-14 * k as f64);
             }
             row.fill(f64::NAN);
-            multiply(2.0, Matrix::new(&a, 1, k), matrix, 0.0, MatrixMut::new(&mut row, 1, n));
-            assert!(row.iter().all(|value| value.is_finite()), "beta 0 does not read what was there");
+            multiply(Terms::plain(), matrix(&a, 1, k, k), columns, matrix_mut(&mut row, 1, n, n));
+            assert!(row.iter().all(|value| value.is_finite()), "what was there is not read");
+        }
+    }
+
+    #[test]
+    fn results_are_rounded_once_where_asked() {
+        let (m, n, k) = (9, 300, 70);
+        let (a, b) = (random::<f32>(1, m * k), random::<f32>(2, n * k));
+        let product = |rounding: Rounding, rows: usize| {
+            let mut c = vec![0.0; rows * n];
+            let terms = Terms { rounding, ..Terms::plain() };
+            multiply(terms, matrix(&a, rows, k, k), matrix(&b, n, k, k).transpose(), matrix_mut(&mut c, rows, n, n));
+            c
+        };
+        for rows in [1, m] {
+            let mut exact = product(Rounding::Exact, rows);
+            let rounded = product(Rounding::Bf16, rows);
+            assert_ne!(exact, rounded);
+            Rounding::Bf16.apply(&mut exact);
+            assert_eq!(exact, rounded);
         }
     }
 
@@ -315,7 +304,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut c = vec![0.0; m * n];
             pool.install(|| {
-                multiply(1.0, Matrix::new(&a, m, k), Matrix::new(&b, k, n), 0.0, MatrixMut::new(&mut c, m, n));
+                multiply(Terms::plain(), matrix(&a, m, k, k), matrix(&b, k, n, n), matrix_mut(&mut c, m, n, n));
             });
             c
         };
@@ -339,38 +328,30 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_cut_without_rest() {
+        let mut data = [0.0_f32; 14];
+        let widths: Vec<(usize, usize)> =
+            cut_columns(matrix_mut(&mut data, 2, 7, 7), 3).map(|(column, block)| (column, block.ncols())).collect();
+        assert_eq!(widths, [(0, 3), (3, 3), (6, 1)]);
+    }
+
+    #[test]
     #[should_panic(expected = "matrix product: 2x3 by 2x2 into 2x2")]
     fn extents_that_do_not_fit_are_refused() {
         let data = [0.0_f32; 6];
         let mut c = [0.0; 4];
-        multiply(1.0, Matrix::new(&data, 2, 3), Matrix::new(&data[..4], 2, 2), 0.0, MatrixMut::new(&mut c, 2, 2));
+        multiply(Terms::plain(), matrix(&data, 2, 3, 3), matrix(&data, 2, 2, 2), matrix_mut(&mut c, 2, 2, 2));
     }
 
     #[test]
-    #[should_panic(expected = "matrix outside its data")]
+    #[should_panic(expected = "last < len")]
     fn a_view_past_its_data_is_refused() {
-        let _ = Matrix::strided(&[0.0_f32; 6], 3, 2, 3);
+        let _ = matrix(&[0.0_f32; 5], 2, 3, 3);
     }
 
     #[test]
-    #[should_panic(expected = "matrix of")]
-    fn extents_that_overflow_are_refused() {
-        let _ = Matrix::new(&[] as &[f32], 1 << 63, 2);
-    }
-
-    #[test]
-    fn strided_views_are_checked_without_overflow() {
-        let check = |arguments: [usize; 4], expected: bool| {
-            let [length, rows, columns, stride] = arguments;
-            assert_eq!(fits(length, rows, columns, stride), expected, "{arguments:?}");
-        };
-        check([8, 3, 2, 3], true);
-        check([7, 3, 2, 3], false);
-        check([9, 3, 3, 2], false);
-        check([0, 0, 2, 2], true);
-        check([0, 5, 0, 2], true);
-        check([1, usize::MAX, 1, 2], false);
-        check([1, 1, 1, usize::MAX], false);
-        check([usize::MAX, 3, usize::MAX, usize::MAX], false);
+    #[should_panic(expected = "rows of 3 begin 2 elements apart")]
+    fn rows_that_overlap_are_refused() {
+        let _ = matrix(&[0.0_f32; 9], 2, 3, 2);
     }
 }

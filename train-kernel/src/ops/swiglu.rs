@@ -6,13 +6,14 @@
 use rayon::prelude::{IndexedParallelIterator, ParallelIterator, ParallelSlice, ParallelSliceMut};
 
 use crate::ops::ROW_BLOCK;
+use crate::ops::rounding::Rounding;
 use crate::real::Real;
 
-/// `out (N, F) =` silu of the left half of each row of `gate_up (N, 2F)` times the right half.
+/// `out (N, F) =` silu of the left half of each row of `gate_up (N, 2F)` times the right half, rounded.
 ///
 /// # Panics
 /// When the extents do not fit together.
-pub fn forward<R: Real>(gate_up: &[R], out: &mut [R], width: usize) {
+pub fn forward<R: Real>(gate_up: &[R], (out, rounding): (&mut [R], Rounding), width: usize) {
     assert!(gate_up.len() == 2 * out.len() && out.len().is_multiple_of(width), "swiglu: rows of {width}");
     let block = ROW_BLOCK * width;
     out.par_chunks_mut(block).zip(gate_up.par_chunks(2 * block)).for_each(|(out, gate_up)| {
@@ -21,16 +22,23 @@ pub fn forward<R: Real>(gate_up: &[R], out: &mut [R], width: usize) {
             for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
                 *out = *gate * sigmoid(*gate) * *up;
             }
+            rounding.apply(out);
         }
     });
 }
 
 /// Given `dout (N, F)`: `dgate_up (N, 2F) =` the gradient with respect to `gate_up (N, 2F)`, and `out (N, F) =` the
-/// activation again, bit for bit.
+/// activation again, bit for bit; both rounded.
 ///
 /// # Panics
 /// When the extents do not fit together.
-pub fn backward<R: Real>(gate_up: &[R], dout: &[R], dgate_up: &mut [R], out: &mut [R], width: usize) {
+pub fn backward<R: Real>(
+    gate_up: &[R],
+    dout: &[R],
+    (dgate_up, gradient_rounding): (&mut [R], Rounding),
+    (out, rounding): (&mut [R], Rounding),
+    width: usize,
+) {
     let fits = gate_up.len() == 2 * out.len() && dgate_up.len() == gate_up.len() && dout.len() == out.len();
     assert!(fits && out.len().is_multiple_of(width), "swiglu backward: rows of {width}");
     let block = ROW_BLOCK * width;
@@ -41,6 +49,8 @@ pub fn backward<R: Real>(gate_up: &[R], dout: &[R], dgate_up: &mut [R], out: &mu
             let rows = out.chunks_exact_mut(width).zip(dgate_up.chunks_exact_mut(2 * width));
             for ((out, dgate_up), (gate_up, dout)) in rows.zip(gate_up.chunks_exact(2 * width).zip(dout.chunks_exact(width))) {
                 row_backward(gate_up, dout, dgate_up, out);
+                gradient_rounding.apply(dgate_up);
+                rounding.apply(out);
             }
         });
 }
@@ -69,6 +79,7 @@ fn sigmoid<R: Real>(x: R) -> R {
 #[cfg(test)]
 mod tests {
     use super::{backward, forward, sigmoid};
+    use crate::ops::rounding::Rounding;
     use crate::ops::vjp::{check_gradient, dot, random};
 
     #[test]
@@ -77,15 +88,19 @@ mod tests {
             let (gate_up, dout) = (random(1, rows * 2 * width), random(2, rows * width));
             let value = |gate_up: &[f64]| {
                 let mut out = vec![0.0; rows * width];
-                forward(gate_up, &mut out, width);
+                forward(gate_up, (&mut out, Rounding::Exact), width);
                 dot(&out, &dout)
             };
             let (mut dgate_up, mut out) = (vec![0.0; gate_up.len()], vec![0.0; dout.len()]);
-            backward(&gate_up, &dout, &mut dgate_up, &mut out, width);
+            let exact = Rounding::Exact;
+            backward(&gate_up, &dout, (&mut dgate_up, exact), (&mut out, exact), width);
             check_gradient("gate and up", &gate_up, &dgate_up, 1e-7, &value);
-            let mut again = vec![0.0; dout.len()];
-            forward(&gate_up, &mut again, width);
-            assert_eq!(out, again, "the activation is rebuilt bit for bit");
+            for rounding in [exact, Rounding::Bf16] {
+                let mut again = vec![0.0; dout.len()];
+                forward(&gate_up, (&mut again, rounding), width);
+                backward(&gate_up, &dout, (&mut dgate_up, exact), (&mut out, rounding), width);
+                assert_eq!(out, again, "the activation is rebuilt bit for bit");
+            }
         }
     }
 

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::job::TrainError;
 use super::record::{HeldoutRecord, MeanLoss, by_source};
 use super::step::{batch_of, read_sequences};
-use super::trainee::Trainee;
-use crate::model::{LossSum, Model, Workspace};
+use crate::engine::{Engine, LossSum};
 use crate::sequence_source::SequenceSource;
 
 /// Sequences kept for validation.
@@ -33,9 +32,7 @@ impl Heldout<'_> {
     /// [`TrainError`] when a sequence cannot be read or does not fit the model.
     pub(super) fn measure(
         &self,
-        model: &Model,
-        trainee: &mut Trainee,
-        workspace: &mut Workspace<f32>,
+        engine: &mut Engine<f32>,
         micro_batch: u64,
         steps_done: u64,
     ) -> Result<HeldoutRecord, TrainError> {
@@ -44,8 +41,8 @@ impl Heldout<'_> {
         while first < self.sequences.len() {
             let end = self.sequences.len().min(first + micro_batch);
             let sequences = read_sequences(self.sequences, first..end)?;
-            let batch = batch_of(&sequences, model.shape(), first)?;
-            sum += &trainee.loss(model, &batch, workspace);
+            let batch = batch_of(&sequences, engine.model().shape(), first)?;
+            sum += &engine.loss(&batch, None);
             first = end;
         }
         let names: Vec<String> = self.sources.iter().map(|source| source.name.clone()).collect();

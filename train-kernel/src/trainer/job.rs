@@ -2,12 +2,12 @@
 
 use super::record::{HeldoutRecord, StepRecord};
 use super::spec::{Kind, SpecError, TrainSpec};
+use crate::backend::AllocationError;
 use crate::batch::BatchError;
 use crate::checkpoint::CheckpointError;
 use crate::guard::GuardStop;
 use crate::hf::{HfModel, SpecialTokens, weights_digest};
 use crate::lora::LoraError;
-use crate::optimizer::MomentLength;
 use crate::parameters::{Layout, Parameters};
 use crate::sequence_source::SourceError;
 use crate::shape::{Shape, ShapeError};
@@ -182,9 +182,9 @@ pub enum TrainError {
     /// The adapters are impossible.
     #[error(transparent)]
     Lora(#[from] LoraError),
-    /// The optimizer state does not fit.
+    /// The machine has not enough memory; known before the first step.
     #[error(transparent)]
-    Moments(#[from] MomentLength),
+    Memory(#[from] AllocationError),
 }
 
 impl From<CheckpointError> for TrainError {

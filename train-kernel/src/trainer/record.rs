@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::{LossSum, SourceLoss};
 use crate::guard::SkipReason;
-use crate::model::{LossSum, SourceLoss};
 
 /// A mean cross-entropy, in nats, over a number of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -106,8 +106,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{HeldoutRecord, MeanLoss, MetricLine, StepRecord, by_source, decode_lines, encode_lines};
+    use crate::engine::{LossSum, SourceLoss};
     use crate::guard::SkipReason;
-    use crate::model::{LossSum, SourceLoss};
 
     #[test]
     fn lines_read_back_bit_for_bit() {

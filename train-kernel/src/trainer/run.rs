@@ -10,10 +10,10 @@ use super::record::{MetricLine, decode_lines};
 use super::save::Saver;
 use super::spec::Kind;
 use super::step::{Plan, State};
-use super::trainee::Trainee;
 use crate::checkpoint::{CheckpointError, CheckpointManifest, Digests, Found, newest, open_tensors, read_file};
-use crate::model::{Model, Workspace};
-use crate::optimizer::AdamW;
+use crate::engine::{Engine, EngineSpec, State as Of, Tensors};
+use crate::lora::Adapters;
+use crate::model::Model;
 use crate::parameters::{Layout, Parameters};
 use crate::sequence_source::{SequenceSource, TrainingOrder};
 
@@ -36,7 +36,7 @@ pub fn train(
     if data.is_empty() {
         return Err(TrainError::NoSequences);
     }
-    let model = Model::new(job.base.model.shape.clone())?;
+    let model = Arc::new(Model::new(job.base.model.shape.clone())?);
     check_layout(model.shape(), &job.base.model.parameters)?;
     let base = std::mem::replace(&mut job.base.model.parameters, Parameters::zeros(Arc::new(Layout::from_tensors([]))));
     let total_steps = job.spec.total_steps(data.len());
@@ -57,12 +57,16 @@ pub fn train(
         total_positions: job.spec.total_positions(data.len()),
         model,
     };
-    let saver = Saver { plan: &plan, workdir, digests, total_steps };
+    let saver = Saver { plan: &plan, workdir, digests, total_steps, base: None };
     if let Some(done) = found.as_ref().filter(|found| found.manifest.is_final()) {
         let lines = read_metrics(workdir, &done.manifest)?;
         return Ok(outcome(done, Some(total_steps), &lines));
     }
-    let mut run = Run { saver, heldout, lines: Vec::new(), state: start(&plan, base)?, last: found };
+    let state = start(&plan, &base)?;
+    // Adapters are merged into the original weights; otherwise the engine's are all that is needed.
+    let base = job.spec.lora.is_some().then_some(base);
+    let saver = Saver { base, ..saver };
+    let mut run = Run { saver, heldout, lines: Vec::new(), state, last: found };
     let resumed_from = run.resume()?;
     hooks.on_start(run.state.step, total_steps);
     run.go(hooks)?;
@@ -87,12 +91,16 @@ impl Run<'_> {
         };
         let workdir = self.saver.workdir;
         let weights = if manifest.lora.is_some() { "adapter_model.safetensors" } else { "model.safetensors" };
-        read_tensors(workdir, manifest, weights, "", self.state.trainee.weights_mut())?;
-        let mut moments = self.state.gradients.zeros_like();
-        read_tensors(workdir, manifest, "optimizer.safetensors", "first.", &mut moments)?;
-        let first = std::mem::replace(&mut moments.data, vec![0.0; self.state.gradients.data.len()]);
-        read_tensors(workdir, manifest, "optimizer.safetensors", "second.", &mut moments)?;
-        self.state.optimizer.restore(first, moments.data, manifest.updates)?;
+        let tensors = self.state.engine.trained();
+        let parts = [
+            (weights, "", Of::Weights),
+            ("optimizer.safetensors", "first.", Of::First),
+            ("optimizer.safetensors", "second.", Of::Second),
+        ];
+        for (file, prefix, state) in parts {
+            read_tensors(workdir, manifest, (file, prefix), (tensors, state), &mut self.state.engine)?;
+        }
+        self.state.updates = manifest.updates;
         self.state.guard = manifest.guard.clone();
         self.state.step = manifest.step;
         // A checkpoint off the schedule was made by a stop; its records belong to the next scheduled one.
@@ -138,8 +146,8 @@ impl Run<'_> {
             return Ok(());
         };
         let plan = self.saver.plan;
-        let State { trainee, workspace, step, .. } = &mut self.state;
-        let record = heldout.measure(&plan.model, trainee, workspace, plan.job.spec.micro_batch_sequences, *step)?;
+        let State { engine, step, .. } = &mut self.state;
+        let record = heldout.measure(engine, plan.job.spec.micro_batch_sequences, *step)?;
         hooks.on_heldout(&record);
         self.lines.push(MetricLine::Heldout(record));
         Ok(())
@@ -147,15 +155,22 @@ impl Run<'_> {
 }
 
 /// The state before the first step.
-fn start(plan: &Plan<'_>, base: Parameters<f32>) -> Result<State, TrainError> {
+fn start(plan: &Plan<'_>, base: &Parameters<f32>) -> Result<State, TrainError> {
     let spec = &plan.job.spec;
-    let trainee = Trainee::new(&plan.model, base, spec.lora.as_ref(), plan.job.seed)?;
-    let gradients = trainee.weights().zeros_like();
-    let optimizer = AdamW::new(spec.adamw(), trainee.decay_ranges());
     let length = plan.data.sequence(0)?.tokens.len();
     let micro = spec.micro_batch_sequences.min(spec.batch_sequences).min(plan.total_positions);
-    let workspace = Workspace::new(plan.model.shape(), micro as usize, length);
-    Ok(State { trainee, optimizer, guard: crate::guard::Guard::default(), gradients, workspace, step: 0 })
+    let wanted = EngineSpec {
+        precision: spec.precision,
+        recompute: spec.recompute,
+        ..EngineSpec::train(micro as usize, length).with_lora(spec.lora.clone())
+    };
+    let mut engine = Engine::on_cpu(Arc::clone(&plan.model), wanted)?;
+    engine.load((Tensors::Base, Of::Weights), base);
+    if let Some(lora) = &spec.lora {
+        let adapters = Adapters::initialised(plan.model.shape(), lora.clone(), plan.job.seed)?;
+        engine.load((Tensors::Adapters, Of::Weights), &adapters.parameters);
+    }
+    Ok(State { engine, guard: crate::guard::Guard::default(), updates: 0, step: 0 })
 }
 
 /// Refuses checkpoints of another run.
@@ -179,16 +194,18 @@ fn check_same_run(found: &CheckpointManifest, wanted: &Digests, total_steps: u64
 fn read_tensors(
     workdir: &Workdir,
     manifest: &CheckpointManifest,
-    file: &str,
-    prefix: &str,
-    into: &mut Parameters<f32>,
+    (file, prefix): (&str, &str),
+    into: (Tensors, Of),
+    engine: &mut Engine<f32>,
 ) -> Result<(), CheckpointError> {
     let mut tensors = open_tensors(workdir, manifest, file)?;
-    let layout = Arc::clone(&into.layout);
-    for tensor in layout.tensors() {
-        let out = &mut into.data[tensor.range()];
-        let read = tensors.read(&format!("{prefix}{}", tensor.name), &tensor.shape, out);
+    let layout = Arc::clone(engine.layout(into.0));
+    let mut values = Vec::new();
+    for (index, tensor) in layout.tensors().iter().enumerate() {
+        values.resize(tensor.length(), 0.0);
+        let read = tensors.read(&format!("{prefix}{}", tensor.name), &tensor.shape, &mut values);
         read.map_err(|source| CheckpointError::Tensors { folder: manifest.folder(), source })?;
+        engine.load_tensor(into, index, &values);
     }
     Ok(())
 }

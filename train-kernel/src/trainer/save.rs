@@ -11,6 +11,7 @@ use super::record::{MetricLine, encode_lines};
 use super::step::{Plan, State};
 use crate::checkpoint::tensor_file::{TensorFileError, write_header, write_values};
 use crate::checkpoint::{CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Found, prune, publish};
+use crate::engine::State as Of;
 use crate::hf::{ModelConfig, write_weights};
 use crate::lora::{Adapters, LoraSpec, merge};
 use crate::parameters::Parameters;
@@ -21,6 +22,8 @@ pub(super) struct Saver<'a> {
     pub(super) workdir: &'a Workdir,
     pub(super) digests: Digests,
     pub(super) total_steps: u64,
+    /// The original weights that adapters are merged into.
+    pub(super) base: Option<Parameters<f32>>,
 }
 
 /// `adapter_config.json` as PEFT reads it.
@@ -47,14 +50,19 @@ impl Saver<'_> {
     pub(super) fn save(&self, state: &mut State, lines: &[MetricLine], hooks: &mut dyn Hooks) -> Result<Found, TrainError> {
         let (job, step) = (self.plan.job, state.step);
         let mut writer = CheckpointWriter::new(self.workdir, job.kind, step);
-        match &state.trainee.adapters {
-            None => self.put_model(&mut writer, "", &state.trainee.base)?,
+        let trained = state.engine.trained();
+        let weights = state.engine.read((trained, Of::Weights));
+        let moments = [Of::First, Of::Second].map(|moment| state.engine.read((trained, moment)));
+        let lora = job.spec.lora.as_ref();
+        let adapters = lora.map(|spec| Adapters { spec: spec.clone(), parameters: weights.clone(), dropout: None });
+        match &adapters {
+            None => self.put_model(&mut writer, "", &weights)?,
             Some(adapters) => self.put_adapters(&mut writer, adapters)?,
         }
-        let tensors = state.trainee.weights().layout.tensors().len() as u64;
-        writer.put("optimizer.safetensors", 2 * tensors, &|part| write_moments(part, state))?;
-        if let Some(adapters) = state.trainee.adapters.as_ref().filter(|_| step == self.total_steps) {
-            let merged = merge(self.plan.model.shape(), &state.trainee.base, adapters)?;
+        let tensors = weights.layout.tensors().len() as u64;
+        writer.put("optimizer.safetensors", 2 * tensors, &|part| write_moments(part, &moments))?;
+        if let (Some(adapters), Some(base)) = (adapters.filter(|_| step == self.total_steps), &self.base) {
+            let merged = merge(self.plan.model.shape(), base, &adapters)?;
             self.put_model(&mut writer, "merged/", &merged.parameters)?;
         }
         let metrics = encode_lines(lines);
@@ -79,7 +87,7 @@ impl Saver<'_> {
             kind: job.kind,
             step: state.step,
             total_steps: self.total_steps,
-            updates: state.optimizer.updates(),
+            updates: state.updates,
             cursor: Cursor { position, epoch: plan.order.epoch(position), index: position % plan.order.sequences },
             seed: job.seed,
             sensitivity: job.sensitivity.clone(),
@@ -140,9 +148,9 @@ fn adapter_config(spec: &LoraSpec, base: &str) -> Vec<u8> {
 }
 
 /// Both moments in one file, named after the tensors they belong to.
-fn write_moments(part: &mut PartWriter, state: &State) -> Result<(), TensorFileError> {
+fn write_moments(part: &mut PartWriter, moments: &[Parameters<f32>; 2]) -> Result<(), TensorFileError> {
     let file = "optimizer.safetensors";
-    let layout = &state.trainee.weights().layout;
+    let layout = &moments[0].layout;
     let named = |prefix: &str| layout.tensors().iter().map(|t| format!("{prefix}{}", t.name)).collect::<Vec<_>>();
     let names = [named("first."), named("second.")];
     let header: Vec<(&str, &[usize])> = names
@@ -151,6 +159,5 @@ fn write_moments(part: &mut PartWriter, state: &State) -> Result<(), TensorFileE
         .map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
         .collect();
     write_header(file, part, &header, &[("format", "mellama-moments-1")])?;
-    write_values(file, part, state.optimizer.first())?;
-    write_values(file, part, state.optimizer.second())
+    moments.iter().try_for_each(|moment| write_values(file, part, &moment.data))
 }

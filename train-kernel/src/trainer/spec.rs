@@ -7,6 +7,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::{Precision, Recompute};
 use crate::lora::{LoraError, LoraSpec};
 use crate::optimizer::AdamWConstants;
 use crate::schedule::Schedule;
@@ -29,15 +30,6 @@ impl Kind {
             Self::Instruct => "instruct",
         }
     }
-}
-
-/// Arithmetic of the forward and backward pass. Weights, gradients and moments are f32 in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Single precision, the processor's.
-    #[default]
-    F32,
 }
 
 /// Hyper-parameters of one run. A table in a recipe need name only what differs from the defaults.
@@ -76,6 +68,9 @@ pub struct TrainSpec {
     pub max_bad_steps: u32,
     /// Arithmetic.
     pub precision: Precision,
+    /// What is computed again in the backward in place of being kept: memory against time, never the result.
+    #[serde(skip_serializing_if = "is_default")]
+    pub recompute: Recompute,
     /// Adapters to train in place of all weights.
     pub lora: Option<LoraSpec>,
 }
@@ -126,6 +121,7 @@ impl TrainSpec {
             heldout_every: 0,
             max_bad_steps: 8,
             precision: Precision::F32,
+            recompute: Recompute::SelA,
             lora: None,
         }
     }
@@ -206,10 +202,16 @@ impl TrainSpec {
     /// # Panics
     /// Never: numbers and names are JSON.
     pub fn digest(&self, kind: Kind, seed: u64, total_steps: u64) -> String {
-        let resolved = Self { keep_last: None, steps: Some(total_steps), ..self.clone() };
+        let resolved = Self { keep_last: None, recompute: Recompute::default(), steps: Some(total_steps), ..self.clone() };
         let json = serde_json::to_vec(&(kind, seed, resolved)).expect("finite numbers and names are JSON");
         blake3::hash(&json).to_hex().to_string()
     }
+}
+
+/// Whether a mode is the default, which digests of earlier versions do not know.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_default(mode: &Recompute) -> bool {
+    *mode == Recompute::default()
 }
 
 fn is_positive(value: f64) -> bool {

@@ -4,18 +4,18 @@
 //! result does not depend on how the step is cut into micro-batches (up to rounding).
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use mellama_shards::Sequence;
 
 use super::job::{TrainError, TrainJob};
 use super::record::{StepRecord, by_source};
-use super::trainee::Trainee;
+use crate::backend::Limits;
 use crate::batch::{Batch, SequenceParts};
+use crate::engine::{Engine, LossSum, Tensors};
 use crate::guard::{Guard, SkippedPlace, Verdict};
 use crate::lora::DropoutKey;
-use crate::model::{LossSum, Model, Workspace};
-use crate::optimizer::{AdamW, Update, clip_factor, gradient_norm};
-use crate::parameters::Parameters;
+use crate::model::Model;
 use crate::schedule::Schedule;
 use crate::sequence_source::{SequenceSource, TrainingOrder};
 use crate::shape::Shape;
@@ -27,16 +27,15 @@ pub(super) struct Plan<'a> {
     pub(super) order: TrainingOrder,
     pub(super) schedule: Schedule,
     pub(super) total_positions: u64,
-    pub(super) model: Model,
+    pub(super) model: Arc<Model>,
 }
 
 /// What changes from step to step.
 pub(super) struct State {
-    pub(super) trainee: Trainee,
-    pub(super) optimizer: AdamW,
+    pub(super) engine: Engine<f32>,
     pub(super) guard: Guard,
-    pub(super) gradients: Parameters<f32>,
-    pub(super) workspace: Workspace<f32>,
+    /// Updates applied; steps done less steps skipped.
+    pub(super) updates: u64,
     /// Steps done.
     pub(super) step: u64,
 }
@@ -59,13 +58,14 @@ impl Plan<'_> {
         let loss_tokens: u64 = batches.iter().map(Batch::loss_tokens).sum();
         let sum = self.accumulate(state, &batches, loss_tokens);
         let loss = (loss_tokens > 0).then(|| sum.sum / loss_tokens as f64);
-        let norm = gradient_norm(&state.gradients.data);
+        let judgement = state.engine.judge(Limits { clip: self.job.spec.clip, skip_above: f64::INFINITY });
+        let norm = judgement.norm;
         let learning_rate = self.schedule.learning_rate(step);
         let place = SkippedPlace { step, first_position: positions.start, sequences: positions.end - positions.start };
         let verdict = state.guard.judge(place, loss, norm, self.job.spec.max_bad_steps)?;
         if verdict == Verdict::Apply {
-            let update = Update { learning_rate, gradient_factor: clip_factor(norm, self.job.spec.clip) };
-            state.optimizer.apply(&mut state.trainee.weights_mut().data, &state.gradients.data, update);
+            state.updates += 1;
+            state.engine.update(self.job.spec.adamw(), learning_rate, state.updates);
         }
         state.step += 1;
         Ok(StepRecord {
@@ -78,7 +78,7 @@ impl Plan<'_> {
             loss: loss.filter(|loss| loss.is_finite()),
             gradient_norm: norm.is_finite().then_some(norm),
             learning_rate,
-            adapter_norm: state.trainee.adapters.as_ref().map(|adapters| gradient_norm(&adapters.parameters.data)),
+            adapter_norm: (state.engine.trained() == Tensors::Adapters).then(|| state.engine.weight_norm()),
             skipped: match verdict {
                 Verdict::Apply => None,
                 Verdict::Skip(reason) => Some(reason),
@@ -105,7 +105,7 @@ impl Plan<'_> {
     /// Gradients of the step's mean loss, from zero; returns the sums over all micro-batches.
     fn accumulate(&self, state: &mut State, batches: &[Batch], loss_tokens: u64) -> LossSum {
         let mut sum = LossSum::default();
-        state.gradients.data.fill(0.0);
+        state.engine.begin_step();
         if loss_tokens == 0 {
             return sum;
         }
@@ -113,8 +113,7 @@ impl Plan<'_> {
         let mut first_row = 0;
         for batch in batches {
             let dropout = DropoutKey { seed: self.job.seed, step: state.step, first_row };
-            let State { trainee, gradients, workspace, .. } = state;
-            sum += &trainee.loss_and_gradients(&self.model, batch, (scale, dropout), gradients, workspace);
+            sum += &state.engine.accumulate(batch, scale, Some(dropout));
             first_row += batch.rows() as u64;
         }
         sum

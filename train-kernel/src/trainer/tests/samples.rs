@@ -29,6 +29,8 @@ pub(super) fn shape() -> Shape {
         rope_theta: 10_000.0,
         norm_epsilon: 1e-5,
         tied_embeddings: false,
+        rope_scaling: None,
+        window: None,
     }
 }
 

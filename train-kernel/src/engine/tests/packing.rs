@@ -1,13 +1,22 @@
 //! Packing changes nothing: documents do not see each other, and a batch is the sum of its documents.
 
-use super::{batch, difference, model, random_tokens, weights};
+use std::sync::Arc;
+
+use super::{batch, difference, engine, gradients, model, random_tokens, weights};
 use crate::batch::{Batch, SequenceParts};
-use crate::model::{Gradients, LossSum, Model, Workspace};
+use crate::engine::{EngineSpec, LossSum};
+use crate::model::Model;
 use crate::parameters::Parameters;
 
-fn run(model: &Model, parameters: &Parameters<f64>, batch: &Batch, gradients: &mut Parameters<f64>) -> LossSum {
-    let mut workspace = Workspace::new(model.shape(), batch.sequences(), batch.sequence_length());
-    model.loss_and_gradients(parameters, None, batch, 0.1, Gradients::Full(gradients), &mut workspace)
+/// The losses of batches, and the gradients of all of them together.
+fn run(model: &Arc<Model>, parameters: &Parameters<f64>, batches: &[Batch]) -> (LossSum, Parameters<f64>) {
+    let mut engine = engine(model, EngineSpec::train(3, 21), parameters, None);
+    engine.begin_step();
+    let mut sum = LossSum::default();
+    for batch in batches {
+        sum += &engine.accumulate(batch, 0.1, None);
+    }
+    (sum, gradients(&mut engine))
 }
 
 /// Each segment of a batch as a batch of its own.
@@ -33,12 +42,8 @@ fn mask_packed_equals_separate() {
         let model = model(tied);
         let parameters = weights(model.shape());
         let packed = batch();
-        let mut together = parameters.zeros_like();
-        let loss = run(&model, &parameters, &packed, &mut together);
-        let (mut apart, mut sum) = (parameters.zeros_like(), LossSum::default());
-        for document in separate(&packed) {
-            sum += &run(&model, &parameters, &document, &mut apart);
-        }
+        let (loss, together) = run(&model, &parameters, std::slice::from_ref(&packed));
+        let (sum, apart) = run(&model, &parameters, &separate(&packed));
         assert_eq!(loss.tokens, packed.loss_tokens());
         assert_eq!(loss.tokens, sum.tokens);
         assert!((loss.sum - sum.sum).abs() < 1e-12 * loss.sum, "{} {}", loss.sum, sum.sum);
@@ -60,10 +65,9 @@ fn mask_documents_do_not_see_each_other_bitwise() {
     let parameters = weights(model.shape()).cast::<f32>();
     let segments = [(7, 0), (16, 1), (20, 2)];
     let mut tokens = random_tokens(5, 21, 37);
-    let mut workspace = Workspace::forward_only(model.shape(), 1, 21);
+    let mut engine = engine(&model, EngineSpec::evaluate(1, 21), &parameters, None);
     let mut logits = |tokens: &[u32]| {
-        let batch = Batch::from_parts(&[SequenceParts { tokens, segments: &segments, loss_mask: None }]).unwrap();
-        model.logits(&parameters, None, &batch, &mut workspace)
+        engine.logits(&Batch::from_parts(&[SequenceParts { tokens, segments: &segments, loss_mask: None }]).unwrap())
     };
     let before = logits(&tokens);
     for token in &mut tokens[..7] {
@@ -92,9 +96,7 @@ fn mask_gradients_of_a_document_ignore_the_others_bitwise() {
             *token = 30 + place as u32;
         }
         let batch = Batch::from_parts(&[SequenceParts { tokens: &tokens, segments: &segments, loss_mask: None }]).unwrap();
-        let mut gradients = parameters.zeros_like();
-        run(&model, &parameters, &batch, &mut gradients);
-        gradients.slice(0).to_vec()
+        run(&model, &parameters, &[batch]).1.slice(0).to_vec()
     };
     let (first, second) = (rows(0), rows(4));
     assert_ne!(first[..30 * 24], second[..30 * 24]);
@@ -110,9 +112,7 @@ fn mask_padding_tokens_mean_nothing() {
         let mut tokens = random_tokens(6, 12, 37);
         tokens[9..].fill(padding);
         let part = SequenceParts { tokens: &tokens, segments: &[(9, 0)], loss_mask: None };
-        let mut gradients = parameters.zeros_like();
-        let loss = run(&model, &parameters, &Batch::from_parts(&[part]).unwrap(), &mut gradients);
-        (loss, gradients)
+        run(&model, &parameters, &[Batch::from_parts(&[part]).unwrap()])
     };
     let (loss, first) = gradients(0);
     assert_eq!(loss.tokens, 8);

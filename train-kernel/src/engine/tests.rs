@@ -1,19 +1,24 @@
-//! Tests of the whole model in f64: gradients, packing, adapters, training.
+//! Tests of the whole model: gradients, packing, adapters, recompute modes, rounding, training.
 
 mod adapters;
 mod gradients;
+mod modes;
 mod packing;
 mod steps;
 
 use std::sync::Arc;
 
-use super::Model;
+use super::{Engine, EngineSpec, State, Tensors};
 use crate::batch::{Batch, SequenceParts};
 use crate::lora::{Adapters, DropoutKey, LoraSpec};
+use crate::model::Model;
 use crate::parameters::{Layout, Parameters};
 use crate::random::{Purpose, Stream};
 use crate::real::Real;
 use crate::shape::Shape;
+
+/// The dropout that tests with adapters use.
+const KEY: DropoutKey = DropoutKey { seed: 3, step: 7, first_row: 0 };
 
 /// Two layers with grouped-query attention: 4 query heads of width 6 on 2 key-value heads, odd feed-forward and vocabulary.
 fn shape(tied_embeddings: bool) -> Shape {
@@ -28,11 +33,13 @@ fn shape(tied_embeddings: bool) -> Shape {
         rope_theta: 100.0,
         norm_epsilon: 1e-5,
         tied_embeddings,
+        rope_scaling: None,
+        window: None,
     }
 }
 
-fn model(tied: bool) -> Model {
-    Model::new(shape(tied)).unwrap()
+fn model(tied: bool) -> Arc<Model> {
+    Arc::new(Model::new(shape(tied)).unwrap())
 }
 
 /// Weights far from their initial values, so that nothing is nearly linear: matrices normal 0.25, norms 1 + normal 0.2.
@@ -59,9 +66,24 @@ fn adapters<R: Real>(shape: &Shape, dropout: f64) -> Adapters<R> {
             *value = 0.3 * stream.normal(element as u64);
         }
     }
-    let mut adapters = adapters.cast();
-    adapters.dropout = (dropout > 0.0).then_some(DropoutKey { seed: 3, step: 7, first_row: 0 });
-    adapters
+    adapters.cast()
+}
+
+/// An engine with these weights.
+fn engine<E: Real>(model: &Arc<Model>, spec: EngineSpec, base: &Parameters<E>, adapters: Option<&Adapters<E>>) -> Engine<E> {
+    let spec = spec.with_lora(adapters.map(|adapters| adapters.spec.clone()));
+    let mut engine = Engine::on_cpu(Arc::clone(model), spec).unwrap();
+    engine.load((Tensors::Base, State::Weights), base);
+    if let Some(adapters) = adapters {
+        engine.load((Tensors::Adapters, State::Weights), &adapters.parameters);
+    }
+    engine
+}
+
+/// The gradients of the trained tensors.
+fn gradients<E: Real>(engine: &mut Engine<E>) -> Parameters<E> {
+    let trained = engine.trained();
+    engine.read((trained, State::Gradients))
 }
 
 fn random_tokens(stream: usize, count: usize, vocabulary: usize) -> Vec<u32> {
@@ -87,4 +109,8 @@ fn difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let size = a.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
     a.iter().zip(b).fold(0.0_f64, |most, (a, b)| most.max((a - b).abs())) / size
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
 }

@@ -1,0 +1,203 @@
+//! The buffers of activations: what each layer keeps, what all layers share.
+//!
+//! A layer always finds every buffer it needs; whether one is its own or shared with all layers is what a recompute mode is.
+
+use crate::backend::{ArenaPlan, Buffer, Dtype, Part};
+use crate::ops::Heads;
+use crate::shape::Shape;
+
+use super::spec::{EngineSpec, Purpose, Recompute};
+
+/// Logits that are held at a time.
+const LOGITS_ELEMENTS: usize = 1 << 23;
+/// Bounds on the rows of one chunk of logits: fewer waste the matrix product, more gain nothing.
+const HEAD_ROWS: (usize, usize) = (64, 256);
+
+/// What one layer computes. N rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerBuffers {
+    /// The residual that enters, `(N, C)`, and the reciprocal roots of its norm, `(N)`.
+    pub(super) input: Buffer,
+    pub(super) input_rstd: Buffer,
+    /// Its norm, `(N, C)`.
+    pub(super) input_normed: Buffer,
+    /// Queries, keys and values after rotation, `(N, (H + 2K) D)`.
+    pub(super) fused: Buffer,
+    /// Attention output, `(N, H D)`, and its logarithms, `(H, N)`.
+    pub(super) attended: Buffer,
+    pub(super) lse: Buffer,
+    /// The residual after attention, `(N, C)`, the reciprocal roots of its norm, and the norm.
+    pub(super) middle: Buffer,
+    pub(super) middle_rstd: Buffer,
+    pub(super) middle_normed: Buffer,
+    /// Gate and up projections, `(N, 2F)`, and the activation, `(N, F)`.
+    pub(super) gate_up: Buffer,
+    pub(super) activation: Buffer,
+}
+
+/// Every buffer of activations.
+#[derive(Clone, Debug)]
+pub(super) struct Buffers {
+    /// One a layer.
+    pub(super) layers: Vec<LayerBuffers>,
+    /// What a half layer adds to the residual, `(N, C)`.
+    pub(super) delta: Buffer,
+    /// The last residual, `(N, C)`, its norm and reciprocal roots.
+    pub(super) last: Buffer,
+    pub(super) last_normed: Buffer,
+    pub(super) last_rstd: Buffer,
+    /// `(chunk, V)`
+    pub(super) logits: Buffer,
+    /// Rows of a chunk.
+    pub(super) chunk: usize,
+    /// `(N)`
+    pub(super) losses: Buffer,
+    /// The gradient of the residual, `(N, C)`.
+    pub(super) dstream: Buffer,
+    pub(super) backward: Option<BackwardBuffers>,
+    pub(super) adapters: Option<AdapterBuffers>,
+    /// Keys and values of each layer, `(slots, capacity, K D)`.
+    pub(super) cache: Vec<[Buffer; 2]>,
+}
+
+/// What the backward needs besides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BackwardBuffers {
+    /// Gradient of a normalised input or of the attention output, `(N, C)`.
+    pub(super) dnormed: Buffer,
+    /// `(N, (H + 2K) D)`
+    pub(super) dfused: Buffer,
+    /// `(N, F)`
+    pub(super) dactivation: Buffer,
+    /// `(N, 2F)`
+    pub(super) dgate_up: Buffer,
+}
+
+/// What adapters need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AdapterBuffers {
+    /// Adapter input after dropout, `(N, max(C, F))`, and its gradient; empty without dropout.
+    pub(super) input: Buffer,
+    pub(super) dinput: Buffer,
+    /// A x, `(N, r)`, and its gradient.
+    pub(super) low: Buffer,
+    pub(super) dlow: Buffer,
+}
+
+/// The sizes that decide every buffer.
+struct Planner<'p, 's> {
+    plan: &'p mut ArenaPlan,
+    shape: &'s Shape,
+    dtype: Dtype,
+    rows: usize,
+}
+
+impl Planner<'_, '_> {
+    fn values(&mut self, part: Part, width: usize) -> Buffer {
+        let length = self.rows * width;
+        self.plan.buffer(part, self.dtype, length)
+    }
+
+    fn exact(&mut self, part: Part, width: usize) -> Buffer {
+        let length = self.rows * width;
+        self.plan.buffer(part, Dtype::F32, length)
+    }
+
+    fn layer(&mut self, part: Part) -> LayerBuffers {
+        let (c, f, h) = (self.shape.width, self.shape.feed_forward, self.shape.heads);
+        let fused = Heads::of(self.shape).fused_width();
+        LayerBuffers {
+            input: self.values(part, c),
+            input_rstd: self.exact(part, 1),
+            input_normed: self.values(part, c),
+            fused: self.values(part, fused),
+            attended: self.values(part, c),
+            lse: self.exact(part, h),
+            middle: self.values(part, c),
+            middle_rstd: self.exact(part, 1),
+            middle_normed: self.values(part, c),
+            gate_up: self.values(part, 2 * f),
+            activation: self.values(part, f),
+        }
+    }
+
+    /// The buffers of a layer that keeps what the mode says, and shares the rest.
+    fn kept(&mut self, mode: Recompute, shared: &LayerBuffers) -> LayerBuffers {
+        let (c, f, h) = (self.shape.width, self.shape.feed_forward, self.shape.heads);
+        let fused = Heads::of(self.shape).fused_width();
+        let part = Part::Activations;
+        let mut own = LayerBuffers { input: self.values(part, c), ..*shared };
+        if mode == Recompute::Full {
+            return own;
+        }
+        own.input_rstd = self.exact(part, 1);
+        own.fused = self.values(part, fused);
+        own.attended = self.values(part, c);
+        own.lse = self.exact(part, h);
+        own.middle = self.values(part, c);
+        own.middle_rstd = self.exact(part, 1);
+        if mode == Recompute::SelB {
+            return own;
+        }
+        own.gate_up = self.values(part, 2 * f);
+        if mode == Recompute::SelA {
+            return own;
+        }
+        own.input_normed = self.values(part, c);
+        own.middle_normed = self.values(part, c);
+        own.activation = self.values(part, f);
+        own
+    }
+}
+
+impl Buffers {
+    /// Adds every buffer to the plan.
+    pub(super) fn new(plan: &mut ArenaPlan, shape: &Shape, spec: &EngineSpec) -> Self {
+        let mut planner = Planner { plan, shape, dtype: spec.precision.dtype(), rows: spec.rows };
+        let c = shape.width;
+        let shared = planner.layer(Part::Work);
+        let layers = match spec.purpose {
+            Purpose::Train => (0..shape.layers).map(|_| planner.kept(spec.recompute, &shared)).collect(),
+            Purpose::Evaluate | Purpose::Decode { .. } => vec![shared; shape.layers],
+        };
+        let [delta, last, last_normed] = [c; 3].map(|width| planner.values(Part::Work, width));
+        let [last_rstd, losses] = [1; 2].map(|width| planner.exact(Part::Work, width));
+        let dstream = planner.values(Part::Work, if spec.trains() { c } else { 0 });
+        let backward = spec.trains().then(|| planner.backward());
+        let adapters = spec.lora.as_ref().map(|lora| planner.adapters(lora.rank, lora.dropout > 0.0 && spec.trains()));
+        let chunk = (LOGITS_ELEMENTS / shape.vocabulary).clamp(HEAD_ROWS.0, HEAD_ROWS.1).min(spec.rows);
+        let dtype = planner.dtype;
+        let logits = planner.plan.buffer(Part::Work, dtype, chunk * shape.vocabulary);
+        let cache = match spec.purpose {
+            Purpose::Decode { slots, capacity } => {
+                let length = slots * capacity * shape.kv_width();
+                let mut buffer = || planner.plan.buffer(Part::Cache, dtype, length);
+                (0..shape.layers).map(|_| [buffer(), buffer()]).collect()
+            }
+            Purpose::Evaluate | Purpose::Train => Vec::new(),
+        };
+        Self { layers, delta, last, last_normed, last_rstd, logits, chunk, losses, dstream, backward, adapters, cache }
+    }
+}
+
+impl Planner<'_, '_> {
+    fn backward(&mut self) -> BackwardBuffers {
+        let (c, f) = (self.shape.width, self.shape.feed_forward);
+        BackwardBuffers {
+            dnormed: self.values(Part::Work, c),
+            dfused: self.values(Part::Work, Heads::of(self.shape).fused_width()),
+            dactivation: self.values(Part::Work, f),
+            dgate_up: self.values(Part::Work, 2 * f),
+        }
+    }
+
+    fn adapters(&mut self, rank: usize, drops: bool) -> AdapterBuffers {
+        let wide = if drops { self.shape.width.max(self.shape.feed_forward) } else { 0 };
+        AdapterBuffers {
+            input: self.values(Part::Work, wide),
+            dinput: self.values(Part::Work, wide),
+            low: self.values(Part::Work, rank),
+            dlow: self.values(Part::Work, rank),
+        }
+    }
+}

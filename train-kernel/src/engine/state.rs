@@ -1,0 +1,216 @@
+//! Weights, gradients and optimizer state of an engine: their buffers, their way in and out, their update.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::spec::EngineSpec;
+use crate::backend::{AdamWStep, ArenaPlan, Buffer, Dtype, Judgement, Limits, Part};
+use crate::optimizer::{AdamWConstants, AdamWScalars};
+use crate::parameters::{Layout, Parameters};
+use crate::real::Real;
+
+/// One of the two sets of tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tensors {
+    /// The model's own.
+    Base,
+    /// The adapters'.
+    Adapters,
+}
+
+/// What of a set of tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Weights, in full precision where they are trained.
+    Weights,
+    /// Gradients of the step.
+    Gradients,
+    /// First moments.
+    First,
+    /// Second moments.
+    Second,
+}
+
+/// The buffers of one set of tensors, each flat over the layout.
+#[derive(Debug, Clone)]
+pub(super) struct Trainable {
+    pub(super) layout: Arc<Layout>,
+    working: Buffer,
+    training: Option<TrainingBuffers>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct TrainingBuffers {
+    /// The working weights themselves when these are in full precision.
+    master: Buffer,
+    gradient: Buffer,
+    moments: [Buffer; 2],
+}
+
+impl Trainable {
+    pub(super) fn new(plan: &mut ArenaPlan, layout: &Arc<Layout>, spec: &EngineSpec, trained: bool) -> Self {
+        let (dtype, length) = (spec.precision.dtype(), layout.length());
+        let working = plan.buffer(Part::Weights, dtype, length);
+        let training = trained.then(|| TrainingBuffers {
+            master: if dtype == Dtype::F32 { working } else { plan.buffer(Part::Master, Dtype::F32, length) },
+            gradient: plan.buffer(Part::Gradients, Dtype::F32, length),
+            moments: [(); 2].map(|()| plan.buffer(Part::Moments, Dtype::F32, length)),
+        });
+        Self { layout: Arc::clone(layout), working, training }
+    }
+
+    /// What the model computes with.
+    pub(super) fn working(&self) -> Buffer {
+        self.working
+    }
+
+    /// Gradients, when it is trained.
+    pub(super) fn gradient(&self) -> Option<Buffer> {
+        self.training.map(|training| training.gradient)
+    }
+
+    fn of(&self, state: State) -> Option<Buffer> {
+        let training = self.training;
+        match state {
+            State::Weights => Some(training.map_or(self.working, |training| training.master)),
+            State::Gradients => training.map(|training| training.gradient),
+            State::First => training.map(|training| training.moments[0]),
+            State::Second => training.map(|training| training.moments[1]),
+        }
+    }
+}
+
+impl<E: Real> Engine<E> {
+    /// The set of tensors that is trained: the adapters where there are any.
+    pub fn trained(&self) -> Tensors {
+        if self.adapters.is_some() { Tensors::Adapters } else { Tensors::Base }
+    }
+
+    /// The layout of a set of tensors.
+    ///
+    /// # Panics
+    /// When the engine has no adapters and they are asked for.
+    pub fn layout(&self, tensors: Tensors) -> &Arc<Layout> {
+        &self.set(tensors).layout
+    }
+
+    /// Puts the weights or the state of one tensor in; weights of a trained set are then the master's, and those that the model
+    /// computes with are their rounding.
+    ///
+    /// # Panics
+    /// When the engine has no such set, state or tensor, or `values` has another length.
+    pub fn load_tensor(&mut self, (tensors, state): (Tensors, State), index: usize, values: &[E]) {
+        let range = self.set(tensors).layout.tensors()[index].range();
+        let to = self.set(tensors).of(state).expect("the engine keeps this state").part(range.clone());
+        self.backend.upload(to, values);
+        let working = self.set(tensors).working.part(range);
+        if state == State::Weights && working != to {
+            self.backend.convert(to, working);
+        }
+    }
+
+    /// The weights or the state of one tensor.
+    ///
+    /// # Panics
+    /// As [`Self::load_tensor`].
+    pub fn read_tensor(&mut self, (tensors, state): (Tensors, State), index: usize, out: &mut [E]) {
+        let set = self.set(tensors);
+        let from = set.of(state).expect("the engine keeps this state").part(set.layout.tensors()[index].range());
+        self.backend.download(from, out);
+    }
+
+    /// Puts every tensor of a set in.
+    ///
+    /// # Panics
+    /// As [`Self::load_tensor`], and when the layouts differ.
+    pub fn load(&mut self, (tensors, state): (Tensors, State), values: &Parameters<E>) {
+        let layout = self.layout(tensors);
+        assert!(*values.layout == **layout, "engine: the tensors have another layout than the model");
+        for index in 0..values.layout.tensors().len() {
+            self.load_tensor((tensors, state), index, values.slice(index));
+        }
+    }
+
+    /// Every tensor of a set.
+    ///
+    /// # Panics
+    /// As [`Self::load_tensor`].
+    pub fn read(&mut self, (tensors, state): (Tensors, State)) -> Parameters<E> {
+        let mut values = Parameters::zeros(Arc::clone(self.layout(tensors)));
+        for index in 0..values.layout.tensors().len() {
+            self.read_tensor((tensors, state), index, values.slice_mut(index));
+        }
+        values
+    }
+
+    /// Begins a step: no gradients, no losses.
+    ///
+    /// # Panics
+    /// When the engine is not made for training.
+    pub fn begin_step(&mut self) {
+        let gradient = self.trained_gradient();
+        self.backend.zero(gradient);
+        self.backend.begin_step();
+    }
+
+    /// Measures the gradient and decides whether the step changes anything.
+    ///
+    /// # Panics
+    /// As [`Self::begin_step`].
+    pub fn judge(&mut self, limits: Limits) -> Judgement {
+        let gradient = self.trained_gradient();
+        self.backend.judge(gradient, limits);
+        self.backend.judgement()
+    }
+
+    /// Applies the `updates`-th update, from 1, unless the step was judged not to change anything.
+    ///
+    /// # Panics
+    /// As [`Self::begin_step`].
+    pub fn update(&mut self, constants: AdamWConstants, learning_rate: f64, updates: u64) {
+        let set = self.set(self.trained()).clone();
+        let training = set.training.expect("the engine is made for training");
+        for (range, decayed) in decay_ranges(&set.layout) {
+            let working = (set.working != training.master).then(|| set.working.part(range.clone()));
+            self.backend.adamw(AdamWStep {
+                master: training.master.part(range.clone()),
+                working,
+                gradient: training.gradient.part(range.clone()),
+                moments: training.moments.map(|moment| moment.part(range.clone())),
+                scalars: AdamWScalars::new(constants, learning_rate, decayed, updates),
+            });
+        }
+    }
+
+    /// Euclidean norm of the trained weights.
+    ///
+    /// # Panics
+    /// As [`Self::begin_step`].
+    pub fn weight_norm(&mut self) -> f64 {
+        let weights = self.set(self.trained()).of(State::Weights).expect("weights are always there");
+        self.backend.norm_of(weights)
+    }
+
+    fn trained_gradient(&self) -> Buffer {
+        self.set(self.trained()).gradient().expect("the engine is made for training")
+    }
+
+    fn set(&self, tensors: Tensors) -> &Trainable {
+        match tensors {
+            Tensors::Base => &self.base,
+            Tensors::Adapters => self.adapters.as_ref().expect("the engine has adapters"),
+        }
+    }
+}
+
+/// Consecutive tensors that are all decayed or all not: matrices are, norms are not.
+fn decay_ranges(layout: &Layout) -> Vec<(std::ops::Range<usize>, bool)> {
+    let mut ranges: Vec<(std::ops::Range<usize>, bool)> = Vec::new();
+    for tensor in layout.tensors() {
+        match ranges.last_mut() {
+            Some((range, decayed)) if *decayed == tensor.matrix => range.end = tensor.range().end,
+            _ => ranges.push((tensor.range(), tensor.matrix)),
+        }
+    }
+    ranges
+}

@@ -1,0 +1,119 @@
+//! Recompute modes change memory and nothing else; bf16 rounds and stays close.
+
+use super::{KEY, adapters, batch, difference, engine, gradients, model, weights, wide};
+use crate::backend::{Limits, Part};
+use crate::engine::{Engine, EngineSpec, LossSum, Precision, Recompute, State, Tensors};
+use crate::lora::Adapters;
+use crate::optimizer::AdamWConstants;
+use crate::parameters::Parameters;
+use crate::real::Real;
+
+fn run<E: Real>(engine: &mut Engine<E>) -> (LossSum, Parameters<E>) {
+    engine.begin_step();
+    let loss = engine.accumulate(&batch(), 0.125, Some(KEY));
+    (loss, gradients(engine))
+}
+
+#[test]
+fn every_recompute_mode_gives_the_same_bits_and_less_memory() {
+    let model = model(true);
+    let parameters = weights(model.shape()).cast::<f32>();
+    for precision in [Precision::F32, Precision::Bf16] {
+        for adapters in [None, Some(adapters(model.shape(), 0.3))] {
+            let mut kept = Vec::new();
+            let mut results = Vec::new();
+            for recompute in Recompute::ALL {
+                let spec = EngineSpec { precision, recompute, ..EngineSpec::train(3, 11) };
+                let mut engine = engine(&model, spec, &parameters, adapters.as_ref());
+                kept.push(engine.memory().part_bytes(Part::Activations));
+                results.push(run(&mut engine));
+            }
+            assert!(kept.windows(2).all(|pair| pair[1] < pair[0]), "{kept:?}");
+            assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{precision:?}");
+        }
+    }
+}
+
+#[test]
+fn activations_kept_are_those_of_the_reference_table() {
+    // Elements of a layer and token: training.md 2 without its factor of 2 bytes, with LSE and roots as one element each.
+    let model = model(false);
+    let (c, f, h, kv, rows) = (24, 41, 4, 12, 33);
+    let full = c;
+    let sel_b = full + (c + 2 * kv) + c + h + c + 2;
+    let sel_a = sel_b + 2 * f;
+    let none = sel_a + 2 * c + f;
+    for (recompute, expected) in Recompute::ALL.into_iter().zip([none, sel_a, sel_b, full]) {
+        let spec = EngineSpec { recompute, ..EngineSpec::train(3, 11) };
+        let engine = Engine::<f64>::on_cpu(model.clone(), spec).unwrap();
+        let bytes = engine.memory().part_bytes(Part::Activations);
+        let exact = (2 * 8 * rows * expected) as u64;
+        // Two layers of at most eleven buffers, each rounded up to 256 bytes.
+        assert!(bytes >= exact && bytes < exact + 2 * 11 * 256, "{recompute:?}: {bytes} for {exact}");
+    }
+}
+
+#[test]
+fn rounding_to_bf16_shows_and_stays_close() {
+    let model = model(false);
+    let exact = weights(model.shape());
+    let narrow = exact.cast::<f32>();
+    let with = |precision: Precision, adapters: Option<&Adapters<f32>>| {
+        let spec = EngineSpec { precision, ..EngineSpec::train(3, 11) };
+        run(&mut engine(&model, spec, &narrow, adapters))
+    };
+    let (loss, gradient) = with(Precision::F32, None);
+    let (rounded_loss, rounded) = with(Precision::Bf16, None);
+    assert_ne!(loss, rounded_loss);
+    // Each of some twenty roundings in a row is off by at most 2^-9 relative; the weights are large and amplify them.
+    assert!((loss.sum / rounded_loss.sum - 1.0).abs() < 0.02, "{} {}", loss.sum, rounded_loss.sum);
+    for (index, tensor) in gradient.layout.tensors().iter().enumerate() {
+        let error = difference(&wide(gradient.slice(index)), &wide(rounded.slice(index)));
+        assert!(error < 0.15, "{}: {error}", tensor.name);
+    }
+}
+
+#[test]
+fn masters_stay_exact_under_bf16_and_the_working_weights_are_their_rounding() {
+    let model = model(false);
+    let narrow = weights(model.shape()).cast::<f32>();
+    let spec = EngineSpec { precision: Precision::Bf16, ..EngineSpec::train(3, 11) };
+    let mut engine = engine(&model, spec, &narrow, None);
+    assert_eq!(engine.read((Tensors::Base, State::Weights)), narrow, "masters are what was loaded");
+    run(&mut engine);
+    assert!(engine.judge(Limits { clip: 1.0, skip_above: f64::INFINITY }).finite);
+    // A step far below half a bf16 spacing of most weights: masters move, their roundings mostly do not.
+    engine.update(AdamWConstants { betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.0 }, 1e-6, 1);
+    let moved = engine.read((Tensors::Base, State::Weights));
+    let changed = moved.data.iter().zip(&narrow.data).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+    assert!(changed > narrow.data.len() * 9 / 10, "{changed}");
+    let logits = engine.logits(&batch());
+    let rounded = Parameters { data: moved.data.iter().map(|value| value.to_bf16()).collect(), ..moved };
+    let spec = EngineSpec { precision: Precision::Bf16, ..EngineSpec::evaluate(3, 11) };
+    assert_eq!(logits, super::engine(&model, spec, &rounded, None).logits(&batch()));
+}
+
+#[test]
+fn steps_that_are_judged_bad_change_nothing() {
+    let model = model(false);
+    let narrow = weights(model.shape()).cast::<f32>();
+    let constants = AdamWConstants { betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1 };
+    let mut engine = engine(&model, EngineSpec::train(3, 11), &narrow, None);
+    run(&mut engine);
+    let judgement = engine.judge(Limits { clip: 0.0, skip_above: 1e-9 });
+    assert!(judgement.finite && judgement.factor == 0.0 && judgement.norm > 0.0);
+    engine.update(constants, 0.1, 1);
+    assert_eq!(engine.read((Tensors::Base, State::Weights)), narrow);
+    let mut broken = narrow.clone();
+    broken.slice_mut(0).fill(f32::NAN);
+    engine.load((Tensors::Base, State::Weights), &broken);
+    run(&mut engine);
+    let judgement = engine.judge(Limits { clip: 1.0, skip_above: f64::INFINITY });
+    assert!(!judgement.finite && judgement.factor == 0.0);
+    // The next step is judged by itself.
+    engine.load((Tensors::Base, State::Weights), &narrow);
+    run(&mut engine);
+    assert!(engine.judge(Limits { clip: 1.0, skip_above: f64::INFINITY }).finite);
+    engine.update(constants, 0.1, 1);
+    assert_ne!(engine.read((Tensors::Base, State::Weights)), narrow);
+}
