@@ -4,6 +4,7 @@ mod adapters;
 mod gradients;
 mod modes;
 mod packing;
+mod parity;
 mod steps;
 
 use std::sync::Arc;

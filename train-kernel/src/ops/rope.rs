@@ -157,8 +157,20 @@ mod tests {
 
     #[test]
     fn golden_frequencies_of_llama_3_1() {
-        // inv_freq of transformers 5.23 for rope_type "llama3", theta 500,000, factor 8, low 1, high 4, 8,192 positions and
-        // D = 128, at pairs 0, 16, 28, 30, 32, 34, 36, 48 and 63; tests/parity/llama.py prints them.
+        // inv_freq of transformers 5.23.0, which computes in f32, for theta 500,000, factor 8, low 1, high 4, 8,192 positions and
+        // D = 128: short waves, the step between, long waves.
+        const GOLDEN: [(usize, f64); 10] = [
+            (0, 1.0),
+            (16, 0.037_606_030_702_590_94),
+            (28, 0.003_211_446_106_433_868_4),
+            (29, 0.002_166_570_629_924_535_8),
+            (30, 0.001_371_893_682_517_111_3),
+            (32, 0.000_524_846_022_017_300_1),
+            (34, 0.000_178_507_791_133_597_5),
+            (36, 7.784_655_463_183_299e-5),
+            (48, 6.647_869_668_086_059e-6),
+            (63, 3.068_925_877_869_333e-7),
+        ];
         let scaling =
             Llama3Scaling { factor: 8.0, low_frequency_factor: 1.0, high_frequency_factor: 4.0, original_max_positions: 8192 };
         let shape = Shape {
@@ -167,14 +179,10 @@ mod tests {
             ..Shape::named("llama-2-7b", 32_000).unwrap()
         };
         let got = frequencies(&shape);
-        let plain = |i: i32| 500_000_f64.powf(f64::from(-2 * i) / 128.0);
-        for i in [0, 16, 28] {
-            assert!((got[i as usize] / plain(i) - 1.0).abs() < 1e-12, "short waves stay: {i}");
+        for (pair, expected) in GOLDEN {
+            // f32 keeps 24 bits, and a power and some quotients lose a few.
+            assert!((got[pair] / expected - 1.0).abs() < 1e-6, "pair {pair}: {} {expected}", got[pair]);
         }
-        for i in [36, 48, 63] {
-            assert!((got[i as usize] * 8.0 / plain(i) - 1.0).abs() < 1e-12, "long waves are slowed: {i}");
-        }
-        assert!(got.windows(2).all(|pair| pair[1] < pair[0]));
     }
 
     #[test]
