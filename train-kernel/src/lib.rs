@@ -17,6 +17,7 @@ pub mod model;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;
+pub mod planner;
 pub mod random;
 pub mod real;
 pub mod schedule;
