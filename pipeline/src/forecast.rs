@@ -4,13 +4,12 @@
 
 mod mixture;
 mod text;
+mod training;
 
 use std::collections::BTreeMap;
 
 use mellama_shards::{RunTotals, Tokenizer};
 use mellama_storage::{ObjectEntry, StageManifest, Workdir, foreign_scheme, requests_to_read};
-use mellama_train::Shape;
-use mellama_train::hf::ModelConfig;
 use serde::Serialize;
 
 use crate::context::{Context, Resources};
@@ -27,13 +26,7 @@ use crate::stage::Stage;
 use crate::stages;
 
 pub use self::mixture::{DomainForecast, MixtureForecast};
-
-/// Dense bf16 rate of an A100, FLOP/s, as published.
-const A100_FLOPS: f64 = 312e12;
-/// Model FLOPs utilizations that GPU-hours are given for.
-const UTILIZATIONS: [f64; 3] = [0.30, 0.45, 0.60];
-/// Vocabulary assumed for a named shape while the tokenizer is unknown: LLaMA-2's.
-const ASSUMED_VOCABULARY: usize = 32_000;
+pub use self::training::{LayoutForecast, PaperCheck, TrainingForecast};
 
 /// The forecast of a recipe.
 #[derive(Debug, Clone, Serialize)]
@@ -141,25 +134,6 @@ pub struct TokenizerForecast {
     pub note: Option<String>,
 }
 
-/// Cost of continual pre-training.
-#[derive(Debug, Clone, Serialize)]
-pub struct TrainingForecast {
-    /// Shape or checkpoint.
-    pub model: String,
-    /// Parameters; null when the checkpoint is absent.
-    pub parameters: Option<u64>,
-    /// Tokens trained on; null when unknown.
-    pub tokens: Option<u64>,
-    /// Sequences a step.
-    pub batch_sequences: u64,
-    /// Optimizer steps, null when unknown. Counted without padding.
-    pub steps: Option<u64>,
-    /// FLOP per token as the `PaLM` paper counts them, 6·Nm + 12·L·C·T.
-    pub flops_per_token: Option<u64>,
-    /// A100 hours by utilization ("0.45": hours); empty when unknown.
-    pub a100_hours: BTreeMap<String, f64>,
-}
-
 impl Forecast {
     /// Whether a run of the recipe would go through, as far as is known without one.
     ///
@@ -214,7 +188,7 @@ pub fn forecast(file: &RecipeFile, workdir: Option<&str>) -> Result<Forecast, Fa
     let tokenizer = tokenizer(file);
     let vocabulary = tokenizer.as_ref().and_then(|tokenizer| tokenizer.vocabulary);
     let published = done.manifest(Stage::Publish).and_then(|m| m.facts["parts"]["train"]["sequences"].as_u64());
-    let training = training(file, vocabulary, mixture.as_ref().and_then(|m| m.total), published);
+    let training = training::forecast(file, vocabulary, mixture.as_ref().and_then(|m| m.total), published);
     let stages = Stage::of(recipe).into_iter().map(|stage| StageForecast {
         stage: stage.name(),
         tasks: done
@@ -364,44 +338,4 @@ fn listed(file: &RecipeFile, source: &SourceRecipe) -> Result<Vec<u64>, InputErr
     let subject = format!("source \"{}\"", source.name);
     let wanted = Patterns { subject: &subject, inputs: &source.inputs, anonymous: source.anonymous };
     Ok(inputs::resolve(file, wanted)?.objects.iter().map(|object| object.size_bytes).collect())
-}
-
-/// Before shards are there sequences are counted without padding.
-fn training(file: &RecipeFile, vocabulary: Option<u32>, tokens: Option<u64>, published: Option<u64>) -> Option<TrainingForecast> {
-    let (model, train) = (file.recipe.model.as_ref()?, file.recipe.train.as_ref()?);
-    let shape = match (&model.shape, &model.checkpoint) {
-        (Some(name), _) => Shape::named(name, vocabulary.map_or(ASSUMED_VOCABULARY, |ids| ids as usize)).ok(),
-        (None, Some(folder)) => checkpoint_shape(file, folder),
-        (None, None) => None,
-    };
-    let length = file.recipe.corpus.as_ref().and_then(|c| c.pack.as_ref()).map(|pack| u64::from(pack.sequence_length));
-    let sequences = published.or_else(|| Some(tokens?.div_ceil(length?)));
-    let steps =
-        train.steps.or_else(|| sequences.map(|n| n.saturating_mul(u64::from(train.epochs)).div_ceil(train.batch_sequences)));
-    let seen = match (train.steps, length) {
-        (Some(steps), Some(length)) => Some(steps.saturating_mul(train.batch_sequences).saturating_mul(length)),
-        _ => tokens.map(|tokens| tokens.saturating_mul(u64::from(train.epochs))),
-    };
-    let flops = shape
-        .as_ref()
-        .zip(length)
-        .map(|(shape, length)| 6 * shape.matrix_parameter_count() + 12 * (shape.layers * shape.width) as u64 * length);
-    let hours = |utilization: f64| {
-        let (tokens, flops) = seen.zip(flops)?;
-        Some((format!("{utilization:.2}"), tokens as f64 * flops as f64 / (utilization * A100_FLOPS) / 3600.0))
-    };
-    Some(TrainingForecast {
-        model: model.shape.clone().or_else(|| model.checkpoint.clone()).unwrap_or_default(),
-        parameters: shape.as_ref().map(Shape::parameter_count),
-        tokens: seen,
-        batch_sequences: train.batch_sequences,
-        steps,
-        flops_per_token: flops,
-        a100_hours: UTILIZATIONS.into_iter().filter_map(hours).collect(),
-    })
-}
-
-fn checkpoint_shape(file: &RecipeFile, folder: &str) -> Option<Shape> {
-    let bytes = file.resolve(folder).ok()?.join("config.json").read(file.stores()).ok()?;
-    ModelConfig::parse(&bytes).ok().map(|config| config.shape)
 }

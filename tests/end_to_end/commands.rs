@@ -199,6 +199,13 @@ fn plan_counts_quotas_and_gpu_hours_of_the_largest_model() {
     assert!((hours - 113_444.0).abs() < 0.5, "{hours}");
     let steps = 129_000_000_000_u64.div_ceil(length).div_ceil(plan["training"]["batch_sequences"].as_u64().expect("a number"));
     assert_eq!(plan["training"]["steps"].as_u64(), Some(steps));
+    // The paper's cluster, and its own figures: 129e9 tokens in more than 100,000 A100-hours are at most 51 % MFU.
+    let layout = &plan["training"]["layout"];
+    let shared = ["tensor_parallel", "data_parallel", "zero"].map(|key| layout[key].as_u64());
+    assert_eq!((shared, layout["recompute"].as_str()), ([Some(8), Some(20), Some(1)], Some("sel-a")));
+    assert!((layout["memory"]["total_bytes"].as_f64().expect("a number") / 1e9 - 68.8).abs() < 0.05);
+    let most = plan["training"]["paper_check"]["mfu_palm"].as_f64().expect("a number");
+    assert!((most - 129e9 * flops as f64 / (1e5 * 3600.0) / 312e12).abs() < 1e-12 && (most - 0.5105).abs() < 1e-5, "{most}");
     assert!(!project.folder().join("out").exists());
 }
 

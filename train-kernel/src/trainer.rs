@@ -18,4 +18,4 @@ pub use heldout::{Heldout, HeldoutSource};
 pub use job::{Base, CheckpointInfo, Hooks, NoHooks, TokenizerFile, TrainError, TrainJob, TrainOutcome};
 pub use record::{HeldoutRecord, MeanLoss, MetricLine, StepRecord};
 pub use run::train;
-pub use spec::{Kind, SpecError, TrainSpec};
+pub use spec::{Kind, ParallelSpec, SpecError, TrainSpec};

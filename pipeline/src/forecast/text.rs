@@ -39,7 +39,7 @@ impl Forecast {
         lines.extend(self.run_requests.iter().map(|least| {
             format!("object storage: an undisturbed run of it asks for {} reads and {} writes at least", least.get, least.put)
         }));
-        lines.extend(self.training.iter().flat_map(training));
+        lines.extend(self.training.iter().flat_map(TrainingForecast::lines));
         lines.join("\n")
     }
 
@@ -137,19 +137,4 @@ fn stage(s: &StageForecast) -> String {
     let waves = s.waves.iter().map(shown).collect::<Vec<_>>().join(", ");
     let waves = if s.waves.len() > 1 { format!("; in waves {waves}") } else { String::new() };
     format!("{:<14} {:>8} tasks  {state}{waves}", s.stage, number(s.tasks))
-}
-
-fn training(t: &TrainingForecast) -> Vec<String> {
-    let mut lines = vec![format!(
-        "\ntraining: {}, {} parameters, {} tokens in {} steps of {} sequences",
-        t.model,
-        number(t.parameters),
-        number(t.tokens),
-        number(t.steps),
-        t.batch_sequences
-    )];
-    for (utilization, hours) in &t.a100_hours {
-        lines.push(format!("  at {utilization} of an A100's dense bf16 rate (PaLM count): {hours:.2} GPU-hours"));
-    }
-    lines
 }

@@ -109,6 +109,9 @@ fn attempts() -> [Attempt; 8] {
 }
 
 /// The cheapest layout that fits; where none does, the smallest, which says so.
+///
+/// # Panics
+/// Never: there is always a layout to name.
 pub fn choose(wanted: &Wanted<'_>) -> Chosen {
     let candidates = candidates(wanted);
     let found = candidates

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Precision, Recompute};
 use crate::lora::{LoraError, LoraSpec};
 use crate::optimizer::AdamWConstants;
+use crate::planner::{self, Machine, Zero};
 use crate::schedule::Schedule;
 
 /// Which training a run is; it names the folder of its checkpoints.
@@ -73,6 +74,50 @@ pub struct TrainSpec {
     pub recompute: Recompute,
     /// Adapters to train in place of all weights.
     pub lora: Option<LoraSpec>,
+    /// The cluster that `plan` computes times and memory for, and how its ranks share the work; never the result.
+    #[serde(skip_serializing_if = "ParallelSpec::is_default")]
+    pub parallel: ParallelSpec,
+}
+
+/// A cluster, and what of its layout is fixed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ParallelSpec {
+    /// A GPU of [`MACHINES`](crate::planner::MACHINES).
+    pub gpu: String,
+    /// How many.
+    pub gpus: u64,
+    /// Ranks that share each matrix; absent for what fits.
+    pub tensor_parallel: Option<u64>,
+    /// What data-parallel ranks share; absent for what fits.
+    pub zero: Option<Zero>,
+}
+
+impl Default for ParallelSpec {
+    /// The paper's cluster: 160 A100 with 80 GiB.
+    fn default() -> Self {
+        Self { gpu: planner::A100.name.to_owned(), gpus: 160, tensor_parallel: None, zero: None }
+    }
+}
+
+impl ParallelSpec {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The GPU.
+    ///
+    /// # Errors
+    /// [`SpecError::Range`] for one that nobody knows, no GPU at all, or no rank.
+    pub fn machine(&self) -> Result<Machine, SpecError> {
+        require(self.gpus > 0, "parallel.gpus", &self.gpus, "at least 1")?;
+        require(self.tensor_parallel != Some(0), "parallel.tensor_parallel", &0, "at least 1")?;
+        Machine::named(&self.gpu).ok_or_else(|| SpecError::Range {
+            key: "parallel.gpu",
+            got: format!("{:?}", self.gpu),
+            expected: "a100-80gb, h100-80gb or h200",
+        })
+    }
 }
 
 impl Default for TrainSpec {
@@ -123,6 +168,7 @@ impl TrainSpec {
             precision: Precision::F32,
             recompute: Recompute::SelA,
             lora: None,
+            parallel: ParallelSpec::default(),
         }
     }
 
@@ -156,6 +202,7 @@ impl TrainSpec {
         for (key, count) in counts {
             require(count > 0, key, &count, "at least 1")?;
         }
+        self.parallel.machine()?;
         self.lora.as_ref().map_or(Ok(()), LoraSpec::check)?;
         Ok(())
     }
@@ -202,7 +249,8 @@ impl TrainSpec {
     /// # Panics
     /// Never: numbers and names are JSON.
     pub fn digest(&self, kind: Kind, seed: u64, total_steps: u64) -> String {
-        let resolved = Self { keep_last: None, recompute: Recompute::default(), steps: Some(total_steps), ..self.clone() };
+        let (recompute, parallel) = (Recompute::default(), ParallelSpec::default());
+        let resolved = Self { keep_last: None, recompute, parallel, steps: Some(total_steps), ..self.clone() };
         let json = serde_json::to_vec(&(kind, seed, resolved)).expect("finite numbers and names are JSON");
         blake3::hash(&json).to_hex().to_string()
     }
@@ -228,7 +276,7 @@ fn require(holds: bool, key: &'static str, got: &dyn Display, expected: &'static
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, SpecError, TrainSpec};
+    use super::{Kind, ParallelSpec, Recompute, SpecError, TrainSpec};
 
     fn parse(json: &str) -> Result<TrainSpec, serde_json::Error> {
         serde_json::from_str(json)
@@ -271,6 +319,8 @@ mod tests {
         check(r#"{"checkpoint_every":0}"#, "checkpoint_every");
         check(r#"{"keep_last":0}"#, "keep_last");
         check(r#"{"max_bad_steps":0}"#, "max_bad_steps");
+        check(r#"{"parallel":{"gpu":"a100"}}"#, "parallel.gpu");
+        check(r#"{"parallel":{"gpus":0}}"#, "parallel.gpus");
         let lora = parse(r#"{"lora":{"rank":0,"alpha":8,"dropout":0,"targets":["q_proj"]}}"#).unwrap();
         assert!(matches!(lora.check(), Err(SpecError::Lora(_))));
     }
@@ -293,6 +343,9 @@ mod tests {
         let spec = TrainSpec::cpt();
         let digest = |spec: &TrainSpec, steps: u64| spec.digest(Kind::Cpt, 1, steps);
         assert_eq!(digest(&spec, 10), digest(&TrainSpec { keep_last: Some(2), ..spec.clone() }, 10));
+        let parallel = ParallelSpec { gpus: 8, ..ParallelSpec::default() };
+        let other = TrainSpec { recompute: Recompute::Full, parallel, ..spec.clone() };
+        assert_eq!(digest(&spec, 10), digest(&other, 10), "memory and speed decide nothing");
         assert_ne!(digest(&spec, 10), digest(&spec, 11));
         assert_ne!(digest(&spec, 10), digest(&TrainSpec { clip: 0.5, ..spec.clone() }, 10));
         assert_ne!(digest(&spec, 10), spec.digest(Kind::Instruct, 1, 10));
