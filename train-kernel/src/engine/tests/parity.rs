@@ -45,7 +45,10 @@ impl Expected {
         let ends = |row: usize| -> Vec<(u32, u16)> {
             let documents = &documents[row * length..][..length];
             (1..=length)
-                .filter(|&end| documents[end - 1] >= 0.0 && documents.get(end).is_none_or(|next| *next != documents[end - 1]))
+                .filter(|&end| {
+                    documents[end - 1] >= 0.0
+                        && documents.get(end).is_none_or(|next| next.to_bits() != documents[end - 1].to_bits())
+                })
                 .map(|end| (end as u32, 0))
                 .collect()
         };
