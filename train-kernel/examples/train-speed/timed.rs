@@ -53,7 +53,7 @@ impl<E: Real> Backend<E> for Timed<E> {
     }
 
     fn plan_scratch(&mut self, plan: &mut ArenaPlan, extent: Extent) {
-        self.inner.plan_scratch(plan, extent)
+        self.inner.plan_scratch(plan, extent);
     }
 
     fn allocate(&mut self, plan: &ArenaPlan) -> Result<(), AllocationError> {
@@ -61,99 +61,99 @@ impl<E: Real> Backend<E> for Timed<E> {
     }
 
     fn upload(&mut self, to: Buffer, values: &[E]) {
-        self.times.note("upload", || self.inner.upload(to, values))
+        self.times.note("upload", || self.inner.upload(to, values));
     }
 
     fn download(&mut self, from: Buffer, out: &mut [E]) {
-        self.times.note("download", || self.inner.download(from, out))
+        self.times.note("download", || self.inner.download(from, out));
     }
 
     fn zero(&mut self, buffer: Buffer) {
-        self.times.note("zero", || self.inner.zero(buffer))
+        self.times.note("zero", || self.inner.zero(buffer));
     }
 
     fn convert(&mut self, from: Buffer, to: Buffer) {
-        self.times.note("convert", || self.inner.convert(from, to))
+        self.times.note("convert", || self.inner.convert(from, to));
     }
 
     fn load_batch(&mut self, batch: &Batch) {
-        self.times.note("load_batch", || self.inner.load_batch(batch))
+        self.times.note("load_batch", || self.inner.load_batch(batch));
     }
 
     fn load_decode(&mut self, rows: &DecodeRows) {
-        self.times.note("load_decode", || self.inner.load_decode(rows))
+        self.times.note("load_decode", || self.inner.load_decode(rows));
     }
 
     fn embed(&mut self, table: Buffer, out: Buffer) {
-        self.times.note("embed", || self.inner.embed(table, out))
+        self.times.note("embed", || self.inner.embed(table, out));
     }
 
     fn embed_backward(&mut self, dout: Buffer, dtable: Buffer) {
-        self.times.note("embed_backward", || self.inner.embed_backward(dout, dtable))
+        self.times.note("embed_backward", || self.inner.embed_backward(dout, dtable));
     }
 
     fn norm(&mut self, norm: Norm) {
-        self.times.note("norm", || self.inner.norm(norm))
+        self.times.note("norm", || self.inner.norm(norm));
     }
 
     fn norm_rebuild(&mut self, x: Buffer, weight: Buffer, rstd: Buffer, out: Buffer) {
-        self.times.note("norm_rebuild", || self.inner.norm_rebuild(x, weight, rstd, out))
+        self.times.note("norm_rebuild", || self.inner.norm_rebuild(x, weight, rstd, out));
     }
 
     fn norm_backward(&mut self, norm: NormBackward) {
-        self.times.note("norm_backward", || self.inner.norm_backward(norm))
+        self.times.note("norm_backward", || self.inner.norm_backward(norm));
     }
 
     fn rotate(&mut self, fused: Buffer, turn: Turn) {
-        self.times.note("rotate", || self.inner.rotate(fused, turn))
+        self.times.note("rotate", || self.inner.rotate(fused, turn));
     }
 
     fn attend(&mut self, attention: Attention) {
-        self.times.note("attend", || self.inner.attend(attention))
+        self.times.note("attend", || self.inner.attend(attention));
     }
 
     fn attend_backward(&mut self, attention: AttentionBackward) {
-        self.times.note("attend_backward", || self.inner.attend_backward(attention))
+        self.times.note("attend_backward", || self.inner.attend_backward(attention));
     }
 
     fn attend_cached(&mut self, attention: CachedAttention) {
-        self.times.note("attend_cached", || self.inner.attend_cached(attention))
+        self.times.note("attend_cached", || self.inner.attend_cached(attention));
     }
 
     fn swiglu(&mut self, gate_up: Buffer, out: Buffer) {
-        self.times.note("swiglu", || self.inner.swiglu(gate_up, out))
+        self.times.note("swiglu", || self.inner.swiglu(gate_up, out));
     }
 
     fn swiglu_backward(&mut self, gate_up: Buffer, dout: Buffer, dgate_up: Buffer, out: Buffer) {
-        self.times.note("swiglu_backward", || self.inner.swiglu_backward(gate_up, dout, dgate_up, out))
+        self.times.note("swiglu_backward", || self.inner.swiglu_backward(gate_up, dout, dgate_up, out));
     }
 
     fn multiply(&mut self, product: Product) {
-        self.times.note("multiply", || self.inner.multiply(product))
+        self.times.note("multiply", || self.inner.multiply(product));
     }
 
     fn drop_out(&mut self, dropout: Dropout, x: Buffer, out: Buffer) {
-        self.times.note("drop_out", || self.inner.drop_out(dropout, x, out))
+        self.times.note("drop_out", || self.inner.drop_out(dropout, x, out));
     }
 
     fn drop_out_backward(&mut self, dropout: Dropout, dout: Buffer, dx: Buffer) {
-        self.times.note("drop_out_backward", || self.inner.drop_out_backward(dropout, dout, dx))
+        self.times.note("drop_out_backward", || self.inner.drop_out_backward(dropout, dout, dx));
     }
 
     fn cross_entropy(&mut self, rows: CrossEntropy) {
-        self.times.note("cross_entropy", || self.inner.cross_entropy(rows))
+        self.times.note("cross_entropy", || self.inner.cross_entropy(rows));
     }
 
     fn gather(&mut self, from: Buffer, rows: &[u32], out: Buffer) {
-        self.times.note("gather", || self.inner.gather(from, rows, out))
+        self.times.note("gather", || self.inner.gather(from, rows, out));
     }
 
     fn begin_step(&mut self) {
-        self.times.note("begin_step", || self.inner.begin_step())
+        self.times.note("begin_step", || self.inner.begin_step());
     }
 
     fn judge(&mut self, gradient: Buffer, limits: Limits) {
-        self.times.note("judge", || self.inner.judge(gradient, limits))
+        self.times.note("judge", || self.inner.judge(gradient, limits));
     }
 
     fn judgement(&mut self) -> Judgement {
@@ -161,7 +161,7 @@ impl<E: Real> Backend<E> for Timed<E> {
     }
 
     fn adamw(&mut self, step: AdamWStep) {
-        self.times.note("adamw", || self.inner.adamw(step))
+        self.times.note("adamw", || self.inner.adamw(step));
     }
 
     fn norm_of(&mut self, buffer: Buffer) -> f64 {
