@@ -9,8 +9,8 @@ use mellama_train::Shape;
 use mellama_train::checkpoint::{CheckpointError, CheckpointManifest};
 use mellama_train::hf::{HfModel, ModelConfig, SpecialTokens, load};
 use mellama_train::trainer::{
-    Base, CheckpointInfo, Heldout, HeldoutRecord, Hooks, Kind, StepRecord, TokenizerFile, TrainError, TrainJob, TrainOutcome,
-    TrainSpec, train,
+    Base, CheckpointInfo, Heldout, HeldoutRecord, Hooks, Kind, RewindRecord, StepRecord, TokenizerFile, TrainError, TrainJob,
+    TrainOutcome, TrainSpec, train,
 };
 use serde::{Deserialize, Serialize};
 
@@ -326,6 +326,14 @@ impl Hooks for Drawing<'_> {
         if let Some(loss) = record.loss {
             self.observer.state(&format!("loss {loss:.3}"));
         }
+    }
+
+    fn on_rewind(&mut self, record: &RewindRecord) {
+        let spike = record.spike;
+        self.observer.warn(&format!(
+            "step {}: gradient norm {:.3} above {:.3}: back to step {}, passing over the data up to the spike",
+            spike.place.step, spike.norm, spike.threshold, record.to_step
+        ));
     }
 
     fn on_checkpoint(&mut self, _: &CheckpointInfo) {}

@@ -12,7 +12,7 @@ mod write;
 mod tests;
 
 pub use manifest::{CheckpointManifest, Cursor, Digests, FORMAT_VERSION, folder, parse_step};
-pub use read::{Found, list_steps, newest, open_tensors, read_file};
+pub use read::{Found, list_steps, newest, newest_of, open_tensors, read_file};
 pub use write::{CheckpointWriter, prune, publish};
 
 use mellama_storage::{ProtocolError, StoreError};

@@ -16,6 +16,6 @@ mod tests;
 
 pub use heldout::{Heldout, HeldoutSource};
 pub use job::{Base, CheckpointInfo, Hooks, NoHooks, TokenizerFile, TrainError, TrainJob, TrainOutcome};
-pub use record::{HeldoutRecord, MeanLoss, MetricLine, StepRecord};
+pub use record::{HeldoutRecord, MeanLoss, MetricLine, RewindRecord, StepRecord};
 pub use run::train;
 pub use spec::{Kind, ParallelSpec, SpecError, TrainSpec};

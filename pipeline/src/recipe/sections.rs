@@ -3,8 +3,9 @@
 use mellama_evaluation::EvaluateSpec;
 use mellama_shards::mixture::{MixtureSpec, Total, Unit};
 use mellama_sources::{Cleaning, Domain, Fields, Format, Limits, ReadOptions, Sensitivity};
-use mellama_train::LoraSpec;
-use mellama_train::trainer::TrainSpec;
+use mellama_train::guard::SpikeSpec;
+use mellama_train::trainer::{ParallelSpec, TrainSpec};
+use mellama_train::{LoraSpec, Precision, Recompute};
 use serde::{Deserialize, Serialize};
 
 use super::storage::StorageRecipe;
@@ -305,30 +306,46 @@ pub struct InstructRecipe {
     pub keep_last: Option<u64>,
     /// Non-finite steps in a row that stop training.
     pub max_bad_steps: u32,
+    /// What is done about spikes of the gradient norm.
+    pub spike: SpikeSpec,
+    /// Steps between two replays of a micro-batch; 0 for none.
+    pub replay_every: u64,
+    /// Arithmetic.
+    pub precision: Precision,
+    /// What is computed again in the backward.
+    pub recompute: Recompute,
+    /// The cluster that plans are made for.
+    pub parallel: ParallelSpec,
 }
 
 impl Default for InstructRecipe {
     fn default() -> Self {
+        let spec = TrainSpec::instruct();
         InstructRecipe {
             source: Vec::new(),
             template: "mellama".into(),
             sequence_length: None,
             lora: LoraSpec::default(),
             full: false,
-            learning_rate: 1e-5,
-            min_learning_rate: 0.0,
-            warmup_ratio: 0.01,
-            betas: [0.9, 0.95],
-            epsilon: 1e-8,
-            weight_decay: 1e-5,
-            clip: 1.0,
-            batch_sequences: 128,
-            micro_batch_sequences: 1,
-            epochs: 3,
-            steps: None,
-            checkpoint_every: 1000,
-            keep_last: None,
-            max_bad_steps: 8,
+            learning_rate: spec.learning_rate,
+            min_learning_rate: spec.min_learning_rate,
+            warmup_ratio: spec.warmup_ratio,
+            betas: spec.betas,
+            epsilon: spec.epsilon,
+            weight_decay: spec.weight_decay,
+            clip: spec.clip,
+            batch_sequences: spec.batch_sequences,
+            micro_batch_sequences: spec.micro_batch_sequences,
+            epochs: spec.epochs,
+            steps: spec.steps,
+            checkpoint_every: spec.checkpoint_every,
+            keep_last: spec.keep_last,
+            max_bad_steps: spec.max_bad_steps,
+            spike: spec.spike,
+            replay_every: spec.replay_every,
+            precision: spec.precision,
+            recompute: spec.recompute,
+            parallel: spec.parallel,
         }
     }
 }
@@ -351,6 +368,11 @@ impl InstructRecipe {
             checkpoint_every: self.checkpoint_every,
             keep_last: self.keep_last,
             max_bad_steps: self.max_bad_steps,
+            spike: self.spike,
+            replay_every: self.replay_every,
+            precision: self.precision,
+            recompute: self.recompute,
+            parallel: self.parallel.clone(),
             lora: (!self.full).then(|| self.lora.clone()),
             ..TrainSpec::instruct()
         }

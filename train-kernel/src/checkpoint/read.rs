@@ -46,7 +46,16 @@ pub fn list_steps(workdir: &Workdir, kind: Kind) -> Result<Vec<u64>, CheckpointE
 /// [`CheckpointError::Damaged`] when a file of the newest complete one is absent or differs: going back a checkpoint
 /// is for a person to decide.
 pub fn newest(workdir: &Workdir, kind: Kind) -> Result<Option<Found>, CheckpointError> {
-    let steps = list_steps(workdir, kind)?;
+    newest_of(workdir, kind, &|_| true)
+}
+
+/// The newest complete checkpoint after a step that `wanted` allows, likewise.
+///
+/// # Errors
+/// As [`newest`].
+pub fn newest_of(workdir: &Workdir, kind: Kind, wanted: &dyn Fn(u64) -> bool) -> Result<Option<Found>, CheckpointError> {
+    let mut steps = list_steps(workdir, kind)?;
+    steps.retain(|&step| wanted(step));
     for (at, &step) in steps.iter().enumerate().rev() {
         let folder = folder(kind, step);
         let Some((manifest, digest)) = read_manifest(workdir, &Key::new(format!("{folder}/{MANIFEST}"))?)? else {

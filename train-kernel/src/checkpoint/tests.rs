@@ -91,6 +91,9 @@ fn pruning_keeps_the_newest() {
     for step in [2, 4, 6, 8] {
         write(&workdir, step, b"{}").unwrap();
     }
-    assert_eq!(prune(&workdir, Kind::Cpt, 6, 2).unwrap(), [2]);
+    assert_eq!(prune(&workdir, Kind::Cpt, (6, 2), &|_| true).unwrap(), [2]);
     assert_eq!(list_steps(&workdir, Kind::Cpt).unwrap(), [4, 6, 8]);
+    // What a rewind would go back to stays.
+    assert_eq!(prune(&workdir, Kind::Cpt, (8, 1), &|step| step == 4).unwrap(), [6]);
+    assert_eq!(list_steps(&workdir, Kind::Cpt).unwrap(), [4, 8]);
 }

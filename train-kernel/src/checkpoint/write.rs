@@ -145,16 +145,23 @@ fn is_occupied(error: &CheckpointError) -> bool {
     )
 }
 
-/// Deletes all but the newest `keep` complete checkpoints before `newest`, each manifest first, so that what is left of
-/// a checkpoint is never believed.
+/// Deletes all but the newest `keep` complete checkpoints up to `newest`, and but the newest that is `scheduled`, each manifest
+/// first, so that what is left of a checkpoint is never believed.
 ///
 /// # Errors
 /// [`CheckpointError::Store`].
-pub fn prune(workdir: &Workdir, kind: Kind, newest: u64, keep: u64) -> Result<Vec<u64>, CheckpointError> {
+pub fn prune(
+    workdir: &Workdir,
+    kind: Kind,
+    (newest, keep): (u64, u64),
+    scheduled: &dyn Fn(u64) -> bool,
+) -> Result<Vec<u64>, CheckpointError> {
     let mut steps = list_steps(workdir, kind)?;
     steps.retain(|&step| step <= newest);
+    let last = steps.iter().copied().rev().find(|&step| scheduled(step));
     let surplus = steps.len().saturating_sub(keep as usize);
     steps.truncate(surplus);
+    steps.retain(|&step| Some(step) != last);
     for &step in &steps {
         let prefix = format!("{}/", folder(kind, step));
         let store = workdir.store();

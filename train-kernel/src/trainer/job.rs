@@ -1,6 +1,6 @@
 //! What a training run is given, what it tells, and what comes out.
 
-use super::record::{HeldoutRecord, StepRecord};
+use super::record::{HeldoutRecord, RewindRecord, StepRecord};
 use super::spec::{Kind, SpecError, TrainSpec};
 use crate::backend::AllocationError;
 use crate::batch::BatchError;
@@ -86,6 +86,8 @@ pub trait Hooks {
     fn on_step(&mut self, _record: &StepRecord) {}
     /// After each held-out measurement.
     fn on_heldout(&mut self, _record: &HeldoutRecord) {}
+    /// After each return to a checkpoint.
+    fn on_rewind(&mut self, _record: &RewindRecord) {}
     /// After each checkpoint.
     fn on_checkpoint(&mut self, _info: &CheckpointInfo) {}
     /// Asked after each step; true makes the run write a checkpoint and return.
@@ -153,6 +155,27 @@ pub enum TrainError {
     /// The guard ended the run.
     #[error(transparent)]
     Guard(#[from] GuardStop),
+    /// The same computation gave two results: memory or processor are faulty.
+    #[error(
+        "step {step}: a micro-batch computed twice has the losses {first:e} and {again:e}; memory or processor are faulty, go on from the last \
+         checkpoint on another machine"
+    )]
+    Replay {
+        /// The step, from 0.
+        step: u64,
+        /// The sum of losses at first.
+        first: f64,
+        /// The sum of losses again.
+        again: f64,
+    },
+    /// A spike is to be met by going back, and the checkpoint to go back to is gone.
+    #[error(
+        "step {step}: a spike, and no checkpoint of the schedule is left to rewind to; raise train.keep_last, or take another policy"
+    )]
+    NothingToRewind {
+        /// The step, from 0.
+        step: u64,
+    },
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Checkpoint(Box<CheckpointError>),

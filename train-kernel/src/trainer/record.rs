@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{LossSum, SourceLoss};
-use crate::guard::SkipReason;
+use crate::guard::{SkipReason, Spike, StepPlace};
 
 /// A mean cross-entropy, in nats, over a number of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -49,11 +49,35 @@ pub struct StepRecord {
     /// Norm of the adapters after the step, when adapters are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_norm: Option<f64>,
+    /// The threshold that the norm is above, when it is a spike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spike: Option<f64>,
     /// Why nothing was changed, when nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<SkipReason>,
     /// Loss by source.
     pub sources: BTreeMap<String, MeanLoss>,
+}
+
+impl StepRecord {
+    /// The record of a step that computed nothing.
+    pub(super) fn empty(place: StepPlace, epoch: u64, learning_rate: f64) -> Self {
+        Self {
+            step: place.step,
+            epoch,
+            first_position: place.first_position,
+            sequences: place.sequences,
+            tokens: 0,
+            loss_tokens: 0,
+            loss: None,
+            gradient_norm: None,
+            learning_rate,
+            adapter_norm: None,
+            spike: None,
+            skipped: None,
+            sources: BTreeMap::new(),
+        }
+    }
 }
 
 /// Loss on held-out sequences.
@@ -70,6 +94,16 @@ pub struct HeldoutRecord {
     pub sources: BTreeMap<String, MeanLoss>,
 }
 
+/// A return to the last checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewindRecord {
+    /// What it was for.
+    pub spike: Spike,
+    /// Steps done at the checkpoint.
+    pub to_step: u64,
+}
+
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -78,6 +112,8 @@ pub enum MetricLine {
     Step(StepRecord),
     /// A held-out measurement.
     Heldout(HeldoutRecord),
+    /// A return to a checkpoint.
+    Rewind(RewindRecord),
 }
 
 /// The lines as `metrics.jsonl` holds them.
@@ -122,6 +158,7 @@ mod tests {
             gradient_norm: None,
             learning_rate: 8e-6 / 3.0,
             adapter_norm: None,
+            spike: Some(2.5),
             skipped: Some(SkipReason::NonFiniteGradient),
             sources: BTreeMap::from([("pubmed".to_owned(), MeanLoss::of(1.0, 3))]),
         };

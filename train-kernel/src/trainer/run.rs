@@ -6,12 +6,13 @@ use mellama_storage::Workdir;
 
 use super::heldout::Heldout;
 use super::job::{Hooks, TrainError, TrainJob, TrainOutcome, check_layout};
-use super::record::{MetricLine, decode_lines};
+use super::record::{MetricLine, RewindRecord, decode_lines};
 use super::save::Saver;
 use super::spec::Kind;
-use super::step::{Plan, State};
-use crate::checkpoint::{CheckpointError, CheckpointManifest, Digests, Found, newest, open_tensors, read_file};
+use super::step::{Done, Plan, State};
+use crate::checkpoint::{CheckpointError, CheckpointManifest, Digests, Found, newest, newest_of, open_tensors, read_file};
 use crate::engine::{Engine, EngineSpec, State as Of, Tensors};
+use crate::guard::{SpikePolicy, SpikeSpec};
 use crate::lora::Adapters;
 use crate::model::Model;
 use crate::parameters::{Layout, Parameters};
@@ -89,6 +90,13 @@ impl Run<'_> {
         let Some(Found { manifest, .. }) = &self.last else {
             return Ok(None);
         };
+        let manifest = manifest.clone();
+        self.take(&manifest)?;
+        Ok(Some(manifest.step))
+    }
+
+    /// Takes the state of a checkpoint.
+    fn take(&mut self, manifest: &CheckpointManifest) -> Result<(), TrainError> {
         let workdir = self.saver.workdir;
         let weights = if manifest.lora.is_some() { "adapter_model.safetensors" } else { "model.safetensors" };
         let tensors = self.state.engine.trained();
@@ -107,7 +115,7 @@ impl Run<'_> {
         if !self.saver.is_scheduled(manifest.step) {
             self.lines = read_metrics(workdir, manifest)?;
         }
-        Ok(Some(manifest.step))
+        Ok(())
     }
 
     fn go(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
@@ -115,9 +123,17 @@ impl Run<'_> {
             self.measure(hooks)?;
         }
         while self.state.step < self.saver.total_steps {
-            let record = self.saver.plan.run_step(&mut self.state)?;
-            hooks.on_step(&record);
-            self.lines.push(MetricLine::Step(record));
+            let spike = self.spike_spec();
+            match self.saver.plan.run_step(&mut self.state, spike)? {
+                Done::Rewind => {
+                    self.rewind(hooks)?;
+                    continue;
+                }
+                Done::Step(record) => {
+                    hooks.on_step(&record);
+                    self.lines.push(MetricLine::Step(*record));
+                }
+            }
             if self.is_measured(self.state.step) {
                 self.measure(hooks)?;
             }
@@ -132,6 +148,34 @@ impl Run<'_> {
                 self.lines.clear();
             }
         }
+        Ok(())
+    }
+
+    /// What is done about spikes: before the first scheduled checkpoint there is nothing to go back to, so they are skipped.
+    fn spike_spec(&self) -> SpikeSpec {
+        let spec = &self.saver.plan.job.spec;
+        let nowhere = spec.spike.policy == SpikePolicy::Rewind && self.state.step < spec.checkpoint_every;
+        if nowhere { SpikeSpec { policy: SpikePolicy::Skip, ..spec.spike } } else { spec.spike }
+    }
+
+    /// Loads the last scheduled checkpoint again (one that a stop made would make the result depend on the stop), and remembers
+    /// which data to pass over from there.
+    fn rewind(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
+        let mut guard = std::mem::take(&mut self.state.guard);
+        let (saver, step) = (&self.saver, self.state.step);
+        let scheduled = |at: u64| at <= step && saver.is_scheduled(at);
+        let found = newest_of(saver.workdir, saver.plan.job.kind, &scheduled)?;
+        let found = found.ok_or(TrainError::NothingToRewind { step })?;
+        self.lines.clear();
+        self.take(&found.manifest)?;
+        let to_step = self.state.step;
+        guard.rewind(&self.state.guard, to_step, self.saver.plan.job.spec.max_bad_steps)?;
+        if let Some(&spike) = guard.spikes.last() {
+            let record = RewindRecord { spike, to_step };
+            hooks.on_rewind(&record);
+            self.lines.push(MetricLine::Rewind(record));
+        }
+        self.state.guard = guard;
         Ok(())
     }
 

@@ -74,7 +74,7 @@ impl Saver<'_> {
         let (manifest, digest) = writer.finish(self.manifest(state))?;
         hooks.on_checkpoint(&CheckpointInfo { step, folder: manifest.folder() });
         if let Some(keep) = job.spec.keep_last {
-            prune(self.workdir, job.kind, step, keep)?;
+            prune(self.workdir, job.kind, (step, keep), &|step| self.is_scheduled(step))?;
         }
         Ok(Found { manifest, digest })
     }

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Precision, Recompute};
+use crate::guard::SpikeSpec;
 use crate::lora::{LoraError, LoraSpec};
 use crate::optimizer::AdamWConstants;
 use crate::planner::{self, Machine, Zero};
@@ -32,6 +33,9 @@ impl Kind {
         }
     }
 }
+
+/// Steps between two replays.
+const REPLAY_EVERY: u64 = 100;
 
 /// Hyper-parameters of one run. A table in a recipe need name only what differs from the defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +71,12 @@ pub struct TrainSpec {
     pub heldout_every: u64,
     /// Steps in a row without a finite loss and gradient that end the run.
     pub max_bad_steps: u32,
+    /// What is done about gradient norms far above the last ones.
+    #[serde(skip_serializing_if = "SpikeSpec::is_default")]
+    pub spike: SpikeSpec,
+    /// Steps between two replays of a micro-batch, whose loss has to be the same bit for bit; 0 for none.
+    #[serde(skip_serializing_if = "is_replay_default")]
+    pub replay_every: u64,
     /// Arithmetic.
     pub precision: Precision,
     /// What is computed again in the backward in place of being kept: memory against time, never the result.
@@ -165,6 +175,8 @@ impl TrainSpec {
             keep_last: None,
             heldout_every: 0,
             max_bad_steps: 8,
+            spike: SpikeSpec::default(),
+            replay_every: REPLAY_EVERY,
             precision: Precision::F32,
             recompute: Recompute::SelA,
             lora: None,
@@ -217,7 +229,7 @@ impl TrainSpec {
             require((0.0..1.0).contains(&beta), "betas", &beta, "from 0 to below 1")?;
         }
         require(is_positive(self.epsilon), "epsilon", &self.epsilon, "above 0")?;
-        for (key, value) in [("weight_decay", self.weight_decay), ("clip", self.clip)] {
+        for (key, value) in [("weight_decay", self.weight_decay), ("clip", self.clip), ("spike.zscore", self.spike.zscore)] {
             require(value.is_finite() && value >= 0.0, key, &value, "0 or above")?;
         }
         Ok(())
@@ -250,10 +262,17 @@ impl TrainSpec {
     /// Never: numbers and names are JSON.
     pub fn digest(&self, kind: Kind, seed: u64, total_steps: u64) -> String {
         let (recompute, parallel) = (Recompute::default(), ParallelSpec::default());
-        let resolved = Self { keep_last: None, recompute, parallel, steps: Some(total_steps), ..self.clone() };
+        let resolved =
+            Self { keep_last: None, replay_every: REPLAY_EVERY, recompute, parallel, steps: Some(total_steps), ..self.clone() };
         let json = serde_json::to_vec(&(kind, seed, resolved)).expect("finite numbers and names are JSON");
         blake3::hash(&json).to_hex().to_string()
     }
+}
+
+/// Likewise of the steps between replays.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_replay_default(steps: &u64) -> bool {
+    *steps == REPLAY_EVERY
 }
 
 /// Whether a mode is the default, which digests of earlier versions do not know.
