@@ -171,6 +171,22 @@ pub(crate) enum Command {
         /// Tokenizer file to keep beside the weights.
         #[arg(long, value_name = "FILE")]
         tokenizer: Option<PathBuf>,
+        /// Element type to store; by default that of the source.
+        #[arg(long, value_name = "TYPE")]
+        dtype: Option<StoredType>,
+    },
+    /// Fold adapters (a PEFT folder) into the weights that they were trained on.
+    Merge {
+        /// Folder with config.json and the original weights; never a merged or quantized one.
+        checkpoint: PathBuf,
+        /// Folder with the configuration and the weights of adapters, as PEFT writes them.
+        adapter: PathBuf,
+        /// Folder to write.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+        /// Element type to store; by default that of the weights.
+        #[arg(long, value_name = "TYPE")]
+        dtype: Option<StoredType>,
     },
     /// Write a commented recipe to start from.
     Init {
@@ -224,9 +240,6 @@ pub(crate) enum Command {
     /// Serve a checkpoint over HTTP (not there yet).
     #[command(disable_help_flag = true)]
     Serve(NotYet),
-    /// Merge an adapter into weights (not there yet; instruction tuning writes merged weights).
-    #[command(disable_help_flag = true)]
-    Merge(NotYet),
 }
 
 #[derive(Debug, Subcommand)]
@@ -236,6 +249,17 @@ pub(crate) enum ConfigCommand {
         /// The recipe.
         recipe: PathBuf,
     },
+}
+
+/// What weights are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StoredType {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes, the range of f32.
+    Bf16,
+    /// 2 bytes, a smaller range.
+    F16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -8,6 +8,7 @@ mod generate;
 mod import;
 mod init;
 mod inspect;
+mod merge;
 mod not_yet;
 mod plan;
 mod report;
@@ -50,7 +51,8 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
         Command::Generate { checkpoint, prompt, greedy: _, max_tokens, tokenizer } => {
             generate::run(&how, &checkpoint, &prompt, max_tokens, tokenizer.as_deref(), progress)
         }
-        Command::Import { source, to, tokenizer } => import::run(&how, &source, &to, tokenizer.as_deref()),
+        Command::Import { source, to, tokenizer, dtype } => import::run(&how, &source, &to, tokenizer.as_deref(), dtype),
+        Command::Merge { checkpoint, adapter, to, dtype } => merge::run(&how, &checkpoint, &adapter, &to, dtype),
         Command::Init { file } => init::run(&file),
         Command::Config { command: ConfigCommand::Check { recipe } } => config::check(&how, &recipe),
         Command::Completions { shell } => {
@@ -65,7 +67,6 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
         }
         Command::Rescore(rest) => not_yet::refuse("rescore", &rest),
         Command::Serve(rest) => not_yet::refuse("serve", &rest),
-        Command::Merge(rest) => not_yet::refuse("merge", &rest),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mellama_shards::Tokenizer;
 use mellama_storage::{AttemptId, Key, LocalStore, PutOutcome, Store};
-use mellama_train::hf::{FILE_LIMIT_BYTES, HfModel, ModelConfig, SpecialTokens, load_folder, save, weights_digest};
+use mellama_train::hf::{Dtype, HfModel, ModelConfig, SpecialTokens, WeightForm, load_folder, save, weights_digest};
 use mellama_train::llama2c;
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ impl Imported {
 ///
 /// # Errors
 /// `Failure::Policy` when the source is in neither form, does not fit the tokenizer, or the folder holds a checkpoint.
-pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>) -> Result<Imported, Failure> {
+pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<Dtype>) -> Result<Imported, Failure> {
     let mut model =
         if source.is_dir() { load_folder(source).map_err(|e| Failure::Policy(chain(&e)))? } else { from_llama2c(source)? };
     let kept = tokenizer.map(read_tokenizer).transpose()?;
@@ -60,7 +60,8 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>) -> Result<Impo
             return Err(Failure::Policy(format!("{}: holds a {name} already; give a new folder", to.display())));
         }
     }
-    save(&store, "", &config, &model.parameters, FILE_LIMIT_BYTES).map_err(|e| Failure::writing("", &e))?;
+    save(&store, "", &config, &model.parameters, WeightForm::of(dtype.unwrap_or(model.dtype)))
+        .map_err(|e| Failure::writing("", &e))?;
     Ok(Imported {
         folder: to.display().to_string(),
         parameters: model.shape.parameter_count(),
@@ -77,7 +78,7 @@ fn from_llama2c(source: &Path) -> Result<HfModel, Failure> {
     let (shape, parameters) = llama2c::import(&name, size, BufReader::new(file)).map_err(|e| Failure::Policy(chain(&e)))?;
     let digest = weights_digest(&shape, &parameters);
     // llama2.c's convention: 1 begins, 2 ends a text.
-    Ok(HfModel { shape, parameters, tokens: SpecialTokens { bos: Some(1), eos: Some(2) }, digest })
+    Ok(HfModel { shape, parameters, dtype: Dtype::F32, tokens: SpecialTokens { bos: Some(1), eos: Some(2) }, digest })
 }
 
 fn read_tokenizer(path: &Path) -> Result<(&'static str, Vec<u8>, Tokenizer), Failure> {

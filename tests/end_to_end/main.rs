@@ -16,6 +16,7 @@ mod gc;
 mod kill;
 mod limits;
 mod mixture;
+mod models;
 mod project;
 mod published;
 mod real_sample;

@@ -4,14 +4,17 @@
 
 Run once where torch and transformers are installed (requirements-training.txt); the files are committed, and
 train-kernel's tests compare with them. Per model: tokens, positions and documents of a packed batch with padding, logits, mean
-loss, the gradient of every tensor, and every tensor after ten steps of AdamW with clipping, warm-up and cosine.
+loss, the gradient of every tensor, and every tensor after ten steps of AdamW with clipping, warm-up and cosine. FOLDER/adapters
+holds adapters of PEFT on the first model, and the logits of both.
 """
 
+import json
 import math
 import sys
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
@@ -133,12 +136,37 @@ def write(folder, name, model, window):
     save_file({key: value.contiguous() for key, value in expected.items()}, folder / name / "expected.safetensors")
 
 
+def write_adapters(folder):
+    """Random adapters of PEFT on the first model, with the logits of both together on one text."""
+    model = LlamaForCausalLM.from_pretrained(folder / "llama-2", attn_implementation="eager")
+    config = LoraConfig(r=3, lora_alpha=5, lora_dropout=0.1, target_modules=["down_proj", "q_proj", "v_proj", "gate_proj"],
+                        task_type="CAUSAL_LM", use_rslora=True)
+    adapted = get_peft_model(model, config)
+    with torch.no_grad():
+        for name, value in adapted.named_parameters():
+            if "lora_" in name:
+                value.normal_(0.0, 0.3)
+    adapted.eval()
+    adapted.save_pretrained(folder / "adapters")
+    (folder / "adapters" / "README.md").unlink(missing_ok=True)
+    # The path of this machine has no place in a file that is committed.
+    written = folder / "adapters" / "adapter_config.json"
+    settings = json.loads(written.read_text(encoding="utf-8")) | {"base_model_name_or_path": "../llama-2"}
+    written.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    tokens = torch.randint(0, VOCABULARY, (1, LENGTH))
+    with torch.no_grad():
+        logits = adapted(input_ids=tokens).logits[0]
+    save_file({"tokens": tokens[0].float(), "logits": logits.contiguous()}, folder / "adapters" / "expected.safetensors")
+
+
 def main():
     torch.manual_seed(7)
     torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
     for name, model, window in models():
         model.config._attn_implementation = "eager"
-        write(Path(sys.argv[1]), name, model, window)
+        write(folder, name, model, window)
+    write_adapters(folder)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 //! The tensors are kept as they stand in the files: rotation is half-split natively, so no permutation exists
 //! here (llama2.c's files, which need one, are `llama2c`). Training state is `checkpoint`.
 
+pub mod adapter;
 mod config;
 mod digest;
 mod load;
@@ -11,4 +12,6 @@ mod save;
 pub use config::{ConfigError, ModelConfig, SpecialTokens};
 pub use digest::weights_digest;
 pub use load::{HfError, HfModel, load, load_folder};
-pub use save::{FILE_LIMIT_BYTES, SaveError, save, write_weights};
+pub use save::{FILE_LIMIT_BYTES, SaveError, WeightForm, save, write_weights};
+
+pub use crate::checkpoint::tensor_file::Dtype;

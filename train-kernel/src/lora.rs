@@ -57,6 +57,11 @@ impl Target {
         }
     }
 
+    /// Its name without its parent, for example `q_proj`, as PEFT matches it.
+    pub fn name(self) -> &'static str {
+        self.module().rsplit('.').next().unwrap_or_default()
+    }
+
     /// (out, in) of the projection it adapts.
     pub fn extents(self, shape: &Shape) -> (usize, usize) {
         let [c, f, kv] = [shape.width, shape.feed_forward, shape.kv_width()];
@@ -81,12 +86,15 @@ pub struct LoraSpec {
     pub dropout: f64,
     /// The projections adapted, in every layer.
     pub targets: Vec<Target>,
+    /// Whether the product is scaled by alpha / sqrt(r) instead (Kalajdzievski 2023).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rslora: bool,
 }
 
 impl Default for LoraSpec {
     /// Rank 16, alpha 32, dropout 0.05, all seven projections.
     fn default() -> Self {
-        Self { rank: 16, alpha: 32.0, dropout: 0.05, targets: Target::ALL.to_vec() }
+        Self { rank: 16, alpha: 32.0, dropout: 0.05, targets: Target::ALL.to_vec(), rslora: false }
     }
 }
 
@@ -116,9 +124,10 @@ pub enum LoraError {
 }
 
 impl LoraSpec {
-    /// alpha / r.
+    /// alpha / r, or alpha / sqrt(r).
     pub fn scale(&self) -> f64 {
-        self.alpha / self.rank as f64
+        let rank = self.rank as f64;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
 
     /// Checks ranges, and that every projection stands at most once.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mellama_shards::{Segment, Sequence, Tokenizer};
 use mellama_storage::{MemoryStore, Workdir};
 use mellama_train::engine::{State, Tensors};
-use mellama_train::hf::{HfModel, SpecialTokens, weights_digest};
+use mellama_train::hf::{Dtype, HfModel, SpecialTokens, weights_digest};
 use mellama_train::trainer::{Base, Kind, NoHooks, TrainJob, TrainSpec, train};
 use mellama_train::{Batch, Engine, EngineSpec, Parameters, SequenceParts, Shape};
 
@@ -49,7 +49,7 @@ fn model() -> LoadedModel {
 fn loaded(shape: Shape, parameters: Parameters<f32>) -> LoadedModel {
     let digest = weights_digest(&shape, &parameters);
     let tokens = SpecialTokens { bos: Some(1), eos: Some(2) };
-    LoadedModel::new("test", HfModel { shape, parameters, tokens, digest }, Sensitivity::Open).unwrap()
+    LoadedModel::new("test", HfModel { shape, parameters, dtype: Dtype::F32, tokens, digest }, Sensitivity::Open).unwrap()
 }
 
 fn spec_of(sensitivity: Sensitivity) -> TaskSpec {

@@ -17,8 +17,8 @@ pub const HEADER_LIMIT_BYTES: u64 = 100_000_000;
 /// Bytes converted at a time.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Element types that are read; everything is written as [`Dtype::F32`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Element types that are read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Dtype {
     /// IEEE single precision.
     F32,
@@ -34,6 +34,24 @@ impl Dtype {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
+        }
+    }
+
+    /// `F32`, `F16` or `BF16`, as a header has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+        }
+    }
+
+    /// The value as it is after being stored: rounded to nearest, ties to even.
+    pub fn round(self, value: f32) -> f32 {
+        match self {
+            Self::F32 => value,
+            Self::F16 => half::f16::from_f32(value).to_f32(),
+            Self::BF16 => half::bf16::from_f32(value).to_f32(),
         }
     }
 
@@ -148,6 +166,11 @@ impl<R: Read + Seek> TensorFile<R> {
         &self.metadata
     }
 
+    /// What a tensor is stored as; none when it is absent or of a type that is not read.
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        Dtype::named(&self.tensors.get(name)?.dtype)
+    }
+
     /// Reads one tensor into `out`, widened to f32, after checking its shape.
     ///
     /// # Errors
@@ -175,39 +198,43 @@ impl<R: Read + Seek> TensorFile<R> {
     }
 }
 
-/// Writes a header for `tensors`, which must then follow in this order as little-endian f32, and nothing else.
+/// Writes a header for `tensors`, which must then follow in this order as little-endian values of `dtype`, and nothing else.
 ///
 /// # Errors
 /// [`TensorFileError::Header`] for a name that occurs twice, else I/O.
 pub fn write_header<W: Write>(
     file: &str,
     writer: &mut W,
-    tensors: &[(&str, &[usize])],
+    (tensors, dtype): (&[(&str, &[usize])], Dtype),
     metadata: &[(&str, &str)],
 ) -> Result<(), TensorFileError> {
-    let header = encode_header(tensors, metadata)
+    let header = encode_header(tensors, dtype, metadata)
         .ok_or_else(|| TensorFileError::Header { file: file.to_owned(), problem: "a name occurs twice".to_owned() })?;
     let io = |source| TensorFileError::Io { file: file.to_owned(), source };
     writer.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
     writer.write_all(&header).map_err(io)
 }
 
-/// Writes values as little-endian f32, bit for bit.
+/// Writes values little-endian: f32 bit for bit, the half types rounded to nearest, ties to even.
 ///
 /// # Errors
 /// [`TensorFileError::Io`].
-pub fn write_values<W: Write>(file: &str, writer: &mut W, values: &[f32]) -> Result<(), TensorFileError> {
+pub fn write_values<W: Write>(file: &str, writer: &mut W, dtype: Dtype, values: &[f32]) -> Result<(), TensorFileError> {
     let mut block = Vec::with_capacity(BLOCK_BYTES.min(values.len() * 4));
     for part in values.chunks(BLOCK_BYTES / 4) {
         block.clear();
-        block.extend(part.iter().flat_map(|value| value.to_le_bytes()));
+        match dtype {
+            Dtype::F32 => block.extend(part.iter().flat_map(|value| value.to_le_bytes())),
+            Dtype::F16 => block.extend(part.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes())),
+            Dtype::BF16 => block.extend(part.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes())),
+        }
         writer.write_all(&block).map_err(|source| TensorFileError::Io { file: file.to_owned(), source })?;
     }
     Ok(())
 }
 
 /// The header as JSON, padded with spaces to a multiple of 8; `None` when a name occurs twice.
-fn encode_header(tensors: &[(&str, &[usize])], metadata: &[(&str, &str)]) -> Option<Vec<u8>> {
+fn encode_header(tensors: &[(&str, &[usize])], dtype: Dtype, metadata: &[(&str, &str)]) -> Option<Vec<u8>> {
     let mut members = Vec::with_capacity(tensors.len() + 1);
     if !metadata.is_empty() {
         let pairs: Vec<String> = metadata.iter().map(|(key, value)| format!("{}:{}", quote(key), quote(value))).collect();
@@ -219,10 +246,10 @@ fn encode_header(tensors: &[(&str, &[usize])], metadata: &[(&str, &str)]) -> Opt
         if !seen.insert(*name) {
             return None;
         }
-        let end = offset + 4 * shape.iter().map(|&size| size as u64).product::<u64>();
+        let end = offset + dtype.size_bytes() * shape.iter().map(|&size| size as u64).product::<u64>();
         let sizes: Vec<String> = shape.iter().map(ToString::to_string).collect();
-        let (name, sizes) = (quote(name), sizes.join(","));
-        members.push(format!("{name}:{{\"dtype\":\"F32\",\"shape\":[{sizes}],\"data_offsets\":[{offset},{end}]}}"));
+        let (name, sizes, dtype) = (quote(name), sizes.join(","), dtype.as_str());
+        members.push(format!("{name}:{{\"dtype\":\"{dtype}\",\"shape\":[{sizes}],\"data_offsets\":[{offset},{end}]}}"));
         offset = end;
     }
     let mut bytes = format!("{{{}}}", members.join(",")).into_bytes();

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::checkpoint::tensor_file::Dtype;
 use crate::shape::{Llama3Scaling, RopeScaling, Shape, ShapeError};
 
 /// Base of the rotation when a file names none: the first LLaMA-2 files.
@@ -124,8 +125,14 @@ impl ModelConfig {
         Ok(Self { shape, tokens })
     }
 
-    /// The configuration of a model of this crate, with nothing left to the defaults of a reader.
-    pub fn to_json(&self) -> Vec<u8> {
+    /// The configuration of a model of this crate whose weights are stored as `dtype`, with nothing left to the defaults of a
+    /// reader.
+    pub fn to_json(&self, dtype: Dtype) -> Vec<u8> {
+        let dtype = match dtype {
+            Dtype::F32 => "float32",
+            Dtype::F16 => "float16",
+            Dtype::BF16 => "bfloat16",
+        };
         let shape = &self.shape;
         // Of the two names of this architecture, the one whose readers know of windows.
         let (model_type, architecture) = match shape.window {
@@ -138,7 +145,7 @@ impl ModelConfig {
             attention_bias: false,
             attention_dropout: 0.0,
             bos_token_id: self.tokens.bos,
-            dtype: "float32",
+            dtype,
             eos_token_id: self.tokens.eos,
             head_dim: shape.head_width(),
             hidden_act: "silu",
@@ -157,7 +164,7 @@ impl ModelConfig {
             rope_theta: shape.rope_theta,
             sliding_window: shape.window,
             tie_word_embeddings: shape.tied_embeddings,
-            torch_dtype: "float32",
+            torch_dtype: dtype,
             use_cache: true,
             vocab_size: shape.vocabulary,
         };
@@ -329,7 +336,7 @@ fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
 mod tests {
     use std::error::Error;
 
-    use super::{ModelConfig, SpecialTokens};
+    use super::{Dtype, ModelConfig, SpecialTokens};
     use crate::shape::{SHAPE_NAMES, Shape};
 
     fn llama_2(extra: &str) -> String {
@@ -403,7 +410,7 @@ mod tests {
         assert_eq!(ModelConfig::parse(mistral.as_bytes()).unwrap().shape.window, Some(4096));
         for name in SHAPE_NAMES {
             let config = ModelConfig { shape: Shape::named(name, 100).unwrap(), tokens: SpecialTokens::default() };
-            assert_eq!(ModelConfig::parse(&config.to_json()).unwrap(), config, "{name}");
+            assert_eq!(ModelConfig::parse(&config.to_json(Dtype::F32)).unwrap(), config, "{name}");
         }
     }
 
@@ -415,7 +422,7 @@ mod tests {
         ] {
             let shape = Shape { tied_embeddings: tied, rope_theta: 5e5, ..Shape::named(name, 777).unwrap() };
             let config = ModelConfig { shape, tokens };
-            assert_eq!(ModelConfig::parse(&config.to_json()).unwrap(), config);
+            assert_eq!(ModelConfig::parse(&config.to_json(Dtype::F32)).unwrap(), config);
             assert!(config.generation_json().ends_with(b"}\n"));
         }
     }

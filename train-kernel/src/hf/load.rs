@@ -10,7 +10,7 @@ use mellama_storage::{Key, LocalStore, RangeReader, Store, StoreError};
 use serde::Deserialize;
 
 use super::{ConfigError, ModelConfig, SpecialTokens, weights_digest};
-use crate::checkpoint::tensor_file::{TensorFile, TensorFileError};
+use crate::checkpoint::tensor_file::{Dtype, TensorFile, TensorFileError};
 use crate::parameters::{Layout, Parameters, TensorSpec};
 use crate::shape::Shape;
 
@@ -28,6 +28,8 @@ pub struct HfModel {
     pub shape: Shape,
     /// The weights.
     pub parameters: Parameters<f32>,
+    /// What the files hold the weights as; f32 where they are of several types.
+    pub dtype: Dtype,
     /// Begin and end tokens.
     pub tokens: SpecialTokens,
     /// [`weights_digest`] of the weights.
@@ -110,11 +112,13 @@ pub fn load(store: &Arc<dyn Store>, folder: &str) -> Result<HfModel, HfError> {
         ModelConfig::parse(&config).map_err(|source| HfError::Config { folder: folder.name.clone(), source })?;
     let files = folder.weight_files(&shape)?;
     let mut parameters = Parameters::zeros(Arc::new(Layout::of(&shape)));
+    let mut dtypes = BTreeSet::new();
     for (file, names) in &files {
-        folder.read_file(file, names.as_ref(), &shape, &mut parameters)?;
+        dtypes.extend(folder.read_file(file, names.as_ref(), &shape, &mut parameters)?);
     }
+    let dtype = if dtypes.len() == 1 { dtypes.pop_first().unwrap_or(Dtype::F32) } else { Dtype::F32 };
     let digest = weights_digest(&shape, &parameters);
-    Ok(HfModel { shape, parameters, tokens, digest })
+    Ok(HfModel { shape, parameters, dtype, tokens, digest })
 }
 
 /// Loads a model from a folder of this machine.
@@ -192,14 +196,14 @@ impl Folder<'_> {
         Ok(files)
     }
 
-    /// Reads the tensors of one file into their places.
+    /// Reads the tensors of one file into their places; returns what they were stored as.
     fn read_file(
         &self,
         file: &str,
         listed: Option<&BTreeSet<String>>,
         shape: &Shape,
         parameters: &mut Parameters<f32>,
-    ) -> Result<(), HfError> {
+    ) -> Result<BTreeSet<Dtype>, HfError> {
         let reader = RangeReader::open(Arc::clone(self.store), &self.key(file)?).map_err(|e| self.store_error(e))?;
         let mut tensors = TensorFile::open(file, reader).map_err(|error| self.tensor_error(error))?;
         self.refuse_unknown(tensors.tensors().keys(), listed, parameters, shape)?;
@@ -212,7 +216,8 @@ impl Folder<'_> {
         if shape.tied_embeddings && tensors.tensors().contains_key(HEAD) {
             self.check_tied(&mut tensors, parameters)?;
         }
-        Ok(())
+        let read = layout.tensors().iter().filter(wanted).filter_map(|tensor| tensors.dtype(&tensor.name));
+        Ok(read.collect())
     }
 
     fn refuse_unknown<'n>(

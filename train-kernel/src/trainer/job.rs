@@ -6,7 +6,7 @@ use crate::backend::AllocationError;
 use crate::batch::BatchError;
 use crate::checkpoint::CheckpointError;
 use crate::guard::GuardStop;
-use crate::hf::{HfModel, SpecialTokens, weights_digest};
+use crate::hf::{Dtype, HfModel, SpecialTokens, weights_digest};
 use crate::lora::LoraError;
 use crate::parameters::{Layout, Parameters};
 use crate::sequence_source::SourceError;
@@ -35,7 +35,7 @@ impl Base {
         shape.check()?;
         let parameters = Parameters::initialised(&shape, seed);
         let digest = weights_digest(&shape, &parameters);
-        Ok(Self { model: HfModel { shape, parameters, tokens, digest }, name: name.into() })
+        Ok(Self { model: HfModel { shape, parameters, dtype: Dtype::F32, tokens, digest }, name: name.into() })
     }
 }
 

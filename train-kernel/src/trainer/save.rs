@@ -4,16 +4,16 @@
 //! has the merged model in a folder of its own, so that no reader takes the adapters for part of it.
 
 use mellama_storage::{PartWriter, Workdir};
-use serde::Serialize;
 
 use super::job::{CheckpointInfo, Hooks, TrainError};
 use super::record::{MetricLine, encode_lines};
 use super::step::{Plan, State};
-use crate::checkpoint::tensor_file::{TensorFileError, write_header, write_values};
+use crate::checkpoint::tensor_file::{Dtype, TensorFileError, write_header, write_values};
 use crate::checkpoint::{CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Found, prune, publish};
 use crate::engine::State as Of;
+use crate::hf::adapter::config_json;
 use crate::hf::{ModelConfig, write_weights};
-use crate::lora::{Adapters, LoraSpec, merge};
+use crate::lora::{Adapters, merge};
 use crate::parameters::Parameters;
 
 /// Writes the checkpoints of one run.
@@ -24,25 +24,6 @@ pub(super) struct Saver<'a> {
     pub(super) total_steps: u64,
     /// The original weights that adapters are merged into.
     pub(super) base: Option<Parameters<f32>>,
-}
-
-/// `adapter_config.json` as PEFT reads it.
-#[derive(Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the file's own members")]
-struct AdapterConfig<'a> {
-    base_model_name_or_path: &'a str,
-    bias: &'static str,
-    fan_in_fan_out: bool,
-    inference_mode: bool,
-    init_lora_weights: bool,
-    lora_alpha: f64,
-    lora_dropout: f64,
-    modules_to_save: Option<Vec<String>>,
-    peft_type: &'static str,
-    r: usize,
-    target_modules: Vec<&'a str>,
-    task_type: &'static str,
-    use_rslora: bool,
 }
 
 impl Saver<'_> {
@@ -106,7 +87,7 @@ impl Saver<'_> {
         let weights = "model.safetensors";
         let tensors = parameters.layout.tensors().len() as u64;
         writer.put(&format!("{prefix}{weights}"), tensors, &|part| write_weights(weights, part, parameters))?;
-        writer.put_bytes(&format!("{prefix}config.json"), 1, &config.to_json())?;
+        writer.put_bytes(&format!("{prefix}config.json"), 1, &config.to_json(Dtype::F32))?;
         writer.put_bytes(&format!("{prefix}generation_config.json"), 1, &config.generation_json())?;
         for file in &self.plan.job.tokenizer_files {
             writer.put_bytes(&format!("{prefix}{}", file.name), 1, &file.bytes)?;
@@ -118,33 +99,10 @@ impl Saver<'_> {
         let (weights, parameters) = ("adapter_model.safetensors", &adapters.parameters);
         let tensors = parameters.layout.tensors().len() as u64;
         writer.put(weights, tensors, &|part| write_weights(weights, part, parameters))?;
-        let config = adapter_config(&adapters.spec, &self.plan.job.base.name);
+        let config = config_json(&adapters.spec, &self.plan.job.base.name);
         writer.put_bytes("adapter_config.json", 1, &config)?;
         Ok(())
     }
-}
-
-/// PEFT's configuration of these adapters; module names without their parent, as PEFT matches them.
-fn adapter_config(spec: &LoraSpec, base: &str) -> Vec<u8> {
-    let name = |module: &'static str| module.rsplit('.').next().unwrap_or(module);
-    let config = AdapterConfig {
-        base_model_name_or_path: base,
-        bias: "none",
-        fan_in_fan_out: false,
-        inference_mode: true,
-        init_lora_weights: true,
-        lora_alpha: spec.alpha,
-        lora_dropout: spec.dropout,
-        modules_to_save: None,
-        peft_type: "LORA",
-        r: spec.rank,
-        target_modules: spec.targets.iter().map(|target| name(target.module())).collect(),
-        task_type: "CAUSAL_LM",
-        use_rslora: false,
-    };
-    let mut bytes = serde_json::to_vec_pretty(&config).expect("numbers and names are JSON");
-    bytes.push(b'\n');
-    bytes
 }
 
 /// Both moments in one file, named after the tensors they belong to.
@@ -158,6 +116,6 @@ fn write_moments(part: &mut PartWriter, moments: &[Parameters<f32>; 2]) -> Resul
         .flat_map(|names| names.iter().zip(layout.tensors()))
         .map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
         .collect();
-    write_header(file, part, &header, &[("format", "mellama-moments-1")])?;
-    moments.iter().try_for_each(|moment| write_values(file, part, &moment.data))
+    write_header(file, part, (&header, Dtype::F32), &[("format", "mellama-moments-1")])?;
+    moments.iter().try_for_each(|moment| write_values(file, part, Dtype::F32, &moment.data))
 }

@@ -2,14 +2,14 @@
 
 use std::io::Cursor;
 
-use super::{TensorFile, TensorFileError, write_header, write_values};
+use super::{Dtype, TensorFile, TensorFileError, write_header, write_values};
 
 fn sample() -> Vec<u8> {
     let mut bytes = Vec::new();
     let tensors: [(&str, &[usize]); 3] = [("b", &[2, 2]), ("a", &[3]), ("empty", &[0, 4])];
-    write_header("sample", &mut bytes, &tensors, &[("format", "pt")]).unwrap();
-    write_values("sample", &mut bytes, &[1.0, -2.0, f32::MIN_POSITIVE, -0.0]).unwrap();
-    write_values("sample", &mut bytes, &[7.5, 8.5, f32::INFINITY]).unwrap();
+    write_header("sample", &mut bytes, (&tensors, Dtype::F32), &[("format", "pt")]).unwrap();
+    write_values("sample", &mut bytes, Dtype::F32, &[1.0, -2.0, f32::MIN_POSITIVE, -0.0]).unwrap();
+    write_values("sample", &mut bytes, Dtype::F32, &[7.5, 8.5, f32::INFINITY]).unwrap();
     bytes
 }
 
@@ -46,6 +46,24 @@ fn parity_the_safetensors_library_reads_the_same() {
     assert_eq!((view.shape(), view.dtype()), (&[2_usize, 2][..], safetensors::Dtype::F32));
     assert_eq!(view.data()[..4], 1.0_f32.to_le_bytes());
     assert_eq!(parsed.len(), 3);
+}
+
+#[test]
+fn half_types_are_written_rounded_to_even() {
+    // In bf16 a tie that goes down, a tie that goes up, and what is above a tie; in f16 two exact values and one that is not.
+    let (bf16, f16) = ([1.0, 1.0 + 2.0 / 128.0, 1.0 + 2.0 / 128.0], [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 1.0 + 13.0 / 1024.0]);
+    for (dtype, expected) in [(Dtype::BF16, bf16), (Dtype::F16, f16)] {
+        let mut bytes = Vec::new();
+        write_header("x", &mut bytes, (&[("t", &[3])], dtype), &[]).unwrap();
+        write_values("x", &mut bytes, dtype, &[1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, 1.0 + 3.0 / 256.0 + 0.001]).unwrap();
+        let view = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(format!("{:?}", view.tensor("t").unwrap().dtype()), dtype.as_str());
+        let mut file = TensorFile::open("x", Cursor::new(bytes)).unwrap();
+        let mut out = [0.0; 3];
+        file.read("t", &[3], &mut out).unwrap();
+        assert_eq!(out.map(f32::to_bits), expected.map(f32::to_bits), "{dtype:?}: {out:?}");
+        assert_eq!(dtype.round(1.0 + 1.0 / 256.0).to_bits(), expected[0].to_bits());
+    }
 }
 
 #[test]
@@ -110,5 +128,5 @@ fn wrong_shape_dtype_and_name_are_named() {
 #[test]
 fn a_name_is_written_once() {
     let tensors: [(&str, &[usize]); 2] = [("a", &[1]), ("a", &[1])];
-    assert!(write_header("x", &mut Vec::new(), &tensors, &[]).is_err());
+    assert!(write_header("x", &mut Vec::new(), (&tensors, Dtype::F32), &[]).is_err());
 }

@@ -146,6 +146,29 @@ fn parity_of_ten_steps_with_clipping_warm_up_and_cosine() {
 }
 
 #[test]
+fn parity_of_adapters_that_peft_wrote() {
+    let mut expected = Expected::open("adapters");
+    let tokens: Vec<u32> = expected.read("tokens").iter().map(|&token| token as u32).collect();
+    let part = SequenceParts { tokens: &tokens, segments: &[(24, 0)], loss_mask: None };
+    let batch = Batch::from_parts(&[part]).unwrap();
+    let HfModel { shape, parameters, .. } = load_folder(&folder("llama-2")).unwrap();
+    let adapters = crate::hf::adapter::load_folder(&folder("adapters"), &shape).unwrap();
+    assert_eq!((adapters.spec.targets.len(), adapters.spec.rslora), (4, true));
+    let model = Arc::new(Model::new(shape).unwrap());
+    let apart = super::engine(&model, EngineSpec::evaluate(1, 24), &parameters, Some(&adapters)).logits(&batch);
+    let merged = crate::lora::merge(model.shape(), &parameters, &adapters).unwrap();
+    let folded = super::engine(&model, EngineSpec::evaluate(1, 24), &merged.parameters, None).logits(&batch);
+    let theirs = expected.read("logits");
+    let plain = super::engine(&model, EngineSpec::evaluate(1, 24), &parameters, None).logits(&batch);
+    assert!(difference(&plain, &theirs) > 1e-2, "the adapters must show");
+    for (name, logits) in [("apart", apart), ("merged", folded)] {
+        let error = difference(&logits, &theirs);
+        assert!(error < 1e-5, "{name}: {error:e}");
+        println!("adapters {name}: logits {error:.1e}");
+    }
+}
+
+#[test]
 fn parity_in_bf16_within_its_rounding() {
     for name in NAMES {
         let mut expected = Expected::open(name);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mellama_storage::{AttemptId, Key, MemoryStore, Store};
 
 use super::{HfError, load};
-use crate::checkpoint::tensor_file::{write_header, write_values};
-use crate::hf::{ModelConfig, SpecialTokens, save};
+use crate::checkpoint::tensor_file::{Dtype, write_header, write_values};
+use crate::hf::{ModelConfig, SpecialTokens, WeightForm, save};
 use crate::parameters::Parameters;
 use crate::shape::Shape;
 
@@ -34,12 +34,12 @@ fn by_hand(config: &ModelConfig, tensors: &[(String, Vec<usize>, Vec<f32>)]) -> 
     let put = |name: &str, body: &[u8]| {
         store.put_new(&Key::new(name).unwrap(), body, &attempt).unwrap();
     };
-    put("m/config.json", &config.to_json());
+    put("m/config.json", &config.to_json(Dtype::F32));
     let mut bytes = Vec::new();
     let header: Vec<(&str, &[usize])> = tensors.iter().map(|(n, s, _)| (n.as_str(), s.as_slice())).collect();
-    write_header("m", &mut bytes, &header, &[]).unwrap();
+    write_header("m", &mut bytes, (&header, Dtype::F32), &[]).unwrap();
     for (_, _, values) in tensors {
-        write_values("m", &mut bytes, values).unwrap();
+        write_values("m", &mut bytes, Dtype::F32, values).unwrap();
     }
     put("m/model.safetensors", &bytes);
     store
@@ -56,11 +56,12 @@ fn save_load_save_gives_identical_bytes_in_one_file_or_many() {
         let config = config(tied);
         let parameters = Parameters::<f32>::initialised(&config.shape, 3);
         let store = store();
-        save(&store, "a", &config, &parameters, limit).unwrap();
+        let form = WeightForm { dtype: Dtype::F32, limit_bytes: limit };
+        save(&store, "a", &config, &parameters, form).unwrap();
         let model = load(&store, "a").unwrap();
         assert_eq!((&model.shape, model.tokens), (&config.shape, TOKENS));
         assert_eq!(model.parameters, parameters);
-        save(&store, "b", &ModelConfig { shape: model.shape, tokens: model.tokens }, &model.parameters, limit).unwrap();
+        save(&store, "b", &ModelConfig { shape: model.shape, tokens: model.tokens }, &model.parameters, form).unwrap();
         assert_eq!(all(&store, "a/"), all(&store, "b/"));
         assert_eq!(all(&store, "a/").len() > 3, limit < u64::MAX, "limit {limit}");
     }
@@ -116,8 +117,26 @@ fn a_folder_without_weights_or_with_a_lying_index_is_refused() {
         store.put_new(&Key::new(name).unwrap(), body, &attempt).unwrap();
     };
     assert!(matches!(load(&store, "m"), Err(HfError::Store { .. })));
-    put("m/config.json", &config.to_json());
+    put("m/config.json", &config.to_json(Dtype::F32));
     assert!(matches!(load(&store, "m"), Err(HfError::NoWeights { .. })));
     put("m/model.safetensors.index.json", br#"{"weight_map":{"x":"../other.safetensors"}}"#);
     assert!(matches!(load(&store, "m"), Err(HfError::Index { .. })));
+}
+
+#[test]
+fn bf16_weights_stay_bf16_and_are_told() {
+    let config = config(false);
+    let exact = Parameters::<f32>::initialised(&config.shape, 4);
+    let store = store();
+    for (folder, dtype) in [("a", Dtype::BF16), ("b", Dtype::F16), ("c", Dtype::F32)] {
+        save(&store, folder, &config, &exact, WeightForm { dtype, limit_bytes: 50_000 }).unwrap();
+        let model = load(&store, folder).unwrap();
+        assert_eq!(model.dtype, dtype);
+        let again = format!("{folder}2");
+        save(&store, &again, &config, &model.parameters, WeightForm { dtype, limit_bytes: 50_000 }).unwrap();
+        let files = |folder: &str| all(&store, &format!("{folder}/"));
+        assert_eq!(files(folder), files(&again), "what was rounded is not rounded again");
+    }
+    let rounded: Vec<f32> = exact.data.iter().map(|value| half::bf16::from_f32(*value).to_f32()).collect();
+    assert_eq!(load(&store, "a").unwrap().parameters.data, rounded);
 }

@@ -76,7 +76,8 @@ pub(super) fn job() -> TrainJob {
 /// The same with adapters on two projections.
 pub(super) fn adapter_job() -> TrainJob {
     let job = job();
-    let lora = LoraSpec { rank: 2, alpha: 4.0, dropout: 0.25, targets: vec![Target::Query, Target::Down] };
+    let targets = vec![Target::Query, Target::Down];
+    let lora = LoraSpec { rank: 2, alpha: 4.0, dropout: 0.25, targets, rslora: false };
     let spec = TrainSpec { lora: Some(lora), ..job.spec };
     TrainJob { kind: Kind::Instruct, spec, ..job }
 }
