@@ -6,7 +6,7 @@ use crate::commands::refuse;
 use crate::project::succeed;
 
 fn fixture(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/training").join(name).display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/models").join(name).display().to_string()
 }
 
 fn path(folder: &tempfile::TempDir, name: &str) -> (PathBuf, String) {

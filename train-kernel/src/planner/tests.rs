@@ -17,7 +17,7 @@ const MODES: [(&str, Recompute); 4] =
     [("NONE", Recompute::None), ("SEL_A", Recompute::SelA), ("SEL_B", Recompute::SelB), ("FULL", Recompute::Full)];
 
 /// The reference's output, as it is printed.
-const ORACLE: &str = include_str!("../../../tests/fixtures/training/plan-oracle.json");
+const ORACLE: &str = include_str!("../../../tests/parity/models/plan-oracle.json");
 
 fn shape(name: &str) -> Shape {
     let named = match name {

@@ -17,7 +17,7 @@ use crate::schedule::Schedule;
 const NAMES: [&str; 3] = ["llama-2", "llama-3", "mistral"];
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/training").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/models").join(name)
 }
 
 /// What transformers computed.
