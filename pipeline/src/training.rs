@@ -128,9 +128,10 @@ pub(crate) fn starting_weights(context: &Context<'_>) -> Result<Base, Failure> {
     if let Some(checkpoint) = &recipe.checkpoint {
         let model = load_place(context, checkpoint)?;
         check_fit(checkpoint, &model, &tokenizer)?;
+        check_named(checkpoint, &model, recipe.shape.as_deref())?;
         return Ok(Base::loaded(model, checkpoint.clone()));
     }
-    let name = recipe.shape.as_deref().expect("checked: either shape or checkpoint");
+    let name = recipe.shape.as_deref().expect("checked: shape or checkpoint");
     let mut shape = Shape::named(name, tokenizer.vocabulary_size() as usize).map_err(|e| Failure::Policy(chain(&e)))?;
     let lengths = [
         context.file.recipe.corpus.as_ref().and_then(|c| c.pack.as_ref()).map(|p| p.sequence_length),
@@ -187,6 +188,20 @@ pub(crate) fn published_model(context: &Context<'_>, folder: &str) -> Result<HfM
 /// `Failure::Policy`.
 pub(crate) fn check_fit(name: &str, model: &HfModel, tokenizer: &Tokenizer) -> Result<(), Failure> {
     fit(name, model.shape.vocabulary, tokenizer)
+}
+
+/// Refuses a checkpoint that has not the shape that the recipe says it has. Positions may be others.
+fn check_named(checkpoint: &str, model: &HfModel, name: Option<&str>) -> Result<(), Failure> {
+    let Some(name) = name else { return Ok(()) };
+    let wanted = Shape::named(name, model.shape.vocabulary).map_err(|e| Failure::Policy(chain(&e)))?;
+    if (Shape { max_positions: model.shape.max_positions, ..wanted.clone() }) == model.shape {
+        return Ok(());
+    }
+    Err(Failure::Policy(format!(
+        "{checkpoint}: {} parameters, model.shape {name} has {} or other constants; name the shape that the checkpoint has, or leave it out",
+        model.shape.parameter_count(),
+        wanted.parameter_count()
+    )))
 }
 
 fn fit(name: &str, rows: usize, tokenizer: &Tokenizer) -> Result<(), Failure> {

@@ -103,6 +103,9 @@ fn config_check_accepts_our_recipes_and_names_faults() {
         let parsed = succeed(&["config", "check", &path, "--json"]).json();
         assert_eq!(parsed["stages"].as_array().map(Vec::len), Some(11), "{name}");
     }
+    for name in ["recipes/me-llama-corpus.toml", "recipes/me-llama-13b.toml", "recipes/me-llama-70b.toml"] {
+        succeed(&["config", "check", &root().join(name).display().to_string()]);
+    }
     let check = |text: &str, said: &[&str]| {
         let project = Project::with_recipe(text);
         refuse(&["config", "check", &project.recipe()], 2, said);
@@ -111,11 +114,27 @@ fn config_check_accepts_our_recipes_and_names_faults() {
     check("name = \"a\"\nworkdir = \"out\"\nsede = 1\n", &["recipe.toml:3:1: unknown key \"sede\"", "did you mean \"seed\"?"]);
     check("name = \"a\"\n", &["recipe.toml:1:1: missing field `workdir`"]);
     check("name = \"a\nworkdir = \"out\"\n", &["recipe.toml:1:"]);
-    check(
-        "name = \"a\"\nworkdir = \"out\"\n[model]\nshape = \"tiny\"\ncheckpoint = \"x\"\n",
-        &["model: give either shape or checkpoint"],
-    );
+    check("name = \"a\"\nworkdir = \"out\"\n[model]\n", &["model: give shape, checkpoint or both"]);
+    check("name = \"a\"\nworkdir = \"out\"\n[model]\nshape = \"llama-2-31b\"\n", &["model.shape", "llama-2-13b"]);
     refuse(&["config", "check", "none.toml"], 2, &["none.toml: cannot be read", "mellama init"]);
+}
+
+#[test]
+fn recipes_of_the_paper_share_one_corpus_and_plan_without_any_of_the_data() {
+    let read = |name: &str| std::fs::read_to_string(root().join("recipes").join(name)).expect("a recipe");
+    let corpus = read("me-llama-corpus.toml");
+    let shared = &corpus[corpus.find("# --- biomedical").expect("the first source")..];
+    for (name, parameters, hours) in
+        [("me-llama-13b.toml", 13_015_864_320_u64, 22_249.0), ("me-llama-70b.toml", 68_976_648_192, 113_444.0)]
+    {
+        assert!(read(name).contains(shared), "{name}: has another corpus than me-llama-corpus.toml");
+        let plan = succeed(&["plan", &root().join("recipes").join(name).display().to_string(), "--json"]).json();
+        let training = &plan["training"];
+        assert_eq!(training["parameters"].as_u64(), Some(parameters), "{name}");
+        assert!((training["a100_hours"]["0.45"].as_f64().expect("a number") - hours).abs() < 1.0, "{name}: {training}");
+        // 129e9 tokens, 1,024 sequences of 4,096 a step.
+        assert_eq!(training["steps"].as_u64(), Some(30_756), "{name}");
+    }
 }
 
 #[test]

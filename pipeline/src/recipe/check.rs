@@ -6,6 +6,7 @@ use mellama_shards::mixture::planned_quotas;
 use mellama_shards::template::Template;
 use mellama_sources::Limits;
 use mellama_storage::foreign_scheme;
+use mellama_train::shape::SHAPE_NAMES;
 use mellama_train::trainer::TrainSpec;
 use serde_json::Value;
 
@@ -271,10 +272,9 @@ impl Checker {
     }
 
     fn model(&self, model: &ModelRecipe) -> Result<(), RecipeError> {
-        let one = model.shape.is_some() != model.checkpoint.is_some();
-        self.that(one, "model", || "give either shape or checkpoint".into())?;
-        let shapes = ["tiny", "llama-2-7b", "llama-2-13b", "llama-2-70b"];
-        model.shape.iter().try_for_each(|shape| self.one_of(shape, &shapes, "model.shape"))
+        let some = model.shape.is_some() || model.checkpoint.is_some();
+        self.that(some, "model", || "give shape, checkpoint or both".into())?;
+        model.shape.iter().try_for_each(|shape| self.one_of(shape, &SHAPE_NAMES, "model.shape"))
     }
 
     fn instruct(&self, instruct: &InstructRecipe) -> Result<(), RecipeError> {

@@ -238,7 +238,7 @@ pub struct PackRecipe {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRecipe {
-    /// `llama-2-7b`, `llama-2-13b`, `llama-2-70b` or `tiny`: random initial weights.
+    /// A published shape or `tiny`: random initial weights, or what the checkpoint has to be.
     pub shape: Option<String>,
     /// Folder of a checkpoint in the Hugging Face layout.
     pub checkpoint: Option<String>,

@@ -7,7 +7,7 @@ use mellama_storage::{Effect, Fault, FaultStore, Key, MemoryStore, Schedule, Wor
 
 use super::samples::{adapter_job, clean_run, job, run_on};
 use crate::checkpoint::CheckpointError;
-use crate::trainer::{Hooks, NoHooks, StepRecord, TrainError, TrainJob};
+use crate::trainer::{Hooks, NoHooks, StepRecord, TrainError, TrainJob, TrainSpec};
 
 /// Stops after the step that it names, and keeps every record.
 struct StopAfter {
@@ -51,6 +51,48 @@ fn resume_after_a_stop_at_any_step_equals_the_uninterrupted_run() {
             assert_eq!(seen, all, "losses after a stop at step {stop}");
             let off_schedule = if stop % 2 == 0 { stop + 1 } else { u64::MAX };
             assert_eq!(without(store.snapshot(), off_schedule), clean, "objects after a stop at step {stop}");
+        }
+    }
+}
+
+/// Fifty steps of four sequences, cut into so many micro-batches, without a checkpoint before the last.
+fn long_job(accumulation: u64) -> TrainJob {
+    let spec = TrainSpec {
+        epochs: 19,
+        steps: Some(50),
+        batch_sequences: 4,
+        micro_batch_sequences: 4 / accumulation,
+        checkpoint_every: 1_000,
+        heldout_every: 0,
+        replay_every: 10,
+        ..job().spec
+    };
+    TrainJob { spec, ..job() }
+}
+
+#[test]
+fn resume_at_every_step_of_fifty_with_threads_and_accumulation_is_bit_equal() {
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for accumulation in [1, 4] {
+            let whole = MemoryStore::new("whole");
+            let all = pool.install(|| records(long_job(accumulation), &whole, u64::MAX));
+            let weights = |store: &MemoryStore, file: &str| {
+                store.snapshot()[&Key::new(format!("checkpoints/cpt/step-00000050/{file}")).unwrap()].clone()
+            };
+            for stop in 0..49 {
+                let store = MemoryStore::new("stopped");
+                let seen = pool.install(|| {
+                    let mut seen = records(long_job(accumulation), &store, stop);
+                    seen.extend(records(long_job(accumulation), &store, u64::MAX));
+                    seen
+                });
+                let at = format!("{threads} threads, accumulation {accumulation}, stopped after step {stop}");
+                assert_eq!(seen, all, "{at}");
+                for file in ["model.safetensors", "optimizer.safetensors", "manifest.json"] {
+                    assert_eq!(weights(&store, file), weights(&whole, file), "{at}: {file}");
+                }
+            }
         }
     }
 }
