@@ -1,8 +1,8 @@
 //! Training and generation of `LLaMA` models: exact mathematics, hand-written forward and backward, on the processor.
 //!
-//! A [`Shape`] gives a [`Layout`] of named tensors; [`Parameters`] hold weights, gradients or moments of it; a [`Model`]
-//! computes loss and gradients of a [`Batch`] in a [`Workspace`] that is allocated once. There is no autograd and no tensor
-//! library, and no result depends on the number of threads. The crate knows nothing of text, corpora or recipes.
+//! A [`Shape`] gives a [`Layout`] of named tensors; [`Parameters`] hold the values of one; an [`Engine`] computes losses, gradients
+//! and updates of a [`Batch`] on a [`Backend`](backend::Backend) whose memory is allocated once. There is no autograd and no
+//! tensor library, and no result depends on the number of threads. The crate knows nothing of text, corpora or recipes.
 
 pub mod backend;
 pub mod batch;
