@@ -151,9 +151,21 @@ pub(crate) enum Command {
         /// The text to continue; may be empty.
         #[arg(long)]
         prompt: String,
-        /// Take the most likely token each time (the only way so far).
-        #[arg(long)]
+        /// Take the most likely token each time; the default.
+        #[arg(long, conflicts_with_all = ["temperature", "top_p"])]
         greedy: bool,
+        /// Draw tokens at this temperature, above 0.
+        #[arg(long, value_name = "X")]
+        temperature: Option<f64>,
+        /// Draw from the fewest most likely tokens that together have this share.
+        #[arg(long, value_name = "SHARE")]
+        top_p: Option<f64>,
+        /// Seed of the draws: the same seed gives the same text.
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        seed: u64,
+        /// A text that ends the continuation and is not part of it; may be given several times.
+        #[arg(long, value_name = "TEXT")]
+        stop: Vec<String>,
         /// Tokens to generate at most.
         #[arg(long, default_value_t = 256, value_name = "N")]
         max_tokens: usize,

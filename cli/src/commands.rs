@@ -48,8 +48,12 @@ pub(crate) fn dispatch(arguments: Arguments, progress: &Progress) -> Result<(), 
             run::single(&how, &recipe, stage, progress)
         }
         Command::Evaluate { recipe } => run::single(&how, &recipe, Stage::Evaluate, progress),
-        Command::Generate { checkpoint, prompt, greedy: _, max_tokens, tokenizer } => {
-            generate::run(&how, &checkpoint, &prompt, max_tokens, tokenizer.as_deref(), progress)
+        Command::Generate { checkpoint, prompt, greedy: _, temperature, top_p, seed, stop, max_tokens, tokenizer } => {
+            let sampling = generate::sampling(temperature, top_p, seed);
+            let tokenizer = tokenizer.as_deref();
+            let request =
+                generate::Request { checkpoint: &checkpoint, prompt: &prompt, max_tokens, sampling, stop: &stop, tokenizer };
+            generate::run(&how, &request, progress)
         }
         Command::Import { source, to, tokenizer, dtype } => import::run(&how, &source, &to, tokenizer.as_deref(), dtype),
         Command::Merge { checkpoint, adapter, to, dtype } => merge::run(&how, &checkpoint, &adapter, &to, dtype),

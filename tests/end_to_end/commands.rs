@@ -387,6 +387,17 @@ fn golden_text_of_stories260k_is_reproduced() {
         Some("context-full") => assert_eq!(total, 512),
         finish => assert!(finish == Some("end-of-text") && total < 512, "{long}"),
     }
+    // A stop text ends the text in front of it; draws are a function of the seed.
+    let stopped = generate(&["--max-tokens", PUBLISHED_TOKENS, "--stop", "\n", "--stop", "never in it", "--json"]).json();
+    assert_eq!((stopped["finish"].as_str(), stopped["text"].as_str()), (Some("stop"), end.split('\n').next()));
+    assert_eq!(generate(&["--max-tokens", PUBLISHED_TOKENS, "--stop", "\n"]).stdout.trim_end_matches('\n'), stopped["text"]);
+    let draw = |more: &[&str]| succeed(&[&["generate", &to, "--prompt", "Once", "--max-tokens", "40"], more].concat()).stdout;
+    let drawn = draw(&["--temperature", "1.0", "--seed", "7"]);
+    assert_eq!(drawn, draw(&["--temperature", "1.0", "--seed", "7", "--threads", "1"]));
+    assert_ne!(drawn, draw(&["--temperature", "1.0", "--seed", "8"]));
+    assert_eq!(draw(&["--top-p", "1e-9", "--seed", "9"]), draw(&["--greedy"]), "of one token there is no choice");
+    refuse(&["generate", &to, "--prompt", "Once", "--temperature", "0"], 2, &["--temperature: 0, expected above 0"]);
+    refuse(&["generate", &to, "--prompt", "Once", "--top-p", "1.5"], 2, &["--top-p: 1.5, expected above 0, at most 1"]);
     refuse(&["import", &at("stories260K.bin"), "--to", &to], 2, &["holds a checkpoint already; give a new folder"]);
     all_in(&succeed(&["inspect", &to]).stdout, &["width 64", "layers 5", "heads 8 (4 key-value)", "vocabulary 512"]);
 }

@@ -1,25 +1,26 @@
 //! `generate`: continues a prompt; the text goes to standard output as it comes.
 
 use std::io::Write;
-use std::path::Path;
 
-use mellama_pipeline::{Failure, Observer, generation};
+pub(crate) use mellama_pipeline::generation::Request;
+use mellama_pipeline::generation::{self, Sampling};
+use mellama_pipeline::{Failure, Observer};
 
 use crate::arguments::How;
 use crate::progress::Progress;
 
-pub(crate) fn run(
-    how: &How,
-    checkpoint: &Path,
-    prompt: &str,
-    max_tokens: usize,
-    tokenizer: Option<&Path>,
-    progress: &Progress,
-) -> Result<(), Failure> {
+/// The most likely token, unless a temperature or a share says otherwise.
+pub(crate) fn sampling(temperature: Option<f64>, top_p: Option<f64>, seed: u64) -> Sampling {
+    match (temperature, top_p) {
+        (None, None) => Sampling::Greedy,
+        _ => Sampling::Draw { temperature: temperature.unwrap_or(1.0), top_p: top_p.unwrap_or(1.0), seed, text: 0 },
+    }
+}
+
+pub(crate) fn run(how: &How, request: &Request<'_>, progress: &Progress) -> Result<(), Failure> {
     let mut output = std::io::stdout().lock();
     let mut failed = None;
-    let request = generation::Request { checkpoint, prompt, max_tokens, tokenizer };
-    let outcome = generation::generate(&request, &mut |bytes: &[u8]| {
+    let outcome = generation::generate(request, &mut |bytes: &[u8]| {
         if !how.json {
             failed = output.write_all(bytes).and_then(|()| output.flush()).err();
         }
