@@ -5,13 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mellama_shards::Tokenizer;
-use mellama_storage::{AttemptId, Key, LocalStore, PutOutcome, Store};
+use mellama_storage::{AttemptId, Key, LocalStore, PutOutcome, Store, Stores};
 use mellama_train::hf::{Dtype, HfModel, ModelConfig, SpecialTokens, WeightForm, load_folder, save, weights_digest};
 use mellama_train::llama2c;
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};
-use crate::training::{check_fit, tokenizer_file_name};
+use crate::location::Location;
+use crate::merge::put_card;
+use crate::model_card;
+use crate::training::{check_fit, checkpoint_sensitivity, tokenizer_file_name};
 
 /// What was imported.
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +25,8 @@ pub struct Imported {
     pub parameters: u64,
     /// Digest of the weights.
     pub digest: String,
+    /// Highest sensitivity of what the weights are known to have learned from: `open`, `dua` or `phi`.
+    pub sensitivity: &'static str,
     /// Name of the tokenizer file beside them, if one was given.
     pub tokenizer: Option<String>,
 }
@@ -60,12 +65,18 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<
             return Err(Failure::Policy(format!("{}: holds a {name} already; give a new folder", to.display())));
         }
     }
+    let sensitivity = checkpoint_sensitivity(&Stores::default(), &Location::of(source));
+    put_card(
+        &store,
+        &model_card::write("An imported model", "Weights brought into this folder by mellama, otherwise unchanged.", sensitivity),
+    )?;
     save(&store, "", &config, &model.parameters, WeightForm::of(dtype.unwrap_or(model.dtype)))
         .map_err(|e| Failure::writing("", &e))?;
     Ok(Imported {
         folder: to.display().to_string(),
         parameters: model.shape.parameter_count(),
         digest: model.digest,
+        sensitivity: sensitivity.as_str(),
         tokenizer: kept.map(|(name, _, _)| name.to_owned()),
     })
 }

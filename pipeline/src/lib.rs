@@ -17,6 +17,7 @@ mod inputs;
 mod layout;
 mod location;
 mod lookup;
+mod model_card;
 mod names;
 mod observer;
 mod other_plan;

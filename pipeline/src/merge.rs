@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, chain};
 use crate::location::Location;
+use crate::model_card;
 use crate::training::checkpoint_sensitivity;
 
 /// Tokens that the merged model is compared on.
@@ -76,11 +77,19 @@ pub fn run(checkpoint: &Path, adapters: &Path, to: &Path, dtype: Option<Dtype>) 
     let mut merged = merge(&model.shape, &model.parameters, &found).map_err(|e| Failure::Policy(chain(&e)))?;
     round(&mut merged.parameters, dtype);
     let (max_logit_difference, mean_divergence) = compare(&model, &found, &merged.parameters)?;
+    let level = |folder| checkpoint_sensitivity(&Stores::default(), &Location::of(folder));
+    let sensitivity = level(checkpoint).max(level(adapters));
     keep_tokenizer(checkpoint, &store)?;
+    put_card(
+        &store,
+        &model_card::write(
+            "A merged model",
+            "Adapters folded into the weights that they were trained on, by mellama.",
+            sensitivity,
+        ),
+    )?;
     let config = ModelConfig { shape: model.shape.clone(), tokens: model.tokens };
     save(&store, "", &config, &merged.parameters, WeightForm::of(dtype)).map_err(|e| Failure::writing("", &e))?;
-    let sensitivity =
-        [checkpoint, adapters].into_iter().map(|folder| checkpoint_sensitivity(&Stores::default(), &Location::of(folder))).max();
     Ok(Merged {
         folder: to.display().to_string(),
         parameters: model.shape.parameter_count(),
@@ -89,7 +98,7 @@ pub fn run(checkpoint: &Path, adapters: &Path, to: &Path, dtype: Option<Dtype>) 
         max_change: merged.max_change,
         max_logit_difference,
         mean_divergence,
-        sensitivity: sensitivity.map_or("open", |level| level.as_str()),
+        sensitivity: sensitivity.as_str(),
     })
 }
 
@@ -137,6 +146,17 @@ fn divergence(a: &[f32], b: &[f32]) -> f64 {
         a.exp() * (a - b)
     });
     terms.sum::<f64>().max(0.0)
+}
+
+/// Writes the model card.
+///
+/// # Errors
+/// `Failure::Policy` when another one stands there.
+pub(crate) fn put_card(store: &Arc<dyn Store>, card: &[u8]) -> Result<(), Failure> {
+    if store.put_new(&Key::new(model_card::CARD)?, card, &AttemptId::generate())? == PutOutcome::Other {
+        return Err(Failure::Policy(format!("{}: stands in the folder already; give a new folder", model_card::CARD)));
+    }
+    Ok(())
 }
 
 /// Copies the tokenizer's files as they are.

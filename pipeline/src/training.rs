@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::location::Location;
+use crate::model_card;
 use crate::observer::Observer;
 use crate::runner;
 use crate::stage::{Stage, TaskOutput};
@@ -152,13 +153,15 @@ fn load_place(context: &Context<'_>, folder: &str) -> Result<HfModel, Failure> {
     load(&store, "").map_err(|e| policy(&e))
 }
 
-/// Sensitivity of a checkpoint folder: what the manifest in it, or in the folder above (`merged/`), says. Weights without a
-/// manifest come from elsewhere and count as open; a manifest that cannot be read counts as the highest level.
+/// Sensitivity of a checkpoint folder: what the manifest in it, or in the folder above (`merged/`), says, else the model card in it.
+/// Weights without either come from elsewhere and count as open; a manifest that cannot be read counts as the highest level.
 pub(crate) fn checkpoint_sensitivity(stores: &Stores, folder: &Location) -> Sensitivity {
     let above = (folder.name() == "merged").then(|| folder.ancestor(1)).flatten();
     let read = |folder: Location| folder.join("manifest.json").read(stores).ok();
     let Some(bytes) = [Some(folder.clone()), above].into_iter().flatten().find_map(read) else {
-        return Sensitivity::Open;
+        let card = folder.join(model_card::CARD).read(stores).ok();
+        let card = card.filter(|card| card.len() as u64 <= model_card::CARD_LIMIT_BYTES);
+        return card.and_then(|card| model_card::sensitivity(&card)).unwrap_or(Sensitivity::Open);
     };
     let manifest = mellama_storage::sealed::decode::<CheckpointManifest>(&bytes).ok();
     manifest.and_then(|manifest| Sensitivity::from_name(&manifest.sensitivity)).unwrap_or(Sensitivity::Phi)

@@ -34,6 +34,22 @@ fn adapters_are_merged_and_the_difference_is_told() {
 }
 
 #[test]
+fn weights_keep_the_sensitivity_of_what_they_are_made_from() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (merged, to) = path(&folder, "merged");
+    succeed(&["merge", &fixture("llama-2"), &fixture("adapters"), "--to", &to]);
+    let card = std::fs::read_to_string(merged.join("README.md")).expect("a model card");
+    assert!(card.contains("\nsensitivity: open\n"), "{card}");
+    // As if the base had been trained on notes: what is made from it says so too, as often as it is copied.
+    std::fs::write(merged.join("README.md"), card.replace("sensitivity: open", "sensitivity: dua")).expect("a card");
+    let (_, copy) = path(&folder, "copy");
+    assert_eq!(succeed(&["import", &to, "--to", &copy, "--json"]).json()["sensitivity"].as_str(), Some("dua"));
+    let (_, again) = path(&folder, "again");
+    let told = succeed(&["merge", &copy, &fixture("adapters"), "--to", &again, "--json"]).json();
+    assert_eq!(told["sensitivity"].as_str(), Some("dua"));
+}
+
+#[test]
 fn adapters_of_another_model_and_folders_without_any_are_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (_, to) = path(&folder, "merged");
