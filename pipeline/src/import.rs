@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use crate::failure::{Failure, chain};
 use crate::location::Location;
-use crate::merge::put_card;
 use crate::model_card;
 use crate::training::{check_fit, checkpoint_sensitivity, tokenizer_file_name};
 
@@ -60,14 +59,12 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<
         return Err(Failure::Policy(format!("{}: holds a checkpoint already; give a new folder", to.display())));
     }
     if let Some((name, bytes, _)) = &kept {
-        let outcome = store.put_new(&Key::new(*name)?, bytes, &AttemptId::generate())?;
-        if outcome == PutOutcome::Other {
-            return Err(Failure::Policy(format!("{}: holds a {name} already; give a new folder", to.display())));
-        }
+        put_beside(&store, name, bytes)?;
     }
     let sensitivity = checkpoint_sensitivity(&Stores::default(), &Location::of(source));
-    put_card(
+    put_beside(
         &store,
+        model_card::CARD,
         &model_card::write("An imported model", "Weights brought into this folder by mellama, otherwise unchanged.", sensitivity),
     )?;
     save(&store, "", &config, &model.parameters, WeightForm::of(dtype.unwrap_or(model.dtype)))
@@ -79,6 +76,18 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<
         sensitivity: sensitivity.as_str(),
         tokenizer: kept.map(|(name, _, _)| name.to_owned()),
     })
+}
+
+/// Writes a file beside weights. One with the same bytes, which a run that died left there, is as good.
+///
+/// # Errors
+/// `Failure::Policy` when another one stands there.
+pub(crate) fn put_beside(store: &Arc<dyn Store>, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let key = Key::new(name)?;
+    if store.put_new(&key, bytes, &AttemptId::generate())? == PutOutcome::Other && store.read(&key, None, None)? != bytes {
+        return Err(Failure::Policy(format!("{}: holds another {name} already; give a new folder", store.uri())));
+    }
+    Ok(())
 }
 
 fn from_llama2c(source: &Path) -> Result<HfModel, Failure> {

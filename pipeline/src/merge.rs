@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mellama_shards::Tokenizer;
-use mellama_storage::{AttemptId, Key, LocalStore, PutOutcome, Store, Stores};
+use mellama_storage::{Key, LocalStore, Store, Stores};
 use mellama_train::engine::{State, Tensors};
 use mellama_train::hf::{Dtype, HfModel, ModelConfig, WeightForm, adapter, load_folder, save};
 use mellama_train::lora::{Adapters, merge};
@@ -12,6 +12,7 @@ use mellama_train::{Batch, Engine, EngineSpec, Model, Parameters, SequenceParts}
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};
+use crate::import::put_beside;
 use crate::location::Location;
 use crate::model_card;
 use crate::training::checkpoint_sensitivity;
@@ -80,8 +81,9 @@ pub fn run(checkpoint: &Path, adapters: &Path, to: &Path, dtype: Option<Dtype>) 
     let level = |folder| checkpoint_sensitivity(&Stores::default(), &Location::of(folder));
     let sensitivity = level(checkpoint).max(level(adapters));
     keep_tokenizer(checkpoint, &store)?;
-    put_card(
+    put_beside(
         &store,
+        model_card::CARD,
         &model_card::write(
             "A merged model",
             "Adapters folded into the weights that they were trained on, by mellama.",
@@ -148,17 +150,6 @@ fn divergence(a: &[f32], b: &[f32]) -> f64 {
     terms.sum::<f64>().max(0.0)
 }
 
-/// Writes the model card.
-///
-/// # Errors
-/// `Failure::Policy` when another one stands there.
-pub(crate) fn put_card(store: &Arc<dyn Store>, card: &[u8]) -> Result<(), Failure> {
-    if store.put_new(&Key::new(model_card::CARD)?, card, &AttemptId::generate())? == PutOutcome::Other {
-        return Err(Failure::Policy(format!("{}: stands in the folder already; give a new folder", model_card::CARD)));
-    }
-    Ok(())
-}
-
 /// Copies the tokenizer's files as they are.
 fn keep_tokenizer(from: &Path, store: &Arc<dyn Store>) -> Result<(), Failure> {
     for name in TOKENIZER_FILES {
@@ -167,9 +158,7 @@ fn keep_tokenizer(from: &Path, store: &Arc<dyn Store>) -> Result<(), Failure> {
         if ["tokenizer.json", "tokenizer.model"].contains(&name) {
             Tokenizer::from_bytes(&path.display().to_string(), &bytes).map_err(|e| Failure::Policy(chain(&e)))?;
         }
-        if store.put_new(&Key::new(name)?, &bytes, &AttemptId::generate())? == PutOutcome::Other {
-            return Err(Failure::Policy(format!("{name}: stands in the folder already; give a new folder")));
-        }
+        put_beside(store, name, &bytes)?;
     }
     Ok(())
 }

@@ -26,6 +26,18 @@ fn adapters_are_merged_and_the_difference_is_told() {
     assert!(figure("max_logit_difference") < 1e-4 && figure("mean_divergence") < 1e-8, "{told}");
     assert!(merged.join("config.json").is_file() && merged.join("model.safetensors").is_file());
     refuse(&["merge", &fixture("llama-2"), &fixture("adapters"), "--to", &to], 2, &["holds a checkpoint already"]);
+    // What a run that died left behind is finished by the same command; what somebody else put there is not touched.
+    let weights = std::fs::read(merged.join("model.safetensors")).expect("weights");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::remove_file(merged.join(file)).expect("a file");
+    }
+    succeed(&["merge", &fixture("llama-2"), &fixture("adapters"), "--to", &to]);
+    assert_eq!(std::fs::read(merged.join("model.safetensors")).expect("weights"), weights);
+    let (other, taken) = path(&folder, "taken");
+    std::fs::create_dir(&other).expect("a folder");
+    std::fs::write(other.join("README.md"), "# Somebody else's\n").expect("a card");
+    refuse(&["merge", &fixture("llama-2"), &fixture("adapters"), "--to", &taken], 2, &["holds another README.md already"]);
+    assert!(!other.join("config.json").exists());
     let (_, rounded) = path(&folder, "rounded");
     let told =
         succeed(&["merge", &fixture("llama-2"), &fixture("adapters"), "--to", &rounded, "--dtype", "bf16", "--json"]).json();

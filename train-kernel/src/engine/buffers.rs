@@ -103,50 +103,44 @@ impl Planner<'_, '_> {
         self.plan.buffer(part, Dtype::F32, length)
     }
 
-    fn layer(&mut self, part: Part) -> LayerBuffers {
+    /// A layer's buffers. `taken` says of which this plan has room, by the thriftiest mode that keeps them; the others are those
+    /// of `rest`, or nothing.
+    fn layer(&mut self, part: Part, taken: impl Fn(Recompute) -> bool, rest: Option<&LayerBuffers>) -> LayerBuffers {
         let (c, f, h) = (self.shape.width, self.shape.feed_forward, self.shape.heads);
         let fused = Heads::of(self.shape).fused_width();
+        let mut field = |kept_by: Recompute, dtype: Dtype, width: usize, rest: Option<Buffer>| match rest {
+            Some(buffer) if !taken(kept_by) => buffer,
+            _ => {
+                let length = if taken(kept_by) { self.rows * width } else { 0 };
+                self.plan.buffer(part, dtype, length)
+            }
+        };
+        let (values, exact) = (self.dtype, Dtype::F32);
+        let (always, norms) = (Recompute::Full, Recompute::None);
         LayerBuffers {
-            input: self.values(part, c),
-            input_rstd: self.exact(part, 1),
-            input_normed: self.values(part, c),
-            fused: self.values(part, fused),
-            attended: self.values(part, c),
-            lse: self.exact(part, h),
-            middle: self.values(part, c),
-            middle_rstd: self.exact(part, 1),
-            middle_normed: self.values(part, c),
-            gate_up: self.values(part, 2 * f),
-            activation: self.values(part, f),
+            input: field(always, values, c, rest.map(|rest| rest.input)),
+            input_rstd: field(Recompute::SelB, exact, 1, rest.map(|rest| rest.input_rstd)),
+            input_normed: field(norms, values, c, rest.map(|rest| rest.input_normed)),
+            fused: field(Recompute::SelB, values, fused, rest.map(|rest| rest.fused)),
+            attended: field(Recompute::SelB, values, c, rest.map(|rest| rest.attended)),
+            lse: field(Recompute::SelB, exact, h, rest.map(|rest| rest.lse)),
+            middle: field(Recompute::SelB, values, c, rest.map(|rest| rest.middle)),
+            middle_rstd: field(Recompute::SelB, exact, 1, rest.map(|rest| rest.middle_rstd)),
+            middle_normed: field(norms, values, c, rest.map(|rest| rest.middle_normed)),
+            gate_up: field(Recompute::SelA, values, 2 * f, rest.map(|rest| rest.gate_up)),
+            activation: field(norms, values, f, rest.map(|rest| rest.activation)),
         }
     }
 
-    /// The buffers of a layer that keeps what the mode says, and shares the rest.
-    fn kept(&mut self, mode: Recompute, shared: &LayerBuffers) -> LayerBuffers {
-        let (c, f, h) = (self.shape.width, self.shape.feed_forward, self.shape.heads);
-        let fused = Heads::of(self.shape).fused_width();
-        let part = Part::Activations;
-        let mut own = LayerBuffers { input: self.values(part, c), ..*shared };
-        if mode == Recompute::Full {
-            return own;
+    /// The buffers of every layer: what the mode keeps is each layer's own, the rest exists once.
+    fn layers(&mut self, spec: &EngineSpec) -> Vec<LayerBuffers> {
+        let count = self.shape.layers;
+        if !spec.trains() {
+            return vec![self.layer(Part::Work, |_| true, None); count];
         }
-        own.input_rstd = self.exact(part, 1);
-        own.fused = self.values(part, fused);
-        own.attended = self.values(part, c);
-        own.lse = self.exact(part, h);
-        own.middle = self.values(part, c);
-        own.middle_rstd = self.exact(part, 1);
-        if mode == Recompute::SelB {
-            return own;
-        }
-        own.gate_up = self.values(part, 2 * f);
-        if mode == Recompute::SelA {
-            return own;
-        }
-        own.input_normed = self.values(part, c);
-        own.middle_normed = self.values(part, c);
-        own.activation = self.values(part, f);
-        own
+        let kept = |kept_by: Recompute| spec.recompute <= kept_by;
+        let shared = self.layer(Part::Work, |kept_by| !kept(kept_by), None);
+        (0..count).map(|_| self.layer(Part::Activations, kept, Some(&shared))).collect()
     }
 }
 
@@ -155,11 +149,7 @@ impl Buffers {
     pub(super) fn new(plan: &mut ArenaPlan, shape: &Shape, spec: &EngineSpec) -> Self {
         let mut planner = Planner { plan, shape, dtype: spec.precision.dtype(), rows: spec.rows };
         let c = shape.width;
-        let shared = planner.layer(Part::Work);
-        let layers = match spec.purpose {
-            Purpose::Train => (0..shape.layers).map(|_| planner.kept(spec.recompute, &shared)).collect(),
-            Purpose::Evaluate | Purpose::Decode { .. } => vec![shared; shape.layers],
-        };
+        let layers = planner.layers(spec);
         let [delta, last, last_normed] = [c; 3].map(|width| planner.values(Part::Work, width));
         let [last_rstd, losses] = [1; 2].map(|width| planner.exact(Part::Work, width));
         let dstream = planner.values(Part::Work, if spec.trains() { c } else { 0 });

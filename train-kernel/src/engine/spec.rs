@@ -26,8 +26,9 @@ impl Precision {
     }
 }
 
-/// What of a layer is kept between forward and backward; the rest is computed again, to the same bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What of a layer is kept between forward and backward; the rest is computed again, to the same bits. The order is from the
+/// fastest to the thriftiest: each keeps a part of what the one before it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recompute {
     /// Everything is kept.

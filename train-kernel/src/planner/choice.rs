@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::memory::{ElementSizes, MemoryNeed, Zero, batch_bytes, memory_need};
-use super::time::{StepTime, step_time};
+use super::time::{StepTime, Trained, step_time};
 use super::{Layout, Machine};
 use crate::engine::Recompute;
 use crate::lora::LoraSpec;
@@ -169,7 +169,9 @@ fn evaluate(wanted: &Wanted<'_>, layout: Layout, recompute: Recompute) -> Chosen
             MemoryNeed::of(state, activations, work)
         }
     };
-    let time = step_time(wanted.shape, wanted.machine, (tokens, wanted.length), recompute, layout, (accumulation, 0.0));
+    let trained = Trained { parameters: wanted.lora.map(|lora| lora.parameter_count(wanted.shape)) };
+    let time =
+        step_time((wanted.shape, trained), wanted.machine, (tokens, wanted.length), recompute, layout, (accumulation, 0.0));
     Chosen {
         layout,
         recompute,

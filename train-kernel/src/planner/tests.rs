@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::choice::Wanted;
 use super::{
-    A100, ElementSizes, H200, Layout, Machine, TokenFlops, WarningKind, Zero, activation_bytes, choose, data_parallel_bytes,
-    elementwise_bytes, gpu_hours, memory_need, step_parts, step_time, tensor_parallel_bytes,
+    A100, ElementSizes, H200, Layout, Machine, TokenFlops, Trained, WarningKind, Zero, activation_bytes, choose,
+    data_parallel_bytes, elementwise_bytes, gpu_hours, memory_need, step_parts, step_time, tensor_parallel_bytes,
 };
 use crate::engine::Recompute;
 use crate::lora::LoraSpec;
@@ -174,7 +174,7 @@ fn cluster(figures: &mut Figures) {
         let bytes = tensor_parallel_bytes(&seventy, 4096, 8, regather);
         figures.put(format!("tp_bytes.{times}"), bytes);
         for hidden in [0.0, 0.7] {
-            let mut time = step_time(&seventy, &A100, (4096, 4096), Recompute::SelA, sharded, (16, hidden));
+            let mut time = step_time((&seventy, Trained::ALL), &A100, (4096, 4096), Recompute::SelA, sharded, (16, hidden));
             if !regather {
                 let less = 16.0 * (1.0 - hidden) * (time.tensor_parallel_bytes - bytes) / A100.node_rate;
                 time.tokens_per_second_per_gpu *= time.seconds / (time.seconds - less);
@@ -252,6 +252,18 @@ fn what_does_not_fit_or_divide_is_warned_of() {
     assert!(kinds(&wanted(&seventy, &A100, 32, 4096)).contains(&WarningKind::NoMargin));
     let odd = Wanted { tensor_parallel: Some(8), ..wanted(&seventy, &A100, 163, 4096) };
     assert!(kinds(&odd).contains(&WarningKind::UnusedGpus));
+}
+
+#[test]
+fn adapters_cost_two_of_three_products_and_hardly_an_update() {
+    let seven = shape("7B");
+    let lora = LoraSpec::default();
+    let full = choose(&wanted(&seven, &A100, 8, 4096)).time;
+    let fixed = Wanted { lora: Some(&lora), recompute: Some(Recompute::SelA), ..wanted(&seven, &A100, 8, 4096) };
+    let adapters = choose(&fixed).time;
+    assert!((adapters.micro_batch.gemm / full.micro_batch.gemm - 2.0 / 3.0).abs() < 1e-12);
+    assert!(adapters.micro_batch.optimizer < full.micro_batch.optimizer / 100.0);
+    assert!(adapters.data_parallel_bytes < full.data_parallel_bytes / 100.0 && adapters.seconds < full.seconds);
 }
 
 #[test]

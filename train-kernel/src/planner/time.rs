@@ -124,19 +124,38 @@ pub fn data_parallel_bytes(shape: &Shape, layout: Layout) -> f64 {
     each * shape.parameter_count() as f64 / layout.tensor_parallel as f64 * share
 }
 
-/// A step of `accumulation` micro-batches with a share `hidden` of its traffic behind computing.
+/// What of a model is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trained {
+    /// Parameters of the adapters on frozen weights; none when all weights are trained.
+    pub parameters: Option<u64>,
+}
+
+impl Trained {
+    /// Every weight.
+    pub const ALL: Self = Self { parameters: None };
+}
+
+/// A step of `accumulation` micro-batches with a share `hidden` of its traffic behind computing. Frozen weights need no gradient,
+/// so that of three products two are left, and traffic and update are those of the adapters.
 pub fn step_time(
-    shape: &Shape,
+    (shape, trained): (&Shape, Trained),
     machine: &Machine,
     (tokens, length): (u64, u64),
     mode: Recompute,
     layout: Layout,
     (accumulation, hidden): (u64, f64),
 ) -> StepTime {
-    let micro_batch = step_parts(shape, machine, (tokens, length), mode, layout, accumulation);
+    let mut micro_batch = step_parts(shape, machine, (tokens, length), mode, layout, accumulation);
+    let mut data_parallel = data_parallel_bytes(shape, layout);
+    if let Some(parameters) = trained.parameters {
+        let share = parameters as f64 / shape.parameter_count() as f64;
+        micro_batch.gemm *= 2.0 / 3.0;
+        micro_batch.optimizer *= share;
+        data_parallel *= share;
+    }
     let regather = mode != Recompute::None;
     let tensor_parallel = tensor_parallel_bytes(shape, tokens, layout.tensor_parallel, regather);
-    let data_parallel = data_parallel_bytes(shape, layout);
     let count = accumulation as f64;
     let rounds = if layout.zero == Zero::Weights { count } else { 1.0 };
     let data_rate = if layout.ranks() > machine.gpus_per_node { machine.fabric_rate } else { machine.node_rate };

@@ -1,0 +1,86 @@
+"""Loads what mellama writes in transformers, and compares logits with those of the models it was made from.
+
+    python exported.py MELLAMA [STORIES]     STORIES: the folder of the public model stories260K, where it is there
+
+Needs torch, transformers and PEFT (requirements-training.txt). Each model of models/ is imported, in f32 and in bf16, and merged
+with the adapters of PEFT; transformers loads the folder, and its logits are those of models/NAME/expected.safetensors.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+HERE = Path(__file__).resolve().parent
+MODELS = HERE / "models"
+
+
+def logits(folder, tokens):
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    with torch.no_grad():
+        return model(input_ids=tokens).logits[0]
+
+
+def difference(got, expected):
+    return ((got - expected).abs().max() / expected.abs().max()).item()
+
+
+def check(name, got, expected, bound):
+    error = difference(got, expected)
+    assert error < bound, f"{name}: {error:.1e}, expected below {bound:.0e}"
+    print(f"ok   {name}: logits {error:.1e}")
+
+
+def main():
+    mellama = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+
+        def run(*arguments):
+            subprocess.run([mellama, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+
+        for name in ["llama-2", "llama-3", "mistral"]:
+            expected = load_file(MODELS / name / "expected.safetensors")
+            tokens = expected["tokens"][1:2].long()
+            run("import", MODELS / name, "--to", folder / name)
+            check(f"{name} in f32", logits(folder / name, tokens), expected["own_mask_logits"], 1e-6)
+            run("import", MODELS / name, "--to", folder / f"{name}-bf16", "--dtype", "bf16")
+            # Weights that are each rounded by up to 2^-9.
+            check(f"{name} in bf16", logits(folder / f"{name}-bf16", tokens), expected["own_mask_logits"], 5e-2)
+        expected = load_file(MODELS / "adapters" / "expected.safetensors")
+        run("merge", MODELS / "llama-2", MODELS / "adapters", "--to", folder / "merged")
+        check("merged adapters", logits(folder / "merged", expected["tokens"][None].long()), expected["logits"], 1e-5)
+        if len(sys.argv) > 2:
+            stories(run, Path(sys.argv[2]), folder / "stories")
+
+
+def stories(run, source, folder):
+    """The text that llama2.c publishes of its model, chosen by transformers."""
+    run("import", source / "stories260K.bin", "--tokenizer", source / "tok512.bin", "--to", folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    with torch.no_grad():
+        theirs = model.generate(torch.tensor([[1]]), max_new_tokens=200, do_sample=False, eos_token_id=None)[0].tolist()
+    pieces = vocabulary((source / "tok512.bin").read_bytes())
+    text = b"".join(pieces[token] for token in theirs[1:]).lstrip(b" ")
+    published = (source / "expected_stdout.txt").read_bytes().rstrip(b"\n")
+    assert text == published, "stories260K: another text than the published one"
+    print("ok   stories260K: the published text, byte for byte")
+
+
+def vocabulary(data):
+    """The pieces of a tokenizer of llama2.c: longest length, then score, length and bytes of each."""
+    at, pieces = 4, []
+    while at < len(data):
+        length = int.from_bytes(data[at + 4:at + 8], "little")
+        piece = data[at + 8:at + 8 + length]
+        pieces.append(bytes([int(piece[3:5], 16)]) if piece[:3] == b"<0x" else piece)
+        at += 8 + length
+    return pieces
+
+
+if __name__ == "__main__":
+    main()
