@@ -8,7 +8,7 @@ use mellama_storage::{Key, ObjectMeta, Stale, Stores, Workdir};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::layout::folder_of;
+use crate::layout::{folder_of, telemetry_digest};
 use crate::observer::{Observer, Unit};
 use crate::recipe::Recipe;
 use crate::stage::Stage;
@@ -154,7 +154,7 @@ fn is_own(workdir: &Workdir, stale: &Stale) -> bool {
 fn unnamed(workdir: &Workdir) -> Result<Vec<ObjectMeta>, Failure> {
     let survey = workdir.survey(&mut |_| {})?;
     match survey.findings.first() {
-        None => Ok(survey.unnamed),
+        None => Ok(survey.unnamed.into_iter().filter(|object| telemetry_digest(object.key.as_str()).is_none()).collect()),
         Some(finding) => Err(Failure::Verification(format!(
             "{}: {finding}; what a damaged record names is not known, so nothing was removed; run \"mellama verify\"",
             workdir.store().uri()

@@ -9,10 +9,10 @@ mod sections;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use mellama_storage::StageManifest;
-use mellama_train::trainer::StepRecord;
 
 use crate::figures::Figures;
 use crate::trained::TrainedBefore;
+use crate::training::metrics::Metrics;
 
 pub(crate) use retractions::with_retractions;
 pub(crate) use sections::Evaluations;
@@ -30,9 +30,9 @@ pub(crate) struct Report<'a> {
     /// Finished stages in order.
     pub manifests: Vec<StageManifest>,
     /// Records of continual pre-training and of instruction tuning.
-    pub cpt: Vec<StepRecord>,
+    pub cpt: Metrics,
     /// The same of instruction tuning.
-    pub instruct: Vec<StepRecord>,
+    pub instruct: Metrics,
     /// Scores.
     pub evaluations: Evaluations,
     /// Figures of the shards, with the retractions before the page was written.

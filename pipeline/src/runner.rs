@@ -213,9 +213,15 @@ fn preflight(context: &Context<'_>) -> Result<(), Failure> {
     let tokenizer = context.tokenizer()?;
     context.separators()?;
     let recipe = &context.file.recipe;
-    let start = recipe.model.iter().filter_map(|model| model.checkpoint.as_ref());
-    let mut folders = start.chain(recipe.evaluate.iter().filter_map(|evaluate| evaluate.checkpoint.as_ref()));
-    folders.try_for_each(|folder| training::check_checkpoint(context, folder, &tokenizer))
+    let lengths = [
+        recipe.corpus.as_ref().and_then(|corpus| corpus.pack.as_ref()).map(|pack| pack.sequence_length),
+        recipe.instruct.as_ref().and_then(|instruct| instruct.sequence_length),
+    ];
+    let trained = recipe.train.is_some() || recipe.instruct.is_some();
+    let longest = lengths.into_iter().flatten().max().filter(|_| trained);
+    let start = recipe.model.iter().filter_map(|model| model.checkpoint.as_ref()).map(|folder| (folder, longest));
+    let scored = recipe.evaluate.iter().filter_map(|evaluate| evaluate.checkpoint.as_ref()).map(|folder| (folder, None));
+    start.chain(scored).try_for_each(|(folder, length)| training::check_checkpoint(context, folder, &tokenizer, length))
 }
 
 /// Digest of the shards of a stage: what training data is, whatever the dataset card says of it.

@@ -1,26 +1,31 @@
-//! What continual pre-training and instruction tuning share: the starting weights, the hooks, the commit of the result.
+//! What continual pre-training and instruction tuning share: the starting weights, the commit of the result. Files of this folder:
+//! what a run tells (`telemetry`, `events`), its records read back (`metrics`), whether weights and data fit (`fit`).
 
-use std::sync::Arc;
+mod events;
+mod fit;
+pub(crate) mod metrics;
+mod telemetry;
 
-use mellama_shards::{ShardSet, Tokenizer};
+pub(crate) use fit::{check_checkpoint, check_fit};
+
+use mellama_shards::ShardSet;
 use mellama_sources::Sensitivity;
-use mellama_storage::{Counts, Key, ObjectEntry, RangeReader, StageManifest, StoreError, Stores, Tally};
+use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Stores, Tally};
 use mellama_train::Shape;
-use mellama_train::checkpoint::{CheckpointError, CheckpointManifest};
-use mellama_train::hf::{HfModel, ModelConfig, SpecialTokens, load};
+use mellama_train::checkpoint::{CheckpointError, CheckpointManifest, FILE_LIMIT_BYTES};
+use mellama_train::hf::{HfModel, SpecialTokens, load};
 use mellama_train::trainer::{
-    Base, CheckpointInfo, Heldout, HeldoutRecord, Hooks, Kind, RewindRecord, StepRecord, TokenizerFile, TrainError, TrainJob,
-    TrainOutcome, TrainSpec, train,
+    Base, Companion, Heldout, HeldoutRecord, Kind, TrainError, TrainJob, TrainOutcome, TrainSpec, train,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::location::Location;
-use crate::model_card;
-use crate::observer::Observer;
+use crate::model_card::{self, TrainedOn};
 use crate::runner;
 use crate::stage::{Stage, TaskOutput};
+use telemetry::{Telemetry, Told};
 
 /// What a training stage says of its result.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -57,27 +62,40 @@ pub(crate) struct Training<'a> {
     pub data: &'a StageManifest,
     pub sequences: ShardSet,
     pub heldout: Option<Heldout<'a>>,
-    pub source_names: Vec<String>,
-    pub sensitivity: String,
+    /// The sources that the sequences number.
+    pub sources: Vec<TrainedOn>,
+    pub sensitivity: Sensitivity,
 }
 
 impl Training<'_> {
     /// Trains, or goes on from the newest checkpoint, and returns what is to be committed.
     pub(crate) fn run(self, context: &Context<'_>) -> Result<TaskOutput, Failure> {
-        let parameters = self.base.model.shape.parameter_count();
-        let base = self.base.name.clone();
+        let (shape, base) = (self.base.model.shape.clone(), self.base.name.clone());
+        let header = self.sequences.header();
+        fit::check_shards(header, &shape, self.sensitivity)?;
+        let told = Told {
+            kind: self.kind,
+            shape: &shape,
+            adapters: self.spec.lora.as_ref().map(|lora| lora.parameter_count(&shape)),
+            length: u64::from(header.sequence_length),
+            domains: self.sources.iter().filter_map(|source| Some((source.name.clone(), source.domain.clone()?))).collect(),
+        };
+        let mut telemetry = Telemetry::new(context.observer, context.workdir, told);
+        let mut companions = tokenizer_files(context)?;
+        let data_digest = runner::shards_digest(self.data);
+        companions.push(Companion { name: model_card::CARD.into(), bytes: self.card(context, &data_digest) });
         let job = TrainJob {
             kind: self.kind,
             spec: self.spec,
             seed: context.file.recipe.seed,
             base: self.base,
-            data_digest: runner::shards_digest(self.data),
-            source_names: self.source_names,
-            sensitivity: self.sensitivity.clone(),
-            tokenizer_files: tokenizer_files(context)?,
+            data_digest,
+            source_names: self.sources.iter().map(|source| source.name.clone()).collect(),
+            sensitivity: self.sensitivity.as_str().to_owned(),
+            companions,
+            file_limit_bytes: FILE_LIMIT_BYTES,
         };
-        let mut hooks = Drawing { observer: context.observer, stopped: false };
-        let outcome = train(job, &self.sequences, self.heldout.as_ref(), context.workdir, &mut hooks)
+        let outcome = train(job, &self.sequences, self.heldout.as_ref(), context.workdir, &mut telemetry)
             .map_err(|error| refused(context, self.kind, error))?;
         if !outcome.finished() {
             context.check_stop()?;
@@ -86,7 +104,7 @@ impl Training<'_> {
                 outcome.step, outcome.total_steps
             )));
         }
-        let metrics = read_metrics(context, self.kind)?;
+        let metrics = metrics::read(context, self.kind)?;
         let sequences: u64 = metrics.steps.iter().map(|record| record.sequences).sum();
         let model_folder = outcome.model_folder.clone();
         let facts = TrainFacts {
@@ -98,14 +116,30 @@ impl Training<'_> {
             last_loss: outcome.last_step.as_ref().and_then(|record| record.loss),
             heldout: outcome.last_heldout.clone(),
             skipped_steps: outcome.skipped_steps,
-            parameters,
+            parameters: shape.parameter_count(),
             base,
-            sensitivity: self.sensitivity,
+            sensitivity: self.sensitivity.as_str().to_owned(),
         };
         let seen = Tally { documents: sequences, bytes: 0 };
         let counts = Counts { read: seen, written: seen, ..Counts::default() };
         let objects = checkpoint_objects(context, &outcome)?.into_iter().chain(metrics.objects).collect();
         Ok(TaskOutput { objects, counts, facts: serde_json::to_value(facts).expect("plain data") })
+    }
+
+    /// The model card of every checkpoint of this run.
+    fn card(&self, context: &Context<'_>, data_digest: &str) -> Vec<u8> {
+        let recipe = &context.file.recipe;
+        let lineage = model_card::Lineage {
+            recipe: &recipe.name,
+            seed: recipe.seed,
+            kind: self.kind,
+            base: (&self.base.name, &self.base.model.digest),
+            data_digest,
+            tokenizer_digest: self.sequences.header().tokenizer_digest.as_str(),
+            sources: &self.sources,
+            spec: &self.spec,
+        };
+        model_card::trained(&lineage, self.sensitivity)
     }
 }
 
@@ -129,7 +163,7 @@ pub(crate) fn starting_weights(context: &Context<'_>) -> Result<Base, Failure> {
     if let Some(checkpoint) = &recipe.checkpoint {
         let model = load_place(context, checkpoint)?;
         check_fit(checkpoint, &model, &tokenizer)?;
-        check_named(checkpoint, &model, recipe.shape.as_deref())?;
+        fit::check_named(checkpoint, &model, recipe.shape.as_deref())?;
         return Ok(Base::loaded(model, checkpoint.clone()));
     }
     let name = recipe.shape.as_deref().expect("checked: shape or checkpoint");
@@ -185,51 +219,6 @@ pub(crate) fn published_model(context: &Context<'_>, folder: &str) -> Result<HfM
     load(context.workdir.store(), folder).map_err(|e| Failure::reading("", &e))
 }
 
-/// Refuses a tokenizer with ids that the model has no embedding for.
-///
-/// # Errors
-/// `Failure::Policy`.
-pub(crate) fn check_fit(name: &str, model: &HfModel, tokenizer: &Tokenizer) -> Result<(), Failure> {
-    fit(name, model.shape.vocabulary, tokenizer)
-}
-
-/// Refuses a checkpoint that has not the shape that the recipe says it has. Positions may be others.
-fn check_named(checkpoint: &str, model: &HfModel, name: Option<&str>) -> Result<(), Failure> {
-    let Some(name) = name else { return Ok(()) };
-    let wanted = Shape::named(name, model.shape.vocabulary).map_err(|e| Failure::Policy(chain(&e)))?;
-    if (Shape { max_positions: model.shape.max_positions, ..wanted.clone() }) == model.shape {
-        return Ok(());
-    }
-    Err(Failure::Policy(format!(
-        "{checkpoint}: {} parameters, model.shape {name} has {} or other constants; name the shape that the checkpoint has, or leave it out",
-        model.shape.parameter_count(),
-        wanted.parameter_count()
-    )))
-}
-
-fn fit(name: &str, rows: usize, tokenizer: &Tokenizer) -> Result<(), Failure> {
-    let ids = tokenizer.vocabulary_size();
-    if ids as usize == rows {
-        return Ok(());
-    }
-    Err(Failure::Policy(format!(
-        "{name}: the checkpoint has {rows} tokens, the tokenizer has {ids}; give the tokenizer that the checkpoint was trained with"
-    )))
-}
-
-/// Refuses a checkpoint whose configuration does not fit the tokenizer, without loading its weights.
-///
-/// # Errors
-/// `Failure::Policy`.
-pub(crate) fn check_checkpoint(context: &Context<'_>, folder: &str, tokenizer: &Tokenizer) -> Result<(), Failure> {
-    let shown = context.file.resolve(folder)?.join("config.json");
-    let no_folder = |text: String| Failure::Policy(format!("{shown}: cannot be read: {text}; give a checkpoint folder"));
-    let unreadable = |e: StoreError| Failure::passing_or(&e, no_folder);
-    let bytes = shown.read(context.file.stores()).map_err(unreadable)?;
-    let config = ModelConfig::parse(&bytes).map_err(|e| Failure::Policy(format!("{shown}: {}", chain(&e))))?;
-    fit(folder, config.shape.vocabulary, tokenizer)
-}
-
 /// File name under which a tokenizer lies beside weights.
 pub(crate) fn tokenizer_file_name(name: &str) -> &'static str {
     match name.rsplit('.').next() {
@@ -239,9 +228,9 @@ pub(crate) fn tokenizer_file_name(name: &str) -> &'static str {
     }
 }
 
-fn tokenizer_files(context: &Context<'_>) -> Result<Vec<TokenizerFile>, Failure> {
+fn tokenizer_files(context: &Context<'_>) -> Result<Vec<Companion>, Failure> {
     let Some(file) = &context.plan.tokenizer else { return Ok(Vec::new()) };
-    Ok(vec![TokenizerFile { name: tokenizer_file_name(&file.name).into(), bytes: file.read()? }])
+    Ok(vec![Companion { name: tokenizer_file_name(&file.name).into(), bytes: file.read()? }])
 }
 
 /// The manifest of the last checkpoint and every file that it names.
@@ -250,49 +239,6 @@ fn checkpoint_objects(context: &Context<'_>, outcome: &TrainOutcome) -> Result<V
     let manifest: Option<CheckpointManifest> = context.workdir.read_sealed(&key)?;
     let missing = || Failure::Verification(format!("{key}: missing right after it was written; check the storage"));
     Ok(manifest.ok_or_else(missing)?.objects)
-}
-
-struct Metrics {
-    steps: Vec<StepRecord>,
-    objects: Vec<ObjectEntry>,
-}
-
-/// Every step's record so far, in order, from the objects under `metrics/`.
-fn read_metrics(context: &Context<'_>, kind: Kind) -> Result<Metrics, Failure> {
-    let prefix = format!("metrics/{}-", kind.as_str());
-    let mut metrics = Metrics { steps: Vec::new(), objects: Vec::new() };
-    let store = Arc::clone(context.workdir.store());
-    for object in mellama_storage::list_all(&*store, &prefix) {
-        let meta = object?;
-        let object = RangeReader::known(Arc::clone(&store), meta.clone());
-        let bytes = object.read_at(0, meta.size_bytes as usize)?;
-        let mut records = 0;
-        for line in bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-            records += 1;
-            let line = serde_json::from_slice(line);
-            let line = line.map_err(|e| Failure::Verification(format!("{}: line {records}: {e}", meta.key)))?;
-            if let mellama_train::trainer::MetricLine::Step(record) = line {
-                metrics.steps.push(record);
-            }
-        }
-        metrics.objects.push(ObjectEntry {
-            key: meta.key.as_str().to_owned(),
-            bytes: bytes.len() as u64,
-            blake3: blake3::hash(&bytes).to_hex().to_string(),
-            records,
-        });
-    }
-    metrics.steps.sort_by_key(|record| record.step);
-    metrics.steps.dedup_by_key(|record| record.step);
-    Ok(metrics)
-}
-
-/// Every step's record of a finished training stage.
-///
-/// # Errors
-/// `Failure::Verification` for damaged metrics.
-pub(crate) fn step_records(context: &Context<'_>, kind: Kind) -> Result<Vec<StepRecord>, Failure> {
-    Ok(read_metrics(context, kind)?.steps)
 }
 
 /// The failure of a training, with the reason where a retraction changed the data under checkpoints that it goes on from.
@@ -322,43 +268,9 @@ fn failure(error: TrainError) -> Failure {
             CheckpointError::Conflict { .. } => Failure::Failed(text),
             error => Failure::of(&error, text, Failure::Verification),
         },
+        TrainError::Unsaved { ref source, .. } => Failure::of(&**source, text, Failure::Failed),
         TrainError::Source(_) => Failure::reading("", &error),
         _ => Failure::Failed(text),
-    }
-}
-
-/// Shows the loss and passes the stop signal on.
-struct Drawing<'a> {
-    observer: &'a dyn Observer,
-    stopped: bool,
-}
-
-impl Hooks for Drawing<'_> {
-    fn on_start(&mut self, first_step: u64, total_steps: u64) {
-        self.observer.grow(total_steps);
-        self.observer.advance(first_step);
-    }
-
-    fn on_step(&mut self, record: &StepRecord) {
-        self.observer.advance(1);
-        if let Some(loss) = record.loss {
-            self.observer.state(&format!("loss {loss:.3}"));
-        }
-    }
-
-    fn on_rewind(&mut self, record: &RewindRecord) {
-        let spike = record.spike;
-        self.observer.warn(&format!(
-            "step {}: gradient norm {:.3} above {:.3}: back to step {}, passing over the data up to the spike",
-            spike.place.step, spike.norm, spike.threshold, record.to_step
-        ));
-    }
-
-    fn on_checkpoint(&mut self, _: &CheckpointInfo) {}
-
-    fn should_stop(&mut self) -> bool {
-        self.stopped |= self.observer.stopped().is_some();
-        self.stopped
     }
 }
 

@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use mellama_shards::verify::verify_shard_with;
 use mellama_shards::{ShardFile, StoreChunks, key_text};
-use mellama_storage::{RangeReader, Stores, Workdir};
+use mellama_storage::{Key, RangeReader, Stores, Workdir};
 
 use crate::failure::{Failure, chain};
+use crate::layout::{is_content, telemetry_digest};
 use crate::observer::{Observer, Unit};
 use crate::placements;
 use crate::ratio;
@@ -55,6 +56,7 @@ pub fn verify(stores: &Stores, uri: &str, observer: &dyn Observer) -> Result<Ver
     let (workdir, plan) = status::open(stores, uri)?;
     observer.begin("verify", 0, Unit::Tasks);
     let report = workdir.verify(&mut |_| observer.advance(1))?;
+    let (telemetry, unnamed): (Vec<String>, _) = report.unnamed.into_iter().partition(|key| telemetry_digest(key).is_some());
     let mut verified = Verified {
         workdir: workdir.store().uri().to_owned(),
         objects: report.objects,
@@ -62,10 +64,11 @@ pub fn verify(stores: &Stores, uri: &str, observer: &dyn Observer) -> Result<Ver
         sequences: 0,
         retracted: 0,
         findings: report.findings.iter().map(ToString::to_string).collect(),
-        unnamed: report.unnamed,
+        unnamed,
         temporary: workdir.store().stale(Duration::MAX)?.len() as u64,
         trained_before: Vec::new(),
     };
+    times(&workdir, &telemetry, &mut verified)?;
     // Objects that are not what their manifest says were named above; only sound ones are looked into, and where the records are.
     let damaged: BTreeSet<String> = report.findings.into_iter().map(|finding| finding.key).collect();
     if !damaged.iter().any(|key| is_record(key)) {
@@ -82,6 +85,19 @@ pub fn verify(stores: &Stores, uri: &str, observer: &dyn Observer) -> Result<Ver
     }
     observer.end("verify", &format!("{} objects, {} findings", verified.objects, verified.findings.len()));
     Ok(verified)
+}
+
+/// Compares what holds times with the digests in the names: no record has them.
+fn times(workdir: &Workdir, keys: &[String], verified: &mut Verified) -> Result<(), Failure> {
+    for key in keys {
+        let bytes = workdir.store().read(&Key::new(key.as_str())?, None, None)?;
+        verified.objects += 1;
+        verified.bytes += bytes.len() as u64;
+        if !telemetry_digest(key).is_some_and(|digest| is_content(&bytes, digest)) {
+            verified.findings.push(format!("{key}: not what its name says; nothing is made from it: delete it"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether an object says what others are to be.

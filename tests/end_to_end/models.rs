@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::commands::refuse;
-use crate::project::succeed;
+use crate::project::{Project, run, succeed};
 
 fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/models").join(name).display().to_string()
@@ -85,4 +85,112 @@ fn imported_weights_keep_their_type_or_take_another() {
         let weights = |folder: &Path| std::fs::read(folder.join("model.safetensors")).expect("weights");
         assert_eq!(weights(&rounded), weights(&again), "{name}");
     }
+}
+
+/// The one file of a folder whose name begins so.
+fn named(folder: &Path, start: &str) -> PathBuf {
+    let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
+    let found: Vec<PathBuf> =
+        files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start))).collect();
+    assert_eq!(found.len(), 1, "{start}: {found:?}");
+    found[0].clone()
+}
+
+/// The quickstart's first part, on weights that lie in a folder.
+fn from_checkpoint(folder: &Path) -> Project {
+    let quick = Project::quick();
+    let text = std::fs::read_to_string(quick.recipe()).expect("a recipe");
+    let end = text.find("[[instruct.source]]").expect("a part on instructions");
+    Project::with_recipe(&text[..end].replace("shape = \"tiny\"", &format!("checkpoint = {:?}", folder.display().to_string())))
+}
+
+#[test]
+fn a_run_tells_its_speed_and_its_checkpoints_say_where_they_come_from() {
+    let project = Project::quick();
+    project.succeed(&["--until", "instruct"]);
+    let workdir = PathBuf::from(project.workdir());
+    for kind in ["cpt", "instruct"] {
+        let lines = std::fs::read_to_string(named(&workdir.join("metrics"), &format!("{kind}-00000004.timed-"))).expect("speeds");
+        let steps: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(steps.iter().map(|step| step["step"].as_u64()).collect::<Vec<_>>(), [Some(2), Some(3)], "{kind}");
+        for step in &steps {
+            let number = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("{key}: {step}"));
+            assert!(number("loss") > 0.0 && number("gradient_norm") > 0.0 && number("learning_rate") > 0.0, "{step}");
+            assert!(number("tokens_per_second") > 1.0 && number("memory_bytes") > 1e6, "{step}");
+            assert!((0.0..1.5).contains(&number("mfu_palm")) && number("mfu_6n") > 0.0, "{step}");
+            assert!(
+                number("data_wait_seconds") < number("seconds") && number("save_wait_seconds") <= number("seconds"),
+                "{step}"
+            );
+            assert_eq!(step["domains"].as_object().map(serde_json::Map::is_empty), Some(kind == "instruct"), "{step}");
+        }
+        let events = named(&workdir.join("metrics/tensorboard").join(kind), "events.out.tfevents.0000000004.mellama-");
+        let events = std::fs::read(events).expect("events");
+        assert!(events.windows(13).any(|part| part == b"brain.Event:2") && events.windows(10).any(|part| part == b"train/loss"));
+        let card = std::fs::read_to_string(workdir.join(format!("checkpoints/{kind}/step-00000006/README.md"))).expect("a card");
+        assert!(
+            card.starts_with("---\nlibrary_name:") && card.contains("\nsensitivity: dua\n") && card.contains("## Lineage"),
+            "{card}"
+        );
+    }
+    let merged = std::fs::read_to_string(workdir.join("checkpoints/instruct/step-00000006/merged/README.md")).expect("a card");
+    assert!(merged.contains("\nsensitivity: dua\n"), "{merged}");
+    let verified = run(&["verify", &project.workdir(), "--json"]).json();
+    assert!(
+        verified["unnamed"]
+            .as_array()
+            .is_some_and(|names| names.iter().all(|name| { !name.as_str().is_some_and(|name| name.starts_with("metrics/")) })),
+        "{verified}"
+    );
+    let gone = run(&["gc", &project.workdir(), "--older-than", "0"]);
+    assert_eq!(gone.code, 0, "{}", gone.stderr);
+    named(&workdir.join("metrics"), "cpt-00000004.timed-");
+}
+
+#[test]
+fn a_checkpoint_with_another_tokenizer_or_too_few_positions_is_refused_before_any_work() {
+    let first = Project::quick();
+    first.succeed(&["--until", "cpt"]);
+    let trained = PathBuf::from(first.workdir()).join("checkpoints/cpt/step-00000006");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copy = folder.path().join("model");
+    std::fs::create_dir(&copy).expect("a folder");
+    for entry in std::fs::read_dir(&trained).expect("a checkpoint") {
+        let entry = entry.expect("a file");
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).expect("copied");
+    }
+    let refused = |said: &[&str]| {
+        let ended = from_checkpoint(&copy).run(&[]);
+        assert_eq!(ended.code, 2, "{}", ended.stderr);
+        assert!(said.iter().all(|part| ended.stderr.contains(part)), "{}", ended.stderr);
+    };
+    let change = |name: &str, from: &str, to: &str| {
+        let text = std::fs::read_to_string(copy.join(name)).expect("text");
+        assert!(text.contains(from), "{name}: no {from}");
+        std::fs::write(copy.join(name), text.replacen(from, to, 1)).expect("written");
+        text
+    };
+    let tokenizer = std::fs::read_to_string(copy.join("tokenizer.json")).expect("a tokenizer");
+    let mut other: serde_json::Value = serde_json::from_str(&tokenizer).expect("JSON");
+    let swapped = other["model"]["vocab"].as_object_mut().expect("a vocabulary");
+    let last: Vec<String> = {
+        let mut ids: Vec<(&String, u64)> = swapped.iter().map(|(piece, id)| (piece, id.as_u64().expect("an id"))).collect();
+        ids.sort_by_key(|(_, id)| *id);
+        ids.iter().rev().take(2).map(|(piece, _)| (*piece).clone()).collect()
+    };
+    let (a, b) = (swapped[&last[0]].clone(), swapped[&last[1]].clone());
+    swapped.insert(last[0].clone(), b);
+    swapped.insert(last[1].clone(), a);
+    std::fs::write(copy.join("tokenizer.json"), other.to_string()).expect("written");
+    refused(&["tokenizer is not the recipe's", "stands for other bytes", "corpus.tokenizer.path"]);
+    // The same vocabulary in another file is the same tokenizer.
+    let same: serde_json::Value = serde_json::from_str(&tokenizer).expect("JSON");
+    std::fs::write(copy.join("tokenizer.json"), same.to_string()).expect("written");
+    let positions = std::fs::read_to_string(copy.join("config.json")).expect("a configuration");
+    let positions: serde_json::Value = serde_json::from_str(&positions).expect("JSON");
+    let named = format!("\"max_position_embeddings\": {}", positions["max_position_embeddings"]);
+    change("config.json", &named, "\"max_position_embeddings\": 16");
+    refused(&["knows 16 positions", "sequence_length"]);
+    change("config.json", "\"max_position_embeddings\": 16", &named);
+    from_checkpoint(&copy).succeed(&["--until", "ingest"]);
 }

@@ -1,11 +1,14 @@
-"""Loads what mellama writes in transformers, and compares logits with those of the models it was made from.
+"""Loads what mellama writes in transformers, PEFT and TensorBoard, and compares logits with those of the models it was made from.
 
-    python exported.py MELLAMA [STORIES]     STORIES: the folder of the public model stories260K, where it is there
+    python exported.py MELLAMA LOGITS [STORIES]     STORIES: the folder of the public model stories260K, where it is there
 
-Needs torch, transformers and PEFT (requirements-training.txt). Each model of models/ is imported, in f32 and in bf16, and merged
-with the adapters of PEFT; transformers loads the folder, and its logits are those of models/NAME/expected.safetensors.
+LOGITS is the example of that name (cargo build -p mellama-train --example logits). Needs torch, transformers, PEFT and tensorboard
+(requirements-training.txt). Each model of models/ is imported, in f32 and in bf16, and merged with the adapters of PEFT;
+transformers loads the folder, and its logits are those of models/NAME/expected.safetensors. Then the quickstart is trained: its
+checkpoints load in transformers, its adapters in PEFT, and the logits are mellama's; its events are read by TensorBoard.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -54,8 +57,43 @@ def main():
         expected = load_file(MODELS / "adapters" / "expected.safetensors")
         run("merge", MODELS / "llama-2", MODELS / "adapters", "--to", folder / "merged")
         check("merged adapters", logits(folder / "merged", expected["tokens"][None].long()), expected["logits"], 1e-5)
-        if len(sys.argv) > 2:
-            stories(run, Path(sys.argv[2]), folder / "stories")
+        quickstart(run, sys.argv[2], folder / "quickstart")
+        if len(sys.argv) > 3:
+            stories(run, Path(sys.argv[3]), folder / "stories")
+
+
+def quickstart(run, program, workdir):
+    """Checkpoints, adapters and events of a run."""
+    from peft import PeftModel
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run("run", HERE.parent.parent / "recipes" / "quickstart.toml", "--workdir", workdir, "--until", "instruct")
+    newest = {kind: sorted((workdir / "checkpoints" / kind).glob("step-*"))[-1] for kind in ["cpt", "instruct"]}
+    ids = [1, 300, 301, 302, 40, 41, 42, 700, 701, 5, 6, 7]
+    tokens = torch.tensor([ids])
+
+    def ours(*arguments):
+        told = subprocess.run([program, *map(str, arguments), *map(str, ids)], check=True, capture_output=True, text=True)
+        return torch.tensor([json.loads(line) for line in told.stdout.splitlines()])
+
+    check("checkpoint of the quickstart", logits(newest["cpt"], tokens), ours(newest["cpt"]), 1e-5)
+    merged = newest["instruct"] / "merged"
+    check("merged model of the quickstart", logits(merged, tokens), ours(merged), 1e-5)
+    base = AutoModelForCausalLM.from_pretrained(newest["cpt"], attn_implementation="eager", dtype=torch.float32)
+    tuned = PeftModel.from_pretrained(base, newest["instruct"]).eval()
+    with torch.no_grad():
+        theirs = tuned(input_ids=tokens).logits[0]
+    check("adapters of the quickstart in PEFT", theirs, ours(newest["cpt"], "--adapters", newest["instruct"]), 1e-5)
+    check("adapters in PEFT against merged", theirs, ours(merged), 1e-5)
+    for kind in ["cpt", "instruct"]:
+        events = EventAccumulator(str(workdir / "metrics" / "tensorboard" / kind))
+        events.Reload()
+        files = sorted((workdir / "metrics").glob(f"{kind}-*.timed-*.jsonl"))
+        steps = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        read = [(event.step, event.value) for event in events.Scalars("train/loss")]
+        wanted = [(step["step"], torch.tensor(step["loss"]).item()) for step in steps]
+        assert read == wanted, f"{kind}: TensorBoard reads other losses"
+        print(f"ok   events of {kind}: {len(read)} steps, {', '.join(events.Tags()['scalars'])}")
 
 
 def stories(run, source, folder):

@@ -10,11 +10,13 @@
 
 mod arena;
 mod cpu;
+mod rate;
 
 use std::fmt::Debug;
 
 pub use arena::{AllocationError, ArenaPlan, Buffer, Dtype, ElementBytes, Part};
 pub use cpu::Cpu;
+pub use rate::product_rate;
 
 use crate::batch::Batch;
 use crate::random::Stream;

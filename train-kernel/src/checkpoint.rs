@@ -1,18 +1,24 @@
 //! Checkpoints of a training run in a work folder: files first, a sealed manifest last.
 //!
 //! A folder without a manifest does not exist for a resumed run; a folder with one is believed only after every file
-//! has been hashed. What the numbers mean is the trainer's concern.
+//! has been hashed. Each rank writes its own files, and any number of ranks reads them. What the numbers mean is the trainer's concern.
 
+mod files;
 mod manifest;
+mod pieces;
 mod read;
 pub mod tensor_file;
+mod tensors;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use files::{FILE_LIMIT_BYTES, cut, file_name};
 pub use manifest::{CheckpointManifest, Cursor, Digests, FORMAT_VERSION, folder, parse_step};
-pub use read::{Found, list_steps, newest, newest_of, open_tensors, read_file};
+pub use pieces::{Partition, Piece};
+pub use read::{Found, list_steps, newest, newest_of, read_file};
+pub use tensors::{Share, TensorSet, TensorValues, Written, put_tensors};
 pub use write::{CheckpointWriter, prune, publish};
 
 use mellama_storage::{ProtocolError, StoreError};
@@ -63,7 +69,7 @@ pub enum CheckpointError {
         file: String,
     },
     /// A manifest of another format version.
-    #[error("{folder}: format {got}, expected {FORMAT_VERSION}; use the version of the program that wrote it")]
+    #[error("{folder}: format {got}, expected 1 to {FORMAT_VERSION}; use the version of the program that wrote it")]
     Format {
         /// Folder of the checkpoint.
         folder: String,
@@ -78,4 +84,15 @@ pub enum CheckpointError {
         /// What is wrong.
         problem: String,
     },
+}
+
+impl CheckpointError {
+    /// Whether the store is to blame, so that a later checkpoint may succeed. Other contents where this checkpoint belongs are not
+    /// the store's fault.
+    pub fn is_of_store(&self) -> bool {
+        match self {
+            Self::Protocol(ProtocolError::Store(error)) | Self::Store(error) => !matches!(error, StoreError::Exists { .. }),
+            _ => false,
+        }
+    }
 }

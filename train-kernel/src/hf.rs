@@ -12,6 +12,6 @@ mod save;
 pub use config::{ConfigError, ModelConfig, SpecialTokens};
 pub use digest::weights_digest;
 pub use load::{HfError, HfModel, load, load_folder};
-pub use save::{FILE_LIMIT_BYTES, SaveError, WeightForm, save, write_weights};
+pub use save::{INDEX, SaveError, WeightForm, index_json, save};
 
 pub use crate::checkpoint::tensor_file::Dtype;

@@ -3,11 +3,13 @@
 //! The base weights stay as they are; an adapter is a [`Parameters`] of its own with the names that PEFT writes. Where the
 //! adapters enter the model's mathematics stands in `model`, reading and writing files elsewhere.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::checkpoint::TensorValues;
 use crate::ops::gemm::{self, Terms, matrix, matrix_mut};
 use crate::parameters::{Layout, Parameters, fill};
 use crate::random::{Purpose, Stream};
@@ -242,14 +244,60 @@ pub struct Merged<R: Real> {
     pub max_change: f64,
 }
 
+/// Original weights with adapters, folded one tensor at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Merge<'a, R: Real> {
+    shape: &'a Shape,
+    base: &'a Parameters<R>,
+    spec: &'a LoraSpec,
+    adapters: &'a Parameters<R>,
+}
+
+impl<'a, R: Real> Merge<'a, R> {
+    /// Of weights and adapters that both have the model's shape.
+    ///
+    /// # Panics
+    /// When they do not: [`merge`] finds out beforehand.
+    pub fn new(shape: &'a Shape, base: &'a Parameters<R>, (spec, adapters): (&'a LoraSpec, &'a Parameters<R>)) -> Self {
+        assert!(spec.layout(shape) == *adapters.layout, "merge: the adapters have another layout");
+        Self { shape, base, spec, adapters }
+    }
+
+    /// What is added to the tensor at `index` of the base, where it has an adapter: computed in the width of the weights.
+    fn change(&self, index: usize) -> Option<Vec<R>> {
+        let rest = self.base.layout.tensors()[index].name.strip_prefix("model.layers.")?.strip_suffix(".weight")?;
+        let (layer, module) = rest.split_once('.')?;
+        let target = self.spec.targets.iter().find(|target| target.module() == module)?;
+        let at = self.spec.index(layer.parse().ok()?, *target)?;
+        let ((output, input), rank) = (target.extents(self.shape), self.spec.rank);
+        let a = matrix(self.adapters.slice(at), rank, input, input);
+        let b = matrix(self.adapters.slice(at + 1), output, rank, rank);
+        let mut change = vec![R::ZERO; output * input];
+        let scale = R::from_f64(self.spec.scale());
+        gemm::multiply(Terms::scaled(scale), b, a, matrix_mut(&mut change, output, input, input));
+        Some(change)
+    }
+}
+
+impl TensorValues for Merge<'_, f32> {
+    fn layout(&self) -> &Layout {
+        &self.base.layout
+    }
+
+    fn values(&self, index: usize) -> Cow<'_, [f32]> {
+        let base = self.base.slice(index);
+        match self.change(index) {
+            None => Cow::Borrowed(base),
+            Some(change) => base.iter().zip(&change).map(|(weight, delta)| weight + delta).collect(),
+        }
+    }
+}
+
 /// Folds adapters into the original weights: each change is computed in the width of the weights and added once.
 ///
 /// # Errors
 /// [`LoraError::Mismatch`] when either does not have the model's shape, [`LoraError::Field`] for an impossible
 /// specification.
-///
-/// # Panics
-/// Never: a checked layout has every projection.
 pub fn merge<R: Real>(shape: &Shape, parameters: &Parameters<R>, adapters: &Adapters<R>) -> Result<Merged<R>, LoraError> {
     adapters.spec.check()?;
     let expected = Layout::of(shape).length();
@@ -258,22 +306,12 @@ pub fn merge<R: Real>(shape: &Shape, parameters: &Parameters<R>, adapters: &Adap
     check_length("adapter weights", adapters.parameters.data.len(), expected)?;
     let mut merged = parameters.clone();
     let mut max_change = R::ZERO;
-    let rank = adapters.spec.rank;
-    for layer in 0..shape.layers {
-        for (place, target) in adapters.spec.targets.iter().enumerate() {
-            let (output, input) = target.extents(shape);
-            let index = 2 * (layer * adapters.spec.targets.len() + place);
-            let a = matrix(adapters.parameters.slice(index), rank, input, input);
-            let b = matrix(adapters.parameters.slice(index + 1), output, rank, rank);
-            let mut change = vec![R::ZERO; output * input];
-            let scale = R::from_f64(adapters.spec.scale());
-            gemm::multiply(Terms::scaled(scale), b, a, matrix_mut(&mut change, output, input, input));
-            let name = format!("model.layers.{layer}.{}.weight", target.module());
-            let base = merged.layout.index(&name).expect("the layout of a base model has every projection");
-            for (weight, delta) in merged.slice_mut(base).iter_mut().zip(&change) {
-                *weight += *delta;
-                max_change = max_change.maximum(delta.absolute());
-            }
+    let folded = Merge::new(shape, parameters, (&adapters.spec, &adapters.parameters));
+    for index in 0..parameters.layout.tensors().len() {
+        let Some(change) = folded.change(index) else { continue };
+        for (weight, delta) in merged.slice_mut(index).iter_mut().zip(&change) {
+            *weight += *delta;
+            max_change = max_change.maximum(delta.absolute());
         }
     }
     Ok(Merged { parameters: merged, max_change: max_change.to_f64() })

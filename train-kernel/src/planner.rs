@@ -136,6 +136,18 @@ impl TokenFlops {
         Self { palm: matrices + 12 * attention, six_n: 6 * shape.parameter_count(), causal: matrices + 6 * attention }
     }
 
+    /// Those of a model whose adapters of so many parameters are trained in place of its weights: no gradients of the weights,
+    /// 4 Nm, and 6 for each parameter of the adapters.
+    pub fn of_adapters(shape: &Shape, length: u64, parameters: u64) -> Self {
+        let (matrices, attention) = (4 * shape.matrix_parameter_count(), (shape.layers * shape.width) as u64 * length);
+        let adapters = 6 * parameters;
+        Self {
+            palm: matrices + adapters + 12 * attention,
+            six_n: 4 * shape.parameter_count() + adapters,
+            causal: matrices + adapters + 6 * attention,
+        }
+    }
+
     /// FLOPs of a token of packed documents, of which attention sees each by itself: 6 Nm + 6 L h Σ len² / Σ len.
     pub fn packed(shape: &Shape, lengths: &[u64]) -> f64 {
         let (squares, sum) = (lengths.iter().map(|n| n * n).sum::<u64>(), lengths.iter().sum::<u64>());

@@ -1,13 +1,16 @@
 //! The training loop: continual pre-training and instruction tuning, with exact resume.
 //!
-//! It takes sequences from a source, checkpoints to a work folder, and tells what happened through hooks. It draws no
-//! progress, reads no clock and knows nothing of recipes; the mathematics is `model`'s.
+//! It takes sequences from a source, checkpoints to a work folder, and tells what happened through hooks. Data are read ahead and
+//! checkpoints are written beside the steps, each on a thread of its own. It draws no progress and knows nothing of recipes, and
+//! no clock has a part in what it writes; the mathematics is `engine`'s.
 
 mod heldout;
 mod job;
+mod prefetch;
 mod record;
 mod run;
 mod save;
+mod saving;
 mod spec;
 mod step;
 
@@ -15,7 +18,7 @@ mod step;
 mod tests;
 
 pub use heldout::{Heldout, HeldoutSource};
-pub use job::{Base, CheckpointInfo, Hooks, NoHooks, TokenizerFile, TrainError, TrainJob, TrainOutcome};
+pub use job::{Base, CheckpointInfo, Companion, FailedSave, Hooks, NoHooks, StepTiming, TrainError, TrainJob, TrainOutcome};
 pub use record::{HeldoutRecord, MeanLoss, MetricLine, RewindRecord, StepRecord};
 pub use run::train;
 pub use spec::{Kind, ParallelSpec, SpecError, TrainSpec};

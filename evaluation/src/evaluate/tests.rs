@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mellama_shards::{Segment, Sequence, Tokenizer};
 use mellama_storage::{MemoryStore, Workdir};
+use mellama_train::checkpoint::FILE_LIMIT_BYTES;
 use mellama_train::engine::{State, Tensors};
 use mellama_train::hf::{Dtype, HfModel, SpecialTokens, weights_digest};
 use mellama_train::trainer::{Base, Kind, NoHooks, TrainJob, TrainSpec, train};
@@ -267,7 +268,8 @@ fn a_model_trained_on_the_answers_gets_them_right() {
         data_digest: String::new(),
         source_names: Vec::new(),
         sensitivity: "open".to_owned(),
-        tokenizer_files: Vec::new(),
+        companions: Vec::new(),
+        file_limit_bytes: FILE_LIMIT_BYTES,
     };
     let workdir = Workdir::new(Arc::new(MemoryStore::new("trained")));
     let outcome = train(job, &data, None, &workdir, &mut NoHooks).unwrap();

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 use mellama_storage::{Counts, StageManifest};
-use mellama_train::trainer::StepRecord;
+use mellama_train::trainer::HeldoutRecord;
 use serde_json::Value;
 
 use super::Report;
-use super::charts;
+use super::charts::{self, Series};
 use crate::placements::Part;
 use crate::runner;
 use crate::stage::Stage;
 use crate::stages::instruct_data::InstructFacts;
 use crate::stages::mix::{MixFacts, ShareFacts};
 use crate::training::TrainFacts;
+use crate::training::metrics::Metrics;
 
 /// Scores by task: task name and the facts of its commit.
 pub(crate) type Evaluations = Vec<(String, Value)>;
@@ -231,21 +232,37 @@ pub(super) fn training(report: &Report<'_>) -> Markup {
     }
 }
 
-fn curve(report: &Report<'_>, stage: Stage, title: &str, records: &[StepRecord]) -> Markup {
+fn curve(report: &Report<'_>, stage: Stage, title: &str, records: &Metrics) -> Markup {
     let Some(found) = facts::<TrainFacts>(report, stage) else { return html! {} };
-    let points: Vec<(f64, f64)> = records.iter().filter_map(|r| Some((r.step as f64, r.loss?))).collect();
+    let points = records.steps.iter().filter_map(|r| Some((r.step as f64, r.loss?))).collect();
     let loss = |loss: Option<f64>| loss.map_or("–".to_owned(), |loss| format!("{loss:.4}"));
     html! {
         h2 { (title) }
         p { (count(found.steps)) " steps from " code { (found.base) } ", " (count(found.tokens)) " tokens seen, loss " (loss(found.first_loss)) " to " (loss(found.last_loss)) ", " (count(found.skipped_steps)) " steps skipped, sensitivity " (found.sensitivity) "." }
-        (charts::curve(&points, "loss by step"))
+        (charts::curves(&[Series { name: "loss".to_owned(), points }], "training loss by step"))
         @if let Some(heldout) = &found.heldout {
+            @let domains = heldout_curves(&records.heldout);
+            @if domains.iter().any(|series| series.points.len() > 1) {
+                p { "Loss on what was held out, by domain:" }
+                (charts::curves(&domains, "held-out loss by step and domain"))
+            }
             div.scroll { table {
                 thead { tr { th { "held out" } th { "loss" } th { "tokens" } } }
                 tbody { @for (domain, mean) in &heldout.domains { tr { td { (domain) } td { (loss(mean.loss)) } td { (count(mean.tokens)) } } } }
             } }
         }
     }
+}
+
+/// A curve a domain.
+fn heldout_curves(records: &[HeldoutRecord]) -> Vec<Series> {
+    let mut domains: BTreeMap<&String, Vec<(f64, f64)>> = BTreeMap::new();
+    for record in records {
+        for (domain, mean) in &record.domains {
+            domains.entry(domain).or_default().extend(mean.loss.map(|loss| (record.steps_done as f64, loss)));
+        }
+    }
+    domains.into_iter().map(|(name, points)| Series { name: name.clone(), points }).collect()
 }
 
 pub(super) fn scores(report: &Report<'_>) -> Markup {

@@ -1,9 +1,11 @@
 //! `cpt`: continual pre-training on the published shards.
 
+use mellama_sources::Sensitivity;
 use mellama_train::trainer::{Heldout, HeldoutSource, Kind};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::model_card::TrainedOn;
 use crate::recipe::SourceRecipe;
 use crate::stage::{Stage, TaskOutput};
 use crate::training::{self, Training};
@@ -28,8 +30,8 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         data: &data,
         sequences: train,
         heldout: kept,
-        source_names: sources.iter().map(|s| s.name.clone()).collect(),
-        sensitivity: highest.map_or("open", |s| s.as_str()).to_owned(),
+        sources: sources.iter().map(TrainedOn::of_corpus).collect(),
+        sensitivity: highest.unwrap_or(Sensitivity::Open),
     };
     training.run(context)
 }

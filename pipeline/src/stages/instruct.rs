@@ -5,6 +5,7 @@ use mellama_train::trainer::{Base, Kind};
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::model_card::TrainedOn;
 use crate::stage::{Stage, TaskOutput};
 use crate::training::{self, Training};
 
@@ -28,8 +29,8 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         data: &data,
         sequences,
         heldout: None,
-        source_names: recipe.source.iter().map(|s| s.name.clone()).collect(),
-        sensitivity: sensitivity.as_str().to_owned(),
+        sources: recipe.source.iter().map(TrainedOn::of_conversations).collect(),
+        sensitivity,
     };
     training.run(context)
 }

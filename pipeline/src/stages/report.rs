@@ -11,7 +11,8 @@ use crate::failure::Failure;
 use crate::figures::Figures;
 use crate::page::{self, Report};
 use crate::stage::{Stage, TaskOutput};
-use crate::{trained, training};
+use crate::trained;
+use crate::training::metrics::{self, Metrics};
 
 /// The page's name.
 const PAGE: &str = "report.html";
@@ -22,7 +23,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
     let stages: Vec<Stage> = Stage::of(recipe).into_iter().filter(|stage| *stage != Stage::Report).collect();
     let manifests = stages.iter().map(|stage| context.manifest(*stage)).collect::<Result<Vec<_>, _>>()?;
     let records = |stage: Stage, kind: Kind| {
-        if stages.contains(&stage) { training::step_records(context, kind) } else { Ok(Vec::new()) }
+        if stages.contains(&stage) { metrics::read(context, kind) } else { Ok(Metrics::default()) }
     };
     let mut evaluations = Vec::new();
     if stages.contains(&Stage::Evaluate) {

@@ -12,7 +12,7 @@ use mellama_pipeline::{Resources, Session, Silent, Stage, runner};
 use mellama_shards::{ShardSet, Tokenizer};
 use mellama_storage::{ObjectEntry, StageManifest};
 use mellama_train::hf::SpecialTokens;
-use mellama_train::trainer::{Base, Kind, NoHooks, TokenizerFile, TrainJob, TrainSpec, train};
+use mellama_train::trainer::{Base, Companion, Kind, NoHooks, TrainJob, TrainSpec, train};
 use mellama_train::{Shape, TrainOutcome};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 const MEMORY_BYTES: u64 = 256 << 20;
 /// Ids of the inputs' tokenizer: so few that two checkpoints are small.
 const VOCABULARY_SIZE: usize = 384;
+/// Size above which a checkpoint's tensors are cut into several files: so low that they are.
+const FILE_BYTES: u64 = 40_000;
 /// Control tokens and bytes, which every cut of the fixtures' tokenizer keeps.
 const FIXED_IDS: usize = 259;
 
@@ -217,7 +219,8 @@ fn train_model(folder: &Path, session: &Session) -> Result<TrainOutcome, Box<dyn
         data_digest: runner::digest(&manifest),
         source_names: corpus.map(|source| source.name.clone()).collect(),
         sensitivity: data.header().sensitivity.clone(),
-        tokenizer_files: vec![TokenizerFile { name: "tokenizer.json".to_owned(), bytes: tokenizer_bytes }],
+        companions: vec![Companion { name: "tokenizer.json".to_owned(), bytes: tokenizer_bytes }],
+        file_limit_bytes: FILE_BYTES,
     };
     Ok(train(job, &data, None, &session.workdir, &mut NoHooks)?)
 }

@@ -28,10 +28,10 @@ use mellama_shards::{
 };
 use mellama_sources::{Document, DocumentReader, Domain, Sensitivity};
 use mellama_storage::{Key, ObjectEntry, RangeReader, StageManifest, Stores, Workdir, list_all};
-use mellama_train::checkpoint::{CheckpointManifest, list_steps, newest};
+use mellama_train::checkpoint::{CheckpointManifest, FILE_LIMIT_BYTES, Partition, list_steps, newest};
 use mellama_train::generation::argmax;
 use mellama_train::hf::{HfModel, load};
-use mellama_train::trainer::{Base, Hooks, Kind, MetricLine, StepRecord, TokenizerFile, TrainJob, TrainSpec, train};
+use mellama_train::trainer::{Base, Companion, Hooks, Kind, MetricLine, StepRecord, StepTiming, TrainJob, TrainSpec, train};
 use mellama_train::{Decoder, LoraSpec, Model, Shape, TrainOutcome};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
@@ -62,7 +62,7 @@ fn golden() -> PathBuf {
 
 /// The newest folder: what this version writes.
 fn newest_golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v5")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v6")
 }
 
 /// The document key of versions 1 to 3, which left the text out.
@@ -464,10 +464,11 @@ fn job(run: &Run, manifest: &CheckpointManifest) -> TrainJob {
         data_digest: runner::digest(&run.manifest("publish")),
         source_names: run.shards("publish", "shards/cpt/train-").header().sources.clone(),
         sensitivity: "dua".to_owned(),
-        tokenizer_files: vec![TokenizerFile {
+        companions: vec![Companion {
             name: "tokenizer.json".to_owned(),
             bytes: fs::read(golden().join("inputs/tokenizer.json")).unwrap(),
         }],
+        file_limit_bytes: FILE_LIMIT_BYTES,
     }
 }
 
@@ -476,7 +477,7 @@ fn job(run: &Run, manifest: &CheckpointManifest) -> TrainJob {
 struct Records(Vec<StepRecord>);
 
 impl Hooks for Records {
-    fn on_step(&mut self, record: &StepRecord) {
+    fn on_step(&mut self, record: &StepRecord, _: &StepTiming) {
         self.0.push(record.clone());
     }
 }

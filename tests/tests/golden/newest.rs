@@ -15,6 +15,10 @@ fn golden_v4() -> Run {
 }
 
 fn golden_v5() -> Run {
+    Run::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v5/run"))
+}
+
+fn golden_v6() -> Run {
     Run::open(&newest_golden().join("run"))
 }
 
@@ -32,12 +36,12 @@ fn extends(made: &Value, committed: &Value) -> bool {
 }
 
 #[test]
-fn golden_v5_is_written_again_bit_for_bit() {
+fn golden_v6_is_written_again_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     copy(&newest_golden(), folder.path(), |path| !path.starts_with("run"));
     let output = Command::new(env!("CARGO_BIN_EXE_make-golden")).arg(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let (committed, made) = (golden_v5(), Run::open(&folder.path().join("run")));
+    let (committed, made) = (golden_v6(), Run::open(&folder.path().join("run")));
     for (stage, _) in STAGES {
         // The dataset card is prose for people, free to change; everything else is a format.
         let objects = |run: &Run| -> Vec<ObjectEntry> {
@@ -269,4 +273,27 @@ fn golden_v4_conversations_are_listed_with_keys_and_states() {
     let placed: BTreeSet<String> = segments.map(|segment| key_text(segment.document)).collect();
     let kept: BTreeSet<String> = (0..9).filter(|row| text("state", *row) == "kept").map(key).collect();
     assert_eq!(placed, kept, "what is kept is in the shards, and nothing else");
+}
+
+#[test]
+fn golden_v6_checkpoints_in_several_files_resume_to_the_committed_losses() {
+    let (before, now) = (golden_v5(), golden_v6());
+    for stage in ["publish", "instruct-data"] {
+        assert_eq!(now.manifest(stage).objects, before.manifest(stage).objects, "{stage}: the corpus is that of v5");
+    }
+    let found = newest(&now.workdir, Kind::Cpt).unwrap().unwrap();
+    let names: Vec<&str> = found.manifest.objects.iter().filter_map(|entry| entry.key.rsplit('/').next()).collect();
+    assert_eq!((found.manifest.format, found.manifest.partition), (2, Partition::default()));
+    assert!(names.contains(&"model-00001-of-00002.safetensors") && names.contains(&"model.safetensors.index.json"), "{names:?}");
+    assert_same_weights(&now.model(4), &before.model(4));
+    let folder = tempfile::tempdir().unwrap();
+    let is_last = |path: &Path| path.starts_with("checkpoints/cpt/step-00000004") || path.ends_with("cpt-00000004.jsonl");
+    copy(&newest_golden().join("run"), folder.path(), |path| !is_last(path));
+    let run = Run::open(folder.path());
+    let data = run.shards("publish", "shards/cpt/train-");
+    let mut records = Records::default();
+    let outcome: TrainOutcome = train(job(&run, &found.manifest), &data, None, &run.workdir, &mut records).unwrap();
+    assert_eq!((outcome.resumed_from, outcome.step), (Some(2), 4));
+    assert_losses(&records.0, &NEWEST_LOSSES[2..]);
+    assert_same_weights(&run.model(4), &now.model(4));
 }

@@ -60,7 +60,8 @@ fn golden_v1_instruction_shards_tune_adapters() {
         source_names: data.header().sources.clone(),
         sensitivity: "dua".to_owned(),
         seed: 11,
-        tokenizer_files: Vec::new(),
+        companions: Vec::new(),
+        file_limit_bytes: FILE_LIMIT_BYTES,
     };
     let mut records = Records::default();
     train(job, &data, None, &workdir, &mut records).unwrap();

@@ -5,13 +5,15 @@
 use mellama_storage::ObjectEntry;
 use serde::{Deserialize, Serialize};
 
+use super::pieces::Partition;
 use crate::guard::Guard;
 use crate::lora::LoraSpec;
 use crate::shape::Shape;
 use crate::trainer::Kind;
 
-/// Version of the checkpoint format.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of the checkpoint format that is written; those before it are read. 2 added the partition, tensors in several files and
+/// the model card.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Where a run stands in its data; follows from the step, and is stored so that others need not know how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +43,7 @@ pub struct Digests {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointManifest {
-    /// [`FORMAT_VERSION`].
+    /// [`FORMAT_VERSION`] of the program that wrote it.
     pub format: u32,
     /// Which training.
     pub kind: Kind,
@@ -59,6 +61,9 @@ pub struct CheckpointManifest {
     pub sensitivity: String,
     /// What it was made from.
     pub digests: Digests,
+    /// How ranks share the tensors.
+    #[serde(default)]
+    pub partition: Partition,
     /// Sizes of the model.
     pub shape: Shape,
     /// The adapters, when adapters were trained.
@@ -90,6 +95,11 @@ impl CheckpointManifest {
 /// Folder of the checkpoint after `step` steps, for example `checkpoints/cpt/step-00000100`.
 pub fn folder(kind: Kind, step: u64) -> String {
     format!("checkpoints/{}/step-{step:08}", kind.as_str())
+}
+
+/// What the folders of all checkpoints of a kind begin with.
+pub(super) fn kind_folder(kind: Kind) -> String {
+    format!("checkpoints/{}/step-", kind.as_str())
 }
 
 /// The step of a key inside a checkpoint folder of this kind, with the rest of the key.

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::sync::Arc;
 
 use mellama_storage::sealed::SealError;
-use mellama_storage::{Key, ObjectEntry, ProtocolError, RangeReader, StoreError, Workdir, list_all};
+use mellama_storage::{Key, ObjectEntry, ProtocolError, StoreError, Workdir, list_all};
 
 use super::CheckpointError;
-use super::manifest::{CheckpointManifest, FORMAT_VERSION, folder, parse_step};
-use super::tensor_file::TensorFile;
+use super::manifest::{CheckpointManifest, FORMAT_VERSION, folder, kind_folder, parse_step};
 use super::write::MANIFEST;
 use crate::trainer::Kind;
 
@@ -31,7 +29,7 @@ pub struct Found {
 /// [`CheckpointError::Store`].
 pub fn list_steps(workdir: &Workdir, kind: Kind) -> Result<Vec<u64>, CheckpointError> {
     let mut steps = BTreeSet::new();
-    for object in list_all(&**workdir.store(), &format!("checkpoints/{}/step-", kind.as_str())) {
+    for object in list_all(&**workdir.store(), &kind_folder(kind)) {
         let object = object?;
         if let Some((step, MANIFEST)) = parse_step(kind, object.key.as_str()) {
             steps.insert(step);
@@ -61,7 +59,7 @@ pub fn newest_of(workdir: &Workdir, kind: Kind, wanted: &dyn Fn(u64) -> bool) ->
         let Some((manifest, digest)) = read_manifest(workdir, &Key::new(format!("{folder}/{MANIFEST}"))?)? else {
             continue;
         };
-        if manifest.format != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&manifest.format) {
             return Err(CheckpointError::Format { folder, got: manifest.format });
         }
         let previous = steps[..at].last().map_or("the start".to_owned(), |&step| self::folder(kind, step));
@@ -81,20 +79,6 @@ pub fn newest_of(workdir: &Workdir, kind: Kind, wanted: &dyn Fn(u64) -> bool) ->
 /// [`CheckpointError`] when it is not listed or not what the manifest says.
 pub fn read_file(workdir: &Workdir, manifest: &CheckpointManifest, file: &str) -> Result<Vec<u8>, CheckpointError> {
     Ok(workdir.read_object(entry(manifest, file)?)?)
-}
-
-/// One tensor file of a checkpoint.
-///
-/// # Errors
-/// [`CheckpointError`] when it is not listed, absent, or not a sound tensor file.
-pub fn open_tensors(
-    workdir: &Workdir,
-    manifest: &CheckpointManifest,
-    file: &str,
-) -> Result<TensorFile<RangeReader>, CheckpointError> {
-    let entry = entry(manifest, file)?;
-    let reader = RangeReader::open(Arc::clone(workdir.store()), &Key::new(entry.key.as_str())?)?;
-    TensorFile::open(file, reader).map_err(|source| CheckpointError::Tensors { folder: manifest.folder(), source })
 }
 
 fn entry<'m>(manifest: &'m CheckpointManifest, file: &str) -> Result<&'m ObjectEntry, CheckpointError> {

@@ -117,6 +117,16 @@ pub enum TensorFileError {
         /// The tensor.
         tensor: String,
     },
+    /// The parts of a tensor do not make it up.
+    #[error("{file}: tensor {tensor}: {problem}; the file belongs to another model, or is damaged")]
+    Parts {
+        /// The file, or the first of several.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with them.
+        problem: String,
+    },
     /// A tensor has another shape.
     #[error("{file}: tensor {tensor}: shape {got:?}, expected {expected:?}; the file belongs to another model")]
     Shape {

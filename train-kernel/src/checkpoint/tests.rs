@@ -5,7 +5,8 @@ use std::sync::Arc;
 use mellama_storage::{Key, MemoryStore, Workdir, sealed};
 
 use super::{
-    CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, list_steps, newest, prune, read_file,
+    CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Partition, list_steps, newest, prune,
+    read_file,
 };
 use crate::guard::Guard;
 use crate::shape::Shape;
@@ -24,6 +25,7 @@ fn manifest(step: u64) -> CheckpointManifest {
         sensitivity: "open".to_owned(),
         digests: Digests { settings: digest("a"), data: digest("b"), base: digest("c") },
         shape: Shape::named("tiny", 10).unwrap(),
+        partition: Partition::default(),
         lora: None,
         guard: Guard::default(),
         objects: Vec::new(),
@@ -81,19 +83,26 @@ fn a_torn_manifest_is_passed_over_and_one_of_another_version_is_not() {
     let later = CheckpointManifest { format: FORMAT_VERSION + 1, ..manifest(4) };
     store.overwrite(&key, &sealed::encode(&later).unwrap());
     assert!(matches!(newest(&workdir, Kind::Cpt), Err(CheckpointError::Format { .. })));
-    store.overwrite(&key, &sealed::encode(&serde_json::json!({"format": 2, "new": true})).unwrap());
+    store.overwrite(&key, &sealed::encode(&serde_json::json!({"format": 3, "new": true})).unwrap());
     assert!(newest(&workdir, Kind::Cpt).is_err(), "members of another version are not a torn manifest");
 }
 
 #[test]
 fn pruning_keeps_the_newest() {
-    let (_, workdir) = workdir();
+    let (store, workdir) = workdir();
     for step in [2, 4, 6, 8] {
         write(&workdir, step, b"{}").unwrap();
     }
-    assert_eq!(prune(&workdir, Kind::Cpt, (6, 2), &|_| true).unwrap(), [2]);
+    assert_eq!(prune(&workdir, Kind::Cpt, (6, Some(2)), &|_| true).unwrap(), [2]);
     assert_eq!(list_steps(&workdir, Kind::Cpt).unwrap(), [4, 6, 8]);
     // What a rewind would go back to stays.
-    assert_eq!(prune(&workdir, Kind::Cpt, (8, 1), &|step| step == 4).unwrap(), [6]);
+    assert_eq!(prune(&workdir, Kind::Cpt, (8, Some(1)), &|step| step == 4).unwrap(), [6]);
     assert_eq!(list_steps(&workdir, Kind::Cpt).unwrap(), [4, 8]);
+    // What a failed save left goes; what a later one writes stays.
+    for step in [7, 9] {
+        CheckpointWriter::new(&workdir, Kind::Cpt, step).put_bytes("notes.json", 1, b"{}").unwrap();
+    }
+    assert!(prune(&workdir, Kind::Cpt, (8, None), &|_| true).unwrap().is_empty());
+    let has = |step: u64| store.snapshot().keys().any(|key| key.as_str().contains(&format!("step-{step:08}/")));
+    assert_eq!([4, 7, 8, 9].map(has), [true, false, true, true]);
 }

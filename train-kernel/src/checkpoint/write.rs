@@ -1,12 +1,15 @@
 //! Writing a checkpoint: each file under its plain name, then the manifest. A run that dies in between leaves a folder
 //! without a manifest, which the next attempt overwrites.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use mellama_storage::{AttemptId, Key, ObjectEntry, PartWriter, ProtocolError, PutOutcome, StoreError, Workdir, sealed};
+use mellama_storage::{
+    AttemptId, Key, ObjectEntry, PartWriter, ProtocolError, PutOutcome, StoreError, Workdir, list_all, sealed,
+};
 
 use super::CheckpointError;
-use super::manifest::{CheckpointManifest, folder};
+use super::manifest::{CheckpointManifest, folder, kind_folder, parse_step};
 use super::read::{list_steps, read_manifest};
 use super::tensor_file::TensorFileError;
 use crate::trainer::Kind;
@@ -91,6 +94,18 @@ impl<'a> CheckpointWriter<'a> {
         if store.read(&key, None, None)? == bytes { Ok((manifest, digest)) } else { Err(CheckpointError::Conflict { key: name }) }
     }
 
+    /// Removes what was written, where no manifest names it: best effort, to free the room that a failed save took.
+    pub fn abandon(self) {
+        if !matches!(self.has_manifest(), Ok(false)) {
+            return;
+        }
+        for entry in &self.objects {
+            if let Ok(key) = Key::new(entry.key.as_str()) {
+                let _ = self.workdir.store().delete(&key);
+            }
+        }
+    }
+
     fn write(
         &self,
         key: &str,
@@ -146,30 +161,55 @@ fn is_occupied(error: &CheckpointError) -> bool {
 }
 
 /// Deletes all but the newest `keep` complete checkpoints up to `newest`, and but the newest that is `scheduled`, each manifest
-/// first, so that what is left of a checkpoint is never believed.
+/// first, so that what is left of a checkpoint is never believed; with no `keep`, none of these. Deletes what is left of earlier
+/// ones that never were complete.
 ///
 /// # Errors
 /// [`CheckpointError::Store`].
 pub fn prune(
     workdir: &Workdir,
     kind: Kind,
-    (newest, keep): (u64, u64),
+    (newest, keep): (u64, Option<u64>),
     scheduled: &dyn Fn(u64) -> bool,
 ) -> Result<Vec<u64>, CheckpointError> {
-    let mut steps = list_steps(workdir, kind)?;
-    steps.retain(|&step| step <= newest);
-    let last = steps.iter().copied().rev().find(|&step| scheduled(step));
-    let surplus = steps.len().saturating_sub(keep as usize);
-    steps.truncate(surplus);
-    steps.retain(|&step| Some(step) != last);
-    for &step in &steps {
-        let prefix = format!("{}/", folder(kind, step));
-        let store = workdir.store();
-        store.delete(&Key::new(format!("{prefix}{MANIFEST}"))?)?;
-        let keys = mellama_storage::list_all(&**store, &prefix).map(|object| object.map(|object| object.key));
-        for key in keys.collect::<Result<Vec<_>, _>>()? {
-            store.delete(&key)?;
+    let Found { mut complete, incomplete } = list(workdir, kind, newest)?;
+    let last = complete.iter().copied().rev().find(|&step| scheduled(step));
+    let surplus = keep.map_or(0, |keep| complete.len().saturating_sub(keep as usize));
+    complete.truncate(surplus);
+    complete.retain(|&step| Some(step) != last);
+    for &step in &complete {
+        delete(workdir, kind, step)?;
+    }
+    incomplete.into_iter().try_for_each(|step| delete(workdir, kind, step))?;
+    Ok(complete)
+}
+
+/// Steps of checkpoints, ascending.
+struct Found {
+    complete: Vec<u64>,
+    /// Before the newest, without a manifest.
+    incomplete: Vec<u64>,
+}
+
+fn list(workdir: &Workdir, kind: Kind, newest: u64) -> Result<Found, CheckpointError> {
+    let complete: Vec<u64> = list_steps(workdir, kind)?.into_iter().filter(|&step| step <= newest).collect();
+    let mut incomplete = BTreeSet::new();
+    for object in list_all(&**workdir.store(), &kind_folder(kind)) {
+        if let Some((step, _)) = parse_step(kind, object?.key.as_str()) {
+            incomplete.insert(step);
         }
     }
-    Ok(steps)
+    incomplete.retain(|step| *step < newest && !complete.contains(step));
+    Ok(Found { complete, incomplete: incomplete.into_iter().collect() })
+}
+
+fn delete(workdir: &Workdir, kind: Kind, step: u64) -> Result<(), CheckpointError> {
+    let prefix = format!("{}/", folder(kind, step));
+    let store = workdir.store();
+    store.delete(&Key::new(format!("{prefix}{MANIFEST}"))?)?;
+    let keys = list_all(&**store, &prefix).map(|object| object.map(|object| object.key));
+    for key in keys.collect::<Result<Vec<_>, _>>()? {
+        store.delete(&key)?;
+    }
+    Ok(())
 }

@@ -243,7 +243,7 @@ mod tests {
     use mellama_storage::{AttemptId, Key, MemoryStore, Store};
 
     use super::{CONFIG, WEIGHTS, config_json, load};
-    use crate::hf::write_weights;
+    use crate::checkpoint::tensor_file::{Dtype, write_header, write_values};
     use crate::lora::{Adapters, LoraSpec, Target};
     use crate::parameters::Parameters;
     use crate::shape::Shape;
@@ -255,7 +255,10 @@ mod tests {
     fn folder(config: &[u8], weights: &Parameters<f32>) -> Arc<dyn Store> {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new("adapters"));
         let mut bytes = Vec::new();
-        write_weights(WEIGHTS, &mut bytes, weights).unwrap();
+        let tensors = weights.layout.tensors();
+        let header: Vec<(&str, &[usize])> = tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+        write_header(WEIGHTS, &mut bytes, (&header, Dtype::F32), &[("format", "pt")]).unwrap();
+        write_values(WEIGHTS, &mut bytes, Dtype::F32, &weights.data).unwrap();
         for (name, body) in [(CONFIG, config), (WEIGHTS, bytes.as_slice())] {
             store.put_new(&Key::new(format!("a/{name}")).unwrap(), body, &AttemptId::generate()).unwrap();
         }

@@ -3,7 +3,6 @@
 //! The same weights give the same bytes. Tokenizer files are the caller's.
 
 use std::io::Write;
-use std::ops::Range;
 use std::sync::Arc;
 
 use mellama_storage::{AttemptId, Key, PutOutcome, Store, StoreError};
@@ -11,10 +10,8 @@ use serde::Serialize;
 
 use super::ModelConfig;
 use crate::checkpoint::tensor_file::{Dtype, TensorFileError, write_header, write_values};
-use crate::parameters::{Layout, Parameters, TensorSpec};
-
-/// Size above which weights are cut into several files.
-pub const FILE_LIMIT_BYTES: u64 = 5_000_000_000;
+use crate::checkpoint::{FILE_LIMIT_BYTES, Written, cut, file_name};
+use crate::parameters::{Parameters, TensorSpec};
 
 /// How weights are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +47,9 @@ pub enum SaveError {
 }
 
 #[derive(Serialize)]
-struct Index<'a> {
+struct Index {
     metadata: IndexMetadata,
-    weight_map: std::collections::BTreeMap<&'a str, String>,
+    weight_map: std::collections::BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -61,14 +58,28 @@ struct IndexMetadata {
     total_size: u64,
 }
 
+/// Name of the index of weights that lie in several files.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// The index that says which of several files holds which tensor; none where there is one file.
+///
+/// # Panics
+/// Never: an index of names and numbers is JSON.
+pub fn index_json(files: &[Written], total_parameters: u64, dtype: Dtype) -> Option<Vec<u8>> {
+    let owner =
+        |written: &'_ Written| written.tensors.iter().map(|tensor| (tensor.clone(), written.file.clone())).collect::<Vec<_>>();
+    let index = Index {
+        metadata: IndexMetadata { total_parameters, total_size: dtype.size_bytes() * total_parameters },
+        weight_map: files.iter().flat_map(owner).collect(),
+    };
+    (files.len() > 1).then(|| serde_json::to_vec_pretty(&index).expect("names and numbers are JSON"))
+}
+
 /// Writes `config.json`, `generation_config.json` and the weights under `folder`, a new file whenever the present
 /// one would exceed the limit (a single tensor may).
 ///
 /// # Errors
 /// [`SaveError`]; what was written before stays, `config.json` comes last.
-///
-/// # Panics
-/// Never: an index of names and numbers is JSON.
 pub fn save(
     store: &Arc<dyn Store>,
     folder: &str,
@@ -77,40 +88,21 @@ pub fn save(
     form: WeightForm,
 ) -> Result<(), SaveError> {
     let layout = &parameters.layout;
-    let parts = cut(layout, form);
-    let name = |part: usize| match parts.len() {
-        1 => "model.safetensors".to_owned(),
-        count => format!("model-{:05}-of-{count:05}.safetensors", part + 1),
-    };
+    let parts = cut(layout.tensors().iter().map(|tensor| form.dtype.size_bytes() * tensor.length() as u64), form.limit_bytes);
+    let mut files = Vec::with_capacity(parts.len());
     for (part, tensors) in parts.iter().enumerate() {
-        let file = name(part);
+        let file = file_name("model", part, parts.len());
+        let tensors = &layout.tensors()[tensors.clone()];
         let mut upload = store.upload()?;
-        write_tensors(&file, &mut upload, (parameters, form.dtype), &layout.tensors()[tensors.clone()])?;
+        write_tensors(&file, &mut upload, (parameters, form.dtype), tensors)?;
         upload.finish(&Key::new(join(folder, &file))?)?;
+        files.push(Written { file, tensors: tensors.iter().map(|tensor| tensor.name.clone()).collect() });
     }
-    if parts.len() > 1 {
-        let owner = |(part, tensors): (usize, &Range<usize>)| {
-            let file = name(part);
-            layout.tensors()[tensors.clone()].iter().map(move |tensor| (tensor.name.as_str(), file.clone())).collect::<Vec<_>>()
-        };
-        let total = layout.length() as u64;
-        let index = Index {
-            metadata: IndexMetadata { total_parameters: total, total_size: form.dtype.size_bytes() * total },
-            weight_map: parts.iter().enumerate().flat_map(owner).collect(),
-        };
-        let bytes = serde_json::to_vec_pretty(&index).expect("names and numbers are JSON");
-        put(store, &join(folder, "model.safetensors.index.json"), &bytes)?;
+    if let Some(index) = index_json(&files, layout.length() as u64, form.dtype) {
+        put(store, &join(folder, INDEX), &index)?;
     }
     put(store, &join(folder, "generation_config.json"), &config.generation_json())?;
     put(store, &join(folder, "config.json"), &config.to_json(form.dtype))
-}
-
-/// Writes all weights as one tensor file in f32; `file` names it in errors.
-///
-/// # Errors
-/// [`TensorFileError::Io`].
-pub fn write_weights<W: Write>(file: &str, writer: &mut W, parameters: &Parameters<f32>) -> Result<(), TensorFileError> {
-    write_tensors(file, writer, (parameters, Dtype::F32), parameters.layout.tensors())
 }
 
 fn write_tensors<W: Write>(
@@ -124,22 +116,6 @@ fn write_tensors<W: Write>(
     tensors.iter().try_for_each(|tensor| write_values(file, writer, dtype, &parameters.data[tensor.range()]))
 }
 
-/// Cuts the tensors, in order, into files of at most `form.limit_bytes` each.
-fn cut(layout: &Layout, form: WeightForm) -> Vec<Range<usize>> {
-    let mut parts = Vec::new();
-    let (mut first, mut bytes) = (0, 0);
-    for (index, tensor) in layout.tensors().iter().enumerate() {
-        let size = form.dtype.size_bytes() * tensor.length() as u64;
-        if index > first && bytes + size > form.limit_bytes {
-            parts.push(first..index);
-            (first, bytes) = (index, 0);
-        }
-        bytes += size;
-    }
-    parts.push(first..layout.tensors().len());
-    parts
-}
-
 fn put(store: &Arc<dyn Store>, key: &str, body: &[u8]) -> Result<(), SaveError> {
     let name = Key::new(key)?;
     if store.put_new(&name, body, &AttemptId::generate())? == PutOutcome::Other && store.read(&name, None, None)? != body {
@@ -150,23 +126,4 @@ fn put(store: &Arc<dyn Store>, key: &str, body: &[u8]) -> Result<(), SaveError> 
 
 fn join(folder: &str, file: &str) -> String {
     if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Dtype, WeightForm, cut};
-    use crate::parameters::Layout;
-
-    #[test]
-    fn files_stay_under_the_limit_and_hold_every_tensor_once() {
-        let sizes = [3, 4, 5, 1, 9];
-        let layout = Layout::from_tensors(sizes.iter().enumerate().map(|(i, &size)| (format!("t{i}"), vec![size])));
-        let check = |limit: u64, expected: &[std::ops::Range<usize>]| {
-            assert_eq!(cut(&layout, WeightForm { dtype: Dtype::F32, limit_bytes: limit }), expected, "{limit}");
-        };
-        let whole = WeightForm { dtype: Dtype::BF16, limit_bytes: 44 };
-        assert_eq!(cut(&layout, whole), vec![std::ops::Range { start: 0, end: 5 }]);
-        check(28, &[0..2, 2..4, 4..5]); // the last tensor of 36 bytes stands alone, above the limit
-        check(1, &[0..1, 1..2, 2..3, 3..4, 4..5]);
-    }
 }

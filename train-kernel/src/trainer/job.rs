@@ -1,5 +1,7 @@
 //! What a training run is given, what it tells, and what comes out.
 
+use std::time::Duration;
+
 use super::record::{HeldoutRecord, RewindRecord, StepRecord};
 use super::spec::{Kind, SpecError, TrainSpec};
 use crate::backend::AllocationError;
@@ -39,10 +41,10 @@ impl Base {
     }
 }
 
-/// A tokenizer file that is put beside the weights as it is.
+/// A file that is put beside the weights as it is: of the tokenizer, or the model card.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenizerFile {
-    /// Plain name: `tokenizer.json`, `tokenizer.model`, `tokenizer_config.json`.
+pub struct Companion {
+    /// Plain name: `tokenizer.json`, `tokenizer_config.json`, `README.md`.
     pub name: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
@@ -66,7 +68,9 @@ pub struct TrainJob {
     /// Highest sensitivity of data and base: `open`, `dua` or `phi`.
     pub sensitivity: String,
     /// Files put beside the weights of every checkpoint.
-    pub tokenizer_files: Vec<TokenizerFile>,
+    pub companions: Vec<Companion>,
+    /// Size above which tensors are cut into several files.
+    pub file_limit_bytes: u64,
 }
 
 /// A checkpoint that was written.
@@ -78,18 +82,42 @@ pub struct CheckpointInfo {
     pub folder: String,
 }
 
+/// A checkpoint that could not be written. Training goes on without it.
+#[derive(Debug)]
+pub struct FailedSave<'a> {
+    /// Steps done.
+    pub step: u64,
+    /// Folder of the newest complete checkpoint, relative to the work folder; none before the first one.
+    pub last_good: Option<&'a str>,
+    /// Why.
+    pub error: &'a CheckpointError,
+}
+
+/// How long a step took, and what it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StepTiming {
+    /// From the end of the step before, held-out measurements excepted.
+    pub total: Duration,
+    /// Waiting for data.
+    pub data_wait: Duration,
+    /// Waiting for the checkpoint before, and copying the state for the next one, before this step.
+    pub save_wait: Duration,
+}
+
 /// What a run tells while it runs. Times belong here and nowhere in the outputs.
 pub trait Hooks {
-    /// The number of steps, and the step it goes on from.
-    fn on_start(&mut self, _first_step: u64, _total_steps: u64) {}
+    /// The number of steps, the step it goes on from, and the bytes of the memory laid out for it.
+    fn on_start(&mut self, _first_step: u64, _total_steps: u64, _arena_bytes: u64) {}
     /// After each step.
-    fn on_step(&mut self, _record: &StepRecord) {}
+    fn on_step(&mut self, _record: &StepRecord, _timing: &StepTiming) {}
     /// After each held-out measurement.
     fn on_heldout(&mut self, _record: &HeldoutRecord) {}
     /// After each return to a checkpoint.
     fn on_rewind(&mut self, _record: &RewindRecord) {}
-    /// After each checkpoint.
+    /// When a checkpoint is complete; training may be some steps further.
     fn on_checkpoint(&mut self, _info: &CheckpointInfo) {}
+    /// When a checkpoint of the schedule could not be written.
+    fn on_failed_save(&mut self, _failed: &FailedSave<'_>) {}
     /// Asked after each step; true makes the run write a checkpoint and return.
     fn should_stop(&mut self) -> bool {
         false
@@ -179,12 +207,30 @@ pub enum TrainError {
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Checkpoint(Box<CheckpointError>),
+    /// The checkpoint that a run was to end with could not be written.
+    #[error("the checkpoint after step {step} could not be written; {} is the last good one and stays", .last_good.as_deref().unwrap_or("none"))]
+    Unsaved {
+        /// Steps done.
+        step: u64,
+        /// Folder of the newest complete checkpoint.
+        last_good: Option<String>,
+        /// Why.
+        source: Box<CheckpointError>,
+    },
+    /// No memory for the copy that checkpoints are written from; known before the first step.
+    #[error(
+        "checkpoints: a copy of weights and moments needs {bytes} bytes, there are less; take a smaller model or a larger machine"
+    )]
+    Copy {
+        /// Bytes of the copy.
+        bytes: u64,
+    },
     /// The checkpoints in the work folder are those of another run.
     #[error("{folder}: made with other {what}: {found}, this run has {wanted}; give another work folder")]
     OtherRun {
         /// Folder of the checkpoint.
         folder: String,
-        /// `settings`, `data`, `base weights`, `model` or `steps`.
+        /// `steps`, `settings`, `data`, `base weights` or `sensitivity`.
         what: &'static str,
         /// What the checkpoint says.
         found: String,

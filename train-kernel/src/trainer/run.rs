@@ -1,16 +1,19 @@
 //! The loop over steps: resume, measure, checkpoint, stop.
 
 use std::sync::Arc;
+use std::thread::Scope;
+use std::time::{Duration, Instant};
 
 use mellama_storage::Workdir;
 
 use super::heldout::Heldout;
-use super::job::{Hooks, TrainError, TrainJob, TrainOutcome, check_layout};
+use super::job::{Hooks, StepTiming, TrainError, TrainJob, TrainOutcome, check_layout};
+use super::prefetch::Prefetch;
 use super::record::{MetricLine, RewindRecord, decode_lines};
-use super::save::Saver;
-use super::spec::Kind;
+use super::save::{ADAPTERS, MODEL, OPTIMIZER, Saver};
+use super::saving::Saving;
 use super::step::{Done, Plan, State};
-use crate::checkpoint::{CheckpointError, CheckpointManifest, Digests, Found, newest, newest_of, open_tensors, read_file};
+use crate::checkpoint::{CheckpointError, CheckpointManifest, Digests, Found, Piece, TensorSet, newest, newest_of, read_file};
 use crate::engine::{Engine, EngineSpec, State as Of, Tensors};
 use crate::guard::{SpikePolicy, SpikeSpec};
 use crate::lora::Adapters;
@@ -48,7 +51,7 @@ pub fn train(
     };
     let found = newest(workdir, job.kind)?;
     if let Some(found) = &found {
-        check_same_run(&found.manifest, &digests, total_steps)?;
+        check_same_run(&found.manifest, &digests, (total_steps, &job.sensitivity))?;
     }
     let plan = Plan {
         job: &job,
@@ -58,97 +61,92 @@ pub fn train(
         total_positions: job.spec.total_positions(data.len()),
         model,
     };
-    let saver = Saver { plan: &plan, workdir, digests, total_steps, base: None };
     if let Some(done) = found.as_ref().filter(|found| found.manifest.is_final()) {
         let lines = read_metrics(workdir, &done.manifest)?;
         return Ok(outcome(done, Some(total_steps), &lines));
     }
-    let state = start(&plan, &base)?;
+    let mut state = start(&plan, &base)?;
     // Adapters are merged into the original weights; otherwise the engine's are all that is needed.
     let base = job.spec.lora.is_some().then_some(base);
-    let saver = Saver { base, ..saver };
-    let mut run = Run { saver, heldout, lines: Vec::new(), state, last: found };
-    let resumed_from = run.resume()?;
-    hooks.on_start(run.state.step, total_steps);
-    run.go(hooks)?;
-    let last = run.last.as_ref().expect("a run ends with a checkpoint or an error");
-    Ok(outcome(last, resumed_from, &run.lines))
+    let saver = Saver { plan: &plan, workdir, digests, total_steps, base };
+    let resumed_from = found.as_ref().map(|found| found.manifest.step);
+    let lines = match &found {
+        Some(found) => take(&saver, &mut state, &found.manifest)?,
+        None => Vec::new(),
+    };
+    hooks.on_start(state.step, total_steps, state.engine.memory().total_bytes() as u64);
+    std::thread::scope(|scope| {
+        let saving = Saving::start(scope, &saver, &state.engine, found)?;
+        let data = Prefetch::start(scope, &plan, state.step);
+        let mut run = Run { scope, saver: &saver, heldout, lines, state, saving, data, save_wait: Duration::ZERO };
+        run.go(hooks)?;
+        let last = run.saving.last().expect("a run ends with a checkpoint or an error");
+        Ok(outcome(last, resumed_from, &run.lines))
+    })
 }
 
-struct Run<'a> {
-    saver: Saver<'a>,
-    heldout: Option<&'a Heldout<'a>>,
+struct Run<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    saver: &'scope Saver<'scope>,
+    heldout: Option<&'scope Heldout<'scope>>,
     /// Records since the last scheduled checkpoint.
     lines: Vec<MetricLine>,
     state: State,
-    last: Option<Found>,
+    saving: Saving,
+    data: Prefetch,
+    /// How long the last checkpoint kept the next step waiting.
+    save_wait: Duration,
 }
 
-impl Run<'_> {
-    /// Takes weights, moments and counters from the checkpoint found, if there is one.
-    fn resume(&mut self) -> Result<Option<u64>, TrainError> {
-        let Some(Found { manifest, .. }) = &self.last else {
-            return Ok(None);
-        };
-        let manifest = manifest.clone();
-        self.take(&manifest)?;
-        Ok(Some(manifest.step))
-    }
-
-    /// Takes the state of a checkpoint.
-    fn take(&mut self, manifest: &CheckpointManifest) -> Result<(), TrainError> {
-        let workdir = self.saver.workdir;
-        let weights = if manifest.lora.is_some() { "adapter_model.safetensors" } else { "model.safetensors" };
-        let tensors = self.state.engine.trained();
-        let parts = [
-            (weights, "", Of::Weights),
-            ("optimizer.safetensors", "first.", Of::First),
-            ("optimizer.safetensors", "second.", Of::Second),
-        ];
-        for (file, prefix, state) in parts {
-            read_tensors(workdir, manifest, (file, prefix), (tensors, state), &mut self.state.engine)?;
-        }
-        self.state.updates = manifest.updates;
-        self.state.guard = manifest.guard.clone();
-        self.state.step = manifest.step;
-        // A checkpoint off the schedule was made by a stop; its records belong to the next scheduled one.
-        if !self.saver.is_scheduled(manifest.step) {
-            self.lines = read_metrics(workdir, manifest)?;
-        }
-        Ok(())
-    }
-
+impl Run<'_, '_> {
     fn go(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
+        let total_steps = self.saver.total_steps;
         if self.state.step == 0 && self.saver.plan.job.spec.heldout_every > 0 {
             self.measure(hooks)?;
         }
-        while self.state.step < self.saver.total_steps {
-            let spike = self.spike_spec();
-            match self.saver.plan.run_step(&mut self.state, spike)? {
-                Done::Rewind => {
-                    self.rewind(hooks)?;
-                    continue;
-                }
-                Done::Step(record) => {
-                    hooks.on_step(&record);
-                    self.lines.push(MetricLine::Step(*record));
-                }
+        while self.state.step < total_steps {
+            if !self.step(hooks)? {
+                continue;
             }
             if self.is_measured(self.state.step) {
                 self.measure(hooks)?;
             }
-            let stop = hooks.should_stop() && self.state.step < self.saver.total_steps;
+            self.saving.poll(hooks)?;
+            let stop = hooks.should_stop() && self.state.step < total_steps;
             if stop || self.saver.is_scheduled(self.state.step) {
-                self.last = Some(self.saver.save(&mut self.state, &self.lines, hooks)?);
+                let began = Instant::now();
+                self.saving.begin((self.saver, &mut self.state), &self.lines, hooks)?;
+                self.save_wait = began.elapsed();
             }
-            if stop {
-                return Ok(());
+            if stop || self.state.step == total_steps {
+                return self.saving.finish(self.state.step, hooks);
             }
-            if self.saver.is_scheduled(self.state.step) && self.state.step < self.saver.total_steps {
+            if self.saver.is_scheduled(self.state.step) {
                 self.lines.clear();
             }
         }
         Ok(())
+    }
+
+    /// Does a step, or goes back to the last checkpoint; false then.
+    fn step(&mut self, hooks: &mut dyn Hooks) -> Result<bool, TrainError> {
+        let began = Instant::now();
+        let batches = self.data.next()?;
+        let data_wait = began.elapsed();
+        let spike = self.spike_spec();
+        match self.saver.plan.run_step(&mut self.state, &batches, spike)? {
+            Done::Rewind => {
+                self.rewind(hooks)?;
+                Ok(false)
+            }
+            Done::Step(record) => {
+                let save_wait = std::mem::take(&mut self.save_wait);
+                let timing = StepTiming { total: began.elapsed() + save_wait, data_wait, save_wait };
+                hooks.on_step(&record, &timing);
+                self.lines.push(MetricLine::Step(*record));
+                Ok(true)
+            }
+        }
     }
 
     /// What is done about spikes: before the first scheduled checkpoint there is nothing to go back to, so they are skipped.
@@ -158,18 +156,20 @@ impl Run<'_> {
         if nowhere { SpikeSpec { policy: SpikePolicy::Skip, ..spec.spike } } else { spec.spike }
     }
 
-    /// Loads the last scheduled checkpoint again (one that a stop made would make the result depend on the stop), and remembers
-    /// which data to pass over from there.
+    /// Loads the last scheduled checkpoint again (one that a stop made would make the result depend on the stop, and an earlier one
+    /// in place of one that could not be written, on the failure), and remembers which data to pass over from there.
     fn rewind(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
         let mut guard = std::mem::take(&mut self.state.guard);
-        let (saver, step) = (&self.saver, self.state.step);
-        let scheduled = |at: u64| at <= step && saver.is_scheduled(at);
-        let found = newest_of(saver.workdir, saver.plan.job.kind, &scheduled)?;
+        let (saver, step) = (self.saver, self.state.step);
+        let every = saver.plan.job.spec.checkpoint_every;
+        let scheduled = |at: u64| at == step / every * every;
+        let there = self.saving.is_complete(hooks)?;
+        let found = newest_of(saver.workdir, saver.plan.job.kind, &scheduled)?.filter(|_| there);
         let found = found.ok_or(TrainError::NothingToRewind { step })?;
-        self.lines.clear();
-        self.take(&found.manifest)?;
+        self.lines = take(saver, &mut self.state, &found.manifest)?;
         let to_step = self.state.step;
-        guard.rewind(&self.state.guard, to_step, self.saver.plan.job.spec.max_bad_steps)?;
+        self.data = Prefetch::start(self.scope, saver.plan, to_step);
+        guard.rewind(&self.state.guard, to_step, saver.plan.job.spec.max_bad_steps)?;
         if let Some(&spike) = guard.spikes.last() {
             let record = RewindRecord { spike, to_step };
             hooks.on_rewind(&record);
@@ -198,6 +198,19 @@ impl Run<'_> {
     }
 }
 
+/// Takes weights, moments and counters of a checkpoint; returns its records, where they belong to the next scheduled one: a
+/// checkpoint off the schedule was made by a stop.
+fn take(saver: &Saver<'_>, state: &mut State, manifest: &CheckpointManifest) -> Result<Vec<MetricLine>, TrainError> {
+    let weights = if manifest.lora.is_some() { ADAPTERS } else { MODEL };
+    read_tensors(saver.workdir, manifest, (weights, &[("", Of::Weights)]), &mut state.engine)?;
+    let moments = [("first.", Of::First), ("second.", Of::Second)];
+    read_tensors(saver.workdir, manifest, (OPTIMIZER, &moments), &mut state.engine)?;
+    state.updates = manifest.updates;
+    state.guard = manifest.guard.clone();
+    state.step = manifest.step;
+    if saver.is_scheduled(manifest.step) { Ok(Vec::new()) } else { Ok(read_metrics(saver.workdir, manifest)?) }
+}
+
 /// The state before the first step.
 fn start(plan: &Plan<'_>, base: &Parameters<f32>) -> Result<State, TrainError> {
     let spec = &plan.job.spec;
@@ -218,13 +231,18 @@ fn start(plan: &Plan<'_>, base: &Parameters<f32>) -> Result<State, TrainError> {
 }
 
 /// Refuses checkpoints of another run.
-fn check_same_run(found: &CheckpointManifest, wanted: &Digests, total_steps: u64) -> Result<(), TrainError> {
+fn check_same_run(
+    found: &CheckpointManifest,
+    wanted: &Digests,
+    (total_steps, sensitivity): (u64, &String),
+) -> Result<(), TrainError> {
     let steps = (found.total_steps.to_string(), total_steps.to_string());
     let pairs = [
         ("steps", &steps.0, &steps.1),
         ("settings", &found.digests.settings, &wanted.settings),
         ("data", &found.digests.data, &wanted.data),
         ("base weights", &found.digests.base, &wanted.base),
+        ("sensitivity", &found.sensitivity, sensitivity),
     ];
     for (what, there, here) in pairs {
         if there != here {
@@ -235,21 +253,25 @@ fn check_same_run(found: &CheckpointManifest, wanted: &Digests, total_steps: u64
     Ok(())
 }
 
+/// Puts the tensors of the files of one stem, each under its prefix, into the engine.
 fn read_tensors(
     workdir: &Workdir,
     manifest: &CheckpointManifest,
-    (file, prefix): (&str, &str),
-    into: (Tensors, Of),
+    (stem, states): (&str, &[(&str, Of)]),
     engine: &mut Engine<f32>,
 ) -> Result<(), CheckpointError> {
-    let mut tensors = open_tensors(workdir, manifest, file)?;
-    let layout = Arc::clone(engine.layout(into.0));
+    let mut files = TensorSet::open(workdir, manifest, stem)?;
+    let trained = engine.trained();
+    let layout = Arc::clone(engine.layout(trained));
+    let prefixes: Vec<&str> = states.iter().map(|(prefix, _)| *prefix).collect();
+    files.check_names(&prefixes, &layout)?;
     let mut values = Vec::new();
-    for (index, tensor) in layout.tensors().iter().enumerate() {
-        values.resize(tensor.length(), 0.0);
-        let read = tensors.read(&format!("{prefix}{}", tensor.name), &tensor.shape, &mut values);
-        read.map_err(|source| CheckpointError::Tensors { folder: manifest.folder(), source })?;
-        engine.load_tensor(into, index, &values);
+    for &(prefix, state) in states {
+        for (index, tensor) in layout.tensors().iter().enumerate() {
+            values.resize(tensor.length(), 0.0);
+            files.read((prefix, tensor), &Piece::whole(tensor), &mut values)?;
+            engine.load_tensor((trained, state), index, &values);
+        }
     }
     Ok(())
 }
@@ -283,17 +305,5 @@ fn outcome(last: &Found, resumed_from: Option<u64>, lines: &[MetricLine]) -> Tra
         last_step: lines.iter().rev().find_map(step),
         last_heldout: lines.iter().rev().find_map(heldout),
         skipped_steps: manifest.guard.skipped.len() as u64,
-    }
-}
-
-impl Saver<'_> {
-    /// Whether a checkpoint belongs after this many steps whether or not the run is asked to stop.
-    pub(super) fn is_scheduled(&self, step: u64) -> bool {
-        step > 0 && (step == self.total_steps || step.is_multiple_of(self.plan.job.spec.checkpoint_every))
-    }
-
-    /// The folder of metrics, beside the checkpoints so that pruning leaves them.
-    pub(super) fn metrics_key(kind: Kind, step: u64) -> String {
-        format!("metrics/{}-{step:08}.jsonl", kind.as_str())
     }
 }

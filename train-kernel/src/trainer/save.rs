@@ -3,18 +3,32 @@
 //! A checkpoint of all weights is a model folder that loads by itself. One of adapters is a PEFT folder; the last one
 //! has the merged model in a folder of its own, so that no reader takes the adapters for part of it.
 
-use mellama_storage::{PartWriter, Workdir};
+use mellama_storage::Workdir;
 
-use super::job::{CheckpointInfo, Hooks, TrainError};
-use super::record::{MetricLine, encode_lines};
+use super::record::encode_lines;
+use super::saving::Snapshot;
+use super::spec::Kind;
 use super::step::{Plan, State};
-use crate::checkpoint::tensor_file::{Dtype, TensorFileError, write_header, write_values};
-use crate::checkpoint::{CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Found, prune, publish};
-use crate::engine::State as Of;
+use crate::checkpoint::tensor_file::Dtype;
+use crate::checkpoint::{
+    CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Found, Partition, Share,
+    TensorValues, prune, publish, put_tensors,
+};
 use crate::hf::adapter::config_json;
-use crate::hf::{ModelConfig, write_weights};
-use crate::lora::{Adapters, merge};
+use crate::hf::{INDEX, ModelConfig, index_json};
+use crate::lora::{LoraSpec, Merge};
 use crate::parameters::Parameters;
+
+/// Stem of the files with weights of a model.
+pub(super) const MODEL: &str = "model";
+/// Stem of the files with weights of adapters, as PEFT has it.
+pub(super) const ADAPTERS: &str = "adapter_model";
+/// Stem of the files with moments.
+pub(super) const OPTIMIZER: &str = "optimizer";
+/// The tensor format that older loaders of Hugging Face demand to be named.
+const WEIGHTS_FORMAT: &str = "pt";
+/// What moments are.
+const MOMENTS_FORMAT: &str = "mellama-moments-1";
 
 /// Writes the checkpoints of one run.
 pub(super) struct Saver<'a> {
@@ -27,40 +41,41 @@ pub(super) struct Saver<'a> {
 }
 
 impl Saver<'_> {
-    /// Writes the checkpoint after `state.step` steps and drops those that are no longer kept.
-    pub(super) fn save(&self, state: &mut State, lines: &[MetricLine], hooks: &mut dyn Hooks) -> Result<Found, TrainError> {
-        let (job, step) = (self.plan.job, state.step);
+    /// Writes the checkpoint of a snapshot and drops those that are no longer kept. What a failed one wrote is removed.
+    pub(super) fn write(&self, snapshot: &Snapshot) -> Result<Found, CheckpointError> {
+        let (job, step) = (self.plan.job, snapshot.manifest.step);
         let mut writer = CheckpointWriter::new(self.workdir, job.kind, step);
-        let trained = state.engine.trained();
-        let weights = state.engine.read((trained, Of::Weights));
-        let moments = [Of::First, Of::Second].map(|moment| state.engine.read((trained, moment)));
-        let lora = job.spec.lora.as_ref();
-        let adapters = lora.map(|spec| Adapters { spec: spec.clone(), parameters: weights.clone(), dropout: None });
-        match &adapters {
-            None => self.put_model(&mut writer, "", &weights)?,
-            Some(adapters) => self.put_adapters(&mut writer, adapters)?,
+        if let Err(error) = self.put_files(&mut writer, snapshot) {
+            writer.abandon();
+            return Err(error);
         }
-        let tensors = weights.layout.tensors().len() as u64;
-        writer.put("optimizer.safetensors", 2 * tensors, &|part| write_moments(part, &moments))?;
-        if let (Some(adapters), Some(base)) = (adapters.filter(|_| step == self.total_steps), &self.base) {
-            let merged = merge(self.plan.model.shape(), base, &adapters)?;
-            self.put_model(&mut writer, "merged/", &merged.parameters)?;
-        }
-        let metrics = encode_lines(lines);
-        writer.put_bytes("metrics.jsonl", lines.len() as u64, &metrics)?;
-        if self.is_scheduled(step) {
-            // Where pruning does not reach them.
-            publish(self.workdir, &Self::metrics_key(job.kind, step), lines.len() as u64, &metrics)?;
-        }
-        let (manifest, digest) = writer.finish(self.manifest(state))?;
-        hooks.on_checkpoint(&CheckpointInfo { step, folder: manifest.folder() });
-        if let Some(keep) = job.spec.keep_last {
-            prune(self.workdir, job.kind, (step, keep), &|step| self.is_scheduled(step))?;
-        }
+        let (manifest, digest) = writer.finish(snapshot.manifest.clone())?;
+        // The checkpoint is there, whatever becomes of this; the next one drops what is left.
+        let _ = prune(self.workdir, job.kind, (step, job.spec.keep_last), &|step| self.is_scheduled(step));
         Ok(Found { manifest, digest })
     }
 
-    fn manifest(&self, state: &State) -> CheckpointManifest {
+    fn put_files(&self, writer: &mut CheckpointWriter<'_>, snapshot: &Snapshot) -> Result<(), CheckpointError> {
+        let (job, step) = (self.plan.job, snapshot.manifest.step);
+        let (weights, [first, second]) = (&snapshot.tensors.weights, &snapshot.tensors.moments);
+        match &job.spec.lora {
+            None => self.put_model(writer, "", weights)?,
+            Some(lora) => self.put_adapters(writer, lora, weights)?,
+        }
+        put_tensors(writer, (OPTIMIZER, MOMENTS_FORMAT), &[("first.", first), ("second.", second)], self.share())?;
+        if let (Some(lora), Some(base)) = (job.spec.lora.as_ref().filter(|_| step == self.total_steps), &self.base) {
+            self.put_model(writer, "merged/", &Merge::new(self.plan.model.shape(), base, (lora, weights)))?;
+        }
+        writer.put_bytes("metrics.jsonl", snapshot.lines.len() as u64, &encode_lines(&snapshot.lines))?;
+        for segment in &snapshot.segments {
+            let key = Self::metrics_key(job.kind, segment.step);
+            publish(self.workdir, &key, segment.lines.len() as u64, &encode_lines(&segment.lines))?;
+        }
+        Ok(())
+    }
+
+    /// The manifest of a checkpoint of this state, without objects.
+    pub(super) fn manifest(&self, state: &State) -> CheckpointManifest {
         let (plan, job) = (self.plan, self.plan.job);
         let position = plan.positions(state.step).start.min(plan.total_positions);
         CheckpointManifest {
@@ -73,6 +88,7 @@ impl Saver<'_> {
             seed: job.seed,
             sensitivity: job.sensitivity.clone(),
             digests: self.digests.clone(),
+            partition: self.share().partition,
             shape: plan.model.shape().clone(),
             lora: job.spec.lora.clone(),
             guard: state.guard.clone(),
@@ -80,42 +96,59 @@ impl Saver<'_> {
         }
     }
 
-    /// Weights, configuration and tokenizer files of a model that loads by itself, under `prefix` in the checkpoint.
-    fn put_model(&self, writer: &mut CheckpointWriter<'_>, prefix: &str, parameters: &Parameters<f32>) -> Result<(), TrainError> {
+    /// Whether a checkpoint belongs after this many steps whether or not the run is asked to stop.
+    pub(super) fn is_scheduled(&self, step: u64) -> bool {
+        step > 0 && (step == self.total_steps || step.is_multiple_of(self.plan.job.spec.checkpoint_every))
+    }
+
+    /// This program is the only rank.
+    fn share(&self) -> Share {
+        Share { partition: Partition::default(), rank: 0, limit_bytes: self.plan.job.file_limit_bytes }
+    }
+
+    /// The folder of metrics, beside the checkpoints so that pruning leaves them.
+    fn metrics_key(kind: Kind, step: u64) -> String {
+        format!("metrics/{}-{step:08}.jsonl", kind.as_str())
+    }
+
+    /// Weights, configuration and companions of a model that loads by itself, under `prefix` in the checkpoint.
+    fn put_model(
+        &self,
+        writer: &mut CheckpointWriter<'_>,
+        prefix: &str,
+        values: &dyn TensorValues,
+    ) -> Result<(), CheckpointError> {
         let base = &self.plan.job.base.model;
         let config = ModelConfig { shape: base.shape.clone(), tokens: base.tokens };
-        let weights = "model.safetensors";
-        let tensors = parameters.layout.tensors().len() as u64;
-        writer.put(&format!("{prefix}{weights}"), tensors, &|part| write_weights(weights, part, parameters))?;
+        let stem = format!("{prefix}{MODEL}");
+        let mut files = put_tensors(writer, (&stem, WEIGHTS_FORMAT), &[("", values)], self.share())?;
+        for written in &mut files {
+            written.file = written.file[prefix.len()..].to_owned();
+        }
+        if let Some(index) = index_json(&files, values.layout().length() as u64, Dtype::F32) {
+            writer.put_bytes(&format!("{prefix}{INDEX}"), 1, &index)?;
+        }
         writer.put_bytes(&format!("{prefix}config.json"), 1, &config.to_json(Dtype::F32))?;
         writer.put_bytes(&format!("{prefix}generation_config.json"), 1, &config.generation_json())?;
-        for file in &self.plan.job.tokenizer_files {
+        self.put_companions(writer, prefix)
+    }
+
+    /// PEFT knows one file of weights, however large.
+    fn put_adapters(
+        &self,
+        writer: &mut CheckpointWriter<'_>,
+        spec: &LoraSpec,
+        weights: &Parameters<f32>,
+    ) -> Result<(), CheckpointError> {
+        put_tensors(writer, (ADAPTERS, WEIGHTS_FORMAT), &[("", weights)], Share { limit_bytes: u64::MAX, ..self.share() })?;
+        writer.put_bytes("adapter_config.json", 1, &config_json(spec, &self.plan.job.base.name))?;
+        self.put_companions(writer, "")
+    }
+
+    fn put_companions(&self, writer: &mut CheckpointWriter<'_>, prefix: &str) -> Result<(), CheckpointError> {
+        for file in &self.plan.job.companions {
             writer.put_bytes(&format!("{prefix}{}", file.name), 1, &file.bytes)?;
         }
         Ok(())
     }
-
-    fn put_adapters(&self, writer: &mut CheckpointWriter<'_>, adapters: &Adapters<f32>) -> Result<(), TrainError> {
-        let (weights, parameters) = ("adapter_model.safetensors", &adapters.parameters);
-        let tensors = parameters.layout.tensors().len() as u64;
-        writer.put(weights, tensors, &|part| write_weights(weights, part, parameters))?;
-        let config = config_json(&adapters.spec, &self.plan.job.base.name);
-        writer.put_bytes("adapter_config.json", 1, &config)?;
-        Ok(())
-    }
-}
-
-/// Both moments in one file, named after the tensors they belong to.
-fn write_moments(part: &mut PartWriter, moments: &[Parameters<f32>; 2]) -> Result<(), TensorFileError> {
-    let file = "optimizer.safetensors";
-    let layout = &moments[0].layout;
-    let named = |prefix: &str| layout.tensors().iter().map(|t| format!("{prefix}{}", t.name)).collect::<Vec<_>>();
-    let names = [named("first."), named("second.")];
-    let header: Vec<(&str, &[usize])> = names
-        .iter()
-        .flat_map(|names| names.iter().zip(layout.tensors()))
-        .map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
-        .collect();
-    write_header(file, part, (&header, Dtype::F32), &[("format", "mellama-moments-1")])?;
-    moments.iter().try_for_each(|moment| write_values(file, part, Dtype::F32, &moment.data))
 }

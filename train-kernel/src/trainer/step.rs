@@ -55,11 +55,11 @@ impl Plan<'_> {
         first..(first + self.job.spec.batch_sequences).min(self.total_positions)
     }
 
-    /// Does step `state.step`, and counts it unless it has to be done again from the last checkpoint.
+    /// Does step `state.step` on its micro-batches, and counts it unless it has to be done again from the last checkpoint.
     ///
     /// # Errors
-    /// [`TrainError`] when data cannot be read or do not fit, when the guard stops the run, or when a replay differs.
-    pub(super) fn run_step(&self, state: &mut State, spike: SpikeSpec) -> Result<Done, TrainError> {
+    /// [`TrainError`] when the guard stops the run, or when a replay differs.
+    pub(super) fn run_step(&self, state: &mut State, batches: &[Batch], spike: SpikeSpec) -> Result<Done, TrainError> {
         let step = state.step;
         let positions = self.positions(step);
         let place = StepPlace { step, first_position: positions.start, sequences: positions.end - positions.start };
@@ -70,9 +70,8 @@ impl Plan<'_> {
             let empty = StepRecord::empty(place, self.order.epoch(positions.start), learning_rate);
             return Ok(Done::Step(Box::new(StepRecord { skipped: Some(SkipReason::Rewound), ..empty })));
         }
-        let batches = self.batches(positions.clone())?;
         let loss_tokens: u64 = batches.iter().map(Batch::loss_tokens).sum();
-        let sum = self.accumulate(state, &batches, loss_tokens)?;
+        let sum = self.accumulate(state, batches, loss_tokens)?;
         let loss = (loss_tokens > 0).then(|| sum.sum / loss_tokens as f64);
         let spec = &self.job.spec;
         let threshold = state.guard.threshold(spike);
@@ -123,7 +122,7 @@ impl Plan<'_> {
     }
 
     /// The micro-batches of these positions.
-    fn batches(&self, positions: Range<u64>) -> Result<Vec<Batch>, TrainError> {
+    pub(super) fn batches(&self, positions: Range<u64>) -> Result<Vec<Batch>, TrainError> {
         let micro = self.job.spec.micro_batch_sequences;
         let mut batches = Vec::new();
         let mut first = positions.start;

@@ -5,3 +5,4 @@ mod learning;
 mod refusals;
 mod resume;
 mod samples;
+mod saving;

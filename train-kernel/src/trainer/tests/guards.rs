@@ -8,13 +8,13 @@ use mellama_storage::{Key, MemoryStore, Workdir};
 
 use super::samples::{job, sequences};
 use crate::guard::{SkipReason, SpikePolicy, SpikeSpec};
-use crate::trainer::{Hooks, RewindRecord, StepRecord, TrainJob, TrainOutcome, TrainSpec, train};
+use crate::trainer::{Hooks, RewindRecord, StepRecord, StepTiming, TrainJob, TrainOutcome, TrainSpec, train};
 
 /// The step whose gradient is far larger than the others'.
-const ODD_STEP: u64 = 45;
+pub(super) const ODD_STEP: u64 = 45;
 
 /// Fifty equal sequences, of which one learns from a single token: its gradient is no mean over many.
-fn data() -> Vec<Sequence> {
+pub(super) fn data() -> Vec<Sequence> {
     let plain = sequences(1, 1).remove(0);
     let mut all = vec![plain; 50];
     let odd = &mut all[ODD_STEP as usize];
@@ -22,7 +22,7 @@ fn data() -> Vec<Sequence> {
     all
 }
 
-fn spiky(policy: SpikePolicy) -> TrainJob {
+pub(super) fn spiky(policy: SpikePolicy) -> TrainJob {
     let spec = TrainSpec {
         learning_rate: 1e-6,
         clip: 0.0,
@@ -46,7 +46,7 @@ struct Log {
 }
 
 impl Hooks for Log {
-    fn on_step(&mut self, record: &StepRecord) {
+    fn on_step(&mut self, record: &StepRecord, _: &StepTiming) {
         self.steps.push(record.clone());
     }
 

@@ -11,7 +11,7 @@ use crate::checkpoint::tensor_file::TensorFile;
 use crate::hf::load;
 use crate::lora::{Adapters, merge};
 use crate::sequence_source::{SequenceSource, SourceError};
-use crate::trainer::{HeldoutRecord, Hooks, NoHooks, StepRecord, TrainJob, TrainSpec, train};
+use crate::trainer::{HeldoutRecord, Hooks, NoHooks, StepRecord, StepTiming, TrainJob, TrainSpec, train};
 
 #[derive(Default)]
 struct Log {
@@ -20,7 +20,7 @@ struct Log {
 }
 
 impl Hooks for Log {
-    fn on_step(&mut self, record: &StepRecord) {
+    fn on_step(&mut self, record: &StepRecord, _: &StepTiming) {
         self.steps.push(record.clone());
     }
 

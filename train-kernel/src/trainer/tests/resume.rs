@@ -7,7 +7,7 @@ use mellama_storage::{Effect, Fault, FaultStore, Key, MemoryStore, Schedule, Wor
 
 use super::samples::{adapter_job, clean_run, job, run_on};
 use crate::checkpoint::CheckpointError;
-use crate::trainer::{Hooks, NoHooks, StepRecord, TrainError, TrainJob, TrainSpec};
+use crate::trainer::{Hooks, NoHooks, StepRecord, StepTiming, TrainError, TrainJob, TrainSpec};
 
 /// Stops after the step that it names, and keeps every record.
 struct StopAfter {
@@ -16,7 +16,7 @@ struct StopAfter {
 }
 
 impl Hooks for StopAfter {
-    fn on_step(&mut self, record: &StepRecord) {
+    fn on_step(&mut self, record: &StepRecord, _: &StepTiming) {
         self.records.push(record.clone());
     }
 

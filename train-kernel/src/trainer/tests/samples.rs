@@ -6,13 +6,12 @@ use std::sync::Arc;
 use mellama_shards::{Segment, Sequence};
 use mellama_storage::{Key, MemoryStore, Store, Workdir};
 
+use crate::checkpoint::FILE_LIMIT_BYTES;
 use crate::hf::SpecialTokens;
 use crate::lora::{LoraSpec, Target};
 use crate::random::{Purpose, Stream};
 use crate::shape::Shape;
-use crate::trainer::{
-    Base, Heldout, HeldoutSource, Hooks, Kind, NoHooks, TokenizerFile, TrainJob, TrainOutcome, TrainSpec, train,
-};
+use crate::trainer::{Base, Companion, Heldout, HeldoutSource, Hooks, Kind, NoHooks, TrainJob, TrainOutcome, TrainSpec, train};
 
 pub(super) const LENGTH: usize = 10;
 pub(super) const SEQUENCES: usize = 11;
@@ -69,7 +68,8 @@ pub(super) fn job() -> TrainJob {
         data_digest: "d".repeat(64),
         source_names: vec!["papers".to_owned(), "notes".to_owned()],
         sensitivity: "phi".to_owned(),
-        tokenizer_files: vec![TokenizerFile { name: "tokenizer.model".to_owned(), bytes: b"not text".to_vec() }],
+        companions: vec![Companion { name: "tokenizer.model".to_owned(), bytes: b"not text".to_vec() }],
+        file_limit_bytes: FILE_LIMIT_BYTES,
     }
 }
 
