@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mellama_shards::Tokenizer;
+use mellama_sources::Sensitivity;
 use mellama_storage::{AttemptId, Key, LocalStore, PutOutcome, Store, Stores};
 use mellama_train::hf::{Dtype, HfModel, ModelConfig, SpecialTokens, WeightForm, load_folder, save, weights_digest};
 use mellama_train::llama2c;
@@ -41,6 +42,11 @@ impl Imported {
     }
 }
 
+/// Names of tokenizers beside weights.
+const TOKENIZERS: [&str; 3] = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"];
+/// What else belongs to one.
+const BESIDE_TOKENIZERS: [&str; 3] = ["tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
+
 /// Reads llama2.c weights or a Hugging Face folder and writes a new checkpoint folder.
 ///
 /// # Errors
@@ -58,15 +64,15 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<
     if store.head(&Key::new("config.json")?).is_ok() {
         return Err(Failure::Policy(format!("{}: holds a checkpoint already; give a new folder", to.display())));
     }
-    if let Some((name, bytes, _)) = &kept {
-        put_beside(&store, name, bytes)?;
-    }
+    let kept = match &kept {
+        Some((name, bytes, _)) => {
+            put_beside(&store, name, bytes)?;
+            Some((*name).to_owned())
+        }
+        None => keep_tokenizer(source, &store)?,
+    };
     let sensitivity = checkpoint_sensitivity(&Stores::default(), &Location::of(source));
-    put_beside(
-        &store,
-        model_card::CARD,
-        &model_card::write("An imported model", "Weights brought into this folder by mellama, otherwise unchanged.", sensitivity),
-    )?;
+    put_beside(&store, model_card::CARD, &card(source, sensitivity))?;
     save(&store, "", &config, &model.parameters, WeightForm::of(dtype.unwrap_or(model.dtype)))
         .map_err(|e| Failure::writing("", &e))?;
     Ok(Imported {
@@ -74,7 +80,7 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<
         parameters: model.shape.parameter_count(),
         digest: model.digest,
         sensitivity: sensitivity.as_str(),
-        tokenizer: kept.map(|(name, _, _)| name.to_owned()),
+        tokenizer: kept,
     })
 }
 
@@ -88,6 +94,33 @@ pub(crate) fn put_beside(store: &Arc<dyn Store>, name: &str, bytes: &[u8]) -> Re
         return Err(Failure::Policy(format!("{}: holds another {name} already; give a new folder", store.uri())));
     }
     Ok(())
+}
+
+/// Copies the files of a folder that belong to its tokenizer, as they are; returns the tokenizer's name.
+///
+/// # Errors
+/// `Failure::Policy` for a tokenizer that cannot be used, and as [`put_beside`].
+pub(crate) fn keep_tokenizer(from: &Path, store: &Arc<dyn Store>) -> Result<Option<String>, Failure> {
+    let mut kept = None;
+    for name in TOKENIZERS.into_iter().chain(BESIDE_TOKENIZERS) {
+        let path = from.join(name);
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        if TOKENIZERS.contains(&name) {
+            Tokenizer::from_bytes(&path.display().to_string(), &bytes).map_err(|e| Failure::Policy(chain(&e)))?;
+            kept = kept.or(Some(name.to_owned()));
+        }
+        put_beside(store, name, &bytes)?;
+    }
+    Ok(kept)
+}
+
+/// The card of a copy: the one beside the weights where it says how sensitive they are, for it has their lineage.
+fn card(source: &Path, sensitivity: Sensitivity) -> Vec<u8> {
+    let there = std::fs::read(source.join(model_card::CARD)).ok();
+    let there = there.filter(|card| card.len() as u64 <= model_card::CARD_LIMIT_BYTES);
+    there.filter(|card| model_card::sensitivity(card) == Some(sensitivity)).unwrap_or_else(|| {
+        model_card::write("An imported model", "Weights brought into this folder by mellama, otherwise unchanged.", sensitivity)
+    })
 }
 
 fn from_llama2c(source: &Path) -> Result<HfModel, Failure> {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mellama_shards::Tokenizer;
 use mellama_storage::{Key, LocalStore, Store, Stores};
 use mellama_train::engine::{State, Tensors};
 use mellama_train::hf::{Dtype, HfModel, ModelConfig, WeightForm, adapter, load_folder, save};
@@ -12,16 +11,13 @@ use mellama_train::{Batch, Engine, EngineSpec, Model, Parameters, SequenceParts}
 use serde::Serialize;
 
 use crate::failure::{Failure, chain};
-use crate::import::put_beside;
+use crate::import::{keep_tokenizer, put_beside};
 use crate::location::Location;
 use crate::model_card;
 use crate::training::checkpoint_sensitivity;
 
 /// Tokens that the merged model is compared on.
 const PROBE_TOKENS: usize = 64;
-/// Files beside the weights that belong to the tokenizer, kept as they are.
-const TOKENIZER_FILES: [&str; 5] =
-    ["tokenizer.json", "tokenizer.model", "tokenizer.bin", "tokenizer_config.json", "special_tokens_map.json"];
 
 /// What was merged.
 #[derive(Debug, Clone, Serialize)]
@@ -148,19 +144,6 @@ fn divergence(a: &[f32], b: &[f32]) -> f64 {
         a.exp() * (a - b)
     });
     terms.sum::<f64>().max(0.0)
-}
-
-/// Copies the tokenizer's files as they are.
-fn keep_tokenizer(from: &Path, store: &Arc<dyn Store>) -> Result<(), Failure> {
-    for name in TOKENIZER_FILES {
-        let path = from.join(name);
-        let Ok(bytes) = std::fs::read(&path) else { continue };
-        if ["tokenizer.json", "tokenizer.model"].contains(&name) {
-            Tokenizer::from_bytes(&path.display().to_string(), &bytes).map_err(|e| Failure::Policy(chain(&e)))?;
-        }
-        put_beside(store, name, &bytes)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

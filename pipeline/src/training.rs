@@ -1,14 +1,18 @@
 //! What continual pre-training and instruction tuning share: the starting weights, the commit of the result. Files of this folder:
-//! what a run tells (`telemetry`, `events`), its records read back (`metrics`), whether weights and data fit (`fit`).
+//! what a run tells (`telemetry`, `events`), its records read back (`metrics`), whether weights and data fit (`fit`), what lies beside weights
+//! (`companions`).
 
+mod companions;
 mod events;
 mod fit;
 pub(crate) mod metrics;
 mod telemetry;
 
+pub(crate) use companions::tokenizer_file_name;
 pub(crate) use fit::{check_checkpoint, check_fit};
 
 use mellama_shards::ShardSet;
+use mellama_shards::template::Template;
 use mellama_sources::Sensitivity;
 use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Stores, Tally};
 use mellama_train::Shape;
@@ -65,6 +69,8 @@ pub(crate) struct Training<'a> {
     /// The sources that the sequences number.
     pub sources: Vec<TrainedOn>,
     pub sensitivity: Sensitivity,
+    /// How conversations are written, where it learns from any.
+    pub template: Option<Template>,
 }
 
 impl Training<'_> {
@@ -81,7 +87,7 @@ impl Training<'_> {
             domains: self.sources.iter().filter_map(|source| Some((source.name.clone(), source.domain.clone()?))).collect(),
         };
         let mut telemetry = Telemetry::new(context.observer, context.workdir, told);
-        let mut companions = tokenizer_files(context)?;
+        let mut companions = companions::of(context, shape.max_positions, self.template)?;
         let data_digest = runner::shards_digest(self.data);
         companions.push(Companion { name: model_card::CARD.into(), bytes: self.card(context, &data_digest) });
         let job = TrainJob {
@@ -217,20 +223,6 @@ pub(crate) fn starting_sensitivity(context: &Context<'_>) -> Result<Sensitivity,
 /// `Failure::Verification` when its files are damaged.
 pub(crate) fn published_model(context: &Context<'_>, folder: &str) -> Result<HfModel, Failure> {
     load(context.workdir.store(), folder).map_err(|e| Failure::reading("", &e))
-}
-
-/// File name under which a tokenizer lies beside weights.
-pub(crate) fn tokenizer_file_name(name: &str) -> &'static str {
-    match name.rsplit('.').next() {
-        Some("model") => "tokenizer.model",
-        Some("bin") => "tokenizer.bin",
-        _ => "tokenizer.json",
-    }
-}
-
-fn tokenizer_files(context: &Context<'_>) -> Result<Vec<Companion>, Failure> {
-    let Some(file) = &context.plan.tokenizer else { return Ok(Vec::new()) };
-    Ok(vec![Companion { name: tokenizer_file_name(&file.name).into(), bytes: file.read()? }])
 }
 
 /// The manifest of the last checkpoint and every file that it names.

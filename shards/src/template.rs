@@ -68,6 +68,25 @@ impl Template {
         }
     }
 
+    /// The same as a chat template of Hugging Face (Jinja), begin and end tokens where [`encode`](Self::encode) puts them. A prompt is
+    /// always followed by what an answer begins with, asked for or not.
+    pub fn jinja(self) -> String {
+        let (before, between, after) = match self {
+            Template::Mellama => ("'Human: \\n'", "system + '\\n\\n'", "'\\n\\nAssistant: \\n'"),
+            Template::Llama2Chat => ("bos_token + '[INST] '", "'<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n'", "' [/INST]'"),
+            Template::None => ("''", "system + '\\n'", "'\\n'"),
+        };
+        let start = if self == Template::Llama2Chat { "" } else { "{{ bos_token }}" };
+        let answer = if self.answer_start().is_empty() { "" } else { "' ' + " };
+        format!(
+            "{start}{{% set said = namespace(system='') %}}{{% for message in messages %}}\
+             {{% if message['role'] == 'system' %}}{{% set said.system = message['content'] %}}\
+             {{% elif message['role'] == 'user' %}}{{% set system = said.system %}}{{% set said.system = '' %}}\
+             {{{{ {before} + ({between} if system else '') + message['content'] + {after} }}}}\
+             {{% else %}}{{{{ {answer}message['content'] + eos_token }}}}{{% endif %}}{{% endfor %}}"
+        )
+    }
+
     /// A conversation as tokens with a loss mask: answers and the end token after each are trained, all else is not.
     ///
     /// Prompt and answer are encoded as one text and cut at the prompt's length, so that the answer's tokens are those
@@ -143,5 +162,21 @@ mod tests {
             assert_eq!(template.as_str().parse(), Ok(template));
         }
         assert!("chatml".parse::<Template>().is_err());
+    }
+
+    #[test]
+    fn jinja_has_the_texts_of_the_prompts() {
+        let text = |template: Template| template.jinja().replace("\\n", "\n");
+        for part in ["Human: \n", "\n\nAssistant: \n", "{{ bos_token }}"] {
+            assert!(text(Template::Mellama).contains(part), "{part}");
+        }
+        for part in ["bos_token + '[INST] '", "<<SYS>>\n", "\n<</SYS>>\n\n", "' ' + message['content'] + eos_token"] {
+            assert!(text(Template::Llama2Chat).contains(part), "{part}: {}", text(Template::Llama2Chat));
+        }
+        for template in Template::ALL {
+            let jinja = template.jinja();
+            assert_eq!(jinja.matches("{%").count(), jinja.matches("%}").count(), "{jinja}");
+            assert_eq!(jinja.matches("{{").count(), jinja.matches("}}").count(), "{jinja}");
+        }
     }
 }

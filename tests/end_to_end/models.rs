@@ -135,6 +135,16 @@ fn a_run_tells_its_speed_and_its_checkpoints_say_where_they_come_from() {
     }
     let merged = std::fs::read_to_string(workdir.join("checkpoints/instruct/step-00000006/merged/README.md")).expect("a card");
     assert!(merged.contains("\nsensitivity: dua\n"), "{merged}");
+    // A copy in another type keeps tokenizer and lineage.
+    let trained = workdir.join("checkpoints/cpt/step-00000006");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (copy, to) = path(&folder, "copy");
+    let told = succeed(&["import", &trained.display().to_string(), "--to", &to, "--dtype", "bf16", "--json"]).json();
+    assert_eq!((told["tokenizer"].as_str(), told["sensitivity"].as_str()), (Some("tokenizer.json"), Some("dua")), "{told}");
+    for name in ["README.md", "tokenizer.json", "tokenizer_config.json"] {
+        let read = |folder: &Path| std::fs::read(folder.join(name)).expect("a file");
+        assert!(read(&copy) == read(&trained), "{name}");
+    }
     let verified = run(&["verify", &project.workdir(), "--json"]).json();
     assert!(
         verified["unnamed"]

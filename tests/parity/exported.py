@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE / "models"
@@ -58,6 +58,8 @@ def main():
         run("merge", MODELS / "llama-2", MODELS / "adapters", "--to", folder / "merged")
         check("merged adapters", logits(folder / "merged", expected["tokens"][None].long()), expected["logits"], 1e-5)
         quickstart(run, sys.argv[2], folder / "quickstart")
+        for template in CHATS:
+            tokenizer(run, template, folder / template)
         if len(sys.argv) > 3:
             stories(run, Path(sys.argv[3]), folder / "stories")
 
@@ -94,6 +96,36 @@ def quickstart(run, program, workdir):
         wanted = [(step["step"], torch.tensor(step["loss"]).item()) for step in steps]
         assert read == wanted, f"{kind}: TensorBoard reads other losses"
         print(f"ok   events of {kind}: {len(read)} steps, {', '.join(events.Tags()['scalars'])}")
+
+
+# A conversation with instructions and two questions, as each template writes it.
+CHAT = [("system", "Be brief."), ("user", "Why?"), ("assistant", "So."), ("user", "Really?")]
+CHATS = {
+    "mellama": "{bos}Human: \nBe brief.\n\nWhy?\n\nAssistant: \nSo.{eos}Human: \nReally?\n\nAssistant: \n",
+    "llama2-chat": "{bos}[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhy? [/INST] So.{eos}{bos}[INST] Really? [/INST]",
+    "none": "{bos}Be brief.\nWhy?\nSo.{eos}Really?\n",
+}
+
+
+def tokenizer(run, template, folder):
+    """The tokenizer of a tuned model: ids, control tokens, chat template."""
+    from tokenizers import Tokenizer
+
+    recipes = HERE.parent.parent / "recipes"
+    recipe = (recipes / "quickstart.toml").read_text().replace('"../', f'"{recipes.parent}/')
+    recipe = recipe.replace('template = "mellama"', f'template = "{template}"').replace("epochs = 3", "steps = 2")
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(recipe)
+    run("run", folder / "recipe.toml", "--workdir", folder / "out", "--until", "instruct")
+    merged = sorted((folder / "out" / "checkpoints" / "instruct").glob("step-*"))[-1] / "merged"
+    auto = AutoTokenizer.from_pretrained(merged)
+    plain = Tokenizer.from_file(str(merged / "tokenizer.json"))
+    for text in ["The patient has  fever.\n\nGiven 5 mg.", " a space", "日本 é"]:
+        assert auto(text, add_special_tokens=False).input_ids == plain.encode(text, add_special_tokens=False).ids, text
+    wanted = CHATS[template].format(bos=auto.bos_token, eos=auto.eos_token)
+    written = auto.apply_chat_template([{"role": role, "content": text} for role, text in CHAT], tokenize=False)
+    assert written == wanted, f"{template}: {written!r}, expected {wanted!r}"
+    print(f"ok   tokenizer and chat template {template}: {auto.bos_token} {auto.eos_token}")
 
 
 def stories(run, source, folder):

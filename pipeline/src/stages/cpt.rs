@@ -32,6 +32,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         heldout: kept,
         sources: sources.iter().map(TrainedOn::of_corpus).collect(),
         sensitivity: highest.unwrap_or(Sensitivity::Open),
+        template: None,
     };
     training.run(context)
 }

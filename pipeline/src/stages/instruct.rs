@@ -31,6 +31,7 @@ pub(crate) fn run_task(context: &Context<'_>) -> Result<TaskOutput, Failure> {
         heldout: None,
         sources: recipe.source.iter().map(TrainedOn::of_conversations).collect(),
         sensitivity,
+        template: recipe.template.parse().ok(),
     };
     training.run(context)
 }
