@@ -6,6 +6,7 @@ use std::io;
 use mellama_shards::ShardError;
 use mellama_storage::{ProtocolError, StoreError};
 use mellama_train::checkpoint::CheckpointError;
+use mellama_train::checkpoint::tensor_file::TensorFileError;
 use mellama_train::trainer::TrainError;
 
 use crate::inputs::InputError;
@@ -77,6 +78,19 @@ impl Failure {
             Some(StoreError::NotFound { .. }) => Failure::Verification(about(what, error)),
             _ => Failure::of(error, about(what, error), Failure::Verification),
         }
+    }
+
+    /// The failure of loading weights that somebody named: damage where they are not what their list of digests says, what passes by
+    /// itself where a store is in trouble, else a policy matter.
+    pub(crate) fn loading(error: &(dyn Error + 'static)) -> Failure {
+        let mut cause = Some(error);
+        while let Some(inner) = cause {
+            if matches!(inner.downcast_ref(), Some(TensorFileError::Digest { .. })) {
+                return Failure::Verification(chain(error));
+            }
+            cause = inner.source();
+        }
+        Failure::passing_or(error, Failure::Policy)
     }
 
     /// The failure of writing an object.

@@ -55,7 +55,7 @@ pub struct Generated {
 /// # Errors
 /// `Failure::Policy` when checkpoint, tokenizer and prompt do not fit each other.
 pub fn generate(request: &Request<'_>, write: &mut dyn FnMut(&[u8]) -> bool) -> Result<Generated, Failure> {
-    let model = load_folder(request.checkpoint).map_err(|e| Failure::Policy(chain(&e)))?;
+    let model = load_folder(request.checkpoint).map_err(|e| Failure::loading(&e))?;
     let path = tokenizer_path(request)?;
     let name = path.display().to_string();
     let unreadable = |e| Failure::Policy(format!("{name}: cannot be read: {}; give --tokenizer", chain(&e)));

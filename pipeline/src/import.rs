@@ -52,8 +52,7 @@ const BESIDE_TOKENIZERS: [&str; 3] = ["tokenizer_config.json", "special_tokens_m
 /// # Errors
 /// `Failure::Policy` when the source is in neither form, does not fit the tokenizer, or the folder holds a checkpoint.
 pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<Dtype>) -> Result<Imported, Failure> {
-    let mut model =
-        if source.is_dir() { load_folder(source).map_err(|e| Failure::Policy(chain(&e)))? } else { from_llama2c(source)? };
+    let mut model = if source.is_dir() { load_folder(source).map_err(|e| Failure::loading(&e))? } else { from_llama2c(source)? };
     let kept = tokenizer.map(read_tokenizer).transpose()?;
     if let Some((_, _, tokenizer)) = &kept {
         check_fit(&source.display().to_string(), &model, tokenizer)?;

@@ -14,7 +14,7 @@ use mellama_shards::lineage::lineage;
 use mellama_shards::{Segment, Sequence, ShardError, ShardFile, ShardHeader, StoreChunks, key_text};
 use mellama_sources::archive::DocumentReader;
 use mellama_sources::{Document, Sensitivity};
-use mellama_storage::{StoreError, Stores};
+use mellama_storage::{Key, StoreError, Stores};
 use mellama_train::checkpoint::CheckpointManifest;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use serde_json::{Value, json};
@@ -112,22 +112,42 @@ fn checkpoint(stores: &Stores, folder: &Location) -> Result<String, Failure> {
             "made from: data {}, base {}, settings {}",
             manifest.digests.data, manifest.digests.base, manifest.digests.settings
         ));
+        let (guard, partition) = (&manifest.guard, manifest.partition);
+        lines.push(format!(
+            "guards: {} steps passed over, {} spikes; written by {} ranks",
+            guard.skipped.len(),
+            guard.spikes.len(),
+            partition.ranks()
+        ));
+        for skipped in &guard.skipped {
+            lines.push(format!(
+                "  passed over: step {}, positions from {}, {:?}",
+                skipped.step, skipped.first_position, skipped.reason
+            ));
+        }
         for object in &manifest.objects {
             lines.push(format!("  {:>12} bytes  {}  {}", object.bytes, &object.blake3[..16], object.key));
         }
     }
-    match mellama_train::hf::load(&folder.store(stores)?, "") {
-        Ok(model) => {
-            let s = &model.shape;
-            lines.push(format!(
-                "model: {} parameters; width {}, feed-forward {}, layers {}, heads {} ({} key-value), vocabulary {}, positions {}",
-                s.parameter_count(), s.width, s.feed_forward, s.layers, s.heads, s.kv_heads, s.vocabulary, s.max_positions
-            ));
-            lines.push(format!("weights: {}", model.digest));
-        }
-        Err(error) if lines.len() == 1 => return Err(Failure::Policy(chain(&error))),
-        Err(_) => lines.push("no model that loads by itself (adapters alone)".into()),
+    let store = folder.store(stores)?;
+    if store.head(&Key::new("adapter_config.json")?).is_ok() {
+        lines.push("no model that loads by itself (adapters alone)".into());
+        return Ok(lines.join("\n"));
     }
+    let model = mellama_train::hf::load(&store, "").map_err(|e| Failure::loading(&e))?;
+    let s = &model.shape;
+    lines.push(format!(
+        "model: {} parameters; width {}, feed-forward {}, layers {}, heads {} ({} key-value), vocabulary {}, positions {}",
+        s.parameter_count(),
+        s.width,
+        s.feed_forward,
+        s.layers,
+        s.heads,
+        s.kv_heads,
+        s.vocabulary,
+        s.max_positions
+    ));
+    lines.push(format!("weights: {}", model.digest));
     Ok(lines.join("\n"))
 }
 

@@ -64,8 +64,8 @@ impl Merged {
 /// # Errors
 /// `Failure::Policy` when the folders do not fit each other, or the one to write holds a checkpoint.
 pub fn run(checkpoint: &Path, adapters: &Path, to: &Path, dtype: Option<Dtype>) -> Result<Merged, Failure> {
-    let model = load_folder(checkpoint).map_err(|e| Failure::Policy(chain(&e)))?;
-    let found = adapter::load_folder(adapters, &model.shape).map_err(|e| Failure::Policy(chain(&e)))?;
+    let model = load_folder(checkpoint).map_err(|e| Failure::loading(&e))?;
+    let found = adapter::load_folder(adapters, &model.shape).map_err(|e| Failure::loading(&e))?;
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(to)?);
     if store.head(&Key::new("config.json")?).is_ok() {
         return Err(Failure::Policy(format!("{}: holds a checkpoint already; give a new folder", to.display())));

@@ -190,7 +190,7 @@ fn load_place(context: &Context<'_>, folder: &str) -> Result<HfModel, Failure> {
     let policy =
         |e: &(dyn std::error::Error + 'static)| Failure::passing_or(e, |text| Failure::Policy(format!("{place}: {text}")));
     let store = place.store(context.file.stores()).map_err(|e| policy(&e))?;
-    load(&store, "").map_err(|e| policy(&e))
+    load(&store, "").map_err(|e| Failure::loading(&e))
 }
 
 /// Sensitivity of a checkpoint folder: what the manifest in it, or in the folder above (`merged/`), says, else the model card in it.

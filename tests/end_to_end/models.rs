@@ -204,3 +204,26 @@ fn a_checkpoint_with_another_tokenizer_or_too_few_positions_is_refused_before_an
     change("config.json", "\"max_position_embeddings\": 16", &named);
     from_checkpoint(&copy).succeed(&["--until", "ingest"]);
 }
+
+#[test]
+fn a_flipped_bit_of_weights_is_found_wherever_they_are_loaded() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (model, to) = path(&folder, "model");
+    succeed(&["import", &fixture("llama-2"), "--to", &to]);
+    let (_, merged) = path(&folder, "merged");
+    succeed(&["merge", &to, &fixture("adapters"), "--to", &merged]);
+    let weights = model.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).expect("weights");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&weights, &bytes).expect("written");
+    let (_, copy) = path(&folder, "copy");
+    refuse(&["import", &to, "--to", &copy], 5, &["model.safetensors", "B3SUMS", "changed since"]);
+    refuse(&["merge", &to, &fixture("adapters"), "--to", &copy], 5, &["B3SUMS"]);
+    refuse(&["inspect", &to], 5, &["B3SUMS"]);
+    bytes[middle] ^= 1;
+    std::fs::write(&weights, &bytes[..middle]).expect("written");
+    refuse(&["import", &to, "--to", &copy], 5, &["B3SUMS"]);
+    std::fs::write(&weights, &bytes).expect("written");
+    succeed(&["import", &to, "--to", &copy]);
+}

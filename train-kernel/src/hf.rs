@@ -8,10 +8,13 @@ mod config;
 mod digest;
 mod load;
 mod save;
+mod sums;
 
 pub use config::{ConfigError, ModelConfig, SpecialTokens};
 pub use digest::weights_digest;
 pub use load::{HfError, HfModel, load, load_folder};
 pub use save::{INDEX, SaveError, WeightForm, index_json, save};
+
+pub use sums::{SUMS, encode as encode_sums};
 
 pub use crate::checkpoint::tensor_file::Dtype;

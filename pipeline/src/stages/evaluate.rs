@@ -103,7 +103,7 @@ fn models(context: &Context<'_>, recipe: &EvaluateSpec) -> Result<Vec<(String, L
         let place = context.file.resolve(folder)?;
         let inherited = sensitivity(training::checkpoint_sensitivity(context.file.stores(), &place).as_str());
         let store = place.store(context.file.stores()).map_err(|e| policy(&e))?;
-        let model = LoadedModel::load(&store, "", inherited).map_err(|e| policy(&e))?;
+        let model = LoadedModel::load(&store, "", inherited).map_err(|e| Failure::loading(&e))?;
         return Ok(vec![(label(folder), model)]);
     }
     let stages = Stage::of(&context.file.recipe);

@@ -109,6 +109,16 @@ pub enum TensorFileError {
         /// Its dtype.
         got: String,
     },
+    /// The bytes are not those that were written.
+    #[error("{file}: BLAKE3 {got}, B3SUMS lists {expected}: changed since it was written; restore it, or make the folder again")]
+    Digest {
+        /// The file.
+        file: String,
+        /// Its digest.
+        got: String,
+        /// The digest listed.
+        expected: String,
+    },
     /// A tensor that is needed is not there.
     #[error("{file}: tensor {tensor}: missing")]
     Missing {

@@ -62,6 +62,16 @@ impl<'a> CheckpointWriter<'a> {
         self.put(file, records, &|writer| writer.write_all(bytes).map_err(io))
     }
 
+    /// Names and digests of the files written so far directly under a prefix, the names without it.
+    pub fn written(&self, prefix: &str) -> Vec<(String, String)> {
+        let start = format!("{}/{prefix}", self.folder);
+        let file = |entry: &ObjectEntry| {
+            let name = entry.key.strip_prefix(&start).filter(|name| !name.contains('/'))?;
+            Some((name.to_owned(), entry.blake3.clone()))
+        };
+        self.objects.iter().filter_map(file).collect()
+    }
+
     /// Writes the manifest, with the objects written so far; the checkpoint exists from here on. Returns the
     /// manifest's BLAKE3.
     ///

@@ -10,6 +10,7 @@ use mellama_storage::{Key, LocalStore, RangeReader, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::sums::Sums;
 use crate::checkpoint::tensor_file::{TensorFile, TensorFileError};
 use crate::lora::{Adapters, LoraError, LoraSpec, Target};
 use crate::parameters::Parameters;
@@ -166,6 +167,7 @@ pub fn load(store: &Arc<dyn Store>, folder: &str, shape: &Shape) -> Result<Adapt
     let spec = parse(&name, &bytes)?;
     let reader = RangeReader::open(Arc::clone(store), &key(WEIGHTS).map_err(of_store)?).map_err(of_store)?;
     let tensors = |source| AdapterError::Tensors { folder: name.clone(), source };
+    Sums::read(store, folder).and_then(|sums| sums.check(store, folder, WEIGHTS)).map_err(tensors)?;
     let mut file = TensorFile::open(WEIGHTS, reader).map_err(tensors)?;
     let mut parameters = Parameters::zeros(Arc::new(spec.layout(shape)));
     if let Some(tensor) = file.tensors().keys().find(|name| parameters.layout.index(name).is_none()) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mellama_storage::{Key, LocalStore, RangeReader, Store, StoreError};
 use serde::Deserialize;
 
+use super::sums::Sums;
 use super::{ConfigError, ModelConfig, SpecialTokens, weights_digest};
 use crate::checkpoint::tensor_file::{Dtype, TensorFile, TensorFileError};
 use crate::parameters::{Layout, Parameters, TensorSpec};
@@ -111,6 +112,10 @@ pub fn load(store: &Arc<dyn Store>, folder: &str) -> Result<HfModel, HfError> {
     let ModelConfig { shape, tokens } =
         ModelConfig::parse(&config).map_err(|source| HfError::Config { folder: folder.name.clone(), source })?;
     let files = folder.weight_files(&shape)?;
+    let sums = Sums::read(store, folder.prefix).map_err(|error| folder.tensor_error(error))?;
+    for file in files.keys() {
+        sums.check(store, folder.prefix, file).map_err(|error| folder.tensor_error(error))?;
+    }
     let mut parameters = Parameters::zeros(Arc::new(Layout::of(&shape)));
     let mut dtypes = BTreeSet::new();
     for (file, names) in &files {

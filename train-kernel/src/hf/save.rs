@@ -9,6 +9,7 @@ use mellama_storage::{AttemptId, Key, PutOutcome, Store, StoreError};
 use serde::Serialize;
 
 use super::ModelConfig;
+use super::sums::{Hashing, SUMS, encode};
 use crate::checkpoint::tensor_file::{Dtype, TensorFileError, write_header, write_values};
 use crate::checkpoint::{FILE_LIMIT_BYTES, Written, cut, file_name};
 use crate::parameters::{Parameters, TensorSpec};
@@ -75,7 +76,7 @@ pub fn index_json(files: &[Written], total_parameters: u64, dtype: Dtype) -> Opt
     (files.len() > 1).then(|| serde_json::to_vec_pretty(&index).expect("names and numbers are JSON"))
 }
 
-/// Writes `config.json`, `generation_config.json` and the weights under `folder`, a new file whenever the present
+/// Writes `config.json`, `generation_config.json`, the weights and their digests (`B3SUMS`) under `folder`, a new file whenever the present
 /// one would exceed the limit (a single tensor may).
 ///
 /// # Errors
@@ -89,20 +90,23 @@ pub fn save(
 ) -> Result<(), SaveError> {
     let layout = &parameters.layout;
     let parts = cut(layout.tensors().iter().map(|tensor| form.dtype.size_bytes() * tensor.length() as u64), form.limit_bytes);
-    let mut files = Vec::with_capacity(parts.len());
+    let (mut files, mut sums) = (Vec::with_capacity(parts.len()), Vec::new());
     for (part, tensors) in parts.iter().enumerate() {
         let file = file_name("model", part, parts.len());
         let tensors = &layout.tensors()[tensors.clone()];
-        let mut upload = store.upload()?;
+        let mut upload = Hashing::new(store.upload()?);
         write_tensors(&file, &mut upload, (parameters, form.dtype), tensors)?;
-        upload.finish(&Key::new(join(folder, &file))?)?;
+        let (upload, digest) = upload.finish();
+        upload.finish_as(&Key::new(join(folder, &file))?, &digest)?;
+        sums.push((file.clone(), digest));
         files.push(Written { file, tensors: tensors.iter().map(|tensor| tensor.name.clone()).collect() });
     }
-    if let Some(index) = index_json(&files, layout.length() as u64, form.dtype) {
-        put(store, &join(folder, INDEX), &index)?;
-    }
-    put(store, &join(folder, "generation_config.json"), &config.generation_json())?;
-    put(store, &join(folder, "config.json"), &config.to_json(form.dtype))
+    let index = index_json(&files, layout.length() as u64, form.dtype).map(|index| (INDEX, index));
+    let rest = [("generation_config.json", config.generation_json()), ("config.json", config.to_json(form.dtype))];
+    let small: Vec<(&str, Vec<u8>)> = index.into_iter().chain(rest).collect();
+    sums.extend(small.iter().map(|(name, bytes)| ((*name).to_owned(), blake3::hash(bytes).to_hex().to_string())));
+    put(store, &join(folder, SUMS), &encode(sums.iter().map(|(file, digest)| (file.as_str(), digest.as_str()))))?;
+    small.iter().try_for_each(|(name, bytes)| put(store, &join(folder, name), bytes))
 }
 
 fn write_tensors<W: Write>(

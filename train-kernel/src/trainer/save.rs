@@ -15,7 +15,7 @@ use crate::checkpoint::{
     TensorValues, prune, publish, put_tensors,
 };
 use crate::hf::adapter::config_json;
-use crate::hf::{INDEX, ModelConfig, index_json};
+use crate::hf::{INDEX, ModelConfig, SUMS, encode_sums, index_json};
 use crate::lora::{LoraSpec, Merge};
 use crate::parameters::Parameters;
 
@@ -130,7 +130,8 @@ impl Saver<'_> {
         }
         writer.put_bytes(&format!("{prefix}config.json"), 1, &config.to_json(Dtype::F32))?;
         writer.put_bytes(&format!("{prefix}generation_config.json"), 1, &config.generation_json())?;
-        self.put_companions(writer, prefix)
+        self.put_companions(writer, prefix)?;
+        Self::put_sums(writer, prefix)
     }
 
     /// PEFT knows one file of weights, however large.
@@ -142,7 +143,15 @@ impl Saver<'_> {
     ) -> Result<(), CheckpointError> {
         put_tensors(writer, (ADAPTERS, WEIGHTS_FORMAT), &[("", weights)], Share { limit_bytes: u64::MAX, ..self.share() })?;
         writer.put_bytes("adapter_config.json", 1, &config_json(spec, &self.plan.job.base.name))?;
-        self.put_companions(writer, "")
+        self.put_companions(writer, "")?;
+        Self::put_sums(writer, "")
+    }
+
+    /// Digests of the files written under `prefix` so far, for whoever loads the folder by itself.
+    fn put_sums(writer: &mut CheckpointWriter<'_>, prefix: &str) -> Result<(), CheckpointError> {
+        let written = writer.written(prefix);
+        let sums = encode_sums(written.iter().map(|(file, digest)| (file.as_str(), digest.as_str())));
+        writer.put_bytes(&format!("{prefix}{SUMS}"), written.len() as u64, &sums)
     }
 
     fn put_companions(&self, writer: &mut CheckpointWriter<'_>, prefix: &str) -> Result<(), CheckpointError> {

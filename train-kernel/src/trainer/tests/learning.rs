@@ -152,6 +152,7 @@ fn the_last_checkpoint_is_a_model_that_loads() {
     let objects = store.snapshot();
     let names: Vec<&str> = objects.keys().filter_map(|key| key.as_str().strip_prefix("checkpoints/cpt/step-00000006/")).collect();
     let expected = [
+        "B3SUMS",
         "config.json",
         "generation_config.json",
         "manifest.json",
@@ -213,5 +214,5 @@ fn old_checkpoints_go_and_their_metrics_stay() {
         let (folder, _) = key.as_str().rsplit_once('/').unwrap();
         *folders.entry(folder).or_insert(0) += 1;
     }
-    assert_eq!(folders, BTreeMap::from([("checkpoints/cpt/step-00000006", 7), ("metrics", 6)]));
+    assert_eq!(folders, BTreeMap::from([("checkpoints/cpt/step-00000006", 8), ("metrics", 6)]));
 }
