@@ -72,6 +72,17 @@ pub(crate) fn telemetry_digest(key: &str) -> Option<&str> {
     (digest.len() == DIGEST_DIGITS).then_some(digest)
 }
 
+/// The step up to which an object holds the times of a kind of training; `None` where it holds none.
+pub(crate) fn telemetry_step(key: &str, kind: &str) -> Option<u64> {
+    telemetry_digest(key)?;
+    let name = key.strip_prefix("metrics/")?;
+    let rest = match name.strip_prefix("tensorboard/") {
+        Some(name) => name.strip_prefix(kind)?.strip_prefix("/events.out.tfevents.")?,
+        None => name.strip_prefix(kind)?.strip_prefix('-')?,
+    };
+    rest.split('.').next()?.parse().ok()
+}
+
 /// Whether bytes are those of which a name says the digest.
 pub(crate) fn is_content(bytes: &[u8], digest: &str) -> bool {
     digest_of(bytes) == digest
@@ -88,7 +99,7 @@ pub(crate) fn folder_of(key: &str) -> Option<&'static Folder> {
 
 #[cfg(test)]
 mod tests {
-    use super::{event_file, is_content, telemetry_digest, timed_steps};
+    use super::{event_file, is_content, telemetry_digest, telemetry_step, timed_steps};
 
     #[test]
     fn names_of_times_say_what_they_hold() {
@@ -96,6 +107,9 @@ mod tests {
             let digest = telemetry_digest(&name).unwrap_or_else(|| panic!("{name}"));
             assert!(is_content(b"line", digest) && !is_content(b"lint", digest), "{name}");
         }
+        assert_eq!(telemetry_step(&timed_steps("cpt", 100, b""), "cpt"), Some(100));
+        assert_eq!(telemetry_step(&event_file("cpt", 100, b""), "cpt"), Some(100));
+        assert_eq!(telemetry_step(&event_file("cpt", 100, b""), "instruct"), None);
         for name in ["metrics/cpt-00000100.jsonl", "metrics/tensorboard/cpt/notes", "shards/a.timed-0123456789abcdef.jsonl"] {
             assert_eq!(telemetry_digest(name), None);
         }

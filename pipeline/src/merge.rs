@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mellama_storage::{Key, LocalStore, Store, Stores};
+use mellama_train::checkpoint::CheckpointManifest;
 use mellama_train::engine::{State, Tensors};
 use mellama_train::hf::{Dtype, HfModel, ModelConfig, WeightForm, adapter, load_folder, save};
 use mellama_train::lora::{Adapters, merge};
@@ -66,6 +67,7 @@ impl Merged {
 pub fn run(checkpoint: &Path, adapters: &Path, to: &Path, dtype: Option<Dtype>) -> Result<Merged, Failure> {
     let model = load_folder(checkpoint).map_err(|e| Failure::loading(&e))?;
     let found = adapter::load_folder(adapters, &model.shape).map_err(|e| Failure::loading(&e))?;
+    check_base(checkpoint, &model, adapters)?;
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(to)?);
     if store.head(&Key::new("config.json")?).is_ok() {
         return Err(Failure::Policy(format!("{}: holds a checkpoint already; give a new folder", to.display())));
@@ -98,6 +100,28 @@ pub fn run(checkpoint: &Path, adapters: &Path, to: &Path, dtype: Option<Dtype>) 
         mean_divergence,
         sensitivity: sensitivity.as_str(),
     })
+}
+
+/// Refuses other weights than those that our adapters were trained on; the manifest beside them says which. Adapters of others say
+/// nothing.
+fn check_base(checkpoint: &Path, model: &HfModel, adapters: &Path) -> Result<(), Failure> {
+    let bytes = match std::fs::read(adapters.join("manifest.json")) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Failure::Policy(format!("{}/manifest.json: cannot be read: {error}", adapters.display()))),
+    };
+    let manifest: CheckpointManifest = mellama_storage::sealed::decode(&bytes)
+        .map_err(|e| Failure::Verification(format!("{}/manifest.json: {}", adapters.display(), chain(&e))))?;
+    if manifest.digests.base == model.digest {
+        return Ok(());
+    }
+    Err(Failure::Policy(format!(
+        "{}: weights {}, the adapters in {} were trained on {}; give those weights, as they were, and --dtype for another type",
+        checkpoint.display(),
+        model.digest,
+        adapters.display(),
+        manifest.digests.base
+    )))
 }
 
 /// What storing and loading makes of the values.

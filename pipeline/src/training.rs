@@ -16,7 +16,7 @@ use mellama_shards::template::Template;
 use mellama_sources::Sensitivity;
 use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Stores, Tally};
 use mellama_train::Shape;
-use mellama_train::checkpoint::{CheckpointError, CheckpointManifest, FILE_LIMIT_BYTES};
+use mellama_train::checkpoint::{CheckpointError, CheckpointManifest, FILE_LIMIT_BYTES, check_object};
 use mellama_train::hf::{HfModel, SpecialTokens, load};
 use mellama_train::trainer::{
     Base, Companion, Heldout, HeldoutRecord, Kind, TrainError, TrainJob, TrainOutcome, TrainSpec, train,
@@ -86,7 +86,7 @@ impl Training<'_> {
             length: u64::from(header.sequence_length),
             domains: self.sources.iter().filter_map(|source| Some((source.name.clone(), source.domain.clone()?))).collect(),
         };
-        let mut telemetry = Telemetry::new(context.observer, context.workdir, told);
+        let mut telemetry = Telemetry::new(context.observer, context.workdir, (&context.resources.interrupt, told));
         let mut companions = companions::of(context, shape.max_positions, self.template)?;
         let data_digest = runner::shards_digest(self.data);
         companions.push(Companion { name: model_card::CARD.into(), bytes: self.card(context, &data_digest) });
@@ -194,17 +194,26 @@ fn load_place(context: &Context<'_>, folder: &str) -> Result<HfModel, Failure> {
 }
 
 /// Sensitivity of a checkpoint folder: what the manifest in it, or in the folder above (`merged/`), says, else the model card in it.
-/// Weights without either come from elsewhere and count as open; a manifest that cannot be read counts as the highest level.
+/// Weights without either come from elsewhere and count as open; what is there and cannot be read counts as the highest level.
 pub(crate) fn checkpoint_sensitivity(stores: &Stores, folder: &Location) -> Sensitivity {
     let above = (folder.name() == "merged").then(|| folder.ancestor(1)).flatten();
-    let read = |folder: Location| folder.join("manifest.json").read(stores).ok();
-    let Some(bytes) = [Some(folder.clone()), above].into_iter().flatten().find_map(read) else {
-        let card = folder.join(model_card::CARD).read(stores).ok();
-        let card = card.filter(|card| card.len() as u64 <= model_card::CARD_LIMIT_BYTES);
-        return card.and_then(|card| model_card::sensitivity(&card)).unwrap_or(Sensitivity::Open);
-    };
-    let manifest = mellama_storage::sealed::decode::<CheckpointManifest>(&bytes).ok();
-    manifest.and_then(|manifest| Sensitivity::from_name(&manifest.sensitivity)).unwrap_or(Sensitivity::Phi)
+    for folder in [Some(folder), above.as_ref()].into_iter().flatten() {
+        match folder.join("manifest.json").read(stores) {
+            Ok(bytes) => {
+                let manifest = mellama_storage::sealed::decode::<CheckpointManifest>(&bytes).ok();
+                return manifest.and_then(|manifest| Sensitivity::from_name(&manifest.sensitivity)).unwrap_or(Sensitivity::Phi);
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(_) => return Sensitivity::Phi,
+        }
+    }
+    match folder.join(model_card::CARD).read(stores) {
+        Ok(card) if card.len() as u64 <= model_card::CARD_LIMIT_BYTES => {
+            model_card::sensitivity(&card).unwrap_or(Sensitivity::Open)
+        }
+        Err(error) if error.is_not_found() => Sensitivity::Open,
+        _ => Sensitivity::Phi,
+    }
 }
 
 /// Sensitivity of the checkpoint that `[model]` names.
@@ -221,8 +230,29 @@ pub(crate) fn starting_sensitivity(context: &Context<'_>) -> Result<Sensitivity,
 ///
 /// # Errors
 /// `Failure::Verification` when its files are damaged.
-pub(crate) fn published_model(context: &Context<'_>, folder: &str) -> Result<HfModel, Failure> {
+pub(crate) fn published_model(context: &Context<'_>, stage: Stage, folder: &str) -> Result<HfModel, Failure> {
+    check_published(context, stage, folder)?;
     load(context.workdir.store(), folder).map_err(|e| Failure::reading("", &e))
+}
+
+/// Compares the files of a model that a stage published with what its manifest lists.
+///
+/// # Errors
+/// `Failure::Verification` for the first that differs.
+pub(crate) fn check_published(context: &Context<'_>, stage: Stage, folder: &str) -> Result<(), Failure> {
+    let prefix = format!("{folder}/");
+    let objects = context.manifest(stage)?.objects;
+    let of_model = |entry: &&ObjectEntry| entry.key.strip_prefix(&prefix).is_some_and(|name| !name.contains('/'));
+    for entry in objects.iter().filter(of_model) {
+        let checked = check_object(context.workdir, entry).map_err(|e| Failure::reading("", &e))?;
+        checked.map_err(|problem| {
+            let key = &entry.key;
+            Failure::Verification(format!(
+                "{key}: {problem}: changed since {stage} published it; restore it, or delete the run and repeat it"
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 /// The manifest of the last checkpoint and every file that it names.

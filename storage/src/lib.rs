@@ -43,7 +43,7 @@ pub use protocol::ProtocolError;
 pub use range::RangeReader;
 pub use retraction::{Replacement, Retraction, RetractionOutcome};
 pub use s3::{
-    AccessKeys, Checksum, Encryption, Interrupt, READ_BYTES, S3Options, S3Store, check_endpoint, requests_to_read,
+    AccessKeys, Checksum, Encryption, Held, Interrupt, READ_BYTES, S3Options, S3Store, check_endpoint, requests_to_read,
     requests_to_write,
 };
 pub use store::{LIST_PAGE, PUT_LIMIT_BYTES, Stale, Store, Upload, list_all, preflight, sweep};

@@ -45,7 +45,7 @@ pub use address::check as check_endpoint;
 pub(crate) use attempts::Attempts;
 pub(crate) use aws::Connection;
 pub(crate) use clock::SystemClock;
-pub use options::{AccessKeys, Checksum, Encryption, Interrupt, S3Options};
+pub use options::{AccessKeys, Checksum, Encryption, Held, Interrupt, S3Options};
 pub use reading::{READ_BYTES, requests_to_read};
 pub use uploading::requests_to_write;
 

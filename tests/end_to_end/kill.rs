@@ -95,6 +95,32 @@ fn case_14_sigterm_exits_143_and_resumes() {
     objects(&project);
 }
 
+#[test]
+fn case_14_sigterm_while_training_saves_over_a_bucket_and_resumes() {
+    let (bucket, quick) = (Bucket::new(), Project::quick());
+    let text = std::fs::read_to_string(quick.recipe()).expect("a recipe");
+    let end = text.find("[[instruct.source]]").expect("a part on instructions");
+    let text = text[..end].replace("steps = 6", "steps = 90").replace("checkpoint_every = 2", "checkpoint_every = 20");
+    let project = Project::with_recipe(&text);
+    let recipe = project.recipe();
+    let run = ["run", recipe.as_str(), "--workdir", "s3://corpus/run", "--threads", "2"];
+    let checkpoints = bucket.file("run/checkpoints/cpt");
+    let complete = || {
+        let folders = std::fs::read_dir(&checkpoints).into_iter().flatten().filter_map(Result::ok);
+        let done = folders.filter(|folder| folder.path().join("manifest.json").exists());
+        let step = |name: String| name.strip_prefix("step-").and_then(|step| step.parse::<u64>().ok());
+        done.filter_map(|folder| step(folder.file_name().to_string_lossy().into_owned())).collect::<Vec<_>>()
+    };
+    let mut child = spawn(Bucket::command(&bucket.server.endpoint(), SECRET).args(run));
+    assert!(wait_until(&mut child, || complete().contains(&20)), "training comes to its first checkpoint");
+    terminate(&child);
+    assert_eq!(child.wait().expect("waited for").code(), Some(143));
+    let saved = complete();
+    assert!(saved.iter().any(|step| !step.is_multiple_of(20)), "the stop saves where it stands: {saved:?}");
+    bucket.succeed(&run);
+    assert!(complete().contains(&90));
+}
+
 fn start(project: &Project) -> Child {
     spawn(mellama().args(project.arguments(&["--threads", "2"])))
 }

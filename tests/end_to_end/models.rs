@@ -193,6 +193,10 @@ fn a_checkpoint_with_another_tokenizer_or_too_few_positions_is_refused_before_an
     swapped.insert(last[1].clone(), a);
     std::fs::write(copy.join("tokenizer.json"), other.to_string()).expect("written");
     refused(&["tokenizer is not the recipe's", "stands for other bytes", "corpus.tokenizer.path"]);
+    let mut other: serde_json::Value = serde_json::from_str(&tokenizer).expect("JSON");
+    other["model"]["merges"].as_array_mut().expect("merges").reverse();
+    std::fs::write(copy.join("tokenizer.json"), other.to_string()).expect("written");
+    refused(&["tokenizer is not the recipe's", "gives other ids"]);
     // The same vocabulary in another file is the same tokenizer.
     let same: serde_json::Value = serde_json::from_str(&tokenizer).expect("JSON");
     std::fs::write(copy.join("tokenizer.json"), same.to_string()).expect("written");
@@ -226,4 +230,35 @@ fn a_flipped_bit_of_weights_is_found_wherever_they_are_loaded() {
     refuse(&["import", &to, "--to", &copy], 5, &["B3SUMS"]);
     std::fs::write(&weights, &bytes).expect("written");
     succeed(&["import", &to, "--to", &copy]);
+}
+
+#[test]
+fn adapters_of_a_run_are_merged_into_their_own_base_alone_and_damage_between_stages_is_found() {
+    let project = Project::quick();
+    project.succeed(&["--until", "instruct"]);
+    let at = |key: &str| PathBuf::from(project.workdir()).join(key).display().to_string();
+    let adapters = at("checkpoints/instruct/step-00000006");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (merged, to) = path(&folder, "merged");
+    refuse(&["merge", &at("checkpoints/cpt/step-00000004"), &adapters, "--to", &to], 2, &["the adapters in", "were trained on"]);
+    succeed(&["merge", &at("checkpoints/cpt/step-00000006"), &adapters, "--to", &to]);
+    let ours = std::fs::read(Path::new(&adapters).join("merged/model.safetensors")).expect("weights");
+    assert!(std::fs::read(merged.join("model.safetensors")).expect("weights") == ours, "merge gives what the run merged");
+    // Between two stages a weight changes, and the list beside it is gone.
+    let weights = at("checkpoints/instruct/step-00000006/merged/model.safetensors");
+    let mut bytes = ours;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    std::fs::write(&weights, &bytes).expect("written");
+    std::fs::remove_file(at("checkpoints/instruct/step-00000006/merged/B3SUMS")).expect("removed");
+    let ended = project.run(&[]);
+    assert_eq!(ended.code, 5, "{}", ended.stderr);
+    assert!(ended.stderr.contains("merged/"), "{}", ended.stderr);
+    // A manifest that is not sound is no permission.
+    let torn = PathBuf::from(at("checkpoints/cpt/step-00000004"));
+    std::fs::remove_file(torn.join("README.md")).expect("removed");
+    std::fs::write(torn.join("manifest.json"), "{").expect("written");
+    let (_, copy) = path(&folder, "copy");
+    let told = succeed(&["import", &torn.display().to_string(), "--to", &copy, "--json"]).json();
+    assert_eq!(told["sensitivity"].as_str(), Some("phi"), "{told}");
 }

@@ -17,9 +17,9 @@ mod tests;
 pub use files::{FILE_LIMIT_BYTES, cut, file_name};
 pub use manifest::{CheckpointManifest, Cursor, Digests, FORMAT_VERSION, folder, parse_step};
 pub use pieces::{Partition, Piece};
-pub use read::{Found, list_steps, newest, newest_of, read_file};
+pub use read::{Found, check_object, list_steps, newest, newest_of, read_file};
 pub use tensors::{Share, TensorSet, TensorValues, Written, put_tensors};
-pub use write::{CheckpointWriter, prune, publish};
+pub use write::{CheckpointWriter, discard_after, prune, publish, sweep};
 
 use mellama_storage::{ProtocolError, StoreError};
 
@@ -87,12 +87,30 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Whether the store is to blame, so that a later checkpoint may succeed. Other contents where this checkpoint belongs are not
-    /// the store's fault.
+    /// Whether the store is in trouble, so that a later checkpoint may succeed: not where other contents are in the way of this one,
+    /// nor where the store will never take it.
     pub fn is_of_store(&self) -> bool {
+        self.store_error().is_some_and(|error| {
+            !matches!(
+                error,
+                StoreError::Exists { .. }
+                    | StoreError::InvalidKey { .. }
+                    | StoreError::Unsupported { .. }
+                    | StoreError::OutsideRoot { .. }
+                    | StoreError::Interrupted { .. }
+            )
+        })
+    }
+
+    /// Whether what failed may yet take effect.
+    fn is_unknown(&self) -> bool {
+        self.store_error().is_some_and(StoreError::is_unknown)
+    }
+
+    fn store_error(&self) -> Option<&StoreError> {
         match self {
-            Self::Protocol(ProtocolError::Store(error)) | Self::Store(error) => !matches!(error, StoreError::Exists { .. }),
-            _ => false,
+            Self::Protocol(ProtocolError::Store(error)) | Self::Store(error) => Some(error),
+            _ => None,
         }
     }
 }

@@ -111,6 +111,7 @@ fn models(context: &Context<'_>, recipe: &EvaluateSpec) -> Result<Vec<(String, L
     for stage in [Stage::Cpt, Stage::Instruct].into_iter().filter(|stage| stages.contains(stage)) {
         let facts = training::facts_of(context, stage)?;
         let sensitivity = sensitivity(&facts.sensitivity);
+        training::check_published(context, stage, &facts.model_folder)?;
         let model =
             LoadedModel::load(context.workdir.store(), &facts.model_folder, sensitivity).map_err(|e| Failure::reading("", &e))?;
         models.push((stage.name().to_owned(), model));

@@ -42,7 +42,7 @@ fn base(context: &Context<'_>) -> Result<(Base, Sensitivity), Failure> {
         return Ok((training::starting_weights(context)?, training::starting_sensitivity(context)?));
     }
     let facts = training::facts_of(context, Stage::Cpt)?;
-    let model = training::published_model(context, &facts.model_folder)?;
+    let model = training::published_model(context, Stage::Cpt, &facts.model_folder)?;
     let inherited = Sensitivity::from_name(&facts.sensitivity).unwrap_or(Sensitivity::Phi);
     Ok((Base::loaded(model, facts.model_folder), inherited))
 }

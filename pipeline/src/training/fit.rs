@@ -11,6 +11,8 @@ use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::location::Location;
 
+/// Bytes that two tokenizers are compared on at a time.
+const PROBE_BYTES: usize = 4096;
 /// Tokenizer files as they lie beside weights, the first one found counts.
 const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"];
 
@@ -112,7 +114,25 @@ fn first_difference(theirs: &Tokenizer, ours: &Tokenizer) -> Option<String> {
     // After a token that is no beginning, so that the space before a word counts.
     let after = (0..ours.vocabulary_size()).find(|id| !ours.decode_piece(None, *id).is_empty());
     let differs = |id: &u32| theirs.decode_piece(after, *id) != ours.decode_piece(after, *id);
-    (0..ours.vocabulary_size()).find(differs).map(|id| format!("id {id} stands for other bytes"))
+    if let Some(id) = (0..ours.vocabulary_size()).find(differs) {
+        return Some(format!("id {id} stands for other bytes"));
+    }
+    let encodes_alike = |text: &str| match (theirs.encode(text), ours.encode(text)) {
+        (Ok(theirs), Ok(ours)) => theirs == ours,
+        (theirs, ours) => theirs.is_err() == ours.is_err(),
+    };
+    // Every piece as a word, so that each merge and each rule on characters has its part.
+    let mut text = String::new();
+    for id in 0..ours.vocabulary_size() {
+        if let Ok(piece) = String::from_utf8(ours.decode_piece(after, id)) {
+            text.push_str(&piece);
+            text.push(' ');
+        }
+        if (text.len() > PROBE_BYTES || id + 1 == ours.vocabulary_size()) && !encodes_alike(&std::mem::take(&mut text)) {
+            return Some(format!("text of the pieces up to id {id} gives other ids"));
+        }
+    }
+    None
 }
 
 /// Refuses shards that are not for this model, or whose sensitivity is above what the checkpoints will say.

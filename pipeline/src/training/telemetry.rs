@@ -1,12 +1,15 @@
 //! What a training run tells while it works: the progress line, one JSON object a step with its speed, and `TensorBoard` events.
 //!
 //! Times lie in objects of their own, which no record names: `metrics/KIND-STEP.timed-DIGEST.jsonl` and
-//! `metrics/tensorboard/KIND/`. They are written when a checkpoint is complete, and what cannot be written is told and passed over.
+//! `metrics/tensorboard/KIND/`. They are written when a checkpoint is complete, by a thread of their own; what cannot be written is
+//! told and passed over.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mellama_storage::Workdir;
+use mellama_storage::{Held, Interrupt, Workdir, list_all};
 use mellama_train::Shape;
 use mellama_train::backend::product_rate;
 use mellama_train::checkpoint::publish;
@@ -72,7 +75,6 @@ pub(crate) struct Told<'a> {
 /// The hooks of a training stage.
 pub(crate) struct Telemetry<'a> {
     observer: &'a dyn Observer,
-    workdir: &'a Workdir,
     kind: Kind,
     domains: BTreeMap<String, String>,
     flops: TokenFlops,
@@ -83,18 +85,21 @@ pub(crate) struct Telemetry<'a> {
     steps: Vec<TimedStep>,
     heldout: Vec<TimedHeldout>,
     stopped: bool,
+    writer: Writer,
+    /// Calls to stores are not given up between the first step and the last checkpoint, which a signal asks for.
+    interrupt: &'a Interrupt,
+    held: Option<Held>,
 }
 
 impl<'a> Telemetry<'a> {
     /// Of one stage.
-    pub(crate) fn new(observer: &'a dyn Observer, workdir: &'a Workdir, told: Told<'_>) -> Self {
+    pub(crate) fn new(observer: &'a dyn Observer, workdir: &Workdir, (interrupt, told): (&'a Interrupt, Told<'_>)) -> Self {
         let flops = match told.adapters {
             None => TokenFlops::of(told.shape, told.length),
             Some(parameters) => TokenFlops::of_adapters(told.shape, told.length, parameters),
         };
         Self {
             observer,
-            workdir,
             kind: told.kind,
             domains: told.domains,
             flops,
@@ -105,6 +110,9 @@ impl<'a> Telemetry<'a> {
             steps: Vec::new(),
             heldout: Vec::new(),
             stopped: false,
+            writer: Writer::start(workdir.clone()),
+            interrupt,
+            held: None,
         }
     }
 
@@ -147,9 +155,80 @@ impl<'a> Telemetry<'a> {
         }
         let events = event_file(first.time - first.seconds, &steps, &heldout);
         let objects = [(timed_steps(kind, step, &lines), lines), (layout::event_file(kind, step, &events), events)];
-        for (key, bytes) in objects {
-            if let Err(error) = publish(self.workdir, &key, steps.len() as u64, &bytes) {
-                self.observer.warn(&format!("{key}: speeds of {} steps are lost: {}", steps.len(), chain(&error)));
+        self.writer.send(Work::Put(objects.into()));
+        self.warn_of_losses();
+    }
+
+    fn warn_of_losses(&self) {
+        self.writer.problems.try_iter().for_each(|problem| self.observer.warn(&problem));
+    }
+}
+
+impl Drop for Telemetry<'_> {
+    /// Waits for what is still to be written.
+    fn drop(&mut self) {
+        self.writer.finish();
+        self.warn_of_losses();
+    }
+}
+
+/// What the writing thread is to do.
+enum Work {
+    /// Publish objects.
+    Put(Vec<(String, Vec<u8>)>),
+    /// Delete those of a kind after a step: the run went back.
+    DiscardAfter(&'static str, u64),
+}
+
+/// A thread that writes, so that no step waits for a bucket.
+struct Writer {
+    sender: Option<Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
+    problems: Receiver<String>,
+}
+
+impl Writer {
+    fn start(workdir: Workdir) -> Self {
+        let (sender, work) = channel();
+        let (told, problems) = channel();
+        let thread = std::thread::spawn(move || {
+            for work in work {
+                // Nobody listens any more only when the stage is over.
+                do_work(&workdir, work, &|problem| drop(told.send(problem)));
+            }
+        });
+        Self { sender: Some(sender), thread: Some(thread), problems }
+    }
+
+    fn send(&self, work: Work) {
+        // The thread lives as long as this, unless it panicked, which its end tells.
+        let _ = self.sender.as_ref().map(|sender| sender.send(work));
+    }
+
+    fn finish(&mut self) {
+        self.sender = None;
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn do_work(workdir: &Workdir, work: Work, tell: &dyn Fn(String)) {
+    match work {
+        Work::Put(objects) => {
+            for (key, bytes) in objects {
+                if let Err(error) = publish(workdir, &key, 1, &bytes) {
+                    tell(format!("{key}: the speeds of its steps are lost: {}", chain(&error)));
+                }
+            }
+        }
+        Work::DiscardAfter(kind, step) => {
+            for object in list_all(&**workdir.store(), "metrics/") {
+                let deleted = object.and_then(|object| match layout::telemetry_step(object.key.as_str(), kind) {
+                    Some(found) if found > step => workdir.store().delete(&object.key),
+                    _ => Ok(()),
+                });
+                if let Err(error) = deleted {
+                    return tell(format!("metrics/: speeds of {kind} after step {step} may be there twice: {}", chain(&error)));
+                }
             }
         }
     }
@@ -157,6 +236,7 @@ impl<'a> Telemetry<'a> {
 
 impl Hooks for Telemetry<'_> {
     fn on_start(&mut self, first_step: u64, total_steps: u64, arena_bytes: u64) {
+        self.held = Some(self.interrupt.hold());
         self.observer.grow(total_steps);
         self.observer.advance(first_step);
         self.total_steps = total_steps;
@@ -189,6 +269,7 @@ impl Hooks for Telemetry<'_> {
         ));
         self.steps.retain(|timed| timed.record.step < record.to_step);
         self.heldout.retain(|timed| timed.record.steps_done <= record.to_step);
+        self.writer.send(Work::DiscardAfter(self.kind.as_str(), record.to_step));
     }
 
     fn on_checkpoint(&mut self, info: &CheckpointInfo) {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Settings of every bucket that one process uses.
@@ -101,19 +102,40 @@ impl fmt::Debug for AccessKeys {
     }
 }
 
-/// Says whether somebody asked the process to stop.
+/// Says whether somebody asked the process to stop. Clones are one.
 #[derive(Clone)]
-pub struct Interrupt(Arc<dyn Fn() -> bool + Send + Sync>);
+pub struct Interrupt {
+    asked: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// How many have to finish what they do first.
+    held: Arc<AtomicUsize>,
+}
+
+/// While it lives, nobody is told to stop: whoever holds it asks by other means, and has something to save first.
+#[derive(Debug)]
+pub struct Held(Arc<AtomicUsize>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Interrupt {
     /// Takes a question that is cheap to ask.
     pub fn new(asked: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(asked))
+        Self { asked: Arc::new(asked), held: Arc::default() }
     }
 
-    /// Whether to stop.
+    /// Whether to stop now.
     pub fn is_asked(&self) -> bool {
-        (self.0)()
+        self.held.load(Ordering::SeqCst) == 0 && (self.asked)()
+    }
+
+    /// Keeps calls to stores from being given up until the guard is dropped.
+    #[must_use]
+    pub fn hold(&self) -> Held {
+        self.held.fetch_add(1, Ordering::SeqCst);
+        Held(Arc::clone(&self.held))
     }
 }
 
@@ -133,6 +155,18 @@ impl fmt::Debug for Interrupt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_told_to_stop_while_somebody_holds() {
+        let interrupt = Interrupt::new(|| true);
+        let clone = interrupt.clone();
+        let (first, second) = (interrupt.hold(), clone.hold());
+        assert!(!interrupt.is_asked() && !clone.is_asked());
+        drop(first);
+        assert!(!interrupt.is_asked());
+        drop(second);
+        assert!(interrupt.is_asked() && clone.is_asked());
+    }
 
     #[test]
     fn case_40_keys_are_printed_by_no_formatter() {

@@ -44,16 +44,16 @@ pub fn list_steps(workdir: &Workdir, kind: Kind) -> Result<Vec<u64>, CheckpointE
 /// [`CheckpointError::Damaged`] when a file of the newest complete one is absent or differs: going back a checkpoint
 /// is for a person to decide.
 pub fn newest(workdir: &Workdir, kind: Kind) -> Result<Option<Found>, CheckpointError> {
-    newest_of(workdir, kind, &|_| true)
+    newest_of(workdir, kind, &|_, _| true)
 }
 
-/// The newest complete checkpoint after a step that `wanted` allows, likewise.
+/// The newest complete checkpoint after a step that `wanted` allows, given the step and those of all complete ones; likewise.
 ///
 /// # Errors
 /// As [`newest`].
-pub fn newest_of(workdir: &Workdir, kind: Kind, wanted: &dyn Fn(u64) -> bool) -> Result<Option<Found>, CheckpointError> {
-    let mut steps = list_steps(workdir, kind)?;
-    steps.retain(|&step| wanted(step));
+pub fn newest_of(workdir: &Workdir, kind: Kind, wanted: &dyn Fn(u64, &[u64]) -> bool) -> Result<Option<Found>, CheckpointError> {
+    let all = list_steps(workdir, kind)?;
+    let steps: Vec<u64> = all.iter().copied().filter(|&step| wanted(step, &all)).collect();
     for (at, &step) in steps.iter().enumerate().rev() {
         let folder = folder(kind, step);
         let Some((manifest, digest)) = read_manifest(workdir, &Key::new(format!("{folder}/{MANIFEST}"))?)? else {
@@ -100,7 +100,10 @@ pub(super) fn read_manifest(workdir: &Workdir, key: &Key) -> Result<Option<(Chec
 }
 
 /// Hashes an object as a stream; the inner error says how it differs from its entry.
-fn check_object(workdir: &Workdir, entry: &ObjectEntry) -> Result<Result<(), String>, CheckpointError> {
+///
+/// # Errors
+/// [`CheckpointError::Store`] when it cannot be read.
+pub fn check_object(workdir: &Workdir, entry: &ObjectEntry) -> Result<Result<(), String>, CheckpointError> {
     let key = Key::new(entry.key.as_str())?;
     let mut stream = match workdir.store().open(&key, None) {
         Ok(stream) => stream,

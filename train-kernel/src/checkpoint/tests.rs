@@ -5,8 +5,8 @@ use std::sync::Arc;
 use mellama_storage::{Key, MemoryStore, Workdir, sealed};
 
 use super::{
-    CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Partition, list_steps, newest, prune,
-    read_file,
+    CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Partition, discard_after, list_steps,
+    newest, prune, read_file, sweep,
 };
 use crate::guard::Guard;
 use crate::shape::Shape;
@@ -93,16 +93,18 @@ fn pruning_keeps_the_newest() {
     for step in [2, 4, 6, 8] {
         write(&workdir, step, b"{}").unwrap();
     }
-    assert_eq!(prune(&workdir, Kind::Cpt, (6, Some(2)), &|_| true).unwrap(), [2]);
+    assert_eq!(prune(&workdir, Kind::Cpt, (6, 2), &|_| true).unwrap(), [2]);
     assert_eq!(list_steps(&workdir, Kind::Cpt).unwrap(), [4, 6, 8]);
     // What a rewind would go back to stays.
-    assert_eq!(prune(&workdir, Kind::Cpt, (8, Some(1)), &|step| step == 4).unwrap(), [6]);
+    assert_eq!(prune(&workdir, Kind::Cpt, (8, 1), &|step| step == 4).unwrap(), [6]);
     assert_eq!(list_steps(&workdir, Kind::Cpt).unwrap(), [4, 8]);
     // What a failed save left goes; what a later one writes stays.
     for step in [7, 9] {
         CheckpointWriter::new(&workdir, Kind::Cpt, step).put_bytes("notes.json", 1, b"{}").unwrap();
     }
-    assert!(prune(&workdir, Kind::Cpt, (8, None), &|_| true).unwrap().is_empty());
+    sweep(&workdir, Kind::Cpt, 8).unwrap();
     let has = |step: u64| store.snapshot().keys().any(|key| key.as_str().contains(&format!("step-{step:08}/")));
     assert_eq!([4, 7, 8, 9].map(has), [true, false, true, true]);
+    discard_after(&workdir, Kind::Cpt, 4).unwrap();
+    assert_eq!([4, 7, 8, 9].map(has), [true, false, false, false]);
 }

@@ -77,8 +77,8 @@ impl<'a> CheckpointWriter<'a> {
     ///
     /// # Errors
     /// [`CheckpointError::Conflict`] when another manifest is there.
-    pub fn finish(self, mut manifest: CheckpointManifest) -> Result<(CheckpointManifest, String), CheckpointError> {
-        manifest.objects = self.objects;
+    pub fn finish(&self, mut manifest: CheckpointManifest) -> Result<(CheckpointManifest, String), CheckpointError> {
+        manifest.objects.clone_from(&self.objects);
         let name = format!("{}/{MANIFEST}", self.folder);
         let content = |problem: String| CheckpointError::Content { key: name.clone(), problem };
         let bytes = sealed::encode(&manifest).map_err(|error| content(error.to_string()))?;
@@ -104,9 +104,10 @@ impl<'a> CheckpointWriter<'a> {
         if store.read(&key, None, None)? == bytes { Ok((manifest, digest)) } else { Err(CheckpointError::Conflict { key: name }) }
     }
 
-    /// Removes what was written, where no manifest names it: best effort, to free the room that a failed save took.
-    pub fn abandon(self) {
-        if !matches!(self.has_manifest(), Ok(false)) {
+    /// Removes what was written, where no manifest names it or may yet come to: best effort, to free the room that a failed save
+    /// took.
+    pub fn abandon(self, failed: &CheckpointError) {
+        if failed.is_unknown() || !matches!(self.has_manifest(), Ok(false)) {
             return;
         }
         for entry in &self.objects {
@@ -171,46 +172,55 @@ fn is_occupied(error: &CheckpointError) -> bool {
 }
 
 /// Deletes all but the newest `keep` complete checkpoints up to `newest`, and but the newest that is `scheduled`, each manifest
-/// first, so that what is left of a checkpoint is never believed; with no `keep`, none of these. Deletes what is left of earlier
-/// ones that never were complete.
+/// first, so that what is left of a checkpoint is never believed.
 ///
 /// # Errors
 /// [`CheckpointError::Store`].
 pub fn prune(
     workdir: &Workdir,
     kind: Kind,
-    (newest, keep): (u64, Option<u64>),
+    (newest, keep): (u64, u64),
     scheduled: &dyn Fn(u64) -> bool,
 ) -> Result<Vec<u64>, CheckpointError> {
-    let Found { mut complete, incomplete } = list(workdir, kind, newest)?;
-    let last = complete.iter().copied().rev().find(|&step| scheduled(step));
-    let surplus = keep.map_or(0, |keep| complete.len().saturating_sub(keep as usize));
-    complete.truncate(surplus);
-    complete.retain(|&step| Some(step) != last);
-    for &step in &complete {
-        delete(workdir, kind, step)?;
-    }
-    incomplete.into_iter().try_for_each(|step| delete(workdir, kind, step))?;
-    Ok(complete)
+    let mut steps = list_steps(workdir, kind)?;
+    steps.retain(|&step| step <= newest);
+    let last = steps.iter().copied().rev().find(|&step| scheduled(step));
+    let surplus = steps.len().saturating_sub(keep as usize);
+    steps.truncate(surplus);
+    steps.retain(|&step| Some(step) != last);
+    steps.iter().try_for_each(|&step| delete(workdir, kind, step))?;
+    Ok(steps)
 }
 
-/// Steps of checkpoints, ascending.
-struct Found {
-    complete: Vec<u64>,
-    /// Before the newest, without a manifest.
-    incomplete: Vec<u64>,
-}
-
-fn list(workdir: &Workdir, kind: Kind, newest: u64) -> Result<Found, CheckpointError> {
-    let complete: Vec<u64> = list_steps(workdir, kind)?.into_iter().filter(|&step| step <= newest).collect();
-    let mut incomplete = BTreeSet::new();
+/// Deletes what is left of checkpoints before `step` that never were complete.
+///
+/// # Errors
+/// [`CheckpointError::Store`].
+pub fn sweep(workdir: &Workdir, kind: Kind, step: u64) -> Result<(), CheckpointError> {
+    let (mut all, mut complete) = (BTreeSet::new(), BTreeSet::new());
     for object in list_all(&**workdir.store(), &kind_folder(kind)) {
-        if let Some((step, _)) = parse_step(kind, object?.key.as_str()) {
-            incomplete.insert(step);
+        if let Some((found, file)) = parse_step(kind, object?.key.as_str()) {
+            all.insert(found);
+            if file == MANIFEST {
+                complete.insert(found);
+            }
         }
     }
-    incomplete.retain(|step| *step < newest && !complete.contains(step));
-    Ok(Found { complete, incomplete: incomplete.into_iter().collect() })
+    let incomplete = all.difference(&complete).filter(|&&found| found < step);
+    incomplete.copied().try_for_each(|found| delete(workdir, kind, found))
+}
+
+/// Deletes every checkpoint after `step`, complete or not, the latest first: a run went back, and what it saved since is not on its
+/// way any more.
+///
+/// # Errors
+/// [`CheckpointError::Store`].
+pub fn discard_after(workdir: &Workdir, kind: Kind, step: u64) -> Result<(), CheckpointError> {
+    let mut later = BTreeSet::new();
+    for object in list_all(&**workdir.store(), &kind_folder(kind)) {
+        later.extend(parse_step(kind, object?.key.as_str()).map(|(found, _)| found).filter(|&found| found > step));
+    }
+    later.into_iter().rev().try_for_each(|found| delete(workdir, kind, found))
 }
 
 fn delete(workdir: &Workdir, kind: Kind, step: u64) -> Result<(), CheckpointError> {

@@ -198,7 +198,8 @@ pub enum TrainError {
     },
     /// A spike is to be met by going back, and the checkpoint to go back to is gone.
     #[error(
-        "step {step}: a spike, and no checkpoint of the schedule is left to rewind to; raise train.keep_last, or take another policy"
+        "step {step}: a spike, and the checkpoint of the schedule before it, to which it goes back, could not be written or is gone; run the \
+         same command again, which does the steps since the one before that again"
     )]
     NothingToRewind {
         /// The step, from 0.

@@ -12,8 +12,11 @@ use super::prefetch::Prefetch;
 use super::record::{MetricLine, RewindRecord, decode_lines};
 use super::save::{ADAPTERS, MODEL, OPTIMIZER, Saver};
 use super::saving::Saving;
+use super::spec::TrainSpec;
 use super::step::{Done, Plan, State};
-use crate::checkpoint::{CheckpointError, CheckpointManifest, Digests, Found, Piece, TensorSet, newest, newest_of, read_file};
+use crate::checkpoint::{
+    CheckpointError, CheckpointManifest, Digests, Found, Piece, TensorSet, discard_after, newest_of, read_file,
+};
 use crate::engine::{Engine, EngineSpec, State as Of, Tensors};
 use crate::guard::{SpikePolicy, SpikeSpec};
 use crate::lora::Adapters;
@@ -49,7 +52,7 @@ pub fn train(
         data: job.data_digest.clone(),
         base: job.base.model.digest.clone(),
     };
-    let found = newest(workdir, job.kind)?;
+    let found = newest_of(workdir, job.kind, &|step, steps| step == total_steps || can_resume(&job.spec, step, steps))?;
     if let Some(found) = &found {
         check_same_run(&found.manifest, &digests, (total_steps, &job.sensitivity))?;
     }
@@ -78,8 +81,13 @@ pub fn train(
     std::thread::scope(|scope| {
         let saving = Saving::start(scope, &saver, &state.engine, found)?;
         let data = Prefetch::start(scope, &plan, state.step);
-        let mut run = Run { scope, saver: &saver, heldout, lines, state, saving, data, save_wait: Duration::ZERO };
-        run.go(hooks)?;
+        let (save_wait, mark) = (Duration::ZERO, Instant::now());
+        let mut run = Run { scope, saver: &saver, heldout, lines, state, saving, data, save_wait, mark };
+        if let Err(error) = run.go(hooks) {
+            // What is being written comes to its end and is told; the error is this one.
+            let _ = run.saving.settle(hooks);
+            return Err(error);
+        }
         let last = run.saving.last().expect("a run ends with a checkpoint or an error");
         Ok(outcome(last, resumed_from, &run.lines))
     })
@@ -96,6 +104,8 @@ struct Run<'scope, 'env> {
     data: Prefetch,
     /// How long the last checkpoint kept the next step waiting.
     save_wait: Duration,
+    /// When the last step ended; later by as long as was measured since.
+    mark: Instant,
 }
 
 impl Run<'_, '_> {
@@ -140,8 +150,9 @@ impl Run<'_, '_> {
                 Ok(false)
             }
             Done::Step(record) => {
-                let save_wait = std::mem::take(&mut self.save_wait);
-                let timing = StepTiming { total: began.elapsed() + save_wait, data_wait, save_wait };
+                let ended = Instant::now();
+                let total = ended.saturating_duration_since(std::mem::replace(&mut self.mark, ended));
+                let timing = StepTiming { total, data_wait, save_wait: std::mem::take(&mut self.save_wait) };
                 hooks.on_step(&record, &timing);
                 self.lines.push(MetricLine::Step(*record));
                 Ok(true)
@@ -162,12 +173,14 @@ impl Run<'_, '_> {
         let mut guard = std::mem::take(&mut self.state.guard);
         let (saver, step) = (self.saver, self.state.step);
         let every = saver.plan.job.spec.checkpoint_every;
-        let scheduled = |at: u64| at == step / every * every;
+        let scheduled = |at: u64, _: &[u64]| at == step / every * every;
         let there = self.saving.is_complete(hooks)?;
         let found = newest_of(saver.workdir, saver.plan.job.kind, &scheduled)?.filter(|_| there);
         let found = found.ok_or(TrainError::NothingToRewind { step })?;
         self.lines = take(saver, &mut self.state, &found.manifest)?;
         let to_step = self.state.step;
+        // Stops may have saved since; a later start must not take those for the newest.
+        discard_after(saver.workdir, saver.plan.job.kind, to_step)?;
         self.data = Prefetch::start(self.scope, saver.plan, to_step);
         guard.rewind(&self.state.guard, to_step, saver.plan.job.spec.max_bad_steps)?;
         if let Some(&spike) = guard.spikes.last() {
@@ -189,9 +202,10 @@ impl Run<'_, '_> {
         let Some(heldout) = self.heldout else {
             return Ok(());
         };
-        let plan = self.saver.plan;
+        let (plan, began) = (self.saver.plan, Instant::now());
         let State { engine, step, .. } = &mut self.state;
         let record = heldout.measure(engine, plan.job.spec.micro_batch_sequences, *step)?;
+        self.mark += began.elapsed();
         hooks.on_heldout(&record);
         self.lines.push(MetricLine::Heldout(record));
         Ok(())
@@ -209,6 +223,13 @@ fn take(saver: &Saver<'_>, state: &mut State, manifest: &CheckpointManifest) -> 
     state.guard = manifest.guard.clone();
     state.step = manifest.step;
     if saver.is_scheduled(manifest.step) { Ok(Vec::new()) } else { Ok(read_metrics(saver.workdir, manifest)?) }
+}
+
+/// Whether a run may go on from a checkpoint after this step: one that a stop made needs the one of the schedule before it where
+/// spikes go back to that, and its steps are done again where that one could not be written.
+fn can_resume(spec: &TrainSpec, step: u64, steps: &[u64]) -> bool {
+    let before = step / spec.checkpoint_every * spec.checkpoint_every;
+    spec.spike.policy != SpikePolicy::Rewind || before == 0 || steps.contains(&before)
 }
 
 /// The state before the first step.

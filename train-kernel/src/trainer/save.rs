@@ -12,7 +12,7 @@ use super::step::{Plan, State};
 use crate::checkpoint::tensor_file::Dtype;
 use crate::checkpoint::{
     CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Found, Partition, Share,
-    TensorValues, prune, publish, put_tensors,
+    TensorValues, prune, publish, put_tensors, sweep,
 };
 use crate::hf::adapter::config_json;
 use crate::hf::{INDEX, ModelConfig, SUMS, encode_sums, index_json};
@@ -44,14 +44,21 @@ impl Saver<'_> {
     /// Writes the checkpoint of a snapshot and drops those that are no longer kept. What a failed one wrote is removed.
     pub(super) fn write(&self, snapshot: &Snapshot) -> Result<Found, CheckpointError> {
         let (job, step) = (self.plan.job, snapshot.manifest.step);
+        // Room for this one; what cannot be deleted now can be later.
+        let _ = sweep(self.workdir, job.kind, step);
         let mut writer = CheckpointWriter::new(self.workdir, job.kind, step);
-        if let Err(error) = self.put_files(&mut writer, snapshot) {
-            writer.abandon();
-            return Err(error);
+        let written = self.put_files(&mut writer, snapshot).and_then(|()| writer.finish(snapshot.manifest.clone()));
+        let (manifest, digest) = match written {
+            Ok(written) => written,
+            Err(error) => {
+                writer.abandon(&error);
+                return Err(error);
+            }
+        };
+        if let Some(keep) = job.spec.keep_last {
+            // The checkpoint is there, whatever becomes of this; the next one drops what is left.
+            let _ = prune(self.workdir, job.kind, (step, keep), &|step| self.is_scheduled(step));
         }
-        let (manifest, digest) = writer.finish(snapshot.manifest.clone())?;
-        // The checkpoint is there, whatever becomes of this; the next one drops what is left.
-        let _ = prune(self.workdir, job.kind, (step, job.spec.keep_last), &|step| self.is_scheduled(step));
         Ok(Found { manifest, digest })
     }
 

@@ -137,17 +137,33 @@ impl Saving {
     /// As [`Self::begin`].
     pub(super) fn poll(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
         match self.receiver.try_recv() {
-            Ok((snapshot, result)) => self.note(*snapshot, result, hooks).map(|_| ()),
+            Ok((snapshot, result)) => {
+                if let Some((step, error)) = self.note(*snapshot, result, hooks)? {
+                    self.tell(step, &error, hooks);
+                }
+                Ok(())
+            }
             Err(TryRecvError::Empty) => Ok(()),
             Err(TryRecvError::Disconnected) => panic!("the thread that writes checkpoints ended"),
         }
     }
 
-    /// Waits for the checkpoint that is being written, if there is one.
+    /// Waits for the checkpoint that is being written, if there is one, and tells when training goes on without it.
     ///
     /// # Errors
     /// As [`Self::begin`].
-    fn settle(&mut self, hooks: &mut dyn Hooks) -> Result<Option<CheckpointError>, TrainError> {
+    pub(super) fn settle(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
+        match self.wait(hooks)? {
+            None => Ok(()),
+            Some((step, error)) => {
+                self.tell(step, &error, hooks);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for the checkpoint that is being written; returns the step and the error of one that the store refused.
+    fn wait(&mut self, hooks: &mut dyn Hooks) -> Result<Option<(u64, CheckpointError)>, TrainError> {
         if self.room.is_some() {
             return Ok(None);
         }
@@ -160,9 +176,9 @@ impl Saving {
     /// # Errors
     /// [`TrainError::Unsaved`] when it could not be written.
     pub(super) fn finish(&mut self, step: u64, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
-        match self.settle(hooks)? {
+        match self.wait(hooks)? {
             None => Ok(()),
-            Some(error) => {
+            Some((_, error)) => {
                 let last_good = self.last.as_ref().map(|found| found.manifest.folder());
                 Err(TrainError::Unsaved { step, last_good, source: Box::new(error) })
             }
@@ -184,7 +200,7 @@ impl Saving {
         snapshot: Snapshot,
         result: Result<Found, CheckpointError>,
         hooks: &mut dyn Hooks,
-    ) -> Result<Option<CheckpointError>, TrainError> {
+    ) -> Result<Option<(u64, CheckpointError)>, TrainError> {
         self.room = Some(snapshot.tensors);
         match result {
             Ok(found) => {
@@ -193,13 +209,13 @@ impl Saving {
                 self.last = Some(found);
                 Ok(None)
             }
-            Err(error) if error.is_of_store() => {
-                let last_good = self.last.as_ref().map(|found| found.manifest.folder());
-                let step = snapshot.manifest.step;
-                hooks.on_failed_save(&FailedSave { step, last_good: last_good.as_deref(), error: &error });
-                Ok(Some(error))
-            }
+            Err(error) if error.is_of_store() => Ok(Some((snapshot.manifest.step, error))),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn tell(&self, step: u64, error: &CheckpointError, hooks: &mut dyn Hooks) {
+        let last_good = self.last.as_ref().map(|found| found.manifest.folder());
+        hooks.on_failed_save(&FailedSave { step, last_good: last_good.as_deref(), error });
     }
 }
