@@ -152,12 +152,25 @@ impl Plan<'_> {
             let dropout = DropoutKey { seed: self.job.seed, step: state.step, first_row };
             sum += &state.engine.accumulate(batch, scale, Some(dropout));
             if first_row == 0 && self.is_replayed(state.step) {
-                check_replay(state.step, &sum, &state.engine.loss(batch, Some(dropout)))?;
+                replay(state.step, &mut state.engine, (batch, dropout), &sum)?;
             }
             first_row += batch.rows() as u64;
         }
         Ok(sum)
     }
+}
+
+/// Computes the loss of a micro-batch again, with the same dropout.
+///
+/// # Errors
+/// [`TrainError::Replay`] when it is another one.
+pub(super) fn replay(
+    step: u64,
+    engine: &mut Engine<f32>,
+    (batch, dropout): (&Batch, DropoutKey),
+    first: &LossSum,
+) -> Result<(), TrainError> {
+    check_replay(step, first, &engine.loss(batch, Some(dropout)))
 }
 
 /// Refuses a loss that is another one the second time.

@@ -6,9 +6,13 @@ use std::sync::Arc;
 use mellama_shards::Sequence;
 use mellama_storage::{Key, MemoryStore, Workdir};
 
-use super::samples::{job, sequences};
+use super::samples::{adapter_job, job, sequences, shape};
+use crate::engine::{Engine, EngineSpec, State, Tensors};
 use crate::guard::{SkipReason, SpikePolicy, SpikeSpec};
-use crate::trainer::{Hooks, RewindRecord, StepRecord, StepTiming, TrainJob, TrainOutcome, TrainSpec, train};
+use crate::lora::{Adapters, DropoutKey};
+use crate::model::Model;
+use crate::trainer::step::{batch_of, replay};
+use crate::trainer::{Hooks, RewindRecord, StepRecord, StepTiming, TrainError, TrainJob, TrainOutcome, TrainSpec, train};
 
 /// The step whose gradient is far larger than the others'.
 pub(super) const ODD_STEP: u64 = 45;
@@ -121,4 +125,29 @@ fn resume_around_a_rewind_equals_the_uninterrupted_run() {
         assert_eq!(differ.collect::<Vec<_>>(), [""; 0], "stopped after step {stop}");
         assert_eq!(objects.len(), clean.len(), "stopped after step {stop}");
     }
+}
+
+#[test]
+fn a_bit_that_flips_between_two_computations_is_found() {
+    let sequence = sequences(1, 1).remove(0);
+    let batch = batch_of(&[sequence], &shape(), 0).unwrap();
+    let lora = adapter_job().spec.lora.unwrap();
+    let model = Arc::new(Model::new(shape()).unwrap());
+    let spec = EngineSpec::train(1, batch.rows()).with_lora(Some(lora.clone()));
+    let mut engine = Engine::on_cpu(model, spec).unwrap();
+    let base = job().base.model.parameters;
+    engine.load((Tensors::Base, State::Weights), &base);
+    let adapters = Adapters::initialised(&shape(), lora, 3).unwrap();
+    engine.load((Tensors::Adapters, State::Weights), &adapters.parameters);
+    let dropout = DropoutKey { seed: 7, step: 4, first_row: 0 };
+    engine.begin_step();
+    let first = engine.accumulate(&batch, 1.0, Some(dropout));
+    replay(4, &mut engine, (&batch, dropout), &first).unwrap();
+    // One bit of one weight, as memory that fails gives it.
+    let index = base.layout.index("model.layers.0.mlp.up_proj.weight").unwrap();
+    let mut values = base.slice(index).to_vec();
+    values[5] = f32::from_bits(values[5].to_bits() ^ (1 << 22));
+    engine.load_tensor((Tensors::Base, State::Weights), index, &values);
+    let found = replay(4, &mut engine, (&batch, dropout), &first);
+    assert!(matches!(found, Err(TrainError::Replay { step: 4, .. })), "{found:?}");
 }
