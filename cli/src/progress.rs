@@ -106,7 +106,9 @@ impl Observer for Progress {
     fn begin(&self, stage: &'static str, total: u64, unit: Unit) {
         let bar = (self.mode == Mode::Bar).then(|| {
             let counter = if unit == Unit::Bytes { "{bytes}/{total_bytes}" } else { "{pos}/{len}" };
-            let template = format!("{{prefix:<14}} [{{bar:30}}] {counter} {{elapsed}} eta {{eta}} {{wide_msg}}");
+            // Training tells its time left itself: what was done before this start took none of its time.
+            let left = if unit == Unit::Steps { "" } else { " eta {eta}" };
+            let template = format!("{{prefix:<14}} [{{bar:30}}] {counter} {{elapsed}}{left} {{wide_msg}}");
             let style = ProgressStyle::with_template(&template).expect("a fixed template").progress_chars("=> ");
             ProgressBar::new(total).with_style(style).with_prefix(stage)
         });
@@ -136,6 +138,13 @@ impl Observer for Progress {
         drop(state);
         if self.mode != Mode::Quiet {
             self.line("info", stage, &format!("{summary} ({seconds:.1} s)"));
+        }
+    }
+
+    fn note(&self, text: &str) {
+        if self.mode != Mode::Quiet {
+            let stage = self.state.lock().expect("no holder panics").stage;
+            self.line("info", stage, text);
         }
     }
 

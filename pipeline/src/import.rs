@@ -58,6 +58,11 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<
         check_fit(&source.display().to_string(), &model, tokenizer)?;
         model.tokens = SpecialTokens { bos: tokenizer.bos(), eos: tokenizer.eos() };
     }
+    let dtype = dtype.unwrap_or(model.dtype);
+    if dtype != model.dtype {
+        model.parameters.data.iter_mut().for_each(|value| *value = dtype.round(*value));
+        model.digest = weights_digest(&model.shape, &model.parameters);
+    }
     let config = ModelConfig { shape: model.shape.clone(), tokens: model.tokens };
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(to)?);
     if store.head(&Key::new("config.json")?).is_ok() {
@@ -71,9 +76,8 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<
         None => keep_tokenizer(source, &store)?,
     };
     let sensitivity = checkpoint_sensitivity(&Stores::default(), &Location::of(source));
-    put_beside(&store, model_card::CARD, &card(source, sensitivity))?;
-    save(&store, "", &config, &model.parameters, WeightForm::of(dtype.unwrap_or(model.dtype)))
-        .map_err(|e| Failure::writing("", &e))?;
+    put_beside(&store, model_card::CARD, &card(source, sensitivity, (&model.digest, dtype)))?;
+    save(&store, "", &config, &model.parameters, WeightForm::of(dtype)).map_err(|e| Failure::writing("", &e))?;
     Ok(Imported {
         folder: to.display().to_string(),
         parameters: model.shape.parameter_count(),
@@ -114,12 +118,15 @@ pub(crate) fn keep_tokenizer(from: &Path, store: &Arc<dyn Store>) -> Result<Opti
 }
 
 /// The card of a copy: the one beside the weights where it says how sensitive they are, for it has their lineage.
-fn card(source: &Path, sensitivity: Sensitivity) -> Vec<u8> {
+fn card(source: &Path, sensitivity: Sensitivity, (digest, dtype): (&str, Dtype)) -> Vec<u8> {
     let there = std::fs::read(source.join(model_card::CARD)).ok();
     let there = there.filter(|card| card.len() as u64 <= model_card::CARD_LIMIT_BYTES);
-    there.filter(|card| model_card::sensitivity(card) == Some(sensitivity)).unwrap_or_else(|| {
+    let kept = there.filter(|card| model_card::sensitivity(card) == Some(sensitivity));
+    let mut card = kept.unwrap_or_else(|| {
         model_card::write("An imported model", "Weights brought into this folder by mellama, otherwise unchanged.", sensitivity)
-    })
+    });
+    card.extend(format!("\nCopied by `mellama import`: weights {digest}, stored as {}.\n", dtype.as_str()).into_bytes());
+    card
 }
 
 fn from_llama2c(source: &Path) -> Result<HfModel, Failure> {

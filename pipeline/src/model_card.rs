@@ -62,23 +62,41 @@ pub(crate) struct Lineage<'a> {
     pub sources: &'a [TrainedOn],
     /// Hyper-parameters.
     pub spec: &'a TrainSpec,
+    /// What lies in the folder.
+    pub form: Form,
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A model all of whose weights were trained.
+    Model,
+    /// Adapters alone.
+    Adapters,
+    /// The model with its adapters folded in.
+    Merged,
 }
 
 /// The card of a checkpoint: what it was trained from, on and how. The same for every checkpoint of a run.
 pub(crate) fn trained(lineage: &Lineage<'_>, sensitivity: Sensitivity) -> Vec<u8> {
     let Lineage { recipe, seed, spec, .. } = lineage;
-    let what = match (lineage.kind, &spec.lora) {
-        (Kind::Cpt, _) => "continual pre-training",
-        (Kind::Instruct, None) => "instruction tuning",
-        (Kind::Instruct, Some(_)) => {
-            "instruction tuning of adapters (LoRA); the last checkpoint has the merged model in `merged/`"
-        }
+    let training = match lineage.kind {
+        Kind::Cpt => "continual pre-training",
+        Kind::Instruct => "instruction tuning",
+    };
+    let what = match lineage.form {
+        Form::Model => format!("{training} of all weights. The step stands in `manifest.json`"),
+        Form::Adapters => format!(
+            "{training} of adapters (LoRA), for the base weights below. The step stands in `manifest.json`; the last checkpoint has the \
+             model with these folded in under `merged/`"
+        ),
+        Form::Merged => format!("{training} of adapters (LoRA), folded into the base weights below"),
     };
     let sources: String = lineage.sources.iter().map(row).collect();
     let numbers = serde_json::to_string_pretty(spec).expect("settings are JSON");
-    let library = if spec.lora.is_some() { Some("peft") } else { None };
+    let library = (lineage.form == Form::Adapters).then_some("peft");
     format!(
-        "{}\n# {}\n\nMade by mellama: {what}. The step stands in `manifest.json`.\n\n{}\n\n## Lineage\n\n\
+        "{}\n# {}\n\nMade by mellama: {what}.\n\n{}\n\n## Lineage\n\n\
          | what | digest (BLAKE3) |\n|---|---|\n\
          | base weights, `{}` | `{}` |\n| shards | `{}` |\n| tokenizer | `{}` |\n\n\
          | source | domain | sensitivity | licence |\n|---|---|---|---|\n{sources}\n\

@@ -14,6 +14,8 @@ pub trait Observer: Sync {
     fn state(&self, text: &str);
     /// The stage is complete.
     fn end(&self, stage: &'static str, summary: &str);
+    /// Something that happened, said once.
+    fn note(&self, text: &str);
     /// Something a person should read once.
     fn warn(&self, text: &str);
     /// The signal that asked to stop, if one did.
@@ -43,6 +45,7 @@ impl Observer for Silent {
     fn advance(&self, _: u64) {}
     fn state(&self, _: &str) {}
     fn end(&self, _: &'static str, _: &str) {}
+    fn note(&self, _: &str) {}
     fn warn(&self, _: &str) {}
     fn stopped(&self) -> Option<Signal> {
         None

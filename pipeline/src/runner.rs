@@ -56,6 +56,8 @@ pub fn run(context: &Context<'_>, until: Option<Stage>) -> Result<Vec<StageResul
     freeze(context)?;
     let wanted = stages.iter().copied().filter(|stage| until.is_none_or(|last| *stage <= last));
     let finished = context.workdir.finished()?;
+    let is_training = |stage: &Stage| [Stage::Cpt, Stage::Instruct].contains(stage) && !finished.contains(stage.name());
+    training::memory::check(context, &wanted.clone().filter(is_training).collect::<Vec<_>>())?;
     let results = wanted.map(|stage| metered(context, || every_task(context, stage, &finished)));
     let results = results.collect::<Result<Vec<_>, _>>()?;
     succeed_if_complete(context)?;

@@ -1,10 +1,11 @@
 //! What continual pre-training and instruction tuning share: the starting weights, the commit of the result. Files of this folder:
 //! what a run tells (`telemetry`, `events`), its records read back (`metrics`), whether weights and data fit (`fit`), what lies beside weights
-//! (`companions`).
+//! (`companions`), whether the machine is large enough (`memory`).
 
 mod companions;
 mod events;
 mod fit;
+pub(crate) mod memory;
 pub(crate) mod metrics;
 mod telemetry;
 
@@ -16,7 +17,7 @@ use mellama_shards::template::Template;
 use mellama_sources::Sensitivity;
 use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Stores, Tally};
 use mellama_train::Shape;
-use mellama_train::checkpoint::{CheckpointError, CheckpointManifest, FILE_LIMIT_BYTES, check_object};
+use mellama_train::checkpoint::{self, CheckpointError, CheckpointManifest, FILE_LIMIT_BYTES, check_object, list_steps};
 use mellama_train::hf::{HfModel, SpecialTokens, load};
 use mellama_train::trainer::{
     Base, Companion, Heldout, HeldoutRecord, Kind, TrainError, TrainJob, TrainOutcome, TrainSpec, train,
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::location::Location;
-use crate::model_card::{self, TrainedOn};
+use crate::model_card::{self, Form, TrainedOn};
 use crate::runner;
 use crate::stage::{Stage, TaskOutput};
 use telemetry::{Telemetry, Told};
@@ -79,6 +80,13 @@ impl Training<'_> {
         let (shape, base) = (self.base.model.shape.clone(), self.base.name.clone());
         let header = self.sequences.header();
         fit::check_shards(header, &shape, self.sensitivity)?;
+        let (sequences, batch) = (self.sequences.len(), self.spec.batch_sequences);
+        if batch > sequences {
+            context.observer.warn(&format!(
+                "{}: {batch} sequences a step, the shards hold {sequences}: a step a pass; lower batch_sequences",
+                self.kind.as_str()
+            ));
+        }
         let told = Told {
             kind: self.kind,
             shape: &shape,
@@ -89,7 +97,10 @@ impl Training<'_> {
         let mut telemetry = Telemetry::new(context.observer, context.workdir, (&context.resources.interrupt, told));
         let mut companions = companions::of(context, shape.max_positions, self.template)?;
         let data_digest = runner::shards_digest(self.data);
-        companions.push(Companion { name: model_card::CARD.into(), bytes: self.card(context, &data_digest) });
+        let mut merged_companions = companions.clone();
+        let card = |form: Form| Companion { name: model_card::CARD.into(), bytes: self.card(context, (&data_digest, form)) };
+        companions.push(card(if self.spec.lora.is_some() { Form::Adapters } else { Form::Model }));
+        merged_companions.push(card(Form::Merged));
         let job = TrainJob {
             kind: self.kind,
             spec: self.spec,
@@ -99,6 +110,7 @@ impl Training<'_> {
             source_names: self.sources.iter().map(|source| source.name.clone()).collect(),
             sensitivity: self.sensitivity.as_str().to_owned(),
             companions,
+            merged_companions,
             file_limit_bytes: FILE_LIMIT_BYTES,
         };
         let outcome = train(job, &self.sequences, self.heldout.as_ref(), context.workdir, &mut telemetry)
@@ -133,7 +145,7 @@ impl Training<'_> {
     }
 
     /// The model card of every checkpoint of this run.
-    fn card(&self, context: &Context<'_>, data_digest: &str) -> Vec<u8> {
+    fn card(&self, context: &Context<'_>, (data_digest, form): (&str, Form)) -> Vec<u8> {
         let recipe = &context.file.recipe;
         let lineage = model_card::Lineage {
             recipe: &recipe.name,
@@ -144,6 +156,7 @@ impl Training<'_> {
             tokenizer_digest: self.sequences.header().tokenizer_digest.as_str(),
             sources: &self.sources,
             spec: &self.spec,
+            form,
         };
         model_card::trained(&lineage, self.sensitivity)
     }
@@ -169,7 +182,7 @@ pub(crate) fn starting_weights(context: &Context<'_>) -> Result<Base, Failure> {
     if let Some(checkpoint) = &recipe.checkpoint {
         let model = load_place(context, checkpoint)?;
         check_fit(checkpoint, &model, &tokenizer)?;
-        fit::check_named(checkpoint, &model, recipe.shape.as_deref())?;
+        fit::check_named(checkpoint, &model.shape, recipe.shape.as_deref())?;
         return Ok(Base::loaded(model, checkpoint.clone()));
     }
     let name = recipe.shape.as_deref().expect("checked: shape or checkpoint");
@@ -260,14 +273,26 @@ fn checkpoint_objects(context: &Context<'_>, outcome: &TrainOutcome) -> Result<V
     let key = Key::new(format!("{}/manifest.json", outcome.folder))?;
     let manifest: Option<CheckpointManifest> = context.workdir.read_sealed(&key)?;
     let missing = || Failure::Verification(format!("{key}: missing right after it was written; check the storage"));
-    Ok(manifest.ok_or_else(missing)?.objects)
+    let mut objects = manifest.ok_or_else(missing)?.objects;
+    let bytes = context.workdir.store().read(&key, None, None)?;
+    let blake3 = blake3::hash(&bytes).to_hex().to_string();
+    objects.push(ObjectEntry { key: key.into(), bytes: bytes.len() as u64, blake3, records: 1 });
+    Ok(objects)
 }
 
 /// The failure of a training, with the reason where a retraction changed the data under checkpoints that it goes on from.
 fn refused(context: &Context<'_>, kind: Kind, error: TrainError) -> Failure {
     let other_data = matches!(error, TrainError::OtherRun { what: "data", .. });
     let retractions = context.workdir.read_retractions(&context.plan.id).map_or(0, |records| records.len());
+    let stopped = matches!(error, TrainError::Guard(_) | TrainError::Replay { .. });
     let failure = failure(error);
+    if stopped {
+        let newest = list_steps(context.workdir, kind).ok().and_then(|steps| steps.last().copied());
+        let last_good = newest.map_or("there is no checkpoint yet".to_owned(), |step| {
+            format!("the last good checkpoint is {}", checkpoint::folder(kind, step))
+        });
+        return Failure::Failed(format!("{failure}; {last_good}"));
+    }
     if !other_data || retractions == 0 {
         return failure;
     }

@@ -12,6 +12,7 @@ use mellama_storage::{Key, RangeReader, Stores, Workdir};
 
 use crate::failure::{Failure, chain};
 use crate::layout::{is_content, telemetry_digest};
+use crate::location::Location;
 use crate::observer::{Observer, Unit};
 use crate::placements;
 use crate::ratio;
@@ -52,6 +53,13 @@ pub struct Verified {
 pub fn verify(stores: &Stores, uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
     if let Some(verified) = crate::export::verification::verify(stores, uri, observer)? {
         return Ok(verified);
+    }
+    let place = Location::of(uri);
+    let is_there = |name: &str| place.join(name).read(stores).is_ok();
+    if is_there("config.json") || is_there("adapter_config.json") {
+        return Err(Failure::Policy(format!(
+            "{uri}: a folder with weights; verify the work folder that it lies in, or run \"b3sum --check B3SUMS\" in it"
+        )));
     }
     let (workdir, plan) = status::open(stores, uri)?;
     observer.begin("verify", 0, Unit::Tasks);

@@ -136,7 +136,7 @@ pub struct Guard {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "step {step}: {count} steps in a row without a finite loss and gradient below the threshold, positions {first_position} to \
-     {last_position}; lower the learning rate or look at these sequences, the last checkpoint is good"
+     {last_position}; lower the learning rate or look at these sequences"
 )]
 pub struct GuardStop {
     /// The step that was one too many.

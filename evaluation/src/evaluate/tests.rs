@@ -269,6 +269,7 @@ fn a_model_trained_on_the_answers_gets_them_right() {
         source_names: Vec::new(),
         sensitivity: "open".to_owned(),
         companions: Vec::new(),
+        merged_companions: Vec::new(),
         file_limit_bytes: FILE_LIMIT_BYTES,
     };
     let workdir = Workdir::new(Arc::new(MemoryStore::new("trained")));

@@ -25,15 +25,15 @@ pub(crate) fn check_fit(name: &str, model: &HfModel, tokenizer: &Tokenizer) -> R
 }
 
 /// Refuses a checkpoint that has not the shape that the recipe says it has. Positions may be others.
-pub(super) fn check_named(checkpoint: &str, model: &HfModel, name: Option<&str>) -> Result<(), Failure> {
+pub(super) fn check_named(checkpoint: &str, shape: &Shape, name: Option<&str>) -> Result<(), Failure> {
     let Some(name) = name else { return Ok(()) };
-    let wanted = Shape::named(name, model.shape.vocabulary).map_err(|e| Failure::Policy(chain(&e)))?;
-    if (Shape { max_positions: model.shape.max_positions, ..wanted.clone() }) == model.shape {
+    let wanted = Shape::named(name, shape.vocabulary).map_err(|e| Failure::Policy(chain(&e)))?;
+    if (Shape { max_positions: shape.max_positions, ..wanted.clone() }) == *shape {
         return Ok(());
     }
     Err(Failure::Policy(format!(
         "{checkpoint}: {} parameters, model.shape {name} has {} or other constants; name the shape that the checkpoint has, or leave it out",
-        model.shape.parameter_count(),
+        shape.parameter_count(),
         wanted.parameter_count()
     )))
 }
@@ -61,12 +61,18 @@ pub(crate) fn check_checkpoint(
 ) -> Result<(), Failure> {
     let place = context.file.resolve(folder)?;
     let shown = place.join("config.json");
-    let no_folder = |text: String| Failure::Policy(format!("{shown}: cannot be read: {text}; give a checkpoint folder"));
+    let adapters = place.join("adapter_config.json").read(context.file.stores()).is_ok();
+    let remedy = if adapters { "it holds adapters alone: give the folder merged/ in it" } else { "give a checkpoint folder" };
+    let no_folder = |text: String| Failure::Policy(format!("{shown}: cannot be read: {text}; {remedy}"));
     let unreadable = |e: StoreError| Failure::passing_or(&e, no_folder);
     let bytes = shown.read(context.file.stores()).map_err(unreadable)?;
     let config = ModelConfig::parse(&bytes).map_err(|e| Failure::Policy(format!("{shown}: {}", chain(&e))))?;
     check_size(folder, config.shape.vocabulary, tokenizer)?;
     check_tokenizer(context, &place, tokenizer)?;
+    if length.is_some() {
+        let named = context.file.recipe.model.as_ref().and_then(|model| model.shape.as_deref());
+        check_named(folder, &config.shape, named)?;
+    }
     let positions = config.shape.max_positions;
     match length.filter(|length| *length as usize > positions) {
         None => Ok(()),

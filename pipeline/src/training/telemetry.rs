@@ -1,13 +1,13 @@
 //! What a training run tells while it works: the progress line, one JSON object a step with its speed, and `TensorBoard` events.
 //!
 //! Times lie in objects of their own, which no record names: `metrics/KIND-STEP.timed-DIGEST.jsonl` and
-//! `metrics/tensorboard/KIND/`. They are written when a checkpoint is complete, by a thread of their own; what cannot be written is
+//! `metrics/tensorboard/KIND/`. They are written every minute and when a checkpoint is complete, by a thread of their own; what cannot be written is
 //! told and passed over.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mellama_storage::{Held, Interrupt, Workdir, list_all};
 use mellama_train::Shape;
@@ -24,6 +24,8 @@ use crate::failure::chain;
 use crate::layout::{self, timed_steps};
 use crate::observer::Observer;
 
+/// How long what was told waits to be written where no checkpoint comes first.
+const FLUSH_EVERY: Duration = Duration::from_mins(1);
 /// Steps whose time says how much is left.
 const RECENT_STEPS: usize = 32;
 
@@ -84,6 +86,7 @@ pub(crate) struct Telemetry<'a> {
     recent: VecDeque<Duration>,
     steps: Vec<TimedStep>,
     heldout: Vec<TimedHeldout>,
+    flushed: Instant,
     stopped: bool,
     writer: Writer,
     /// Calls to stores are not given up between the first step and the last checkpoint, which a signal asks for.
@@ -109,6 +112,7 @@ impl<'a> Telemetry<'a> {
             recent: VecDeque::with_capacity(RECENT_STEPS),
             steps: Vec::new(),
             heldout: Vec::new(),
+            flushed: Instant::now(),
             stopped: false,
             writer: Writer::start(workdir.clone()),
             interrupt,
@@ -146,6 +150,7 @@ impl<'a> Telemetry<'a> {
     fn flush(&mut self, step: u64) {
         let steps: Vec<TimedStep> = self.steps.extract_if(.., |timed| timed.record.step < step).collect();
         let heldout: Vec<TimedHeldout> = self.heldout.extract_if(.., |timed| timed.record.steps_done <= step).collect();
+        self.flushed = Instant::now();
         let Some(first) = steps.first() else { return };
         let kind = self.kind.as_str();
         let mut lines = Vec::new();
@@ -167,6 +172,10 @@ impl<'a> Telemetry<'a> {
 impl Drop for Telemetry<'_> {
     /// Waits for what is still to be written.
     fn drop(&mut self) {
+        // Those of a run that ended with an error too.
+        if let Some(last) = self.steps.last() {
+            self.flush(last.record.step + 1);
+        }
         self.writer.finish();
         self.warn_of_losses();
     }
@@ -241,6 +250,11 @@ impl Hooks for Telemetry<'_> {
         self.observer.advance(first_step);
         self.total_steps = total_steps;
         self.memory_bytes = arena_bytes;
+        // Steps that were told of and never saved are done again.
+        self.writer.send(Work::DiscardAfter(self.kind.as_str(), first_step));
+        if first_step > 0 {
+            self.observer.note(&format!("going on from step {first_step} of {total_steps}"));
+        }
         self.peak = product_rate();
     }
 
@@ -255,9 +269,17 @@ impl Hooks for Telemetry<'_> {
         self.observer.state(&format!("{loss}, {:.0} tokens/s, {left} left", timed.tokens_per_second));
         self.observer.advance(1);
         self.steps.push(timed);
+        if self.flushed.elapsed() > FLUSH_EVERY {
+            self.flush(record.step + 1);
+        }
     }
 
     fn on_heldout(&mut self, record: &HeldoutRecord) {
+        let parts = record.domains.iter().filter_map(|(domain, mean)| Some(format!("{domain} {:.3}", mean.loss?)));
+        if let Some(loss) = record.all.loss {
+            let parts: Vec<String> = parts.collect();
+            self.observer.note(&format!("held out after step {}: loss {loss:.3} ({})", record.steps_done, parts.join(", ")));
+        }
         self.heldout.push(TimedHeldout { record: record.clone(), time: now() });
     }
 
@@ -274,6 +296,9 @@ impl Hooks for Telemetry<'_> {
 
     fn on_checkpoint(&mut self, info: &CheckpointInfo) {
         self.flush(info.step);
+        if self.stopped {
+            self.observer.note(&format!("saved {} (step {} of {})", info.folder, info.step, self.total_steps));
+        }
     }
 
     fn on_failed_save(&mut self, failed: &FailedSave<'_>) {
@@ -287,7 +312,10 @@ impl Hooks for Telemetry<'_> {
     }
 
     fn should_stop(&mut self) -> bool {
-        self.stopped |= self.observer.stopped().is_some();
+        if self.observer.stopped().is_some() && !self.stopped {
+            self.stopped = true;
+            self.observer.note("stopping after this step, and saving");
+        }
         self.stopped
     }
 }

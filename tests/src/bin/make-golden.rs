@@ -220,6 +220,7 @@ fn train_model(folder: &Path, session: &Session) -> Result<TrainOutcome, Box<dyn
         source_names: corpus.map(|source| source.name.clone()).collect(),
         sensitivity: data.header().sensitivity.clone(),
         companions: vec![Companion { name: "tokenizer.json".to_owned(), bytes: tokenizer_bytes }],
+        merged_companions: Vec::new(),
         file_limit_bytes: FILE_BYTES,
     };
     Ok(train(job, &data, None, &session.workdir, &mut NoHooks)?)

@@ -468,6 +468,7 @@ fn job(run: &Run, manifest: &CheckpointManifest) -> TrainJob {
             name: "tokenizer.json".to_owned(),
             bytes: fs::read(golden().join("inputs/tokenizer.json")).unwrap(),
         }],
+        merged_companions: Vec::new(),
         file_limit_bytes: FILE_LIMIT_BYTES,
     }
 }

@@ -61,6 +61,7 @@ fn golden_v1_instruction_shards_tune_adapters() {
         sensitivity: "dua".to_owned(),
         seed: 11,
         companions: Vec::new(),
+        merged_companions: Vec::new(),
         file_limit_bytes: FILE_LIMIT_BYTES,
     };
     let mut records = Records::default();

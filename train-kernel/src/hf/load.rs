@@ -86,6 +86,14 @@ pub enum HfError {
         /// The tensor.
         tensor: String,
     },
+    /// The folder has adapters and no model.
+    #[error(
+        "{folder}: adapters alone, no model; load the folder merged/ in it, or fold them in with \"mellama merge BASE {folder}\""
+    )]
+    AdaptersAlone {
+        /// The folder.
+        folder: String,
+    },
     /// The embeddings are tied, yet the file holds another output projection.
     #[error("{folder}: tensor {HEAD}: differs from {EMBEDDING} although config.json ties them; set tie_word_embeddings")]
     Untied {
@@ -105,10 +113,13 @@ struct Index {
 /// [`HfError`] for files that are absent, damaged, or of another model.
 pub fn load(store: &Arc<dyn Store>, folder: &str) -> Result<HfModel, HfError> {
     let folder = Folder { store, prefix: folder, name: format!("{}/{folder}", store.uri()) };
-    let config = folder.read_json("config.json")?.ok_or_else(|| HfError::Store {
-        folder: folder.name.clone(),
-        source: StoreError::NotFound { object: "config.json".to_owned() },
-    })?;
+    let Some(config) = folder.read_json("config.json")? else {
+        let name = folder.name.clone();
+        return Err(match folder.read_json("adapter_config.json")? {
+            Some(_) => HfError::AdaptersAlone { folder: name },
+            None => HfError::Store { folder: name, source: StoreError::NotFound { object: "config.json".to_owned() } },
+        });
+    };
     let ModelConfig { shape, tokens } =
         ModelConfig::parse(&config).map_err(|source| HfError::Config { folder: folder.name.clone(), source })?;
     let files = folder.weight_files(&shape)?;

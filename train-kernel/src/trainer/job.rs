@@ -69,6 +69,8 @@ pub struct TrainJob {
     pub sensitivity: String,
     /// Files put beside the weights of every checkpoint.
     pub companions: Vec<Companion>,
+    /// Files put beside a merged model, in the place of those.
+    pub merged_companions: Vec<Companion>,
     /// Size above which tensors are cut into several files.
     pub file_limit_bytes: u64,
 }

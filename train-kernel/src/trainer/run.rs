@@ -181,6 +181,7 @@ impl Run<'_, '_> {
         let to_step = self.state.step;
         // Stops may have saved since; a later start must not take those for the newest.
         discard_after(saver.workdir, saver.plan.job.kind, to_step)?;
+        self.saving.go_back(found);
         self.data = Prefetch::start(self.scope, saver.plan, to_step);
         guard.rewind(&self.state.guard, to_step, saver.plan.job.spec.max_bad_steps)?;
         if let Some(&spike) = guard.spikes.last() {

@@ -23,6 +23,8 @@ use crate::parameters::Parameters;
 pub(super) const MODEL: &str = "model";
 /// Stem of the files with weights of adapters, as PEFT has it.
 pub(super) const ADAPTERS: &str = "adapter_model";
+/// Folder of the merged model in the last checkpoint of adapters.
+const MERGED: &str = "merged/";
 /// Stem of the files with moments.
 pub(super) const OPTIMIZER: &str = "optimizer";
 /// The tensor format that older loaders of Hugging Face demand to be named.
@@ -71,7 +73,7 @@ impl Saver<'_> {
         }
         put_tensors(writer, (OPTIMIZER, MOMENTS_FORMAT), &[("first.", first), ("second.", second)], self.share())?;
         if let (Some(lora), Some(base)) = (job.spec.lora.as_ref().filter(|_| step == self.total_steps), &self.base) {
-            self.put_model(writer, "merged/", &Merge::new(self.plan.model.shape(), base, (lora, weights)))?;
+            self.put_model(writer, MERGED, &Merge::new(self.plan.model.shape(), base, (lora, weights)))?;
         }
         writer.put_bytes("metrics.jsonl", snapshot.lines.len() as u64, &encode_lines(&snapshot.lines))?;
         for segment in &snapshot.segments {
@@ -162,7 +164,8 @@ impl Saver<'_> {
     }
 
     fn put_companions(&self, writer: &mut CheckpointWriter<'_>, prefix: &str) -> Result<(), CheckpointError> {
-        for file in &self.plan.job.companions {
+        let job = self.plan.job;
+        for file in if prefix == MERGED { &job.merged_companions } else { &job.companions } {
             writer.put_bytes(&format!("{prefix}{}", file.name), 1, &file.bytes)?;
         }
         Ok(())

@@ -108,6 +108,11 @@ impl Saving {
         self.last.as_ref()
     }
 
+    /// Takes an earlier checkpoint for the newest one: the run went back to it, and those after it are gone.
+    pub(super) fn go_back(&mut self, to: Found) {
+        self.last = Some(to);
+    }
+
     /// Copies the state and has it written; waits for the checkpoint before. `lines` are the records since the last checkpoint of
     /// the schedule.
     ///

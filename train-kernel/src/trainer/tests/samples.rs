@@ -69,6 +69,7 @@ pub(super) fn job() -> TrainJob {
         source_names: vec!["papers".to_owned(), "notes".to_owned()],
         sensitivity: "phi".to_owned(),
         companions: vec![Companion { name: "tokenizer.model".to_owned(), bytes: b"not text".to_vec() }],
+        merged_companions: Vec::new(),
         file_limit_bytes: FILE_LIMIT_BYTES,
     }
 }

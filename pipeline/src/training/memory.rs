@@ -1,0 +1,97 @@
+//! Whether a training can fit this machine at all, asked before the corpus is made. What it takes exactly is known when its engine
+//! is laid out, before the first step.
+
+use mellama_train::Shape;
+use mellama_train::hf::ModelConfig;
+use mellama_train::lora::LoraSpec;
+
+use crate::context::Context;
+use crate::failure::{Failure, chain};
+use crate::stage::Stage;
+
+/// Bytes of a value.
+const VALUE_BYTES: u64 = 4;
+/// Values a trained parameter has: weight, gradient, two moments; and in the copy that checkpoints are written from.
+const TRAINED_VALUES: u64 = 4;
+const COPIED_VALUES: u64 = 3;
+
+/// Refuses a model whose training takes more than the machine has, for the stages named.
+///
+/// # Errors
+/// `Failure::Policy` with both numbers.
+pub(crate) fn check(context: &Context<'_>, stages: &[Stage]) -> Result<(), Failure> {
+    let Some(available) = machine_bytes() else { return Ok(()) };
+    let Some((name, shape)) = shape(context)? else { return Ok(()) };
+    let recipe = &context.file.recipe;
+    let adapters = |stage: &Stage| match stage {
+        Stage::Cpt => recipe.train.as_ref().and_then(|spec| spec.lora.clone()),
+        _ => recipe.instruct.as_ref().and_then(|instruct| instruct.spec().lora),
+    };
+    let Some(needed) = stages.iter().map(|stage| least_bytes(&shape, adapters(stage).as_ref())).max() else { return Ok(()) };
+    if needed <= available {
+        return Ok(());
+    }
+    Err(Failure::Policy(format!(
+        "{name}: training takes at least {:.1} GB here, beside its activations; the machine has {:.1} GB. Take a larger machine or a \
+         smaller model, or make the corpus alone with --until publish",
+        needed as f64 / 1e9,
+        available as f64 / 1e9
+    )))
+}
+
+/// The model that is trained, where it is named and can be read.
+fn shape(context: &Context<'_>) -> Result<Option<(String, Shape)>, Failure> {
+    let Some(model) = &context.file.recipe.model else { return Ok(None) };
+    if let Some(folder) = &model.checkpoint {
+        let bytes = context.file.resolve(folder)?.join("config.json").read(context.file.stores()).ok();
+        let config = bytes.and_then(|bytes| ModelConfig::parse(&bytes).ok());
+        return Ok(config.map(|config| (folder.clone(), config.shape)));
+    }
+    let (Some(name), true) = (&model.shape, context.plan.tokenizer.is_some()) else { return Ok(None) };
+    let vocabulary = context.tokenizer()?.vocabulary_size() as usize;
+    let shape = Shape::named(name, vocabulary).map_err(|e| Failure::Policy(chain(&e)))?;
+    Ok(Some((name.clone(), shape)))
+}
+
+/// Bytes of weights, gradients, moments and the copy, without activations.
+fn least_bytes(shape: &Shape, lora: Option<&LoraSpec>) -> u64 {
+    let all = shape.parameter_count();
+    let trained = lora.map_or(all, |lora| lora.parameter_count(shape));
+    // The weights as they were loaded are kept for merging adapters; without any, they are dropped once the engine has them.
+    let frozen = if lora.is_some() { 2 * all } else { 0 };
+    VALUE_BYTES * (frozen + (TRAINED_VALUES + COPIED_VALUES) * trained)
+}
+
+/// Memory and swap of the machine, or of the container that limits it; none where the system does not tell.
+fn machine_bytes() -> Option<u64> {
+    let machine = of_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let container = container.and_then(|limit| limit.trim().parse::<u64>().ok());
+    Some(container.map_or(machine, |limit| limit.min(machine)))
+}
+
+fn of_meminfo(text: &str) -> Option<u64> {
+    let line = |name: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    };
+    Some(line("MemTotal:")? + line("SwapTotal:").unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use mellama_train::Shape;
+    use mellama_train::lora::LoraSpec;
+
+    use super::{least_bytes, of_meminfo};
+
+    #[test]
+    fn memory_is_read_and_counted() {
+        assert_eq!(of_meminfo("MemTotal:       1024 kB\nMemFree: 1 kB\nSwapTotal:  1 kB\n"), Some(1025 * 1024));
+        assert_eq!(of_meminfo("nothing"), None);
+        let shape = Shape::named("llama-2-7b", 32_000).unwrap();
+        assert_eq!(least_bytes(&shape, None), 28 * 6_738_415_616);
+        let lora = LoraSpec { rank: 8, ..LoraSpec::default() };
+        assert_eq!(least_bytes(&shape, Some(&lora)), 8 * 6_738_415_616 + 28 * 19_988_480);
+    }
+}
