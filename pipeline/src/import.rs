@@ -36,7 +36,7 @@ impl Imported {
     pub fn text(&self) -> String {
         let mut text = format!("{}: {} parameters, digest {}", self.folder, self.parameters, &self.digest[..16]);
         if self.tokenizer.is_none() {
-            text.push_str("; no tokenizer was given, add one or name it when generating");
+            text.push_str("; no tokenizer was given or found, add one or name it when generating");
         }
         text
     }
@@ -73,7 +73,7 @@ pub fn import(source: &Path, to: &Path, tokenizer: Option<&Path>, dtype: Option<
             put_beside(&store, name, bytes)?;
             Some((*name).to_owned())
         }
-        None => keep_tokenizer(source, &store)?,
+        None => keep_tokenizer(&[source], &store)?,
     };
     let sensitivity = checkpoint_sensitivity(&Stores::default(), &Location::of(source));
     put_beside(&store, model_card::CARD, &card(source, sensitivity, (&model.digest, dtype)))?;
@@ -99,17 +99,19 @@ pub(crate) fn put_beside(store: &Arc<dyn Store>, name: &str, bytes: &[u8]) -> Re
     Ok(())
 }
 
-/// Copies the files of a folder that belong to its tokenizer, as they are; returns the tokenizer's name.
+/// Copies the files that belong to a tokenizer, as they are, each from the first folder that has it; returns the tokenizer's name. A
+/// tokenizer that cannot be used here is left behind, the weights are wanted all the same.
 ///
 /// # Errors
-/// `Failure::Policy` for a tokenizer that cannot be used, and as [`put_beside`].
-pub(crate) fn keep_tokenizer(from: &Path, store: &Arc<dyn Store>) -> Result<Option<String>, Failure> {
+/// As [`put_beside`].
+pub(crate) fn keep_tokenizer(from: &[&Path], store: &Arc<dyn Store>) -> Result<Option<String>, Failure> {
     let mut kept = None;
     for name in TOKENIZERS.into_iter().chain(BESIDE_TOKENIZERS) {
-        let path = from.join(name);
-        let Ok(bytes) = std::fs::read(&path) else { continue };
+        let Some(bytes) = from.iter().find_map(|folder| std::fs::read(folder.join(name)).ok()) else { continue };
         if TOKENIZERS.contains(&name) {
-            Tokenizer::from_bytes(&path.display().to_string(), &bytes).map_err(|e| Failure::Policy(chain(&e)))?;
+            if Tokenizer::from_bytes(name, &bytes).is_err() {
+                continue;
+            }
             kept = kept.or(Some(name.to_owned()));
         }
         put_beside(store, name, &bytes)?;

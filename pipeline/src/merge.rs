@@ -78,7 +78,8 @@ pub fn run(checkpoint: &Path, adapters: &Path, to: &Path, dtype: Option<Dtype>) 
     let (max_logit_difference, mean_divergence) = compare(&model, &found, &merged.parameters)?;
     let level = |folder| checkpoint_sensitivity(&Stores::default(), &Location::of(folder));
     let sensitivity = level(checkpoint).max(level(adapters));
-    keep_tokenizer(checkpoint, &store)?;
+    // The adapters were trained with the chat template that lies beside them.
+    keep_tokenizer(&[adapters, checkpoint], &store)?;
     put_beside(
         &store,
         model_card::CARD,

@@ -53,11 +53,12 @@ pub fn run(context: &Context<'_>, until: Option<Stage>) -> Result<Vec<StageResul
     if let Some(last) = until.filter(|last| !stages.contains(last)) {
         return Err(Failure::Policy(format!("--until {last}: the recipe has no part for this stage")));
     }
-    freeze(context)?;
     let wanted = stages.iter().copied().filter(|stage| until.is_none_or(|last| *stage <= last));
     let finished = context.workdir.finished()?;
     let is_training = |stage: &Stage| [Stage::Cpt, Stage::Instruct].contains(stage) && !finished.contains(stage.name());
+    // Before the folder is this plan's: what is advised changes the plan.
     training::memory::check(context, &wanted.clone().filter(is_training).collect::<Vec<_>>())?;
+    freeze(context)?;
     let results = wanted.map(|stage| metered(context, || every_task(context, stage, &finished)));
     let results = results.collect::<Result<Vec<_>, _>>()?;
     succeed_if_complete(context)?;

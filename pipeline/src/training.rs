@@ -92,6 +92,7 @@ impl Training<'_> {
             shape: &shape,
             adapters: self.spec.lora.as_ref().map(|lora| lora.parameter_count(&shape)),
             length: u64::from(header.sequence_length),
+            checkpoint_every: self.spec.checkpoint_every,
             domains: self.sources.iter().filter_map(|source| Some((source.name.clone(), source.domain.clone()?))).collect(),
         };
         let mut telemetry = Telemetry::new(context.observer, context.workdir, (&context.resources.interrupt, told));
@@ -255,7 +256,9 @@ pub(crate) fn published_model(context: &Context<'_>, stage: Stage, folder: &str)
 pub(crate) fn check_published(context: &Context<'_>, stage: Stage, folder: &str) -> Result<(), Failure> {
     let prefix = format!("{folder}/");
     let objects = context.manifest(stage)?.objects;
-    let of_model = |entry: &&ObjectEntry| entry.key.strip_prefix(&prefix).is_some_and(|name| !name.contains('/'));
+    // Nobody reads moments and records of steps any more.
+    let is_read = |name: &str| !name.contains('/') && !name.starts_with("optimizer") && name != "metrics.jsonl";
+    let of_model = |entry: &&ObjectEntry| entry.key.strip_prefix(&prefix).is_some_and(is_read);
     for entry in objects.iter().filter(of_model) {
         let checked = check_object(context.workdir, entry).map_err(|e| Failure::reading("", &e))?;
         checked.map_err(|problem| {

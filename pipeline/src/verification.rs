@@ -51,15 +51,15 @@ pub struct Verified {
 /// `Failure::Policy` when nothing was run there; `Failure::Verification` when its plan is damaged; damage elsewhere is in
 /// the findings.
 pub fn verify(stores: &Stores, uri: &str, observer: &dyn Observer) -> Result<Verified, Failure> {
-    if let Some(verified) = crate::export::verification::verify(stores, uri, observer)? {
-        return Ok(verified);
-    }
     let place = Location::of(uri);
-    let is_there = |name: &str| place.join(name).read(stores).is_ok();
-    if is_there("config.json") || is_there("adapter_config.json") {
+    let is_there = |name: &str| place.join(name).object(stores).is_ok_and(|(store, key)| store.head(&key).is_ok());
+    if ["config.json", "adapter_config.json"].into_iter().any(is_there) && !is_there("plan.json") {
         return Err(Failure::Policy(format!(
             "{uri}: a folder with weights; verify the work folder that it lies in, or run \"b3sum --check B3SUMS\" in it"
         )));
+    }
+    if let Some(verified) = crate::export::verification::verify(stores, uri, observer)? {
+        return Ok(verified);
     }
     let (workdir, plan) = status::open(stores, uri)?;
     observer.begin("verify", 0, Unit::Tasks);

@@ -148,7 +148,9 @@ fn a_run_tells_its_speed_and_its_checkpoints_say_where_they_come_from() {
     let card = std::fs::read_to_string(copy.join("README.md")).expect("a card");
     assert!(card.ends_with(&format!("weights {}, stored as BF16.\n", told["digest"].as_str().expect("a digest"))), "{card}");
     assert!(succeed(&["inspect", &to]).stdout.contains(told["digest"].as_str().expect("a digest")));
-    refuse(&["verify", &to], 2, &["a folder with weights", "b3sum --check"]);
+    for folder in [to.clone(), trained.display().to_string()] {
+        refuse(&["verify", &folder], 2, &["a folder with weights", "b3sum --check"]);
+    }
     let adapters = workdir.join("checkpoints/instruct/step-00000006").display().to_string();
     refuse(&["generate", &adapters, "--prompt", "a"], 2, &["adapters alone", "merged/"]);
     let card = std::fs::read_to_string(Path::new(&adapters).join("README.md")).expect("a card");
@@ -252,6 +254,8 @@ fn adapters_of_a_run_are_merged_into_their_own_base_alone_and_damage_between_sta
     succeed(&["merge", &at("checkpoints/cpt/step-00000006"), &adapters, "--to", &to]);
     let ours = std::fs::read(Path::new(&adapters).join("merged/model.safetensors")).expect("weights");
     assert!(std::fs::read(merged.join("model.safetensors")).expect("weights") == ours, "merge gives what the run merged");
+    let config = std::fs::read_to_string(merged.join("tokenizer_config.json")).expect("a configuration");
+    assert!(config.contains("chat_template"), "{config}");
     // Between two stages a weight changes, and the list beside it is gone.
     let weights = at("checkpoints/instruct/step-00000006/merged/model.safetensors");
     let mut bytes = ours;
@@ -281,6 +285,7 @@ fn a_model_that_no_machine_of_this_size_trains_is_refused_before_the_corpus_is_m
         let ended = project.run(&[]);
         assert_eq!(ended.code, 2, "{}", ended.stderr);
         assert!(ended.stderr.contains("training takes at least") && ended.stderr.contains("--until publish"), "{}", ended.stderr);
+        assert!(!Path::new(&project.workdir()).join("plan.json").exists(), "another shape is another plan");
     }
     project.succeed(&["--until", "ingest"]);
 }

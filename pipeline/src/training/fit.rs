@@ -13,7 +13,7 @@ use crate::location::Location;
 
 /// Bytes that two tokenizers are compared on at a time.
 const PROBE_BYTES: usize = 4096;
-/// Tokenizer files as they lie beside weights, the first one found counts.
+/// Tokenizer files as they lie beside weights: one with the recipe's digest is enough, else the first one counts.
 const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer.model", "tokenizer.bin"];
 
 /// Refuses a tokenizer with ids that the model has no embedding for.
@@ -85,26 +85,25 @@ pub(crate) fn check_checkpoint(
 
 /// Refuses a tokenizer that gives other ids than the one beside the weights. Weights without a tokenizer are taken as they are.
 fn check_tokenizer(context: &Context<'_>, folder: &Location, tokenizer: &Tokenizer) -> Result<(), Failure> {
+    let mut there = Vec::new();
     for name in TOKENIZER_FILES {
         let file = folder.join(name);
-        let bytes = match file.read(context.file.stores()) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => continue,
+        match file.read(context.file.stores()) {
+            Ok(bytes) if blake3::hash(&bytes).to_hex().as_str() == tokenizer.digest() => return Ok(()),
+            Ok(bytes) => there.push((file, bytes)),
+            Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
-        };
-        if blake3::hash(&bytes).to_hex().as_str() == tokenizer.digest() {
-            return Ok(());
         }
-        let refused = |e: TokenizerError| Failure::Policy(format!("{file}: {}", chain(&e)));
-        let theirs = Tokenizer::from_bytes(&file.to_string(), &bytes).map_err(refused)?;
-        return match first_difference(&theirs, tokenizer) {
-            None => Ok(()),
-            Some(difference) => Err(Failure::Policy(format!(
-                "{file}: the checkpoint's tokenizer is not the recipe's: {difference}; give corpus.tokenizer.path this file"
-            ))),
-        };
     }
-    Ok(())
+    let Some((file, bytes)) = there.first() else { return Ok(()) };
+    let refused = |e: TokenizerError| Failure::Policy(format!("{file}: {}", chain(&e)));
+    let theirs = Tokenizer::from_bytes(&file.to_string(), bytes).map_err(refused)?;
+    match first_difference(&theirs, tokenizer) {
+        None => Ok(()),
+        Some(difference) => Err(Failure::Policy(format!(
+            "{file}: the checkpoint's tokenizer is not the recipe's: {difference}; give corpus.tokenizer.path this file"
+        ))),
+    }
 }
 
 /// Where two tokenizers first give different ids or bytes, in words.

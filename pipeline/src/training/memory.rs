@@ -64,18 +64,19 @@ fn least_bytes(shape: &Shape, lora: Option<&LoraSpec>) -> u64 {
 
 /// Memory and swap of the machine, or of the container that limits it; none where the system does not tell.
 fn machine_bytes() -> Option<u64> {
-    let machine = of_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
-    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let container = container.and_then(|limit| limit.trim().parse::<u64>().ok());
-    Some(container.map_or(machine, |limit| limit.min(machine)))
+    let (memory, swap) = of_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+    let limit = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
+    let least = |machine: u64, container: Option<u64>| container.map_or(machine, |limit| limit.min(machine));
+    Some(least(memory, limit("memory.max")) + least(swap, limit("memory.swap.max")))
 }
 
-fn of_meminfo(text: &str) -> Option<u64> {
+/// Memory and swap.
+fn of_meminfo(text: &str) -> Option<(u64, u64)> {
     let line = |name: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
         rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
     };
-    Some(line("MemTotal:")? + line("SwapTotal:").unwrap_or(0))
+    Some((line("MemTotal:")?, line("SwapTotal:").unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn memory_is_read_and_counted() {
-        assert_eq!(of_meminfo("MemTotal:       1024 kB\nMemFree: 1 kB\nSwapTotal:  1 kB\n"), Some(1025 * 1024));
+        assert_eq!(of_meminfo("MemTotal:       1024 kB\nMemFree: 1 kB\nSwapTotal:  1 kB\n"), Some((1024 * 1024, 1024)));
         assert_eq!(of_meminfo("nothing"), None);
         let shape = Shape::named("llama-2-7b", 32_000).unwrap();
         assert_eq!(least_bytes(&shape, None), 28 * 6_738_415_616);

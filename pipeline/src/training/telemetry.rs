@@ -70,6 +70,8 @@ pub(crate) struct Told<'a> {
     pub adapters: Option<u64>,
     /// Tokens of a sequence.
     pub length: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
     /// Domain of each source by its name.
     pub domains: BTreeMap<String, String>,
 }
@@ -88,6 +90,9 @@ pub(crate) struct Telemetry<'a> {
     heldout: Vec<TimedHeldout>,
     flushed: Instant,
     stopped: bool,
+    /// A checkpoint was written since the stop was asked for.
+    saved: bool,
+    checkpoint_every: u64,
     writer: Writer,
     /// Calls to stores are not given up between the first step and the last checkpoint, which a signal asks for.
     interrupt: &'a Interrupt,
@@ -114,6 +119,8 @@ impl<'a> Telemetry<'a> {
             heldout: Vec::new(),
             flushed: Instant::now(),
             stopped: false,
+            saved: false,
+            checkpoint_every: told.checkpoint_every.max(1),
             writer: Writer::start(workdir.clone()),
             interrupt,
             held: None,
@@ -147,20 +154,29 @@ impl<'a> Telemetry<'a> {
     }
 
     /// Writes what was told up to a checkpoint.
-    fn flush(&mut self, step: u64) {
-        let steps: Vec<TimedStep> = self.steps.extract_if(.., |timed| timed.record.step < step).collect();
-        let heldout: Vec<TimedHeldout> = self.heldout.extract_if(.., |timed| timed.record.steps_done <= step).collect();
+    fn flush(&mut self, before: u64) {
+        let steps: Vec<TimedStep> = self.steps.extract_if(.., |timed| timed.record.step < before).collect();
+        let heldout: Vec<TimedHeldout> = self.heldout.extract_if(.., |timed| timed.record.steps_done <= before).collect();
+        let last_step = steps.iter().map(|timed| timed.record.step + 1).max();
+        let step = last_step.max(heldout.iter().map(|timed| timed.record.steps_done).max()).unwrap_or(0);
         self.flushed = Instant::now();
-        let Some(first) = steps.first() else { return };
+        let times = steps.iter().map(|timed| timed.time - timed.seconds).chain(heldout.iter().map(|timed| timed.time));
+        let began = times.fold(f64::INFINITY, f64::min);
+        if began.is_infinite() {
+            return;
+        }
         let kind = self.kind.as_str();
         let mut lines = Vec::new();
         for timed in &steps {
             serde_json::to_writer(&mut lines, timed).expect("numbers and names are JSON, and a vector takes any bytes");
             lines.push(b'\n');
         }
-        let events = event_file(first.time - first.seconds, &steps, &heldout);
-        let objects = [(timed_steps(kind, step, &lines), lines), (layout::event_file(kind, step, &events), events)];
-        self.writer.send(Work::Put(objects.into()));
+        let events = event_file(began, &steps, &heldout);
+        let mut objects = vec![(layout::event_file(kind, step, &events), events)];
+        if !lines.is_empty() {
+            objects.push((timed_steps(kind, step, &lines), lines));
+        }
+        self.writer.send(Work::Put(objects));
         self.warn_of_losses();
     }
 
@@ -172,9 +188,11 @@ impl<'a> Telemetry<'a> {
 impl Drop for Telemetry<'_> {
     /// Waits for what is still to be written.
     fn drop(&mut self) {
-        // Those of a run that ended with an error too.
-        if let Some(last) = self.steps.last() {
-            self.flush(last.record.step + 1);
+        // What a run that ended with an error told is written too.
+        self.flush(u64::MAX);
+        if self.stopped && !self.saved {
+            // A store that did not take the checkpoint need not be waited for.
+            self.held = None;
         }
         self.writer.finish();
         self.warn_of_losses();
@@ -201,9 +219,13 @@ impl Writer {
         let (sender, work) = channel();
         let (told, problems) = channel();
         let thread = std::thread::spawn(move || {
-            for work in work {
+            while let Ok(next) = work.recv() {
                 // Nobody listens any more only when the stage is over.
-                do_work(&workdir, work, &|problem| drop(told.send(problem)));
+                if !do_work(&workdir, next, &|problem| drop(told.send(problem))) {
+                    // Each try at a store in trouble takes minutes: what has queued up meanwhile is not tried.
+                    let dropped = work.try_iter().count();
+                    drop((dropped > 0).then(|| told.send(format!("metrics/: {dropped} more are not tried"))));
+                }
             }
         });
         Self { sender: Some(sender), thread: Some(thread), problems }
@@ -220,12 +242,14 @@ impl Writer {
     }
 }
 
-fn do_work(workdir: &Workdir, work: Work, tell: &dyn Fn(String)) {
+/// False when the store refused.
+fn do_work(workdir: &Workdir, work: Work, tell: &dyn Fn(String)) -> bool {
     match work {
         Work::Put(objects) => {
             for (key, bytes) in objects {
                 if let Err(error) = publish(workdir, &key, 1, &bytes) {
                     tell(format!("{key}: the speeds of its steps are lost: {}", chain(&error)));
+                    return false;
                 }
             }
         }
@@ -236,11 +260,13 @@ fn do_work(workdir: &Workdir, work: Work, tell: &dyn Fn(String)) {
                     _ => Ok(()),
                 });
                 if let Err(error) = deleted {
-                    return tell(format!("metrics/: speeds of {kind} after step {step} may be there twice: {}", chain(&error)));
+                    tell(format!("metrics/: speeds of {kind} after step {step} may be there twice: {}", chain(&error)));
+                    return false;
                 }
             }
         }
     }
+    true
 }
 
 impl Hooks for Telemetry<'_> {
@@ -270,7 +296,10 @@ impl Hooks for Telemetry<'_> {
         self.observer.advance(1);
         self.steps.push(timed);
         if self.flushed.elapsed() > FLUSH_EVERY {
-            self.flush(record.step + 1);
+            // No object reaches over a checkpoint that a later start may go back to.
+            let done = record.step + 1;
+            self.flush(done / self.checkpoint_every * self.checkpoint_every);
+            self.flush(done);
         }
     }
 
@@ -297,6 +326,7 @@ impl Hooks for Telemetry<'_> {
     fn on_checkpoint(&mut self, info: &CheckpointInfo) {
         self.flush(info.step);
         if self.stopped {
+            self.saved = true;
             self.observer.note(&format!("saved {} (step {} of {})", info.folder, info.step, self.total_steps));
         }
     }

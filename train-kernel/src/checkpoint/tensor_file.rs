@@ -109,6 +109,12 @@ pub enum TensorFileError {
         /// Its dtype.
         got: String,
     },
+    /// The list of digests is none.
+    #[error("B3SUMS: {problem}; make it again with b3sum, or restore it")]
+    Sums {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The bytes are not those that were written.
     #[error("{file}: BLAKE3 {got}, B3SUMS lists {expected}: changed since it was written; restore it, or make the folder again")]
     Digest {

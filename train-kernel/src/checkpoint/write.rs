@@ -88,7 +88,14 @@ impl<'a> CheckpointWriter<'a> {
         match store.put_new(&key, &bytes, &AttemptId::generate()) {
             Ok(PutOutcome::Created | PutOutcome::SameAttempt) => return Ok((manifest, digest)),
             Ok(PutOutcome::Other) => {}
-            Err(error) if error.is_unknown() => {}
+            // It may yet appear: where it cannot be read, that is not known still.
+            Err(error) if error.is_unknown() => {
+                return match store.read(&key, None, None) {
+                    Ok(there) if there == bytes => Ok((manifest, digest)),
+                    Ok(_) => Err(CheckpointError::Conflict { key: name }),
+                    Err(_) => Err(error.into()),
+                };
+            }
             Err(error) => return Err(error.into()),
         }
         let there = store.read(&key, None, None)?;

@@ -34,7 +34,7 @@ impl Sums {
     /// The list under a folder, a prefix without a trailing slash; an empty one where there is none.
     ///
     /// # Errors
-    /// [`TensorFileError::Header`] for what is no list, else I/O.
+    /// [`TensorFileError::Sums`] for what is no list, else I/O.
     pub(super) fn read(store: &Arc<dyn Store>, folder: &str) -> Result<Self, TensorFileError> {
         let key = key(folder, SUMS).map_err(|error| of_store(SUMS, error))?;
         let meta = match store.head(&key) {
@@ -42,7 +42,7 @@ impl Sums {
             Err(error) if error.is_not_found() => return Ok(Self::default()),
             Err(error) => return Err(of_store(SUMS, error)),
         };
-        let refuse = |problem: String| TensorFileError::Header { file: SUMS.to_owned(), problem };
+        let refuse = |problem: String| TensorFileError::Sums { problem };
         if meta.size_bytes > LIMIT_BYTES {
             return Err(refuse(format!("{} bytes, expected at most {LIMIT_BYTES}", meta.size_bytes)));
         }
@@ -52,9 +52,9 @@ impl Sums {
             let is_digest = |text: &str| text.len() == DIGEST_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
             let parts = line.split_once("  ").filter(|(digest, file)| is_digest(digest) && !file.is_empty());
             let (digest, file) = parts.ok_or_else(|| refuse(format!("line {}: expected a digest and a file", number + 1)))?;
-            Ok((file.to_owned(), digest.to_ascii_lowercase()))
+            Ok((file.trim_start_matches("./").to_owned(), digest.to_ascii_lowercase()))
         };
-        text.lines().enumerate().map(entry).collect::<Result<_, _>>().map(Self)
+        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(entry).collect::<Result<_, _>>().map(Self)
     }
 
     /// Compares a file with the list; one that is not listed is taken as it is.
@@ -141,7 +141,7 @@ mod tests {
         put("m/model.safetensors", b"wejghts");
         assert!(matches!(sums.check(&store, "m", "model.safetensors"), Err(TensorFileError::Digest { .. })));
         put(&format!("m/{SUMS}"), b"no list\n");
-        assert!(matches!(Sums::read(&store, "m"), Err(TensorFileError::Header { .. })));
+        assert!(matches!(Sums::read(&store, "m"), Err(TensorFileError::Sums { .. })));
         Sums::read(&store, "elsewhere").unwrap().check(&store, "m", "model.safetensors").unwrap();
     }
 }
