@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use mellama_shards::Tokenizer;
 use mellama_shards::template::{Template, UnknownTemplate};
-use mellama_train::backend::AllocationError;
+use mellama_train::backend::DeviceError;
 use mellama_train::generation::Decoder;
 
 use crate::bootstrap::{DRAWS, Spread, bootstrap};
@@ -85,9 +85,9 @@ pub enum EvaluationError {
         /// What went wrong, without its text.
         problem: String,
     },
-    /// The machine has not enough memory; known before the first item.
+    /// The device has not enough memory, known before the first item, or fails.
     #[error(transparent)]
-    Memory(#[from] AllocationError),
+    Device(#[from] DeviceError),
     /// The caller asked to stop.
     #[error("task {task}: stopped before all items were scored; run the same command again")]
     Stopped {

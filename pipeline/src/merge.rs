@@ -148,7 +148,7 @@ fn compare(model: &HfModel, adapters: &Adapters<f32>, merged: &Parameters<f32>) 
         if let Some(adapters) = adapters {
             engine.load((Tensors::Adapters, State::Weights), &adapters.parameters);
         }
-        Ok(engine.logits(&batch))
+        engine.logits(&batch).map_err(|e| Failure::Failed(chain(&e)))
     };
     let (apart, folded) = (logits(&model.parameters, Some(adapters))?, logits(merged, None)?);
     let largest = apart.iter().zip(&folded).fold(0.0_f64, |most, (a, b)| most.max(f64::from((a - b).abs())));

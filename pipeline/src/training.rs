@@ -17,12 +17,14 @@ use mellama_shards::template::Template;
 use mellama_sources::Sensitivity;
 use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Stores, Tally};
 use mellama_train::Shape;
+use mellama_train::backend::Processor;
 use mellama_train::checkpoint::{self, CheckpointError, CheckpointManifest, FILE_LIMIT_BYTES, check_object, list_steps};
 use mellama_train::hf::{HfModel, SpecialTokens, load};
 use mellama_train::trainer::{
     Base, Companion, Heldout, HeldoutRecord, Kind, TrainError, TrainJob, TrainOutcome, TrainSpec, train,
 };
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::context::Context;
 use crate::failure::{Failure, chain};
@@ -113,6 +115,7 @@ impl Training<'_> {
             companions,
             merged_companions,
             file_limit_bytes: FILE_LIMIT_BYTES,
+            machine: Arc::new(Processor),
         };
         let outcome = train(job, &self.sequences, self.heldout.as_ref(), context.workdir, &mut telemetry)
             .map_err(|error| refused(context, self.kind, error))?;

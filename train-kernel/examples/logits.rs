@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         engine.load((Tensors::Adapters, State::Weights), &adapters.parameters);
     }
     let mut out = std::io::stdout().lock();
-    for row in engine.logits(&batch).chunks_exact(vocabulary) {
+    for row in engine.logits(&batch)?.chunks_exact(vocabulary) {
         serde_json::to_writer(&mut out, row)?;
         writeln!(out)?;
     }

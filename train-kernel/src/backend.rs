@@ -10,16 +10,18 @@
 
 mod arena;
 mod cpu;
+mod machine;
 mod rate;
 
 use std::fmt::Debug;
 
 pub use arena::{AllocationError, ArenaPlan, Buffer, Dtype, ElementBytes, Part};
 pub use cpu::Cpu;
+pub use machine::{Machine, Processor};
 pub use rate::product_rate;
 
 use crate::batch::Batch;
-use crate::random::Stream;
+pub use crate::gpu::DeviceError;
 use crate::real::Real;
 
 /// A matrix inside a buffer, row-major, seen as it lies or transposed.
@@ -162,13 +164,31 @@ pub struct CachedAttention {
     pub out: Buffer,
 }
 
-/// What one tensor of adapter inputs drops.
+/// What differs from one pass over a batch to the next, its rows apart: a device may record a pass and repeat it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pass {
+    /// Factor on the gradient of the sum of the losses.
+    pub scale: f64,
+    /// Optimizer step, for random numbers; below 2^32.
+    pub step: u64,
+    /// The index in the whole step of the batch's first row.
+    pub first_row: u64,
+}
+
+impl Default for Pass {
+    /// The first pass of a run, its gradient as it is.
+    fn default() -> Self {
+        Self { scale: 1.0, step: 0, first_row: 0 }
+    }
+}
+
+/// What one tensor of adapter inputs drops, in the loaded pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
-    /// The random numbers.
-    pub stream: Stream,
-    /// The row's index in the whole step of the first row.
-    pub first_row: u64,
+    /// The recipe's seed.
+    pub seed: u64,
+    /// The tensor's index in its layout.
+    pub tensor: usize,
     /// Share dropped, from 0 to below 1.
     pub probability: f64,
     /// Elements of a row.
@@ -176,7 +196,7 @@ pub struct Dropout {
 }
 
 /// Cross-entropy of rows `first_row..first_row + n` of the loaded batch: `losses (n) =` in nats, 0 where a row has no target;
-/// with a scale also `logits (n, V) =` their gradient times it, 0 in rows without a target.
+/// with a gradient also `logits (n, V) =` theirs times the pass's scale, 0 in rows without a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossEntropy {
     /// `(n, V)`
@@ -185,8 +205,8 @@ pub struct CrossEntropy {
     pub losses: Buffer,
     /// First row.
     pub first_row: usize,
-    /// Factor on the gradient; none for the loss alone.
-    pub scale: Option<f64>,
+    /// Whether the gradient is asked for, too.
+    pub gradient: bool,
 }
 
 /// The most that will be computed at once.
@@ -240,6 +260,10 @@ pub struct Judgement {
     pub factor: f64,
 }
 
+/// Values under way from a device; see [`Backend::fetch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(pub(crate) u64);
+
 /// One update of AdamW on a part of the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
@@ -257,26 +281,49 @@ pub struct AdamWStep {
 
 /// The operations of a model and its training on one device. `E` is the element type of what goes in and comes out.
 ///
-/// Operations are carried out in the order of the calls. They panic when buffers do not have the extents that the loaded rows
-/// ask for, or overlap: mistakes of the engine, never of data.
+/// Operations are carried out in the order of the calls, and may still be under way when a call returns. They panic when buffers
+/// do not have the extents that the loaded rows ask for, or overlap: mistakes of the engine, never of data. What fails on a device
+/// is told by the next call that gives a value back; until then the operations after it do nothing.
 pub trait Backend<E: Real>: Debug + Send {
     /// Bytes of an element of each type in this backend's arena.
     fn element_bytes(&self) -> ElementBytes;
 
+    /// Whether operations go on while the caller does something else, so that it is worth asking for the next before reading what
+    /// the last ones gave.
+    fn works_ahead(&self) -> bool;
+
+    /// Whether weights and activations may be of this type.
+    fn computes_in(&self, dtype: Dtype) -> bool;
+
     /// Adds the scratch that the backend itself needs to the plan; before [`Self::allocate`].
     fn plan_scratch(&mut self, plan: &mut ArenaPlan, extent: Extent);
 
-    /// Allocates the arena, zeroed; once.
+    /// Allocates the arena; once. What it holds then means nothing.
     ///
     /// # Errors
-    /// [`AllocationError`] when the device has not that much memory: nothing is allocated later.
-    fn allocate(&mut self, plan: &ArenaPlan) -> Result<(), AllocationError>;
+    /// [`DeviceError`] when the device has not that much memory, for nothing is allocated later, or cannot be used.
+    fn allocate(&mut self, plan: &ArenaPlan) -> Result<(), DeviceError>;
+
+    /// The most rows of logits that are computed together.
+    fn head_rows(&self, vocabulary: usize) -> usize;
 
     /// `to =` the values, rounded to what it holds.
     fn upload(&mut self, to: Buffer, values: &[E]);
 
-    /// The values of a buffer.
-    fn download(&mut self, from: Buffer, out: &mut [E]);
+    /// The values of a buffer; waits for them.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when an operation failed.
+    fn download(&mut self, from: Buffer, out: &mut [E]) -> Result<(), DeviceError>;
+
+    /// Sends for the values that a buffer has now, without waiting.
+    fn fetch(&mut self, from: Buffer) -> Ticket;
+
+    /// What [`Self::fetch`] sent for, once; waits for it.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when an operation before it failed.
+    fn collect(&mut self, ticket: Ticket, out: &mut [E]) -> Result<(), DeviceError>;
 
     /// `buffer = 0`
     fn zero(&mut self, buffer: Buffer);
@@ -285,10 +332,19 @@ pub trait Backend<E: Real>: Debug + Send {
     fn convert(&mut self, from: Buffer, to: Buffer);
 
     /// Makes a batch the rows that the following operations are about.
-    fn load_batch(&mut self, batch: &Batch);
+    fn load_batch(&mut self, batch: &Batch, pass: Pass);
 
     /// Makes new rows of cached texts the rows that the following operations are about.
     fn load_decode(&mut self, rows: &DecodeRows);
+
+    /// Begins operations that are always the same under this key: true when they are to be asked for, up to [`Self::end_pass`];
+    /// false when the device has recorded them and carries them out. Nothing is loaded, uploaded or fetched in between.
+    fn begin_pass(&mut self, _key: u64) -> bool {
+        true
+    }
+
+    /// Ends what [`Self::begin_pass`] said true to.
+    fn end_pass(&mut self) {}
 
     /// `out (N, C) =` the rows of `table (V, C)` for the loaded tokens.
     fn embed(&mut self, table: Buffer, out: Buffer);
@@ -342,14 +398,23 @@ pub trait Backend<E: Real>: Debug + Send {
     fn begin_step(&mut self);
 
     /// Measures the gradient and decides whether, and by what factor, [`Self::adamw`] changes anything in this step.
-    fn judge(&mut self, gradient: Buffer, limits: Limits);
+    fn judge(&mut self, gradient: Buffer, limits: Limits) -> Ticket;
 
-    /// What [`Self::judge`] found. A device may make the caller wait here.
-    fn judgement(&mut self) -> Judgement;
+    /// What [`Self::judge`] found, once; waits for it.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when an operation failed.
+    fn judgement(&mut self, ticket: Ticket) -> Result<Judgement, DeviceError>;
 
     /// One update, as judged.
     fn adamw(&mut self, step: AdamWStep);
 
     /// Euclidean norm of a buffer, summed in f64 in a fixed order.
-    fn norm_of(&mut self, buffer: Buffer) -> f64;
+    fn norm_of(&mut self, buffer: Buffer) -> Ticket;
+
+    /// What [`Self::norm_of`] found, once; waits for it.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when an operation failed.
+    fn found_norm(&mut self, ticket: Ticket) -> Result<f64, DeviceError>;
 }

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 pub use sampling::{Sampling, argmax};
 
-use crate::backend::{AllocationError, CacheSpan, DecodeRows};
+use crate::backend::{CacheSpan, DecodeRows, DeviceError};
 use crate::engine::{Engine, EngineSpec, State, Tensors};
 use crate::lora::Adapters;
 use crate::model::Model;
@@ -75,6 +75,9 @@ pub enum GenerationError {
         /// Places.
         slots: usize,
     },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
 }
 
 /// One text to continue.
@@ -130,7 +133,7 @@ impl<E: Real> Decoder<E> {
     /// Texts on the processor: `slots` at once, each of at most `capacity` tokens or as many as the model has positions.
     ///
     /// # Errors
-    /// [`AllocationError`].
+    /// [`DeviceError`] when the machine has not enough memory.
     ///
     /// # Panics
     /// When parameters or adapters do not fit the model.
@@ -139,7 +142,7 @@ impl<E: Real> Decoder<E> {
         parameters: &Parameters<E>,
         adapters: Option<&Adapters<E>>,
         (slots, capacity): (usize, usize),
-    ) -> Result<Self, AllocationError> {
+    ) -> Result<Self, DeviceError> {
         let capacity = capacity.min(model.shape().max_positions);
         let rows = CHUNK_TOKENS.min(capacity).max(slots);
         let spec = EngineSpec::decode(slots, capacity, rows).with_lora(adapters.map(|adapters| adapters.spec.clone()));
@@ -209,7 +212,7 @@ impl<E: Real> Decoder<E> {
         for &(slot, tokens) in feeds {
             self.check(slot, tokens)?;
         }
-        self.advance(feeds, None);
+        self.advance(feeds, None)?;
         Ok(())
     }
 
@@ -219,7 +222,7 @@ impl<E: Real> Decoder<E> {
     /// [`GenerationError`]; the text is then as before.
     pub fn feed_each(&mut self, slot: usize, tokens: &[u32], mut visit: impl FnMut(usize, &[E])) -> Result<(), GenerationError> {
         self.check(slot, tokens)?;
-        self.advance(&[(slot, tokens)], Some(&mut |_, index, logits| visit(index, logits)));
+        self.advance(&[(slot, tokens)], Some(&mut |_, index, logits| visit(index, logits)))?;
         Ok(())
     }
 
@@ -261,7 +264,7 @@ impl<E: Real> Decoder<E> {
                 return Ok(generated.into_iter().map(done).collect());
             }
             let feeds: Vec<Feed<'_>> = next.iter().map(|(slot, token)| (*slot, std::slice::from_ref(token))).collect();
-            self.advance(&feeds, None);
+            self.advance(&feeds, None)?;
         }
     }
 
@@ -317,7 +320,7 @@ impl<E: Real> Decoder<E> {
             .iter()
             .map(|&(slot, continuation)| (slot, &continuation[..continuation.len().saturating_sub(1)]))
             .collect();
-        self.advance(&read, Some(&mut |feed, index, logits| scores[feed].add(logits, continuations[feed].1[index + 1])));
+        self.advance(&read, Some(&mut |feed, index, logits| scores[feed].add(logits, continuations[feed].1[index + 1])))?;
         (self.texts, self.logits) = (texts, logits);
         Ok(scores)
     }
@@ -337,7 +340,7 @@ impl<E: Real> Decoder<E> {
 
     /// Reads checked tokens, as many rows at a time as the engine takes; each text's last logits become its own. `visit` sees
     /// those after every token.
-    fn advance(&mut self, feeds: &[Feed<'_>], mut visit: Option<Visit<'_, E>>) {
+    fn advance(&mut self, feeds: &[Feed<'_>], mut visit: Option<Visit<'_, E>>) -> Result<(), DeviceError> {
         let most = self.engine.spec().rows;
         let vocabulary = self.model().shape().vocabulary;
         let mut pieces = Pieces { feeds, at: 0, read: 0 };
@@ -355,7 +358,7 @@ impl<E: Real> Decoder<E> {
                 if place.last {
                     logits[feeds[place.feed].0 * vocabulary..][..vocabulary].copy_from_slice(values);
                 }
-            });
+            })?;
             for span in &piece.new.spans {
                 self.texts[span.slot].length += span.rows;
             }
@@ -364,6 +367,7 @@ impl<E: Real> Decoder<E> {
                 text.logits_at = text.length;
             }
         }
+        Ok(())
     }
 }
 

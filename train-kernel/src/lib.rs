@@ -9,6 +9,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod engine;
 pub mod generation;
+pub mod gpu;
 pub mod guard;
 pub mod hf;
 pub mod llama2c;

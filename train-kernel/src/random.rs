@@ -44,6 +44,11 @@ impl Stream {
         philox([block as u32, (block >> 32) as u32, self.step, self.place], self.key)
     }
 
+    /// Its key, and the last word of its counters: what does not depend on the step.
+    pub(crate) fn address(self) -> ([u32; 2], u32) {
+        (self.key, self.place)
+    }
+
     /// The number of one element, uniform over all 2^32 values.
     #[inline]
     pub fn bits(self, element: u64) -> u32 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mellama_shards::{Segment, Sequence, Tokenizer};
 use mellama_storage::{MemoryStore, Workdir};
+use mellama_train::backend::Processor;
 use mellama_train::checkpoint::FILE_LIMIT_BYTES;
 use mellama_train::engine::{State, Tensors};
 use mellama_train::hf::{Dtype, HfModel, SpecialTokens, weights_digest};
@@ -100,7 +101,7 @@ fn parity_log_likelihoods_equal_those_of_the_whole_forward_pass_in_f64() {
             let batch = Batch::from_parts(&[part]).unwrap();
             let mut engine = Engine::on_cpu(Arc::clone(&model.model), EngineSpec::evaluate(1, ids.len())).unwrap();
             engine.load((Tensors::Base, State::Weights), &parameters);
-            let logits = engine.logits(&batch);
+            let logits = engine.logits(&batch).unwrap();
             let vocabulary = model.model.shape().vocabulary;
             let expected: f64 = (request.context.len()..ids.len())
                 .map(|at| {
@@ -271,6 +272,7 @@ fn a_model_trained_on_the_answers_gets_them_right() {
         companions: Vec::new(),
         merged_companions: Vec::new(),
         file_limit_bytes: FILE_LIMIT_BYTES,
+        machine: Arc::new(Processor),
     };
     let workdir = Workdir::new(Arc::new(MemoryStore::new("trained")));
     let outcome = train(job, &data, None, &workdir, &mut NoHooks).unwrap();

@@ -160,7 +160,7 @@ fn failure(context: &Context<'_>, error: &EvaluationError) -> Failure {
     match error {
         EvaluationError::Stopped { .. } => context.check_stop().err().unwrap_or(Failure::Failed(text)),
         EvaluationError::Load(_) => Failure::Input(text),
-        EvaluationError::Item { .. } | EvaluationError::Memory(_) => Failure::Failed(text),
+        EvaluationError::Item { .. } | EvaluationError::Device(_) => Failure::Failed(text),
         _ => Failure::Policy(text),
     }
 }

@@ -7,10 +7,12 @@
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mellama_pipeline::{Resources, Session, Silent, Stage, runner};
 use mellama_shards::{ShardSet, Tokenizer};
 use mellama_storage::{ObjectEntry, StageManifest};
+use mellama_train::backend::Processor;
 use mellama_train::hf::SpecialTokens;
 use mellama_train::trainer::{Base, Companion, Kind, NoHooks, TrainJob, TrainSpec, train};
 use mellama_train::{Shape, TrainOutcome};
@@ -222,6 +224,7 @@ fn train_model(folder: &Path, session: &Session) -> Result<TrainOutcome, Box<dyn
         companions: vec![Companion { name: "tokenizer.json".to_owned(), bytes: tokenizer_bytes }],
         merged_companions: Vec::new(),
         file_limit_bytes: FILE_BYTES,
+        machine: Arc::new(Processor),
     };
     Ok(train(job, &data, None, &session.workdir, &mut NoHooks)?)
 }

@@ -28,6 +28,7 @@ use mellama_shards::{
 };
 use mellama_sources::{Document, DocumentReader, Domain, Sensitivity};
 use mellama_storage::{Key, ObjectEntry, RangeReader, StageManifest, Stores, Workdir, list_all};
+use mellama_train::backend::Processor;
 use mellama_train::checkpoint::{CheckpointManifest, FILE_LIMIT_BYTES, Partition, list_steps, newest};
 use mellama_train::generation::argmax;
 use mellama_train::hf::{HfModel, load};
@@ -470,6 +471,7 @@ fn job(run: &Run, manifest: &CheckpointManifest) -> TrainJob {
         }],
         merged_companions: Vec::new(),
         file_limit_bytes: FILE_LIMIT_BYTES,
+        machine: Arc::new(Processor),
     }
 }
 

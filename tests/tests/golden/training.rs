@@ -63,6 +63,7 @@ fn golden_v1_instruction_shards_tune_adapters() {
         companions: Vec::new(),
         merged_companions: Vec::new(),
         file_limit_bytes: FILE_LIMIT_BYTES,
+        machine: Arc::new(Processor),
     };
     let mut records = Records::default();
     train(job, &data, None, &workdir, &mut records).unwrap();

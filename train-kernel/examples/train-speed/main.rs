@@ -40,8 +40,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let start = Instant::now();
         engine.begin_step();
-        let loss = engine.accumulate(&batch, 1.0 / batch.loss_tokens() as f64, None);
-        engine.judge(Limits { clip: 1.0, skip_above: f64::INFINITY });
+        let pending = engine.accumulate(&batch, 1.0 / batch.loss_tokens() as f64, None);
+        let loss = engine.collect(pending, &batch)?;
+        let judged = engine.judge(Limits { clip: 1.0, skip_above: f64::INFINITY });
+        engine.judgement(judged)?;
         engine.update(AdamWConstants { betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 1e-5 }, 1e-3, step + 1);
         seconds.push(start.elapsed().as_secs_f64());
         std::hint::black_box(loss);

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use mellama_train::backend::{
-    AdamWStep, AllocationError, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CachedAttention, CrossEntropy,
-    DecodeRows, Dropout, ElementBytes, Extent, Judgement, Limits, Norm, NormBackward, Product, Turn,
+    AdamWStep, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CachedAttention, CrossEntropy, DecodeRows, DeviceError,
+    Dropout, Dtype, ElementBytes, Extent, Judgement, Limits, Norm, NormBackward, Pass, Product, Ticket, Turn,
 };
 use mellama_train::{Batch, Real};
 
@@ -52,11 +52,23 @@ impl<E: Real> Backend<E> for Timed<E> {
         self.inner.element_bytes()
     }
 
+    fn works_ahead(&self) -> bool {
+        self.inner.works_ahead()
+    }
+
+    fn computes_in(&self, dtype: Dtype) -> bool {
+        self.inner.computes_in(dtype)
+    }
+
+    fn head_rows(&self, vocabulary: usize) -> usize {
+        self.inner.head_rows(vocabulary)
+    }
+
     fn plan_scratch(&mut self, plan: &mut ArenaPlan, extent: Extent) {
         self.inner.plan_scratch(plan, extent);
     }
 
-    fn allocate(&mut self, plan: &ArenaPlan) -> Result<(), AllocationError> {
+    fn allocate(&mut self, plan: &ArenaPlan) -> Result<(), DeviceError> {
         self.inner.allocate(plan)
     }
 
@@ -64,8 +76,16 @@ impl<E: Real> Backend<E> for Timed<E> {
         self.times.note("upload", || self.inner.upload(to, values));
     }
 
-    fn download(&mut self, from: Buffer, out: &mut [E]) {
-        self.times.note("download", || self.inner.download(from, out));
+    fn download(&mut self, from: Buffer, out: &mut [E]) -> Result<(), DeviceError> {
+        self.times.note("download", || self.inner.download(from, out))
+    }
+
+    fn fetch(&mut self, from: Buffer) -> Ticket {
+        self.times.note("fetch", || self.inner.fetch(from))
+    }
+
+    fn collect(&mut self, ticket: Ticket, out: &mut [E]) -> Result<(), DeviceError> {
+        self.times.note("collect", || self.inner.collect(ticket, out))
     }
 
     fn zero(&mut self, buffer: Buffer) {
@@ -76,8 +96,8 @@ impl<E: Real> Backend<E> for Timed<E> {
         self.times.note("convert", || self.inner.convert(from, to));
     }
 
-    fn load_batch(&mut self, batch: &Batch) {
-        self.times.note("load_batch", || self.inner.load_batch(batch));
+    fn load_batch(&mut self, batch: &Batch, pass: Pass) {
+        self.times.note("load_batch", || self.inner.load_batch(batch, pass));
     }
 
     fn load_decode(&mut self, rows: &DecodeRows) {
@@ -152,19 +172,23 @@ impl<E: Real> Backend<E> for Timed<E> {
         self.times.note("begin_step", || self.inner.begin_step());
     }
 
-    fn judge(&mut self, gradient: Buffer, limits: Limits) {
-        self.times.note("judge", || self.inner.judge(gradient, limits));
+    fn judge(&mut self, gradient: Buffer, limits: Limits) -> Ticket {
+        self.times.note("judge", || self.inner.judge(gradient, limits))
     }
 
-    fn judgement(&mut self) -> Judgement {
-        self.times.note("judgement", || self.inner.judgement())
+    fn judgement(&mut self, ticket: Ticket) -> Result<Judgement, DeviceError> {
+        self.times.note("judgement", || self.inner.judgement(ticket))
     }
 
     fn adamw(&mut self, step: AdamWStep) {
         self.times.note("adamw", || self.inner.adamw(step));
     }
 
-    fn norm_of(&mut self, buffer: Buffer) -> f64 {
+    fn norm_of(&mut self, buffer: Buffer) -> Ticket {
         self.times.note("norm_of", || self.inner.norm_of(buffer))
+    }
+
+    fn found_norm(&mut self, ticket: Ticket) -> Result<f64, DeviceError> {
+        self.times.note("found_norm", || self.inner.found_norm(ticket))
     }
 }

@@ -3,11 +3,12 @@
 //! Each operation borrows its buffers from the arena as disjoint slices, which proves that they do not overlap, and hands them
 //! to its twin in `ops`. With bf16 buffers it rounds exactly where a GPU stores, so that it can stand in for one.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::{
-    AdamWStep, AllocationError, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CachedAttention, CrossEntropy,
-    DecodeRows, Dropout, Dtype, ElementBytes, Judgement, Limits, Matrix, Norm, NormBackward, Part, Product, Residual, Turn,
+    AdamWStep, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CachedAttention, CrossEntropy, DecodeRows, DeviceError,
+    Dropout, Dtype, ElementBytes, Judgement, Limits, Matrix, Norm, NormBackward, Part, Pass, Product, Residual, Ticket, Turn,
 };
 use crate::backend::Extent;
 use crate::batch::Batch;
@@ -20,6 +21,7 @@ use crate::ops::rope::RotationTable;
 use crate::ops::rounding::Rounding;
 use crate::ops::{Heads, adamw, embedding, norm, swiglu};
 use crate::optimizer::clip_factor;
+use crate::random::{Purpose, Stream};
 use crate::real::Real;
 use crate::shape::Shape;
 
@@ -34,8 +36,27 @@ pub struct Cpu<R: Real> {
     /// Rows by token, for the embedding's gradient.
     order: Vec<u32>,
     rows: Rows,
+    pass: Pass,
     losses_finite: bool,
     judgement: Judgement,
+    /// What was sent for and not collected, by ticket.
+    fetched: BTreeMap<u64, Fetched<R>>,
+    next_ticket: u64,
+    /// What it says of itself; it never is.
+    ahead: bool,
+}
+
+/// Logits that are held at a time.
+const LOGITS_ELEMENTS: usize = 1 << 23;
+/// Bounds on the rows of one chunk of logits: fewer waste the matrix product, more gain nothing.
+const HEAD_ROWS: (usize, usize) = (64, 256);
+
+/// What a ticket stands for.
+#[derive(Debug)]
+enum Fetched<R> {
+    Values(Vec<R>),
+    Judgement(Judgement),
+    Norm(f64),
 }
 
 /// Scratch of the backend's own.
@@ -67,9 +88,19 @@ impl<R: Real> Cpu<R> {
             scratch: None,
             order: Vec::new(),
             rows: Rows::default(),
+            pass: Pass::default(),
+            fetched: BTreeMap::new(),
+            next_ticket: 0,
+            ahead: false,
             losses_finite: true,
             judgement: Judgement { norm: 0.0, finite: true, factor: 0.0 },
         }
+    }
+
+    /// The same, but it says that it works ahead: so that tests see what callers then do.
+    #[cfg(test)]
+    pub(crate) fn working_ahead(shape: &Shape) -> Self {
+        Self { ahead: true, ..Self::new(shape) }
     }
 
     /// The elements of disjoint buffers, to change.
@@ -84,6 +115,22 @@ impl<R: Real> Cpu<R> {
     fn width(&self) -> usize {
         self.shape.width
     }
+
+    fn keep(&mut self, fetched: Fetched<R>) -> Ticket {
+        self.next_ticket += 1;
+        self.fetched.insert(self.next_ticket, fetched);
+        Ticket(self.next_ticket)
+    }
+
+    fn mask(&self, dropout: Dropout) -> Mask {
+        let stream = Stream::new(dropout.seed, Purpose::Dropout, self.pass.step, dropout.tensor);
+        Mask::new(stream, self.pass.first_row, dropout.probability)
+    }
+
+    fn norm_in_place(&mut self, buffer: Buffer) -> f64 {
+        let [values] = self.views([buffer]);
+        adamw::norm(values)
+    }
 }
 
 /// A matrix over the elements of its buffer.
@@ -95,6 +142,14 @@ fn view<R: Real>(matrix: Matrix, data: &[R]) -> faer::MatRef<'_, R> {
 impl<R: Real> Backend<R> for Cpu<R> {
     fn element_bytes(&self) -> ElementBytes {
         ElementBytes { f32: size_of::<R>(), bf16: size_of::<R>() }
+    }
+
+    fn works_ahead(&self) -> bool {
+        self.ahead
+    }
+
+    fn computes_in(&self, _dtype: Dtype) -> bool {
+        true
     }
 
     fn plan_scratch(&mut self, plan: &mut ArenaPlan, extent: Extent) {
@@ -111,7 +166,11 @@ impl<R: Real> Backend<R> for Cpu<R> {
         self.rotation = Some(RotationTable::new(&self.shape, positions));
     }
 
-    fn allocate(&mut self, plan: &ArenaPlan) -> Result<(), AllocationError> {
+    fn head_rows(&self, vocabulary: usize) -> usize {
+        (LOGITS_ELEMENTS / vocabulary).clamp(HEAD_ROWS.0, HEAD_ROWS.1)
+    }
+
+    fn allocate(&mut self, plan: &ArenaPlan) -> Result<(), DeviceError> {
         let elements = plan.total_bytes() / size_of::<R>();
         let mut arena = Vec::new();
         let reserved = arena.try_reserve_exact(elements);
@@ -128,9 +187,22 @@ impl<R: Real> Backend<R> for Cpu<R> {
         Rounding::of(to.dtype()).apply(out);
     }
 
-    fn download(&mut self, from: Buffer, out: &mut [R]) {
+    fn download(&mut self, from: Buffer, out: &mut [R]) -> Result<(), DeviceError> {
         let [values] = self.views([from]);
         out.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn fetch(&mut self, from: Buffer) -> Ticket {
+        let [values] = self.views([from]);
+        let values = values.to_vec();
+        self.keep(Fetched::Values(values))
+    }
+
+    fn collect(&mut self, ticket: Ticket, out: &mut [R]) -> Result<(), DeviceError> {
+        let Some(Fetched::Values(values)) = self.fetched.remove(&ticket.0) else { panic!("backend: a ticket is collected once") };
+        out.copy_from_slice(&values);
+        Ok(())
     }
 
     fn zero(&mut self, buffer: Buffer) {
@@ -144,7 +216,8 @@ impl<R: Real> Backend<R> for Cpu<R> {
         Rounding::of(to.dtype()).apply(out);
     }
 
-    fn load_batch(&mut self, batch: &Batch) {
+    fn load_batch(&mut self, batch: &Batch, pass: Pass) {
+        self.pass = pass;
         let rows = &mut self.rows;
         refill(&mut rows.tokens, batch.tokens());
         refill(&mut rows.positions, batch.positions());
@@ -291,27 +364,29 @@ impl<R: Real> Backend<R> for Cpu<R> {
     }
 
     fn drop_out(&mut self, dropout: Dropout, x: Buffer, out: Buffer) {
-        let rounding = Rounding::of(out.dtype());
+        let (rounding, mask) = (Rounding::of(out.dtype()), self.mask(dropout));
         let [x, out] = self.views([x, out]);
-        mask(dropout).forward(x, (out, rounding), dropout.width);
+        mask.forward(x, (out, rounding), dropout.width);
     }
 
     fn drop_out_backward(&mut self, dropout: Dropout, dout: Buffer, dx: Buffer) {
-        let rounding = Rounding::of(dx.dtype());
+        let (rounding, mask) = (Rounding::of(dx.dtype()), self.mask(dropout));
         let [dout, dx] = self.views([dout, dx]);
-        mask(dropout).backward(dout, (dx, rounding), dropout.width);
+        mask.backward(dout, (dx, rounding), dropout.width);
     }
 
     fn cross_entropy(&mut self, op: CrossEntropy) {
-        let CrossEntropy { logits, losses, first_row, scale } = op;
+        let CrossEntropy { logits, losses, first_row, gradient } = op;
+        let scale = self.pass.scale;
         let rounding = Rounding::of(logits.dtype());
         let range = first_row..first_row + losses.length();
         let (tokens, counted) = (std::mem::take(&mut self.rows.targets), std::mem::take(&mut self.rows.counted));
         let targets = Targets { tokens: &tokens[range.clone()], counted: &counted[range] };
         let [logits, losses] = self.views([logits, losses]);
-        match scale {
-            Some(scale) => cross_entropy::forward_backward((logits, rounding), targets, scale, losses),
-            None => cross_entropy::forward(logits, targets, losses),
+        if gradient {
+            cross_entropy::forward_backward((logits, rounding), targets, scale, losses);
+        } else {
+            cross_entropy::forward(logits, targets, losses);
         }
         let finite = losses.iter().all(|loss| Real::is_finite(*loss));
         self.losses_finite &= finite;
@@ -328,15 +403,19 @@ impl<R: Real> Backend<R> for Cpu<R> {
         self.losses_finite = true;
     }
 
-    fn judge(&mut self, gradient: Buffer, limits: Limits) {
-        let norm = self.norm_of(gradient);
+    fn judge(&mut self, gradient: Buffer, limits: Limits) -> Ticket {
+        let norm = self.norm_in_place(gradient);
         let finite = norm.is_finite() && self.losses_finite;
         let applied = finite && norm <= limits.skip_above;
         self.judgement = Judgement { norm, finite, factor: if applied { clip_factor(norm, limits.clip) } else { 0.0 } };
+        self.keep(Fetched::Judgement(self.judgement))
     }
 
-    fn judgement(&mut self) -> Judgement {
-        self.judgement
+    fn judgement(&mut self, ticket: Ticket) -> Result<Judgement, DeviceError> {
+        match self.fetched.remove(&ticket.0) {
+            Some(Fetched::Judgement(judgement)) => Ok(judgement),
+            _ => panic!("backend: a ticket is collected once"),
+        }
     }
 
     fn adamw(&mut self, step: AdamWStep) {
@@ -353,9 +432,16 @@ impl<R: Real> Backend<R> for Cpu<R> {
         }
     }
 
-    fn norm_of(&mut self, buffer: Buffer) -> f64 {
-        let [values] = self.views([buffer]);
-        adamw::norm(values)
+    fn norm_of(&mut self, buffer: Buffer) -> Ticket {
+        let norm = self.norm_in_place(buffer);
+        self.keep(Fetched::Norm(norm))
+    }
+
+    fn found_norm(&mut self, ticket: Ticket) -> Result<f64, DeviceError> {
+        match self.fetched.remove(&ticket.0) {
+            Some(Fetched::Norm(norm)) => Ok(norm),
+            _ => panic!("backend: a ticket is collected once"),
+        }
     }
 }
 
@@ -363,10 +449,6 @@ impl<R: Real> Backend<R> for Cpu<R> {
 fn refill<T: Copy>(list: &mut Vec<T>, values: &[T]) {
     list.clear();
     list.extend_from_slice(values);
-}
-
-fn mask(dropout: Dropout) -> Mask {
-    Mask::new(dropout.stream, dropout.first_row, dropout.probability)
 }
 
 /// Adds the keys and values of a text's new rows to its cache; each slice begins with the text's own.

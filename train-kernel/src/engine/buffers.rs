@@ -8,11 +8,6 @@ use crate::shape::Shape;
 
 use super::spec::{EngineSpec, Purpose, Recompute};
 
-/// Logits that are held at a time.
-const LOGITS_ELEMENTS: usize = 1 << 23;
-/// Bounds on the rows of one chunk of logits: fewer waste the matrix product, more gain nothing.
-const HEAD_ROWS: (usize, usize) = (64, 256);
-
 /// What one layer computes. N rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LayerBuffers {
@@ -145,8 +140,8 @@ impl Planner<'_, '_> {
 }
 
 impl Buffers {
-    /// Adds every buffer to the plan.
-    pub(super) fn new(plan: &mut ArenaPlan, shape: &Shape, spec: &EngineSpec) -> Self {
+    /// Adds every buffer to the plan, those of logits for `head_rows` rows.
+    pub(super) fn new(plan: &mut ArenaPlan, shape: &Shape, spec: &EngineSpec, head_rows: usize) -> Self {
         let mut planner = Planner { plan, shape, dtype: spec.precision.dtype(), rows: spec.rows };
         let c = shape.width;
         let layers = planner.layers(spec);
@@ -155,7 +150,7 @@ impl Buffers {
         let dstream = planner.values(Part::Work, if spec.trains() { c } else { 0 });
         let backward = spec.trains().then(|| planner.backward());
         let adapters = spec.lora.as_ref().map(|lora| planner.adapters(lora.rank, lora.dropout > 0.0 && spec.trains()));
-        let chunk = (LOGITS_ELEMENTS / shape.vocabulary).clamp(HEAD_ROWS.0, HEAD_ROWS.1).min(spec.rows);
+        let chunk = head_rows.min(spec.rows);
         let dtype = planner.dtype;
         let logits = planner.plan.buffer(Part::Work, dtype, chunk * shape.vocabulary);
         let cache = match spec.purpose {

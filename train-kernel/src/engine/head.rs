@@ -3,12 +3,12 @@
 //! The logits of a whole batch never exist at once.
 
 use super::Engine;
-use crate::backend::{Buffer, CrossEntropy, Matrix, Norm, NormBackward, Residual};
+use crate::backend::{Buffer, CrossEntropy, DeviceError, Matrix, Norm, NormBackward, Residual};
 use crate::real::Real;
 
 impl<E: Real> Engine<E> {
-    /// The losses of `rows` rows; with a scale also the gradients from the end of the model to the last residual.
-    pub(super) fn head(&mut self, rows: usize, scale: Option<f64>) {
+    /// The losses of `rows` rows; with a gradient also those from the end of the model to the last residual.
+    pub(super) fn head(&mut self, rows: usize, gradient: bool) {
         let (width, vocabulary) = (self.model.shape().width, self.model.shape().vocabulary);
         self.last_norm(rows);
         let place = self.model.places().head();
@@ -22,8 +22,8 @@ impl<E: Real> Engine<E> {
             let of_logits = Matrix::new(logits, count, vocabulary);
             self.product(1.0, normed, matrix.transposed(), (of_logits, false));
             let losses = self.buffers.losses.part(first_row..first_row + count);
-            self.backend.cross_entropy(CrossEntropy { logits, losses, first_row, scale });
-            if let (Some(_), Some(backward)) = (scale, self.buffers.backward) {
+            self.backend.cross_entropy(CrossEntropy { logits, losses, first_row, gradient });
+            if let (true, Some(backward)) = (gradient, self.buffers.backward) {
                 let dnormed = Matrix::new(backward.dnormed.part(range), count, width);
                 self.product(1.0, of_logits, matrix, (dnormed, false));
                 if let Some(dweight) = dweight {
@@ -32,13 +32,13 @@ impl<E: Real> Engine<E> {
                 }
             }
         }
-        if scale.is_some() {
+        if gradient {
             self.last_norm_backward(rows);
         }
     }
 
     /// The logits of all rows, `(n, V)`.
-    pub(super) fn all_logits(&mut self, rows: usize) -> Vec<E> {
+    pub(super) fn all_logits(&mut self, rows: usize) -> Result<Vec<E>, DeviceError> {
         let (width, vocabulary) = (self.model.shape().width, self.model.shape().vocabulary);
         self.last_norm(rows);
         let mut all = vec![E::ZERO; rows * vocabulary];
@@ -47,9 +47,9 @@ impl<E: Real> Engine<E> {
             let count = out.len() / vocabulary;
             let normed = self.buffers.last_normed.part(first..first + count * width);
             let logits = self.project_head(normed, count);
-            self.backend.download(logits, out);
+            self.backend.download(logits, out)?;
         }
-        all
+        Ok(all)
     }
 
     /// The logits of normalised rows `(n, C)`, at most a chunk of them.

@@ -9,7 +9,6 @@ use super::buffers::AdapterBuffers;
 use super::places::Group;
 use crate::backend::{Buffer, Dropout, Matrix, Product};
 use crate::lora::Target;
-use crate::random::{Purpose, Stream};
 use crate::real::Real;
 
 /// A group of projections of one layer.
@@ -157,10 +156,9 @@ impl<E: Real> Engine<E> {
     }
 
     fn dropout_of(&self, probability: f64, index: usize, target: Target) -> Option<Dropout> {
-        let key = self.dropout.filter(|_| probability > 0.0)?;
-        let stream = Stream::new(key.seed, Purpose::Dropout, key.step, index);
+        let seed = self.dropout_seed.filter(|_| probability > 0.0)?;
         let (_, width) = target.extents(self.model.shape());
-        Some(Dropout { stream, first_row: key.first_row, probability, width })
+        Some(Dropout { seed, tensor: index, probability, width })
     }
 }
 

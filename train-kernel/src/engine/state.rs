@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::spec::EngineSpec;
-use crate::backend::{AdamWStep, ArenaPlan, Buffer, Dtype, Judgement, Limits, Part};
+use crate::backend::{AdamWStep, ArenaPlan, Buffer, DeviceError, Dtype, Judgement, Limits, Part, Ticket};
 use crate::optimizer::{AdamWConstants, AdamWScalars};
 use crate::parameters::{Layout, Parameters};
 use crate::real::Real;
@@ -59,6 +59,12 @@ impl Trainable {
         Self { layout: Arc::clone(layout), working, training }
     }
 
+    /// Every buffer that is read before anything has to be written there.
+    pub(super) fn initial(&self) -> impl Iterator<Item = Buffer> {
+        let training = self.training.into_iter().flat_map(|training| [training.master, training.moments[0], training.moments[1]]);
+        std::iter::once(self.working).chain(training)
+    }
+
     /// What the model computes with.
     pub(super) fn working(&self) -> Buffer {
         self.working
@@ -111,12 +117,15 @@ impl<E: Real> Engine<E> {
 
     /// The weights or the state of one tensor.
     ///
+    /// # Errors
+    /// [`DeviceError`] when the device fails.
+    ///
     /// # Panics
     /// As [`Self::load_tensor`].
-    pub fn read_tensor(&mut self, (tensors, state): (Tensors, State), index: usize, out: &mut [E]) {
+    pub fn read_tensor(&mut self, (tensors, state): (Tensors, State), index: usize, out: &mut [E]) -> Result<(), DeviceError> {
         let set = self.set(tensors);
         let from = set.of(state).expect("the engine keeps this state").part(set.layout.tensors()[index].range());
-        self.backend.download(from, out);
+        self.backend.download(from, out)
     }
 
     /// Puts every tensor of a set in.
@@ -133,14 +142,17 @@ impl<E: Real> Engine<E> {
 
     /// Every tensor of a set.
     ///
+    /// # Errors
+    /// [`DeviceError`] when the device fails.
+    ///
     /// # Panics
     /// As [`Self::load_tensor`].
-    pub fn read(&mut self, (tensors, state): (Tensors, State)) -> Parameters<E> {
+    pub fn read(&mut self, (tensors, state): (Tensors, State)) -> Result<Parameters<E>, DeviceError> {
         let mut values = Parameters::zeros(Arc::clone(self.layout(tensors)));
         for index in 0..values.layout.tensors().len() {
-            self.read_tensor((tensors, state), index, values.slice_mut(index));
+            self.read_tensor((tensors, state), index, values.slice_mut(index))?;
         }
-        values
+        Ok(values)
     }
 
     /// Begins a step: no gradients, no losses.
@@ -153,14 +165,21 @@ impl<E: Real> Engine<E> {
         self.backend.begin_step();
     }
 
-    /// Measures the gradient and decides whether the step changes anything.
+    /// Measures the gradient and decides whether the step changes anything; what it finds can be read later.
     ///
     /// # Panics
     /// As [`Self::begin_step`].
-    pub fn judge(&mut self, limits: Limits) -> Judgement {
+    pub fn judge(&mut self, limits: Limits) -> Ticket {
         let gradient = self.trained_gradient();
-        self.backend.judge(gradient, limits);
-        self.backend.judgement()
+        self.backend.judge(gradient, limits)
+    }
+
+    /// What [`Self::judge`] found, once.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when the device failed.
+    pub fn judgement(&mut self, ticket: Ticket) -> Result<Judgement, DeviceError> {
+        self.backend.judgement(ticket)
     }
 
     /// Applies the `updates`-th update, from 1, unless the step was judged not to change anything.
@@ -182,13 +201,21 @@ impl<E: Real> Engine<E> {
         }
     }
 
-    /// Euclidean norm of the trained weights.
+    /// Measures the Euclidean norm of the trained weights; it can be read later.
     ///
     /// # Panics
     /// As [`Self::begin_step`].
-    pub fn weight_norm(&mut self) -> f64 {
+    pub fn weight_norm(&mut self) -> Ticket {
         let weights = self.set(self.trained()).of(State::Weights).expect("weights are always there");
         self.backend.norm_of(weights)
+    }
+
+    /// What [`Self::weight_norm`] found, once.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when the device failed.
+    pub fn found_norm(&mut self, ticket: Ticket) -> Result<f64, DeviceError> {
+        self.backend.found_norm(ticket)
     }
 
     fn trained_gradient(&self) -> Buffer {

@@ -9,7 +9,8 @@ mod steps;
 
 use std::sync::Arc;
 
-use super::{Engine, EngineSpec, State, Tensors};
+use super::{Engine, EngineSpec, LossSum, State, Tensors};
+use crate::backend::{Judgement, Limits};
 use crate::batch::{Batch, SequenceParts};
 use crate::lora::{Adapters, DropoutKey, LoraSpec};
 use crate::model::Model;
@@ -84,7 +85,7 @@ fn engine<E: Real>(model: &Arc<Model>, spec: EngineSpec, base: &Parameters<E>, a
 /// The gradients of the trained tensors.
 fn gradients<E: Real>(engine: &mut Engine<E>) -> Parameters<E> {
     let trained = engine.trained();
-    engine.read((trained, State::Gradients))
+    engine.read((trained, State::Gradients)).unwrap()
 }
 
 fn random_tokens(stream: usize, count: usize, vocabulary: usize) -> Vec<u32> {
@@ -114,4 +115,16 @@ fn difference(a: &[f64], b: &[f64]) -> f64 {
 
 fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|value| f64::from(*value)).collect()
+}
+
+/// The losses of a batch, whose gradients are added to those of the step.
+fn accumulated<E: Real>(engine: &mut Engine<E>, batch: &Batch, scale: f64, key: Option<DropoutKey>) -> LossSum {
+    let pending = engine.accumulate(batch, scale, key);
+    engine.collect(pending, batch).unwrap()
+}
+
+/// What becomes of the step.
+fn judged<E: Real>(engine: &mut Engine<E>, limits: Limits) -> Judgement {
+    let ticket = engine.judge(limits);
+    engine.judgement(ticket).unwrap()
 }

@@ -49,7 +49,7 @@ fn full<R: Real>(model: &Arc<Model>, base: &Parameters<R>, adapters: Option<&Ada
     if let Some(adapters) = adapters {
         engine.load((Tensors::Adapters, State::Weights), &adapters.parameters);
     }
-    engine.logits(&batch)
+    engine.logits(&batch).unwrap()
 }
 
 /// The logits after each token, in f64.

@@ -31,6 +31,16 @@ impl<R: Real> RotationTable<R> {
         Self { half: shape.head_width() / 2, cosines, sines }
     }
 
+    /// `(positions, D/2)`
+    pub(crate) fn cosines(&self) -> &[R] {
+        &self.cosines
+    }
+
+    /// `(positions, D/2)`
+    pub(crate) fn sines(&self) -> &[R] {
+        &self.sines
+    }
+
     /// Turns queries and keys of `fused (N, (H + 2K) D)` in place by `positions (N)`; rounded.
     ///
     /// # Panics

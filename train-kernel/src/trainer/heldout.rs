@@ -42,7 +42,7 @@ impl Heldout<'_> {
             let end = self.sequences.len().min(first + micro_batch);
             let sequences = read_sequences(self.sequences, first..end)?;
             let batch = batch_of(&sequences, engine.model().shape(), first)?;
-            sum += &engine.loss(&batch, None);
+            sum += &engine.loss(&batch, None)?;
             first = end;
         }
         let names: Vec<String> = self.sources.iter().map(|source| source.name.clone()).collect();

@@ -1,10 +1,11 @@
 //! What a training run is given, what it tells, and what comes out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{HeldoutRecord, RewindRecord, StepRecord};
 use super::spec::{Kind, SpecError, TrainSpec};
-use crate::backend::AllocationError;
+use crate::backend::{DeviceError, Machine};
 use crate::batch::BatchError;
 use crate::checkpoint::CheckpointError;
 use crate::guard::GuardStop;
@@ -73,6 +74,8 @@ pub struct TrainJob {
     pub merged_companions: Vec<Companion>,
     /// Size above which tensors are cut into several files.
     pub file_limit_bytes: u64,
+    /// What computes.
+    pub machine: Arc<dyn Machine>,
 }
 
 /// A checkpoint that was written.
@@ -254,9 +257,9 @@ pub enum TrainError {
     /// The adapters are impossible.
     #[error(transparent)]
     Lora(#[from] LoraError),
-    /// The machine has not enough memory; known before the first step.
+    /// The device has not enough memory, known before the first step, or fails.
     #[error(transparent)]
-    Memory(#[from] AllocationError),
+    Device(#[from] DeviceError),
 }
 
 impl From<CheckpointError> for TrainError {

@@ -9,11 +9,11 @@ use mellama_storage::Workdir;
 use super::heldout::Heldout;
 use super::job::{Hooks, StepTiming, TrainError, TrainJob, TrainOutcome, check_layout};
 use super::prefetch::Prefetch;
-use super::record::{MetricLine, RewindRecord, decode_lines};
+use super::record::{MetricLine, RewindRecord, StepRecord, decode_lines};
 use super::save::{ADAPTERS, MODEL, OPTIMIZER, Saver};
 use super::saving::Saving;
 use super::spec::TrainSpec;
-use super::step::{Done, Plan, State};
+use super::step::{Done, Plan, State, UnderWay};
 use crate::checkpoint::{
     CheckpointError, CheckpointManifest, Digests, Found, Piece, TensorSet, discard_after, newest_of, read_file,
 };
@@ -82,7 +82,7 @@ pub fn train(
         let saving = Saving::start(scope, &saver, &state.engine, found)?;
         let data = Prefetch::start(scope, &plan, state.step);
         let (save_wait, mark) = (Duration::ZERO, Instant::now());
-        let mut run = Run { scope, saver: &saver, heldout, lines, state, saving, data, save_wait, mark };
+        let mut run = Run { scope, saver: &saver, heldout, lines, state, saving, data, under_way: None, save_wait, mark };
         if let Err(error) = run.go(hooks) {
             // What is being written comes to its end and is told; the error is this one.
             let _ = run.saving.settle(hooks);
@@ -102,6 +102,8 @@ struct Run<'scope, 'env> {
     state: State,
     saving: Saving,
     data: Prefetch,
+    /// The last step that was asked for, until it is finished, with what it waited for.
+    under_way: Option<(UnderWay, StepTiming)>,
     /// How long the last checkpoint kept the next step waiting.
     save_wait: Duration,
     /// When the last step ended; later by as long as was measured since.
@@ -118,11 +120,19 @@ impl Run<'_, '_> {
             if !self.step(hooks)? {
                 continue;
             }
+            let ahead = self.state.engine.works_ahead() && !self.is_boundary(self.state.step);
+            if !ahead && !self.finish(hooks)? {
+                continue;
+            }
+            let stop = hooks.should_stop() && self.state.step < total_steps;
+            if ahead && (!stop || !self.finish(hooks)?) {
+                continue;
+            }
             if self.is_measured(self.state.step) {
                 self.measure(hooks)?;
             }
             self.saving.poll(hooks)?;
-            let stop = hooks.should_stop() && self.state.step < total_steps;
+            let stop = stop || (hooks.should_stop() && self.state.step < total_steps);
             if stop || self.saver.is_scheduled(self.state.step) {
                 let began = Instant::now();
                 self.saving.begin((self.saver, &mut self.state), &self.lines, hooks)?;
@@ -138,26 +148,54 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Does a step, or goes back to the last checkpoint; false then.
+    /// Whether something follows this step that needs it finished: a measurement, a checkpoint, the end.
+    fn is_boundary(&self, step: u64) -> bool {
+        self.is_measured(step) || self.saver.is_scheduled(step) || step == self.saver.total_steps
+    }
+
+    /// Asks for a step, and finishes the one before, if that is still under way. False when that one was a spike, and the run went
+    /// back to the last checkpoint.
     fn step(&mut self, hooks: &mut dyn Hooks) -> Result<bool, TrainError> {
         let began = Instant::now();
         let batches = self.data.next()?;
-        let data_wait = began.elapsed();
-        let spike = self.spike_spec();
-        match self.saver.plan.run_step(&mut self.state, &batches, spike)? {
-            Done::Rewind => {
-                self.rewind(hooks)?;
-                Ok(false)
-            }
-            Done::Step(record) => {
-                let ended = Instant::now();
-                let total = ended.saturating_duration_since(std::mem::replace(&mut self.mark, ended));
-                let timing = StepTiming { total, data_wait, save_wait: std::mem::take(&mut self.save_wait) };
-                hooks.on_step(&record, &timing);
-                self.lines.push(MetricLine::Step(*record));
-                Ok(true)
+        let waits =
+            StepTiming { data_wait: began.elapsed(), save_wait: std::mem::take(&mut self.save_wait), ..StepTiming::default() };
+        let asked = self.saver.plan.ask(&mut self.state, batches)?;
+        if let Some(previous) = self.under_way.take() {
+            match self.saver.plan.finish(&mut self.state, previous.0)? {
+                Done::Step(record) => self.tell(*record, previous.1, hooks),
+                Done::Rewind { step } => {
+                    Plan::discard(&mut self.state, asked)?;
+                    self.rewind(step, hooks)?;
+                    return Ok(false);
+                }
             }
         }
+        let spike = self.spike_spec();
+        self.under_way = Some((self.saver.plan.decide(&mut self.state, asked, spike), waits));
+        Ok(true)
+    }
+
+    /// Finishes the step that is under way. False when it was a spike, and the run went back to the last checkpoint.
+    fn finish(&mut self, hooks: &mut dyn Hooks) -> Result<bool, TrainError> {
+        let Some((under_way, waits)) = self.under_way.take() else { return Ok(true) };
+        match self.saver.plan.finish(&mut self.state, under_way)? {
+            Done::Step(record) => {
+                self.tell(*record, waits, hooks);
+                Ok(true)
+            }
+            Done::Rewind { step } => {
+                self.rewind(step, hooks)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn tell(&mut self, record: StepRecord, waits: StepTiming, hooks: &mut dyn Hooks) {
+        let ended = Instant::now();
+        let total = ended.saturating_duration_since(std::mem::replace(&mut self.mark, ended));
+        hooks.on_step(&record, &StepTiming { total, ..waits });
+        self.lines.push(MetricLine::Step(record));
     }
 
     /// What is done about spikes: before the first scheduled checkpoint there is nothing to go back to, so they are skipped.
@@ -169,9 +207,9 @@ impl Run<'_, '_> {
 
     /// Loads the last scheduled checkpoint again (one that a stop made would make the result depend on the stop, and an earlier one
     /// in place of one that could not be written, on the failure), and remembers which data to pass over from there.
-    fn rewind(&mut self, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
+    fn rewind(&mut self, step: u64, hooks: &mut dyn Hooks) -> Result<(), TrainError> {
         let mut guard = std::mem::take(&mut self.state.guard);
-        let (saver, step) = (self.saver, self.state.step);
+        let saver = self.saver;
         let every = saver.plan.job.spec.checkpoint_every;
         let scheduled = |at: u64, _: &[u64]| at == step / every * every;
         let there = self.saving.is_complete(hooks)?;
@@ -243,7 +281,8 @@ fn start(plan: &Plan<'_>, base: &Parameters<f32>) -> Result<State, TrainError> {
         recompute: spec.recompute,
         ..EngineSpec::train(micro as usize, length).with_lora(spec.lora.clone())
     };
-    let mut engine = Engine::on_cpu(Arc::clone(&plan.model), wanted)?;
+    let backend = plan.job.machine.backend(plan.model.shape())?;
+    let mut engine = Engine::new(backend, Arc::clone(&plan.model), wanted)?;
     engine.load((Tensors::Base, Of::Weights), base);
     if let Some(lora) = &spec.lora {
         let adapters = Adapters::initialised(plan.model.shape(), lora.clone(), plan.job.seed)?;

@@ -12,6 +12,7 @@ use super::job::{CheckpointInfo, FailedSave, Hooks, TrainError};
 use super::record::MetricLine;
 use super::save::Saver;
 use super::step::State;
+use crate::backend::DeviceError;
 use crate::checkpoint::{CheckpointError, CheckpointManifest, Found};
 use crate::engine::{Engine, State as Of};
 use crate::parameters::{Layout, Parameters};
@@ -54,14 +55,15 @@ impl Tensors {
         Ok(Self { weights: room(layout)?, moments: [room(layout)?, room(layout)?] })
     }
 
-    fn take(&mut self, engine: &mut Engine<f32>) {
+    fn take(&mut self, engine: &mut Engine<f32>) -> Result<(), DeviceError> {
         let trained = engine.trained();
         let [first, second] = &mut self.moments;
         for (state, to) in [(Of::Weights, &mut self.weights), (Of::First, first), (Of::Second, second)] {
             for index in 0..to.layout.tensors().len() {
-                engine.read_tensor((trained, state), index, to.slice_mut(index));
+                engine.read_tensor((trained, state), index, to.slice_mut(index))?;
             }
         }
+        Ok(())
     }
 }
 
@@ -126,7 +128,7 @@ impl Saving {
     ) -> Result<(), TrainError> {
         self.settle(hooks)?;
         let mut tensors = self.room.take().expect("the room is back once the checkpoint before is settled");
-        tensors.take(&mut state.engine);
+        tensors.take(&mut state.engine)?;
         if saver.is_scheduled(state.step) {
             self.pending.push(Segment { step: state.step, lines: lines.to_vec() });
         }

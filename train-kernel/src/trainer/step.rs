@@ -1,7 +1,8 @@
 //! One optimizer step: its sequences, its micro-batches, their gradients, one update.
 //!
-//! The loss is divided by the number of loss tokens of the whole step, counted before the first backward pass, so the
-//! result does not depend on how the step is cut into micro-batches (up to rounding).
+//! A step is asked for in two parts, its gradients and its update, and finished later: the next step's gradients are under way
+//! before this one's loss is read. The loss is divided by the number of loss tokens of the whole step, counted before the first
+//! backward pass, so the result does not depend on how the step is cut into micro-batches (up to rounding).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use mellama_shards::Sequence;
 
 use super::job::{TrainError, TrainJob};
 use super::record::{StepRecord, by_source};
-use crate::backend::Limits;
+use crate::backend::{DeviceError, Limits, Ticket};
 use crate::batch::{Batch, SequenceParts};
-use crate::engine::{Engine, LossSum, Tensors};
+use crate::engine::{Engine, LossSum, PendingLoss, Tensors};
 use crate::guard::{Guard, Measured, SkipReason, SpikePolicy, SpikeSpec, StepPlace, Verdict};
 use crate::lora::DropoutKey;
 use crate::model::Model;
@@ -34,10 +35,49 @@ pub(super) struct Plan<'a> {
 pub(super) struct State {
     pub(super) engine: Engine<f32>,
     pub(super) guard: Guard,
-    /// Updates applied; steps done less steps skipped.
+    /// Updates applied in the steps that are finished.
     pub(super) updates: u64,
-    /// Steps done.
+    /// Steps whose update was asked for.
     pub(super) step: u64,
+}
+
+/// Losses of a micro-batch.
+enum Losses {
+    /// The device may still be computing them.
+    Pending(PendingLoss),
+    /// They are known.
+    Collected(LossSum),
+}
+
+impl Losses {
+    fn collect(self, engine: &mut Engine<f32>, batch: &Batch) -> Result<LossSum, DeviceError> {
+        match self {
+            Self::Pending(pending) => engine.collect(pending, batch),
+            Self::Collected(sum) => Ok(sum),
+        }
+    }
+}
+
+/// A step whose gradients were asked for.
+pub(super) struct Asked {
+    place: StepPlace,
+    /// Whether a rewind passes over its data.
+    passed_over: bool,
+    loss_tokens: u64,
+    batches: Vec<Batch>,
+    /// Of each micro-batch.
+    losses: Vec<Losses>,
+}
+
+/// A step whose update was asked for: what it measured is not known yet, and the device needs no answer to go on.
+pub(super) struct UnderWay {
+    asked: Asked,
+    learning_rate: f64,
+    spike: SpikeSpec,
+    /// The norm above which it is a spike.
+    threshold: Option<f64>,
+    judged: Option<Ticket>,
+    adapter_norm: Option<Ticket>,
 }
 
 /// How a step went.
@@ -45,7 +85,10 @@ pub(super) enum Done {
     /// It is done.
     Step(Box<StepRecord>),
     /// It is a spike: the last checkpoint is to be loaded again.
-    Rewind,
+    Rewind {
+        /// The step.
+        step: u64,
+    },
 }
 
 impl Plan<'_> {
@@ -55,51 +98,94 @@ impl Plan<'_> {
         first..(first + self.job.spec.batch_sequences).min(self.total_positions)
     }
 
-    /// Does step `state.step` on its micro-batches, and counts it unless it has to be done again from the last checkpoint.
+    /// Asks for the gradients of step `state.step`, or for nothing where a rewind passes over its data.
     ///
     /// # Errors
-    /// [`TrainError`] when the guard stops the run, or when a replay differs.
-    pub(super) fn run_step(&self, state: &mut State, batches: &[Batch], spike: SpikeSpec) -> Result<Done, TrainError> {
+    /// [`TrainError::Replay`] when the loss of the first micro-batch, computed again, is another one; [`TrainError::Device`] when
+    /// the device fails there.
+    pub(super) fn ask(&self, state: &mut State, batches: Vec<Batch>) -> Result<Asked, TrainError> {
         let step = state.step;
         let positions = self.positions(step);
         let place = StepPlace { step, first_position: positions.start, sequences: positions.end - positions.start };
-        let learning_rate = self.schedule.learning_rate(step);
-        if state.guard.passes_over(step) {
-            state.guard.pass_over(place);
-            state.step += 1;
-            let empty = StepRecord::empty(place, self.order.epoch(positions.start), learning_rate);
-            return Ok(Done::Step(Box::new(StepRecord { skipped: Some(SkipReason::Rewound), ..empty })));
-        }
+        let passed_over = state.guard.passes_over(step);
         let loss_tokens: u64 = batches.iter().map(Batch::loss_tokens).sum();
-        let sum = self.accumulate(state, batches, loss_tokens)?;
-        let loss = (loss_tokens > 0).then(|| sum.sum / loss_tokens as f64);
-        let spec = &self.job.spec;
-        let threshold = state.guard.threshold(spike);
-        let judgement = state.engine.judge(self.limits(spike.policy, threshold));
-        let norm = judgement.norm;
-        let verdict = state.guard.judge(place, Measured { loss, norm }, (spike, threshold), spec.max_bad_steps)?;
-        if verdict == Verdict::Rewind {
-            return Ok(Done::Rewind);
+        let mut asked = Asked { place, passed_over, loss_tokens, batches, losses: Vec::new() };
+        if !passed_over {
+            state.engine.begin_step();
+            if loss_tokens > 0 {
+                self.accumulate(state, &mut asked)?;
+            }
         }
-        if verdict == Verdict::Apply {
-            state.updates += 1;
-            state.engine.update(spec.adamw(), learning_rate, state.updates);
+        Ok(asked)
+    }
+
+    /// Asks for the update of a step whose gradients were asked for. Every step before it is finished, so that the guard knows
+    /// their norms.
+    pub(super) fn decide(&self, state: &mut State, asked: Asked, spike: SpikeSpec) -> UnderWay {
+        let learning_rate = self.schedule.learning_rate(asked.place.step);
+        let threshold = state.guard.threshold(spike);
+        let (mut judged, mut adapter_norm) = (None, None);
+        if !asked.passed_over && asked.loss_tokens > 0 {
+            judged = Some(state.engine.judge(self.limits(spike.policy, threshold)));
+            state.engine.update(self.job.spec.adamw(), learning_rate, state.updates + 1);
+        }
+        if !asked.passed_over && state.engine.trained() == Tensors::Adapters {
+            adapter_norm = Some(state.engine.weight_norm());
         }
         state.step += 1;
+        UnderWay { asked, learning_rate, spike, threshold, judged, adapter_norm }
+    }
+
+    /// Waits for a step, and lets the guard judge it.
+    ///
+    /// # Errors
+    /// [`TrainError`] when the guard stops the run, or the device failed.
+    pub(super) fn finish(&self, state: &mut State, under_way: UnderWay) -> Result<Done, TrainError> {
+        let UnderWay { asked, learning_rate, spike, threshold, judged, adapter_norm } = under_way;
+        let place = asked.place;
+        let empty = StepRecord::empty(place, self.order.epoch(place.first_position), learning_rate);
+        if asked.passed_over {
+            state.guard.pass_over(place);
+            return Ok(Done::Step(Box::new(StepRecord { skipped: Some(SkipReason::Rewound), ..empty })));
+        }
+        let mut sum = LossSum::default();
+        for (losses, batch) in asked.losses.into_iter().zip(&asked.batches) {
+            sum += &losses.collect(&mut state.engine, batch)?;
+        }
+        let loss = (asked.loss_tokens > 0).then(|| sum.sum / asked.loss_tokens as f64);
+        let norm = judged.map_or(Ok(0.0), |ticket| state.engine.judgement(ticket).map(|judgement| judgement.norm))?;
+        let adapter_norm = adapter_norm.map(|ticket| state.engine.found_norm(ticket)).transpose()?;
+        let verdict = state.guard.judge(place, Measured { loss, norm }, (spike, threshold), self.job.spec.max_bad_steps)?;
+        match verdict {
+            Verdict::Rewind => return Ok(Done::Rewind { step: place.step }),
+            Verdict::Apply => state.updates += 1,
+            Verdict::Skip(_) => {}
+        }
         Ok(Done::Step(Box::new(StepRecord {
-            tokens: batches.iter().map(|batch| batch.rows() as u64).sum(),
-            loss_tokens,
+            tokens: asked.batches.iter().map(|batch| batch.rows() as u64).sum(),
+            loss_tokens: asked.loss_tokens,
             loss: loss.filter(|loss| loss.is_finite()),
             gradient_norm: norm.is_finite().then_some(norm),
-            adapter_norm: (state.engine.trained() == Tensors::Adapters).then(|| state.engine.weight_norm()),
+            adapter_norm,
             spike: threshold.filter(|threshold| norm > *threshold),
             skipped: match verdict {
                 Verdict::Skip(reason) => Some(reason),
                 Verdict::Apply | Verdict::Rewind => None,
             },
             sources: by_source(&sum, &self.job.source_names),
-            ..StepRecord::empty(place, self.order.epoch(positions.start), learning_rate)
+            ..empty
         })))
+    }
+
+    /// Waits for the losses of a step that is not to be, and forgets them.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] when the device failed.
+    pub(super) fn discard(state: &mut State, asked: Asked) -> Result<(), TrainError> {
+        for (losses, batch) in asked.losses.into_iter().zip(&asked.batches) {
+            losses.collect(&mut state.engine, batch)?;
+        }
+        Ok(())
     }
 
     /// What the update may do, given the norm above which it is a spike.
@@ -136,27 +222,23 @@ impl Plan<'_> {
         Ok(batches)
     }
 
-    /// Gradients of the step's mean loss, from zero; returns the sums over all micro-batches.
-    ///
-    /// # Errors
-    /// [`TrainError::Replay`] when the loss of the first micro-batch, computed again, is another one.
-    fn accumulate(&self, state: &mut State, batches: &[Batch], loss_tokens: u64) -> Result<LossSum, TrainError> {
-        let mut sum = LossSum::default();
-        state.engine.begin_step();
-        if loss_tokens == 0 {
-            return Ok(sum);
-        }
-        let scale = 1.0 / loss_tokens as f64;
+    /// Asks for the gradients of the step's mean loss.
+    fn accumulate(&self, state: &mut State, asked: &mut Asked) -> Result<(), TrainError> {
+        let scale = 1.0 / asked.loss_tokens as f64;
         let mut first_row = 0;
-        for batch in batches {
-            let dropout = DropoutKey { seed: self.job.seed, step: state.step, first_row };
-            sum += &state.engine.accumulate(batch, scale, Some(dropout));
-            if first_row == 0 && self.is_replayed(state.step) {
-                replay(state.step, &mut state.engine, (batch, dropout), &sum)?;
+        for batch in &asked.batches {
+            let dropout = DropoutKey { seed: self.job.seed, step: asked.place.step, first_row };
+            let pending = state.engine.accumulate(batch, scale, Some(dropout));
+            if first_row == 0 && self.is_replayed(asked.place.step) {
+                let sum = state.engine.collect(pending, batch)?;
+                replay(asked.place.step, &mut state.engine, (batch, dropout), &sum)?;
+                asked.losses.push(Losses::Collected(sum));
+            } else {
+                asked.losses.push(Losses::Pending(pending));
             }
             first_row += batch.rows() as u64;
         }
-        Ok(sum)
+        Ok(())
     }
 }
 
@@ -170,7 +252,7 @@ pub(super) fn replay(
     (batch, dropout): (&Batch, DropoutKey),
     first: &LossSum,
 ) -> Result<(), TrainError> {
-    check_replay(step, first, &engine.loss(batch, Some(dropout)))
+    check_replay(step, first, &engine.loss(batch, Some(dropout))?)
 }
 
 /// Refuses a loss that is another one the second time.

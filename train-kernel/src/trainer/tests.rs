@@ -1,5 +1,6 @@
 //! The training loop as a whole: it learns, it resumes bit for bit, it stops when it must.
 
+mod ahead;
 mod guards;
 mod learning;
 mod refusals;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::{KEY, adapters, batch, engine, gradients, model, shape, weights};
+use super::{KEY, accumulated, adapters, batch, engine, gradients, model, shape, weights};
 use crate::engine::{Engine, EngineSpec, State};
 use crate::lora::Adapters;
 use crate::model::Model;
@@ -16,15 +16,15 @@ const SCALE: f64 = 0.125;
 fn check_every_tensor(engine: Engine<f64>) {
     let (engine, batch) = (RefCell::new(engine), batch());
     engine.borrow_mut().begin_step();
-    engine.borrow_mut().accumulate(&batch, SCALE, Some(KEY));
+    accumulated(&mut engine.borrow_mut(), &batch, SCALE, Some(KEY));
     let found = gradients(&mut engine.borrow_mut());
     let trained = engine.borrow().trained();
-    let weights = engine.borrow_mut().read((trained, State::Weights));
+    let weights = engine.borrow_mut().read((trained, State::Weights)).unwrap();
     for (index, tensor) in found.layout.tensors().iter().enumerate() {
         check_gradient(&tensor.name, weights.slice(index), found.slice(index), 1e-6, &|values| {
             let mut engine = engine.borrow_mut();
             engine.load_tensor((trained, State::Weights), index, values);
-            let loss = engine.loss(&batch, Some(KEY)).sum;
+            let loss = engine.loss(&batch, Some(KEY)).unwrap().sum;
             engine.load_tensor((trained, State::Weights), index, weights.slice(index));
             SCALE * loss
         });
@@ -67,7 +67,7 @@ fn gradient_is_added_and_scaled() {
     let mut engine = engine(&model, EngineSpec::train(4, 20), &parameters, None);
     let mut of = |scales: &[f64]| -> (Vec<_>, Parameters<f64>) {
         engine.begin_step();
-        let losses = scales.iter().map(|scale| engine.accumulate(&batch, *scale, None)).collect();
+        let losses = scales.iter().map(|scale| accumulated(&mut engine, &batch, *scale, None)).collect();
         (losses, gradients(&mut engine))
     };
     let (loss, once) = of(&[1.0]);

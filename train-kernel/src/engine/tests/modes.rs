@@ -1,6 +1,6 @@
 //! Recompute modes change memory and nothing else; bf16 rounds and stays close.
 
-use super::{KEY, adapters, batch, difference, engine, gradients, model, weights, wide};
+use super::{KEY, accumulated, adapters, batch, difference, engine, gradients, judged, model, weights, wide};
 use crate::backend::{Limits, Part};
 use crate::engine::{Engine, EngineSpec, LossSum, Precision, Recompute, State, Tensors};
 use crate::lora::Adapters;
@@ -10,7 +10,7 @@ use crate::real::Real;
 
 fn run<E: Real>(engine: &mut Engine<E>) -> (LossSum, Parameters<E>) {
     engine.begin_step();
-    let loss = engine.accumulate(&batch(), 0.125, Some(KEY));
+    let loss = accumulated(engine, &batch(), 0.125, Some(KEY));
     (loss, gradients(engine))
 }
 
@@ -83,18 +83,18 @@ fn masters_stay_exact_under_bf16_and_the_working_weights_are_their_rounding() {
     let narrow = weights(model.shape()).cast::<f32>();
     let spec = EngineSpec { precision: Precision::Bf16, ..EngineSpec::train(3, 11) };
     let mut engine = engine(&model, spec, &narrow, None);
-    assert_eq!(engine.read((Tensors::Base, State::Weights)), narrow, "masters are what was loaded");
+    assert_eq!(engine.read((Tensors::Base, State::Weights)).unwrap(), narrow, "masters are what was loaded");
     run(&mut engine);
-    assert!(engine.judge(Limits { clip: 1.0, skip_above: f64::INFINITY }).finite);
+    assert!(judged(&mut engine, Limits { clip: 1.0, skip_above: f64::INFINITY }).finite);
     // A step far below half a bf16 spacing of most weights: masters move, their roundings mostly do not.
     engine.update(AdamWConstants { betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.0 }, 1e-6, 1);
-    let moved = engine.read((Tensors::Base, State::Weights));
+    let moved = engine.read((Tensors::Base, State::Weights)).unwrap();
     let changed = moved.data.iter().zip(&narrow.data).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
     assert!(changed > narrow.data.len() * 9 / 10, "{changed}");
-    let logits = engine.logits(&batch());
+    let logits = engine.logits(&batch()).unwrap();
     let rounded = Parameters { data: moved.data.iter().map(|value| value.to_bf16()).collect(), ..moved };
     let spec = EngineSpec { precision: Precision::Bf16, ..EngineSpec::evaluate(3, 11) };
-    assert_eq!(logits, super::engine(&model, spec, &rounded, None).logits(&batch()));
+    assert_eq!(logits, super::engine(&model, spec, &rounded, None).logits(&batch()).unwrap());
 }
 
 #[test]
@@ -104,20 +104,20 @@ fn steps_that_are_judged_bad_change_nothing() {
     let constants = AdamWConstants { betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 0.1 };
     let mut engine = engine(&model, EngineSpec::train(3, 11), &narrow, None);
     run(&mut engine);
-    let judgement = engine.judge(Limits { clip: 0.0, skip_above: 1e-9 });
+    let judgement = judged(&mut engine, Limits { clip: 0.0, skip_above: 1e-9 });
     assert!(judgement.finite && judgement.factor == 0.0 && judgement.norm > 0.0);
     engine.update(constants, 0.1, 1);
-    assert_eq!(engine.read((Tensors::Base, State::Weights)), narrow);
+    assert_eq!(engine.read((Tensors::Base, State::Weights)).unwrap(), narrow);
     let mut broken = narrow.clone();
     broken.slice_mut(0).fill(f32::NAN);
     engine.load((Tensors::Base, State::Weights), &broken);
     run(&mut engine);
-    let judgement = engine.judge(Limits { clip: 1.0, skip_above: f64::INFINITY });
+    let judgement = judged(&mut engine, Limits { clip: 1.0, skip_above: f64::INFINITY });
     assert!(!judgement.finite && judgement.factor == 0.0);
     // The next step is judged by itself.
     engine.load((Tensors::Base, State::Weights), &narrow);
     run(&mut engine);
-    assert!(engine.judge(Limits { clip: 1.0, skip_above: f64::INFINITY }).finite);
+    assert!(judged(&mut engine, Limits { clip: 1.0, skip_above: f64::INFINITY }).finite);
     engine.update(constants, 0.1, 1);
-    assert_ne!(engine.read((Tensors::Base, State::Weights)), narrow);
+    assert_ne!(engine.read((Tensors::Base, State::Weights)).unwrap(), narrow);
 }

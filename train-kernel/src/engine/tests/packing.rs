@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{batch, difference, engine, gradients, model, random_tokens, weights};
+use super::{accumulated, batch, difference, engine, gradients, model, random_tokens, weights};
 use crate::batch::{Batch, SequenceParts};
 use crate::engine::{EngineSpec, LossSum};
 use crate::model::Model;
@@ -14,7 +14,7 @@ fn run(model: &Arc<Model>, parameters: &Parameters<f64>, batches: &[Batch]) -> (
     engine.begin_step();
     let mut sum = LossSum::default();
     for batch in batches {
-        sum += &engine.accumulate(batch, 0.1, None);
+        sum += &accumulated(&mut engine, batch, 0.1, None);
     }
     (sum, gradients(&mut engine))
 }
@@ -67,7 +67,7 @@ fn mask_documents_do_not_see_each_other_bitwise() {
     let mut tokens = random_tokens(5, 21, 37);
     let mut engine = engine(&model, EngineSpec::evaluate(1, 21), &parameters, None);
     let mut logits = |tokens: &[u32]| {
-        engine.logits(&Batch::from_parts(&[SequenceParts { tokens, segments: &segments, loss_mask: None }]).unwrap())
+        engine.logits(&Batch::from_parts(&[SequenceParts { tokens, segments: &segments, loss_mask: None }]).unwrap()).unwrap()
     };
     let before = logits(&tokens);
     for token in &mut tokens[..7] {

@@ -141,7 +141,10 @@ fn a_bit_that_flips_between_two_computations_is_found() {
     engine.load((Tensors::Adapters, State::Weights), &adapters.parameters);
     let dropout = DropoutKey { seed: 7, step: 4, first_row: 0 };
     engine.begin_step();
-    let first = engine.accumulate(&batch, 1.0, Some(dropout));
+    let first = {
+        let pending = engine.accumulate(&batch, 1.0, Some(dropout));
+        engine.collect(pending, &batch).unwrap()
+    };
     replay(4, &mut engine, (&batch, dropout), &first).unwrap();
     // One bit of one weight, as memory that fails gives it.
     let index = base.layout.index("model.layers.0.mlp.up_proj.weight").unwrap();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mellama_shards::{Segment, Sequence};
 use mellama_storage::{Key, MemoryStore, Store, Workdir};
 
+use crate::backend::Processor;
 use crate::checkpoint::FILE_LIMIT_BYTES;
 use crate::hf::SpecialTokens;
 use crate::lora::{LoraSpec, Target};
@@ -71,6 +72,7 @@ pub(super) fn job() -> TrainJob {
         companions: vec![Companion { name: "tokenizer.model".to_owned(), bytes: b"not text".to_vec() }],
         merged_companions: Vec::new(),
         file_limit_bytes: FILE_LIMIT_BYTES,
+        machine: Arc::new(Processor),
     }
 }
 
