@@ -29,7 +29,7 @@ FUNCTION Pack scaled(const float (&x)[8], Pack weight, float rstd) {
 }
 
 // Grid: N blocks.
-KERNEL(norm, Norm) {
+KERNEL(norm_forward, Norm) {
     SharedMemory memory;
     const Shared<float> scratch = memory.take<float>(THREADS / 32);
     const u64 row = u64(blockIdx.x) * arguments.width;

@@ -11,6 +11,7 @@ mod attention;
 mod backend;
 #[cfg(any(test, feature = "emulation"))]
 pub mod check;
+pub mod cuda;
 mod device;
 #[cfg(any(test, feature = "emulation"))]
 pub mod emulated;

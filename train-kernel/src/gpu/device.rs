@@ -125,6 +125,32 @@ pub enum DeviceError {
     /// There is a driver, and no card that it shows.
     #[error("GPU: the driver shows no card; check CUDA_VISIBLE_DEVICES and the machine's allocation")]
     NoCard,
+    /// There are cards, and not this one.
+    #[error(
+        "GPU: card {index} is asked for, the driver shows {count}, counted from 0; ask for one of them, or check CUDA_VISIBLE_DEVICES"
+    )]
+    NoSuchCard {
+        /// What was asked for.
+        index: usize,
+        /// Cards that there are.
+        count: usize,
+    },
+    /// The driver does not open a card.
+    #[error("GPU: the driver opens no card: {reason}; run nvidia-smi on this machine to see what it says of driver and cards")]
+    Driver {
+        /// What it said.
+        reason: String,
+    },
+    /// No memory for what a card needs beside the one allocation.
+    #[error(
+        "GPU: workspace: {needed_bytes} bytes needed, {free_bytes} are free; end what else runs on the card, or ask for another"
+    )]
+    Workspace {
+        /// What is needed.
+        needed_bytes: u64,
+        /// What there is.
+        free_bytes: u64,
+    },
     /// The driver is older than what this program is built for.
     #[error("GPU: the driver knows CUDA {found}, this program needs {needed} or later; install a newer driver")]
     OldDriver {
@@ -150,6 +176,14 @@ pub enum DeviceError {
         library: &'static str,
         /// A package that has it.
         package: &'static str,
+    },
+    /// A library that opens, and is not what it should be.
+    #[error("GPU: {library}: {reason}; install the version that this program is built for and name its folder with --cuda-libs")]
+    BadLibrary {
+        /// The library, or its file.
+        library: String,
+        /// What it said, or what it lacks.
+        reason: String,
     },
     /// Kernels that do not compile, or do not load.
     #[error("GPU: kernel {kernel} for {target}: {reason}")]

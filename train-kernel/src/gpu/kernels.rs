@@ -122,7 +122,7 @@ const WARP_SUMS: u32 = THREADS / 32 * 4;
 
 /// `norm`
 pub fn norm(width: usize) -> Kernel {
-    norms(width).kernel("norm", &[WARP_SUMS])
+    norms(width).kernel("norm_forward", &[WARP_SUMS])
 }
 
 /// `norm_rebuild`

@@ -1,0 +1,104 @@
+//! Checks and timings of a card, for `bench/gpu`: what is asked for, in this order, as one JSON object a line.
+//!
+//! ```text
+//! gpu DEVICE SEED PART...
+//!   DEVICE   card, or emulated: the same on the processor, to try the program without a card
+//!   PART     check      every operation against the processor, on inputs of this seed
+//!            ceilings   the rates that the card reaches: copies, and matrix products of cuBLASLt
+//!            kernels    each operation at the sizes of LLaMA-2-7B, against those rates
+//!            step:SHAPE:SEQUENCES:ACCUMULATION[:lora]   whole training steps of 4,096 tokens a sequence
+//! ```
+
+mod ceilings;
+mod kernels;
+mod step;
+mod timing;
+
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use mellama_train::gpu::Device;
+use mellama_train::gpu::check::{Checks, Finding};
+use mellama_train::gpu::cuda::{Card, CardOptions};
+use mellama_train::gpu::emulated::Emulated;
+use serde_json::{Value, json};
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [device, seed, parts @ ..] = arguments.as_slice() else {
+        return Err("usage: gpu card|emulated SEED check|ceilings|kernels|step:SHAPE:SEQUENCES:ACCUMULATION[:lora] ...".into());
+    };
+    let seed = seed.parse()?;
+    match device.as_str() {
+        "card" => {
+            let open = || Card::open(0, CardOptions::default());
+            let card = open()?;
+            println!(
+                "{}",
+                json!({ "card": describe(&card), "driver": card.driver_version().to_string(), "target": card.target().as_str() })
+            );
+            drop(card);
+            run(&|_| open().unwrap_or_else(|error| panic!("{error}")), (seed, true), parts)
+        }
+        "emulated" => run(&Emulated::new, (seed, false), parts),
+        other => Err(format!("DEVICE: got {other}, expected card or emulated").into()),
+    }
+}
+
+fn describe<D: Device>(card: &D) -> Value {
+    let properties = card.properties();
+    json!({
+        "name": properties.name,
+        "capability": format!("{}.{}", properties.capability.0, properties.capability.1),
+        "multiprocessors": properties.multiprocessors,
+        "memory_bytes": properties.memory_bytes,
+    })
+}
+
+fn run<D: Device + 'static>(
+    card: &dyn Fn(u64) -> D,
+    (seed, poison): (u64, bool),
+    parts: &[String],
+) -> Result<ExitCode, Box<dyn Error>> {
+    let mut wrong = 0;
+    for part in parts {
+        match part.as_str() {
+            "check" => wrong += check(&Checks { card, poison, seed }),
+            "ceilings" => println!("{}", json!({ "ceilings": ceilings::measure(card(0))? })),
+            "kernels" => println!("{}", json!({ "kernels": kernels::measure(card)? })),
+            other => match other.strip_prefix("step:") {
+                Some(what) => println!("{}", json!({ "step": step::measure(card(0), what)? })),
+                None => return Err(format!("PART: got {other}").into()),
+            },
+        }
+    }
+    Ok(ExitCode::from(u8::from(wrong > 0)))
+}
+
+/// Prints what each check found; returns how many found an operation wrong.
+fn check<D: Device + 'static>(checks: &Checks<'_, D>) -> usize {
+    let mut wrong = 0;
+    for (name, check) in checks.all() {
+        let found = catch_unwind(AssertUnwindSafe(|| check(checks)));
+        let line = match found {
+            Ok(findings) => json!({ "check": name, "findings": findings.iter().map(finding).collect::<Vec<_>>() }),
+            Err(panic) => {
+                wrong += 1;
+                let text = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "panicked".to_owned());
+                json!({ "check": name, "wrong": text })
+            }
+        };
+        println!("{line}");
+    }
+    wrong
+}
+
+fn finding(finding: &Finding) -> Value {
+    json!({
+        "operation": finding.operation,
+        "case": finding.case,
+        "share_of_bound": finding.share_of_bound,
+        "relative": finding.relative,
+    })
+}
