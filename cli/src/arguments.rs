@@ -31,7 +31,7 @@ pub(crate) struct How {
     /// Folder for spill files; the system's temporary folder by default.
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) scratch: Option<PathBuf>,
-    /// Folder with NVIDIA's libraries; without effect until training on a GPU is there.
+    /// Folder with NVIDIA's libraries (NVRTC, cuBLASLt), where the system does not find them.
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) cuda_libs: Option<PathBuf>,
     /// Where another plan has the work folder, work in versions/PLAN below it.

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let work = || {
         signals().and_then(|stop| {
             threads(how.threads)?;
+            how.cuda_libs.as_deref().map_or(Ok(()), mellama_pipeline::use_cuda_libraries)?;
             let progress = Progress::new(&how, stop);
             commands::dispatch(arguments, &progress).map_err(|failure| failure.signalled(progress.stopped()))
         })

@@ -68,3 +68,4 @@ pub use recipe::{Access, ChecksumRecipe, Recipe, RecipeError, RecipeFile, Storag
 pub use separators::Separators;
 pub use session::Session;
 pub use stage::{Stage, TaskOutput};
+pub use training::device::use_cuda_libraries;

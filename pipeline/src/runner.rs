@@ -57,7 +57,9 @@ pub fn run(context: &Context<'_>, until: Option<Stage>) -> Result<Vec<StageResul
     let finished = context.workdir.finished()?;
     let is_training = |stage: &Stage| [Stage::Cpt, Stage::Instruct].contains(stage) && !finished.contains(stage.name());
     // Before the folder is this plan's: what is advised changes the plan.
-    training::memory::check(context, &wanted.clone().filter(is_training).collect::<Vec<_>>())?;
+    let trainings: Vec<Stage> = wanted.clone().filter(is_training).collect();
+    training::memory::check(context, &trainings)?;
+    training::device::check(context, &trainings)?;
     freeze(context)?;
     let results = wanted.map(|stage| metered(context, || every_task(context, stage, &finished)));
     let results = results.collect::<Result<Vec<_>, _>>()?;

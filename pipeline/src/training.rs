@@ -1,8 +1,9 @@
 //! What continual pre-training and instruction tuning share: the starting weights, the commit of the result. Files of this folder:
 //! what a run tells (`telemetry`, `events`), its records read back (`metrics`), whether weights and data fit (`fit`), what lies beside weights
-//! (`companions`), whether the machine is large enough (`memory`).
+//! (`companions`), whether the machine is large enough (`memory`) and has the card that is asked for (`device`).
 
 mod companions;
+pub(crate) mod device;
 mod events;
 mod fit;
 pub(crate) mod memory;
@@ -17,14 +18,12 @@ use mellama_shards::template::Template;
 use mellama_sources::Sensitivity;
 use mellama_storage::{Counts, Key, ObjectEntry, StageManifest, Stores, Tally};
 use mellama_train::Shape;
-use mellama_train::backend::Processor;
 use mellama_train::checkpoint::{self, CheckpointError, CheckpointManifest, FILE_LIMIT_BYTES, check_object, list_steps};
 use mellama_train::hf::{HfModel, SpecialTokens, load};
 use mellama_train::trainer::{
     Base, Companion, Heldout, HeldoutRecord, Kind, TrainError, TrainJob, TrainOutcome, TrainSpec, train,
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 use crate::context::Context;
 use crate::failure::{Failure, chain};
@@ -104,6 +103,7 @@ impl Training<'_> {
         let card = |form: Form| Companion { name: model_card::CARD.into(), bytes: self.card(context, (&data_digest, form)) };
         companions.push(card(if self.spec.lora.is_some() { Form::Adapters } else { Form::Model }));
         merged_companions.push(card(Form::Merged));
+        let machine = self.spec.device.machine();
         let job = TrainJob {
             kind: self.kind,
             spec: self.spec,
@@ -115,7 +115,7 @@ impl Training<'_> {
             companions,
             merged_companions,
             file_limit_bytes: FILE_LIMIT_BYTES,
-            machine: Arc::new(Processor),
+            machine,
         };
         let outcome = train(job, &self.sequences, self.heldout.as_ref(), context.workdir, &mut telemetry)
             .map_err(|error| refused(context, self.kind, error))?;
@@ -323,6 +323,7 @@ fn failure(error: TrainError) -> Failure {
         },
         TrainError::Unsaved { ref source, .. } => Failure::of(&**source, text, Failure::Failed),
         TrainError::Source(_) => Failure::reading("", &error),
+        TrainError::Device(ref device) => device::failure(device, text),
         _ => Failure::Failed(text),
     }
 }

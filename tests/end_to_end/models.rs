@@ -291,6 +291,33 @@ fn a_model_that_no_machine_of_this_size_trains_is_refused_before_the_corpus_is_m
 }
 
 #[test]
+fn a_card_that_is_not_there_is_refused_before_the_corpus_is_made() {
+    let quick = Project::quick();
+    let text = std::fs::read_to_string(quick.recipe()).expect("a recipe");
+    let end = text.find("[[instruct.source]]").expect("a part on instructions");
+    let check = |keys: &str, expected: &[&str]| {
+        let project =
+            Project::with_recipe(&text[..end].replace("learning_rate = 3e-3", &format!("learning_rate = 3e-3\n{keys}")));
+        let ended = project.run(&[]);
+        assert_eq!(ended.code, 2, "{}", ended.stderr);
+        for part in expected {
+            assert!(ended.stderr.contains(part), "{}", ended.stderr);
+        }
+        assert!(!Path::new(&project.workdir()).join("plan.json").exists(), "another device is another plan");
+    };
+    check("device = \"cuda\"", &["precision", "f32", "\"bf16\" where device is \"cuda\""]);
+    check("device = \"tpu\"", &["unknown value", "known: cpu, cuda"]);
+    if Path::new("/proc/driver/nvidia").exists() {
+        println!("not run: this machine has NVIDIA's driver");
+    } else {
+        check("device = \"cuda\"\nprecision = \"bf16\"", &["GPU: no driver", "libcuda.so.1", "device"]);
+    }
+    let nowhere = quick.run(&["--cuda-libs", "nowhere"]);
+    assert_eq!(nowhere.code, 2, "{}", nowhere.stderr);
+    assert!(nowhere.stderr.contains("--cuda-libs nowhere") && nowhere.stderr.contains("libnvrtc"), "{}", nowhere.stderr);
+}
+
+#[test]
 fn a_training_that_its_guards_stop_names_the_last_good_checkpoint_and_leaves_its_steps() {
     let quick = Project::quick();
     let text = std::fs::read_to_string(quick.recipe()).expect("a recipe");

@@ -292,6 +292,16 @@ pub trait Backend<E: Real>: Debug + Send {
     /// the last ones gave.
     fn works_ahead(&self) -> bool;
 
+    /// What the device chose by itself so far and results depend on: kept with a run, which goes on with the same.
+    fn choices(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// What the user is to know and has not been told, a line each.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether weights and activations may be of this type.
     fn computes_in(&self, dtype: Dtype) -> bool;
 

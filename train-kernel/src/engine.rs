@@ -116,6 +116,16 @@ impl<E: Real> Engine<E> {
         self.backend.works_ahead()
     }
 
+    /// What its device chose by itself so far, that results depend on.
+    pub fn choices(&self) -> Option<serde_json::Value> {
+        self.backend.choices()
+    }
+
+    /// What its device has the user know and has not told yet, a line each.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        self.backend.take_warnings()
+    }
+
     /// Its memory, by part.
     pub fn memory(&self) -> &ArenaPlan {
         &self.plan

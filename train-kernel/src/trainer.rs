@@ -21,4 +21,4 @@ pub use heldout::{Heldout, HeldoutSource};
 pub use job::{Base, CheckpointInfo, Companion, FailedSave, Hooks, NoHooks, StepTiming, TrainError, TrainJob, TrainOutcome};
 pub use record::{HeldoutRecord, MeanLoss, MetricLine, RewindRecord, StepRecord};
 pub use run::train;
-pub use spec::{Kind, ParallelSpec, SpecError, TrainSpec};
+pub use spec::{DeviceKind, Kind, ParallelSpec, SpecError, TrainSpec};

@@ -4,7 +4,7 @@ use mellama_evaluation::EvaluateSpec;
 use mellama_shards::mixture::{MixtureSpec, Total, Unit};
 use mellama_sources::{Cleaning, Domain, Fields, Format, Limits, ReadOptions, Sensitivity};
 use mellama_train::guard::SpikeSpec;
-use mellama_train::trainer::{ParallelSpec, TrainSpec};
+use mellama_train::trainer::{DeviceKind, ParallelSpec, TrainSpec};
 use mellama_train::{LoraSpec, Precision, Recompute};
 use serde::{Deserialize, Serialize};
 
@@ -312,6 +312,9 @@ pub struct InstructRecipe {
     pub replay_every: u64,
     /// Arithmetic.
     pub precision: Precision,
+    /// As in `[train]`.
+    #[serde(skip_serializing_if = "DeviceKind::is_default")]
+    pub device: DeviceKind,
     /// What is computed again in the backward.
     pub recompute: Recompute,
     /// The cluster that plans are made for.
@@ -344,6 +347,7 @@ impl Default for InstructRecipe {
             spike: spec.spike,
             replay_every: spec.replay_every,
             precision: spec.precision,
+            device: spec.device,
             recompute: spec.recompute,
             parallel: spec.parallel,
         }
@@ -371,6 +375,7 @@ impl InstructRecipe {
             spike: self.spike,
             replay_every: self.replay_every,
             precision: self.precision,
+            device: self.device,
             recompute: self.recompute,
             parallel: self.parallel.clone(),
             lora: (!self.full).then(|| self.lora.clone()),

@@ -4,6 +4,7 @@
 use mellama_train::Shape;
 use mellama_train::hf::ModelConfig;
 use mellama_train::lora::LoraSpec;
+use mellama_train::trainer::DeviceKind;
 
 use crate::context::Context;
 use crate::failure::{Failure, chain};
@@ -23,11 +24,12 @@ pub(crate) fn check(context: &Context<'_>, stages: &[Stage]) -> Result<(), Failu
     let Some(available) = machine_bytes() else { return Ok(()) };
     let Some((name, shape)) = shape(context)? else { return Ok(()) };
     let recipe = &context.file.recipe;
-    let adapters = |stage: &Stage| match stage {
-        Stage::Cpt => recipe.train.as_ref().and_then(|spec| spec.lora.clone()),
-        _ => recipe.instruct.as_ref().and_then(|instruct| instruct.spec().lora),
+    let of_stage = |stage: &Stage| match stage {
+        Stage::Cpt => recipe.train.as_ref().map(|spec| (spec.lora.clone(), spec.device)),
+        _ => recipe.instruct.as_ref().map(|instruct| (instruct.spec().lora, instruct.device)),
     };
-    let Some(needed) = stages.iter().map(|stage| least_bytes(&shape, adapters(stage).as_ref())).max() else { return Ok(()) };
+    let needs = stages.iter().filter_map(of_stage).map(|(lora, device)| least_bytes(&shape, lora.as_ref(), device));
+    let Some(needed) = needs.max() else { return Ok(()) };
     if needed <= available {
         return Ok(());
     }
@@ -53,10 +55,14 @@ fn shape(context: &Context<'_>) -> Result<Option<(String, Shape)>, Failure> {
     Ok(Some((name.clone(), shape)))
 }
 
-/// Bytes of weights, gradients, moments and the copy, without activations.
-fn least_bytes(shape: &Shape, lora: Option<&LoraSpec>) -> u64 {
+/// Bytes of weights, gradients, moments and the copy, without activations; of the weights as they are loaded and the copy alone,
+/// where a card has the rest.
+fn least_bytes(shape: &Shape, lora: Option<&LoraSpec>, device: DeviceKind) -> u64 {
     let all = shape.parameter_count();
     let trained = lora.map_or(all, |lora| lora.parameter_count(shape));
+    if device == DeviceKind::Cuda {
+        return VALUE_BYTES * (all + COPIED_VALUES * trained);
+    }
     // The weights as they were loaded are kept for merging adapters; without any, they are dropped once the engine has them.
     let frozen = if lora.is_some() { 2 * all } else { 0 };
     VALUE_BYTES * (frozen + (TRAINED_VALUES + COPIED_VALUES) * trained)
@@ -83,6 +89,7 @@ fn of_meminfo(text: &str) -> Option<(u64, u64)> {
 mod tests {
     use mellama_train::Shape;
     use mellama_train::lora::LoraSpec;
+    use mellama_train::trainer::DeviceKind;
 
     use super::{least_bytes, of_meminfo};
 
@@ -91,8 +98,9 @@ mod tests {
         assert_eq!(of_meminfo("MemTotal:       1024 kB\nMemFree: 1 kB\nSwapTotal:  1 kB\n"), Some((1024 * 1024, 1024)));
         assert_eq!(of_meminfo("nothing"), None);
         let shape = Shape::named("llama-2-7b", 32_000).unwrap();
-        assert_eq!(least_bytes(&shape, None), 28 * 6_738_415_616);
+        assert_eq!(least_bytes(&shape, None, DeviceKind::Cpu), 28 * 6_738_415_616);
         let lora = LoraSpec { rank: 8, ..LoraSpec::default() };
-        assert_eq!(least_bytes(&shape, Some(&lora)), 8 * 6_738_415_616 + 28 * 19_988_480);
+        assert_eq!(least_bytes(&shape, Some(&lora), DeviceKind::Cpu), 8 * 6_738_415_616 + 28 * 19_988_480);
+        assert_eq!(least_bytes(&shape, None, DeviceKind::Cuda), 16 * 6_738_415_616);
     }
 }

@@ -284,6 +284,10 @@ impl Hooks for Telemetry<'_> {
         self.peak = product_rate();
     }
 
+    fn on_warning(&mut self, line: &str) {
+        self.observer.warn(line);
+    }
+
     fn on_step(&mut self, record: &StepRecord, timing: &StepTiming) {
         if self.recent.len() == RECENT_STEPS {
             self.recent.pop_front();

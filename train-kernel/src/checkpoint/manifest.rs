@@ -70,6 +70,9 @@ pub struct CheckpointManifest {
     pub lora: Option<LoraSpec>,
     /// Steps passed over.
     pub guard: Guard,
+    /// What the device chose by itself and results depend on, such as algorithms of matrix products; a run goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choices: Option<serde_json::Value>,
     /// Every file, manifest excepted.
     pub objects: Vec<ObjectEntry>,
 }

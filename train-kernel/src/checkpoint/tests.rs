@@ -27,6 +27,7 @@ fn manifest(step: u64) -> CheckpointManifest {
         shape: Shape::named("tiny", 10).unwrap(),
         partition: Partition::default(),
         lora: None,
+        choices: None,
         guard: Guard::default(),
         objects: Vec::new(),
     }

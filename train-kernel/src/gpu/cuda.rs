@@ -16,9 +16,13 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaStream, DriverError};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
+use serde_json::Value;
 
 use super::device::{Address, Device, DeviceError, DeviceProduct, Launch, Properties};
 use super::kernels::{Kernel, Module};
+use crate::backend::{Backend, Machine};
+use crate::gpu::Gpu;
+use crate::shape::Shape;
 
 mod cache;
 pub mod compile;
@@ -115,6 +119,7 @@ pub struct Card {
     /// The first thing that failed; nothing is asked of the card after it.
     failed: Option<DeviceError>,
     warnings: Vec<String>,
+    told_chosen_again: bool,
     waits: bool,
     times_products: bool,
     passes: Passes<Recording>,
@@ -155,6 +160,7 @@ impl Card {
             properties,
             failed: None,
             warnings,
+            told_chosen_again: false,
             waits: options.waits,
             times_products: options.times_products,
             passes: Passes::new(if options.waits { 0 } else { recording::MAX_RECORDINGS }),
@@ -176,11 +182,6 @@ impl Card {
     /// The CUDA that its driver knows.
     pub fn driver_version(&self) -> Version {
         self.images.driver
-    }
-
-    /// What the user is to know that is no error, a line each.
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
     }
 
     /// The algorithms of its matrix products, to be kept with the run: those that were given and those chosen since.
@@ -313,9 +314,36 @@ impl Drop for Card {
     }
 }
 
+/// The first card that the driver shows, as the machine of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FirstCard;
+
+impl Machine for FirstCard {
+    fn backend(&self, shape: &Shape, choices: Option<&Value>) -> Result<Box<dyn Backend<f32>>, DeviceError> {
+        // Choices that cannot be read are another program's: they are made again, and that is told.
+        let products = choices.map(|choices| serde_json::from_value(choices.clone()).unwrap_or_default());
+        let card = Card::open(0, CardOptions { products, ..CardOptions::default() })?;
+        Ok(Box::new(Gpu::new(card, shape)?))
+    }
+}
+
 impl Device for Card {
     fn properties(&self) -> &Properties {
         &self.properties
+    }
+
+    fn choices(&self) -> Option<Value> {
+        Some(serde_json::to_value(self.products()).expect("names and digits are JSON"))
+    }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        if self.chosen_again() && !self.told_chosen_again {
+            self.told_chosen_again = true;
+            let line = "GPU: another card or library than the run began with: algorithms of matrix products are chosen again, and \
+                        results are no longer those of an uninterrupted run, bit for bit";
+            self.warnings.push(line.to_owned());
+        }
+        self.warnings.drain(..).collect()
     }
 
     fn allocate(&mut self, bytes: usize) -> Result<Address, u64> {

@@ -234,6 +234,16 @@ pub trait Device: Debug + Send {
     /// What it is.
     fn properties(&self) -> &Properties;
 
+    /// What it chose by itself so far, that results depend on.
+    fn choices(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// What the user is to know and has not been told, a line each.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The one allocation. What it holds means nothing.
     ///
     /// # Errors

@@ -25,6 +25,14 @@ impl<D: Device> Backend<f32> for Gpu<D> {
         true
     }
 
+    fn choices(&self) -> Option<serde_json::Value> {
+        self.device.choices()
+    }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        self.device.take_warnings()
+    }
+
     fn computes_in(&self, dtype: Dtype) -> bool {
         dtype == Dtype::Bf16
     }

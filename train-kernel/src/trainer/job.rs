@@ -113,6 +113,8 @@ pub struct StepTiming {
 pub trait Hooks {
     /// The number of steps, the step it goes on from, and the bytes of the memory laid out for it.
     fn on_start(&mut self, _first_step: u64, _total_steps: u64, _arena_bytes: u64) {}
+    /// When the device has something to tell that is no error.
+    fn on_warning(&mut self, _line: &str) {}
     /// After each step.
     fn on_step(&mut self, _record: &StepRecord, _timing: &StepTiming) {}
     /// After each held-out measurement.

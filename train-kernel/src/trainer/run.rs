@@ -5,6 +5,7 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use mellama_storage::Workdir;
+use serde_json::Value;
 
 use super::heldout::Heldout;
 use super::job::{Hooks, StepTiming, TrainError, TrainJob, TrainOutcome, check_layout};
@@ -68,7 +69,8 @@ pub fn train(
         let lines = read_metrics(workdir, &done.manifest)?;
         return Ok(outcome(done, Some(total_steps), &lines));
     }
-    let mut state = start(&plan, &base)?;
+    let choices = found.as_ref().and_then(|found| found.manifest.choices.as_ref());
+    let mut state = start(&plan, &base, choices)?;
     // Adapters are merged into the original weights; otherwise the engine's are all that is needed.
     let base = job.spec.lora.is_some().then_some(base);
     let saver = Saver { plan: &plan, workdir, digests, total_steps, base };
@@ -194,6 +196,9 @@ impl Run<'_, '_> {
     fn tell(&mut self, record: StepRecord, waits: StepTiming, hooks: &mut dyn Hooks) {
         let ended = Instant::now();
         let total = ended.saturating_duration_since(std::mem::replace(&mut self.mark, ended));
+        for warning in self.state.engine.take_warnings() {
+            hooks.on_warning(&warning);
+        }
         hooks.on_step(&record, &StepTiming { total, ..waits });
         self.lines.push(MetricLine::Step(record));
     }
@@ -272,7 +277,7 @@ fn can_resume(spec: &TrainSpec, step: u64, steps: &[u64]) -> bool {
 }
 
 /// The state before the first step.
-fn start(plan: &Plan<'_>, base: &Parameters<f32>) -> Result<State, TrainError> {
+fn start(plan: &Plan<'_>, base: &Parameters<f32>, choices: Option<&Value>) -> Result<State, TrainError> {
     let spec = &plan.job.spec;
     let length = plan.data.sequence(0)?.tokens.len();
     let micro = spec.micro_batch_sequences.min(spec.batch_sequences).min(plan.total_positions);
@@ -281,7 +286,7 @@ fn start(plan: &Plan<'_>, base: &Parameters<f32>) -> Result<State, TrainError> {
         recompute: spec.recompute,
         ..EngineSpec::train(micro as usize, length).with_lora(spec.lora.clone())
     };
-    let backend = plan.job.machine.backend(plan.model.shape())?;
+    let backend = plan.job.machine.backend(plan.model.shape(), choices)?;
     let mut engine = Engine::new(backend, Arc::clone(&plan.model), wanted)?;
     engine.load((Tensors::Base, Of::Weights), base);
     if let Some(lora) = &spec.lora {

@@ -101,6 +101,7 @@ impl Saver<'_> {
             shape: plan.model.shape().clone(),
             lora: job.spec.lora.clone(),
             guard: state.guard.clone(),
+            choices: state.engine.choices(),
             objects: Vec::new(),
         }
     }

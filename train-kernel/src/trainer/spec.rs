@@ -4,14 +4,17 @@
 //! number of steps.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::{Machine, Processor};
 use crate::engine::{Precision, Recompute};
+use crate::gpu::cuda::FirstCard;
 use crate::guard::SpikeSpec;
 use crate::lora::{LoraError, LoraSpec};
 use crate::optimizer::AdamWConstants;
-use crate::planner::{self, Machine, Zero};
+use crate::planner::{self, Zero};
 use crate::schedule::Schedule;
 
 /// Which training a run is; it names the folder of its checkpoints.
@@ -79,6 +82,9 @@ pub struct TrainSpec {
     pub replay_every: u64,
     /// Arithmetic.
     pub precision: Precision,
+    /// What computes.
+    #[serde(skip_serializing_if = "DeviceKind::is_default")]
+    pub device: DeviceKind,
     /// What is computed again in the backward in place of being kept: memory against time, never the result.
     #[serde(skip_serializing_if = "is_default")]
     pub recompute: Recompute,
@@ -87,6 +93,33 @@ pub struct TrainSpec {
     /// The cluster that `plan` computes times and memory for, and how its ranks share the work; never the result.
     #[serde(skip_serializing_if = "ParallelSpec::is_default")]
     pub parallel: ParallelSpec,
+}
+
+/// What computes a run. Their results differ in the last bits, so it is part of the recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The first NVIDIA card that the driver shows.
+    Cuda,
+}
+
+impl DeviceKind {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    /// Whether it is the processor.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The machine.
+    pub fn machine(self) -> Arc<dyn Machine> {
+        match self {
+            Self::Cpu => Arc::new(Processor),
+            Self::Cuda => Arc::new(FirstCard),
+        }
+    }
 }
 
 /// A cluster, and what of its layout is fixed.
@@ -119,10 +152,10 @@ impl ParallelSpec {
     ///
     /// # Errors
     /// [`SpecError::Range`] for one that nobody knows, no GPU at all, or no rank.
-    pub fn machine(&self) -> Result<Machine, SpecError> {
+    pub fn machine(&self) -> Result<planner::Machine, SpecError> {
         require(self.gpus > 0, "parallel.gpus", &self.gpus, "at least 1")?;
         require(self.tensor_parallel != Some(0), "parallel.tensor_parallel", &0, "at least 1")?;
-        Machine::named(&self.gpu).ok_or_else(|| SpecError::Range {
+        planner::Machine::named(&self.gpu).ok_or_else(|| SpecError::Range {
             key: "parallel.gpu",
             got: format!("{:?}", self.gpu),
             expected: "a100-80gb, h100-80gb or h200",
@@ -178,6 +211,7 @@ impl TrainSpec {
             spike: SpikeSpec::default(),
             replay_every: REPLAY_EVERY,
             precision: Precision::F32,
+            device: DeviceKind::Cpu,
             recompute: Recompute::SelA,
             lora: None,
             parallel: ParallelSpec::default(),
@@ -214,6 +248,8 @@ impl TrainSpec {
         for (key, count) in counts {
             require(count > 0, key, &count, "at least 1")?;
         }
+        let computes = self.device == DeviceKind::Cpu || self.precision == Precision::Bf16;
+        require(computes, "precision", &"f32", "\"bf16\" where device is \"cuda\"")?;
         self.parallel.machine()?;
         self.lora.as_ref().map_or(Ok(()), LoraSpec::check)?;
         Ok(())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mellama_storage::{MemoryStore, Workdir};
+use serde_json::Value;
 
 use super::guards::{self, spiky};
 use super::samples::{adapter_job, clean_run, job};
@@ -16,7 +17,8 @@ use crate::trainer::{NoHooks, TrainJob, train};
 struct Ahead;
 
 impl Machine for Ahead {
-    fn backend(&self, shape: &Shape) -> Result<Box<dyn Backend<f32>>, DeviceError> {
+    fn backend(&self, shape: &Shape, choices: Option<&Value>) -> Result<Box<dyn Backend<f32>>, DeviceError> {
+        assert!(choices.is_none(), "the processor chooses nothing");
         Ok(Box::new(Cpu::working_ahead(shape)))
     }
 }
