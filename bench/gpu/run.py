@@ -38,9 +38,19 @@ def level(folders):
     """The newest level whose libraries are there."""
     for name, major in (("13000", 13), ("12080", 12)):
         wanted = [f"libcublasLt.so.{major}", f"libnvrtc.so.{major}"]
-        if all(opens(library) or any((pathlib.Path(folder) / library).exists() for folder in folders) for library in wanted):
+        if knows(major) and all(opens(library) or any((pathlib.Path(folder) / library).exists() for folder in folders) for library in wanted):
             return name
     sys.exit("bench/gpu: neither CUDA 13's nor CUDA 12's cuBLASLt and NVRTC are here")
+
+
+def knows(major):
+    """Whether the driver knows this CUDA; where there is none, the program says so better."""
+    try:
+        version = ctypes.c_int()
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+        return version.value >= 1000 * major
+    except OSError:
+        return True
 
 
 def opens(library):
@@ -90,7 +100,12 @@ def measure(program, environment, device):
             else:
                 results.update(found)
 
-    part("check", 240)
+    # Each in a process of its own: after a fault a process can do nothing more with its card.
+    names, failed = lines([program, device, str(seed), "list"], environment, 60)
+    if failed or not any("list" in found for found in names):
+        results["failed"]["list"] = failed or "no list"
+    for name in next((found["list"] for found in names if "list" in found), []):
+        part(f"check:{name}", 120)
     part("ceilings", 60)
     part("kernels", 120)
     memory = results.get("card", {}).get("memory_bytes", 0)
@@ -152,7 +167,8 @@ def main():
         (folder / f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
         (folder / f"{stem}.md").write_text(table(results))
     wrong = any("wrong" in check for check in results.get("checks", []))
-    sys.exit(1 if wrong or "check" in results["failed"] else 0)
+    failed = any(name == "list" or name.startswith("check:") for name in results["failed"])
+    sys.exit(1 if wrong or failed else 0)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,6 @@ pub enum DeviceKind {
 }
 
 impl DeviceKind {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     /// Whether it is the processor.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
