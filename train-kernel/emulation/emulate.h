@@ -94,8 +94,8 @@ typedef ucontext_t Context;
 
 // Every two bytes of shared memory.
 struct Cell {
-    uint32_t write_epoch, write_warp_epoch, read_epoch, read_warp_epoch;
-    uint16_t writer, reader, reader_warp;
+    uint32_t write_epoch, write_warp_epoch, write_pair_epoch, read_epoch, read_warp_epoch, read_pair_epoch;
+    uint16_t writer, reader, reader_warp, reader_pair;
     uint8_t state;
 };
 enum CellState : uint8_t { UNWRITTEN = 0, WRITTEN = 1, COPYING = 2 };
@@ -120,11 +120,17 @@ struct Warp {
     void* operands[32];
 };
 
+// Two warps with a barrier of their own.
+struct Pair {
+    uint32_t arrived, epoch;
+};
+
 struct Block {
     Request* request;
     Context scheduler;
     std::vector<Thread> threads;
     std::vector<Warp> warps;
+    std::vector<Pair> pairs;
     std::vector<Cell> cells;
     uint8_t* shared;
     uint8_t* stacks;
@@ -221,6 +227,7 @@ inline void global_write(const void* pointer, uint32_t bytes, bool atomic) {
         uint64_t& writer = shadow.writer[i];
         const uint64_t reader = shadow.reader[i];
         if (writer >> 32 == b.request->launch && writer != mine) fault("write to where another block writes");
+        if (atomic && !shadow.written[i]) fault("addition to memory that nobody has written");
         if (!atomic && reader >> 32 == b.request->launch && reader != mine) fault("write to what another block reads");
         writer = mine;
         shadow.written[i] = 1;
@@ -238,50 +245,55 @@ inline uint64_t shared_offset(const void* pointer, uint32_t bytes, const char* w
     return offset;
 }
 
-// Whether what `other` did at these times is over for the running thread.
-inline bool ordered(uint16_t other, uint32_t epoch, uint32_t warp_epoch) {
+// Whether the cell's last write is over for the running thread.
+inline bool ordered(const Cell& cell) {
     Block& b = *block();
-    if (other == b.running || epoch < b.epoch) return true;
-    return other < SEVERAL && other / 32 == b.running / 32 && warp_epoch < b.warps[b.running / 32].epoch;
+    const uint16_t other = cell.writer;
+    if (other == b.running || cell.write_epoch < b.epoch) return true;
+    if (other / 64 == b.running / 64 && cell.write_pair_epoch < b.pairs[b.running / 64].epoch) return true;
+    return other / 32 == b.running / 32 && cell.write_warp_epoch < b.warps[b.running / 32].epoch;
 }
 
 inline void shared_read(const void* pointer, uint32_t bytes) {
     Block& b = *block();
     const uint64_t offset = shared_offset(pointer, bytes, "read");
-    const uint16_t self = uint16_t(b.running), warp = self / 32;
-    const uint32_t warp_epoch = b.warps[warp].epoch;
+    const uint16_t self = uint16_t(b.running), warp = self / 32, pair = self / 64;
     for (uint64_t i = offset / 2; i < (offset + bytes) / 2; ++i) {
         Cell& cell = b.cells[i];
         if (cell.state == UNWRITTEN) fault("read of shared memory that nobody has written, byte %llu", (unsigned long long)(2 * i));
         if (cell.state == COPYING) fault("read of shared memory before its copy was waited for, byte %llu", (unsigned long long)(2 * i));
-        if (!ordered(cell.writer, cell.write_epoch, cell.write_warp_epoch))
+        if (!ordered(cell))
             fault("read of shared memory that thread %u writes, no barrier between: byte %llu", cell.writer,
                   (unsigned long long)(2 * i));
         const bool fresh = cell.reader == NOBODY || cell.read_epoch < b.epoch;
         cell.reader = fresh || cell.reader == self ? self : SEVERAL;
         cell.reader_warp = fresh || cell.reader_warp == warp ? warp : SEVERAL;
+        cell.reader_pair = fresh || cell.reader_pair == pair ? pair : SEVERAL;
         cell.read_epoch = b.epoch;
-        cell.read_warp_epoch = warp_epoch;
+        cell.read_warp_epoch = b.warps[warp].epoch;
+        cell.read_pair_epoch = b.pairs[pair].epoch;
     }
 }
 
 inline void shared_write(const void* pointer, uint32_t bytes, CellState state) {
     Block& b = *block();
     const uint64_t offset = shared_offset(pointer, bytes, "write");
-    const uint16_t self = uint16_t(b.running), warp = self / 32;
+    const uint16_t self = uint16_t(b.running), warp = self / 32, pair = self / 64;
     for (uint64_t i = offset / 2; i < (offset + bytes) / 2; ++i) {
         Cell& cell = b.cells[i];
         if (cell.state == COPYING && state == COPYING) fault("two copies to one place, byte %llu", (unsigned long long)(2 * i));
-        if (cell.state != UNWRITTEN && !ordered(cell.writer, cell.write_epoch, cell.write_warp_epoch))
+        if (cell.state != UNWRITTEN && !ordered(cell))
             fault("write to shared memory that thread %u writes, no barrier between: byte %llu", cell.writer,
                   (unsigned long long)(2 * i));
         const bool read_by_others = cell.reader != NOBODY && cell.reader != self && cell.read_epoch == b.epoch;
         const bool in_this_warp = cell.reader_warp == warp && cell.read_warp_epoch < b.warps[warp].epoch;
-        if (read_by_others && !in_this_warp)
+        const bool in_this_pair = cell.reader_pair == pair && cell.read_pair_epoch < b.pairs[pair].epoch;
+        if (read_by_others && !in_this_warp && !in_this_pair)
             fault("write to shared memory that others read, no barrier between: byte %llu", (unsigned long long)(2 * i));
         cell.writer = self;
         cell.write_epoch = b.epoch;
         cell.write_warp_epoch = b.warps[warp].epoch;
+        cell.write_pair_epoch = b.pairs[pair].epoch;
         cell.state = state;
     }
 }
@@ -300,6 +312,19 @@ inline void barrier(uint32_t line) {
     }
     const uint64_t generation = b.barrier_generation;
     while (b.barrier_generation == generation) yield();
+}
+
+inline void pair_barrier() {
+    Block& b = *block();
+    Pair& pair = b.pairs[b.running / 64];
+    if (++pair.arrived == 64) {
+        pair.arrived = 0;
+        ++pair.epoch;
+        b.progress = true;
+        return;
+    }
+    const uint32_t epoch = pair.epoch;
+    while (pair.epoch == epoch) yield();
 }
 
 // An operation of the whole warp: each lane leaves its operand, the last one computes for all.
@@ -335,6 +360,19 @@ inline T shuffle(uint32_t tag, uint32_t mask, T value, uint32_t source) {
     } mine{value, value, source % 32};
     collective(tag, mine, [](Operand** lanes) {
         for (uint32_t i = 0; i < 32; ++i) lanes[i]->result = lanes[lanes[i]->source]->value;
+    });
+    return mine.result;
+}
+
+inline int any(uint32_t tag, uint32_t mask, bool said) {
+    if (mask != 0xffffffffu) fault("line %u: a warp operation of some lanes only", tag);
+    struct Operand {
+        bool said, result;
+    } mine{said, false};
+    collective(tag, mine, [](Operand** lanes) {
+        bool found = false;
+        for (uint32_t i = 0; i < 32; ++i) found = found || lanes[i]->said;
+        for (uint32_t i = 0; i < 32; ++i) lanes[i]->result = found;
     });
     return mine.result;
 }
@@ -412,9 +450,10 @@ inline void run_block(Block& b, const std::vector<uint64_t>& order) {
     const Request& request = *b.request;
     b.epoch = 1;
     b.barrier_arrived = b.finished = 0;
-    b.cells.assign(request.shared_bytes / 2 + 8, Cell{0, 0, 0, 0, NOBODY, NOBODY, NOBODY, UNWRITTEN});
+    b.cells.assign(request.shared_bytes / 2 + 8, Cell{0, 0, 0, 0, 0, 0, NOBODY, NOBODY, NOBODY, NOBODY, UNWRITTEN});
     memset(b.shared, 0xff, request.shared_bytes);
     for (Warp& w : b.warps) w = Warp{};
+    for (Pair& pair : b.pairs) pair = Pair{};
     for (uint32_t i = 0; i < request.threads; ++i) {
         Thread& t = b.threads[i];
         t.index = {i, 0, 0};
@@ -438,8 +477,8 @@ inline void run_block(Block& b, const std::vector<uint64_t>& order) {
         if (!b.progress) {
             b.faulty = true;
             snprintf(b.request->message, b.request->message_bytes,
-                     "block (%u, %u, %u): no thread can go on: %u wait at the barrier of line %u, %u have returned, the others at warp "
-                     "operations that not all lanes reach",
+                     "block (%u, %u, %u): no thread can go on: %u wait at the barrier of line %u, %u have returned, the others at "
+                     "operations of a warp or a pair that not all lanes reach",
                      b.index.x, b.index.y, b.index.z, b.barrier_arrived, b.barrier_line, b.finished);
         }
     }
@@ -476,6 +515,7 @@ inline void run(Request& request) {
     b.request = &request;
     b.threads.resize(request.threads);
     b.warps.resize(request.threads / 32);
+    b.pairs.resize((request.threads + 63) / 64);
     std::vector<uint8_t> shared(request.shared_bytes + 1024);
     b.shared = shared.data() + (1024 - reinterpret_cast<uint64_t>(shared.data()) % 1024) % 1024;
     const uint64_t stack_bytes = uint64_t(request.threads) * STACK_BYTES;
@@ -514,6 +554,7 @@ EXPORTED inline __attribute__((used)) void emulate(emulated::Request* request) {
 #define gridDim (emulated::grid_size())
 #define __syncthreads() emulated::barrier(__LINE__)
 #define __syncwarp() emulated::sync_warp(__LINE__)
+#define __any_sync(mask, said) emulated::any(__LINE__, (mask), (said))
 #define __shfl_xor_sync(mask, value, distance) \
     emulated::shuffle(__LINE__, (mask), (value), emulated::thread_index().x % 32 ^ (distance))
 #define __shfl_sync(mask, value, source) emulated::shuffle(__LINE__, (mask), (value), (source))
@@ -531,6 +572,11 @@ inline uint32_t __float_as_uint(float value) {
 inline uint32_t atomicOr(uint32_t* at, uint32_t bits) {
     const uint32_t before = *at;
     *at |= bits;
+    return before;
+}
+inline float atomicAdd(float* at, float value) {
+    const float before = *at;
+    *at += value;
     return before;
 }
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint32_t(uint64_t(a) * b >> 32); }

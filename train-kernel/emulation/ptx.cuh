@@ -102,9 +102,16 @@ inline void copy_async_wait() {
     emulated::copy_async_wait(NEWEST);
 }
 
+inline void pair_barrier() { emulated::pair_barrier(); }
+
 inline float exp2_approximate(float x) {
     const float y = exp2f(x);
     return y < 1.17549435e-38f ? 0.0f : y;
+}
+
+inline float reciprocal_approximate(float x) {
+    const float y = 1.0f / x;
+    return fabsf(y) < 1.17549435e-38f ? 0.0f : y;
 }
 
 inline u32 pack_bf16(float low, float high) {

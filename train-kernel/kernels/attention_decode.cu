@@ -13,7 +13,7 @@ struct CacheAppend {
     Global<u32> positions;  // (N)
     Global<bf16> keys;      // (slots, capacity, K D), of the new rows =
     Global<bf16> values;    // (slots, capacity, K D), of the new rows =
-    u64 packs;              // N K D / 8
+    u32 packs;              // N K D / 8
     u32 heads;              // H
     u32 kv_heads;           // K
     u32 capacity;
@@ -21,10 +21,10 @@ struct CacheAppend {
 
 // Grid: ⌈packs / THREADS⌉ blocks.
 KERNEL(cache_append, CacheAppend) {
-    const u64 index = u64(blockIdx.x) * THREADS + threadIdx.x;
+    const u32 index = blockIdx.x * THREADS + threadIdx.x;
     if (index >= arguments.packs) return;
     const u32 row_packs = arguments.kv_heads * ROW_PACKS;
-    const u32 row = u32(index / row_packs), column = u32(index - u64(row) * row_packs) * 8, width = row_packs * 8;
+    const u32 row = index / row_packs, column = (index - row * row_packs) * 8, width = row_packs * 8;
     const u64 cached = u64(arguments.slots[row]) * arguments.capacity + arguments.positions[row];
     const u64 from = u64(row) * (arguments.heads * HEAD_WIDTH + 2 * width) + arguments.heads * HEAD_WIDTH + column;
     arguments.keys.set_pack(cached * width + column, arguments.fused.pack(from));
@@ -143,18 +143,18 @@ FUNCTION void hide_behind(float (&scores)[2][4], u32 key, u32 last) {
 }
 
 // Leaves what a warp has where the block merges it.
-FUNCTION void leave(Running& running, Shared<float> outs, Shared<float> most, Shared<float> sums) {
+FUNCTION void leave(Running<1>& running, Shared<float> outs, Shared<float> most, Shared<float> sums) {
     running.end();
 #pragma unroll
     for (u32 n = 0; n < ROW_PACKS; ++n) {
 #pragma unroll
-        for (u32 i = 0; i < 4; ++i) outs.set(warp() * WARP_OUT + (n * 4 + i) * 32 + lane(), running.out[n][i]);
+        for (u32 i = 0; i < 4; ++i) outs.set(warp() * WARP_OUT + (n * 4 + i) * 32 + lane(), running.out.values[0][n][i]);
     }
     if (lane() % 4 != 0) return;
 #pragma unroll
     for (u32 half = 0; half < 2; ++half) {
-        most.set(warp() * 16 + lane() / 4 + 8 * half, running.most[half]);
-        sums.set(warp() * 16 + lane() / 4 + 8 * half, running.sum[half]);
+        most.set(warp() * 16 + lane() / 4 + 8 * half, running.most[0][half]);
+        sums.set(warp() * 16 + lane() / 4 + 8 * half, running.sum[0][half]);
     }
 }
 
@@ -198,16 +198,16 @@ KERNEL(attend_cached, AttendCached) {
         const u32 column = (kv_head * group + member) * HEAD_WIDTH, count = smaller(group - member, 16);
         HeadQueries queries;
         queries.load(fused.from(column), count);
-        Running running;
+        Running<1> running;
         running.begin();
         for (u32 key = lowest + 16 * warp(); key <= last; key += 16 * WARPS) {
             CachedRows cached;
             cached.load(keys, values, width, key, last);
-            float scores[2][4];
-            cached.score(scores, queries);
-            if (key + 15 > last) hide_behind(scores, key, last);
-            running.add_scores<1>(scores);
-            cached.add_values(running.out, scores);
+            Scores<1, 1> scores;
+            cached.score(scores.values[0], queries);
+            if (key + 15 > last) hide_behind(scores.values[0], key, last);
+            running.add_scores(scores);
+            cached.add_values(running.out.values[0], scores.values[0]);
         }
         leave(running, outs, most, sums);
         __syncthreads();

@@ -56,6 +56,9 @@ FUNCTION float warp_maximum(float value) {
     return value;
 }
 
+// Whether any lane says so.
+FUNCTION bool warp_any(bool said) { return __any_sync(0xffffffffu, said) != 0; }
+
 // The sum over the block, in every thread: warps first, then their sums in order. `scratch` holds a value a warp; every
 // thread calls it, and may use the scratch again after the next barrier.
 template <class T>

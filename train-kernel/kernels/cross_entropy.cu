@@ -20,6 +20,19 @@ struct Partition {
     float most;
     float sum;
 
+    FUNCTION void add(const float (&logits)[8]) {
+        float peak = logits[0];
+#pragma unroll
+        for (u32 i = 1; i < 8; ++i) peak = larger(peak, logits[i]);
+        if (peak > most) {
+            sum *= expf(most - peak);
+            most = peak;
+        }
+        // So far everything is minus infinity, which adds nothing, or no number.
+        const float base = most == -INFINITY ? 0.0f : most;
+#pragma unroll
+        for (u32 i = 0; i < 8; ++i) sum += expf(logits[i] - base);
+    }
     FUNCTION void add(float logit) {
         if (logit > most) {
             sum *= expf(most - logit);
@@ -44,8 +57,7 @@ FUNCTION Partition partition_of_thread(const Global<bf16>& logits, u64 row, u32 
         for (u32 at = threadIdx.x * 8; at < vocabulary; at += THREADS * 8) {
             float values[8];
             unpack(logits.pack(row + at), values);
-#pragma unroll
-            for (u32 i = 0; i < 8; ++i) partition.add(values[i]);
+            partition.add(values);
         }
     } else {
         for (u32 at = threadIdx.x; at < vocabulary; at += THREADS) partition.add(to_f32(logits[row + at]));

@@ -6,7 +6,7 @@ struct Dropout {
     Global<PassScalars> pass;  // (1)
     Global<bf16> input;        // (N, C)
     Global<bf16> output;       // (N, C): = the kept elements; of the backward +=
-    u64 packs;                 // N C / 8
+    u32 packs;                 // N C / 8
     u32 width;                 // C
     u32 key[2];                // the seed
     u32 place;                 // purpose and tensor
@@ -33,8 +33,8 @@ FUNCTION void philox(const u32 (&counter)[4], const u32 (&given)[2], u32 (&out)[
 }
 
 // The factor of each of the 8 elements of a pack: that of the kept, or 0.
-FUNCTION void factors(const Dropout& arguments, u64 index, float (&out)[8]) {
-    const u64 element = arguments.pass[0].first_row * arguments.width + index * 8;
+FUNCTION void factors(const Dropout& arguments, u32 index, float (&out)[8]) {
+    const u64 element = arguments.pass[0].first_row * arguments.width + u64(index) * 8;
     const u32 step = arguments.pass[0].step;
 #pragma unroll
     for (u32 half = 0; half < 2; ++half) {
@@ -49,25 +49,25 @@ FUNCTION void factors(const Dropout& arguments, u64 index, float (&out)[8]) {
 
 // Grid: ⌈N C / 8 / THREADS⌉ blocks.
 KERNEL(drop_out, Dropout) {
-    const u64 index = u64(blockIdx.x) * THREADS + threadIdx.x;
+    const u32 index = blockIdx.x * THREADS + threadIdx.x;
     if (index >= arguments.packs) return;
     float x[8], factor[8];
-    unpack(arguments.input.pack(index * 8), x);
+    unpack(arguments.input.pack(u64(index) * 8), x);
     factors(arguments, index, factor);
 #pragma unroll
     for (u32 i = 0; i < 8; ++i) x[i] = factor[i] == 0.0f ? 0.0f : x[i] * factor[i];
-    arguments.output.set_pack(index * 8, to_pack(x));
+    arguments.output.set_pack(u64(index) * 8, to_pack(x));
 }
 
 // Grid: ⌈N C / 8 / THREADS⌉ blocks.
 KERNEL(drop_out_backward, Dropout) {
-    const u64 index = u64(blockIdx.x) * THREADS + threadIdx.x;
+    const u32 index = blockIdx.x * THREADS + threadIdx.x;
     if (index >= arguments.packs) return;
     float dout[8], dx[8], factor[8];
-    unpack(arguments.input.pack(index * 8), dout);
-    unpack(arguments.output.pack(index * 8), dx);
+    unpack(arguments.input.pack(u64(index) * 8), dout);
+    unpack(arguments.output.pack(u64(index) * 8), dx);
     factors(arguments, index, factor);
 #pragma unroll
     for (u32 i = 0; i < 8; ++i) dx[i] += factor[i] == 0.0f ? 0.0f : dout[i] * factor[i];
-    arguments.output.set_pack(index * 8, to_pack(dx));
+    arguments.output.set_pack(u64(index) * 8, to_pack(dx));
 }

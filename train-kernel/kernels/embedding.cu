@@ -8,18 +8,17 @@ struct GatherRows {
     Global<bf16> from;  // (·, C)
     Global<u32> rows;   // (N), indices into `from`
     Global<bf16> out;   // (N, C) =
-    u64 packs;          // N C / 8
+    u32 packs;          // N C / 8
     u32 width;          // C
 };
 
 // Grid: ⌈N C / 8 / THREADS⌉ blocks.
 KERNEL(gather_rows, GatherRows) {
-    const u64 index = u64(blockIdx.x) * THREADS + threadIdx.x;
+    const u32 index = blockIdx.x * THREADS + threadIdx.x;
     if (index >= arguments.packs) return;
-    const u32 row_packs = arguments.width / 8;
-    const u64 row = index / row_packs;
+    const u32 row_packs = arguments.width / 8, row = index / row_packs;
     const u64 from = u64(arguments.rows[row]) * arguments.width + (index - row * row_packs) * 8;
-    arguments.out.set_pack(index * 8, arguments.from.pack(from));
+    arguments.out.set_pack(u64(index) * 8, arguments.from.pack(from));
 }
 
 struct EmbedBackward {
@@ -31,26 +30,26 @@ struct EmbedBackward {
     u32 width;             // C
 };
 
-// Grid: N blocks, of which those past the last run return at once.
+// Grid: (N, ⌈C / 8 / THREADS⌉) blocks, of which those past the last run return at once.
 KERNEL(embed_backward, EmbedBackward) {
     const u32 first = arguments.runs[blockIdx.x], end = arguments.runs[blockIdx.x + 1];
     if (first == end) return;
-    const u64 table = u64(arguments.tokens[arguments.order[first]]) * arguments.width;
-    for (u32 column = threadIdx.x * 8; column < arguments.width; column += THREADS * 8) {
-        float low[4], high[4];
-        unpack(arguments.dtable.pack(table + column), low);
-        unpack(arguments.dtable.pack(table + column + 4), high);
+    const u32 column = (blockIdx.y * THREADS + threadIdx.x) * 8;
+    if (column >= arguments.width) return;
+    const u64 at = u64(arguments.tokens[arguments.order[first]]) * arguments.width + column;
+    float low[4], high[4];
+    unpack(arguments.dtable.pack(at), low);
+    unpack(arguments.dtable.pack(at + 4), high);
 #pragma unroll 4
-        for (u32 place = first; place < end; ++place) {
-            float row[8];
-            unpack(arguments.dout.pack(u64(arguments.order[place]) * arguments.width + column), row);
+    for (u32 place = first; place < end; ++place) {
+        float row[8];
+        unpack(arguments.dout.pack(u64(arguments.order[place]) * arguments.width + column), row);
 #pragma unroll
-            for (u32 i = 0; i < 4; ++i) {
-                low[i] += row[i];
-                high[i] += row[4 + i];
-            }
+        for (u32 i = 0; i < 4; ++i) {
+            low[i] += row[i];
+            high[i] += row[4 + i];
         }
-        arguments.dtable.set_pack(table + column, to_pack(low));
-        arguments.dtable.set_pack(table + column + 4, to_pack(high));
     }
+    arguments.dtable.set_pack(at, to_pack(low));
+    arguments.dtable.set_pack(at + 4, to_pack(high));
 }

@@ -66,6 +66,12 @@ FUNCTION void set_flag(const Global<u32>& flags, u64 index) {
     atomicOr(flags.data + index, 1u);
 }
 
+// Adds to a value, from any number of threads: in no fixed order, so that the last bits of the sum differ from run to run.
+FUNCTION void add_atomic(const Global<float>& values, u64 index, float value) {
+    watch_global_atomic(values.data + index, sizeof(float));
+    atomicAdd(values.data + index, value);
+}
+
 // Memory of a block.
 template <class T>
 struct Shared {

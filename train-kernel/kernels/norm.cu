@@ -33,20 +33,30 @@ KERNEL(norm_forward, Norm) {
     SharedMemory memory;
     const Shared<float> scratch = memory.take<float>(THREADS / 32);
     const u64 row = u64(blockIdx.x) * arguments.width;
+    const bool adds = arguments.delta.exists();
+    // All of the row is asked for before any of it is used.
+    Pack given[CHUNKS], delta[CHUNKS];
+#pragma unroll
+    for (u32 chunk = 0; chunk < CHUNKS; ++chunk) {
+        const u32 column = column_of(chunk);
+        given[chunk] = delta[chunk] = Pack{{0, 0, 0, 0}};
+        if (column >= arguments.width) continue;
+        given[chunk] = arguments.x.pack(row + column);
+        if (adds) delta[chunk] = arguments.delta.pack(row + column);
+    }
     float x[CHUNKS][8];
     float squares = 0.0f;
 #pragma unroll
     for (u32 chunk = 0; chunk < CHUNKS; ++chunk) {
         const u32 column = column_of(chunk);
-        if (column >= arguments.width) continue;
-        unpack(arguments.x.pack(row + column), x[chunk]);
-        if (arguments.delta.exists()) {
-            float delta[8];
-            unpack(arguments.delta.pack(row + column), delta);
+        unpack(given[chunk], x[chunk]);
+        if (adds) {
+            float added[8];
+            unpack(delta[chunk], added);
 #pragma unroll
-            for (u32 i = 0; i < 8; ++i) x[chunk][i] += delta[i];
+            for (u32 i = 0; i < 8; ++i) x[chunk][i] += added[i];
             const Pack sum = to_pack(x[chunk]);
-            arguments.sum.set_pack(row + column, sum);
+            if (column < arguments.width) arguments.sum.set_pack(row + column, sum);
             unpack(sum, x[chunk]);
         }
 #pragma unroll
@@ -109,14 +119,20 @@ KERNEL(norm_backward, NormBackward) {
     for (u32 index = first; index < end; ++index) {
         const u64 row = u64(index) * arguments.width;
         const float rstd = arguments.rstd[index];
-        Pack x[CHUNKS], dout[CHUNKS];
-        float product = 0.0f;
+        Pack x[CHUNKS], dout[CHUNKS], stream[CHUNKS];
 #pragma unroll
         for (u32 chunk = 0; chunk < CHUNKS; ++chunk) {
             const u32 column = column_of(chunk);
             if (column >= arguments.width) continue;
             x[chunk] = arguments.x.pack(row + column);
             dout[chunk] = arguments.dout.pack(row + column);
+            stream[chunk] = arguments.dx.pack(row + column);
+        }
+        float product = 0.0f;
+#pragma unroll
+        for (u32 chunk = 0; chunk < CHUNKS; ++chunk) {
+            const u32 column = column_of(chunk);
+            if (column >= arguments.width) continue;
             float a[8], b[8], w[8];
             unpack(x[chunk], a);
             unpack(dout[chunk], b);
@@ -137,7 +153,7 @@ KERNEL(norm_backward, NormBackward) {
             unpack(x[chunk], a);
             unpack(dout[chunk], b);
             unpack(arguments.weight.pack(column), w);
-            unpack(arguments.dx.pack(row + column), dx);
+            unpack(stream[chunk], dx);
 #pragma unroll
             for (u32 i = 0; i < 8; ++i) dx[i] += rstd * (w[i] * b[i]) - pull * a[i];
             arguments.dx.set_pack(row + column, to_pack(dx));
@@ -163,12 +179,21 @@ struct NormWeight {
     u32 width;
 };
 
-// Grid: ⌈C / THREADS⌉ blocks.
+// Grid: ⌈C / 32⌉ blocks. A lane takes a column, a warp every (THREADS / 32)-th strip.
 KERNEL(norm_weight, NormWeight) {
-    const u32 column = blockIdx.x * THREADS + threadIdx.x;
-    if (column >= arguments.width) return;
+    SharedMemory memory;
+    const Shared<float> sums = memory.take<float>(THREADS);
+    const u32 column = blockIdx.x * 32 + lane();
     float sum = 0.0f;
+    if (column < arguments.width) {
 #pragma unroll 8
-    for (u32 strip = 0; strip < arguments.strips; ++strip) sum += arguments.partials[u64(strip) * arguments.width + column];
+        for (u32 strip = warp(); strip < arguments.strips; strip += THREADS / 32)
+            sum += arguments.partials[u64(strip) * arguments.width + column];
+    }
+    sums.set(threadIdx.x, sum);
+    __syncthreads();
+    if (warp() != 0 || column >= arguments.width) return;
+#pragma unroll
+    for (u32 of_warp = 1; of_warp < THREADS / 32; ++of_warp) sum += sums[of_warp * 32 + lane()];
     arguments.dweight.set(column, arguments.dweight[column] + sum);
 }

@@ -51,10 +51,20 @@ FUNCTION void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(NEWEST) : "memory");
 }
 
+// A barrier for the 64 threads of two warps, 2n and 2n + 1; barriers have numbers up to 15, and 0 is the block's: blocks of up to 960 threads.
+FUNCTION void pair_barrier() { asm volatile("bar.sync %0, 64;" ::"r"(threadIdx.x / 64 + 1) : "memory"); }
+
 // 2^x, at most 2 units in the last place off; results below 2^-126 are 0.
 FUNCTION float exp2_approximate(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// 1 / x, at most 1 unit in the last place off; 0 for results below 2^-126.
+FUNCTION float reciprocal_approximate(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 

@@ -7,7 +7,7 @@ struct Rotate {
     Global<float> cosines;  // (positions, D/2)
     Global<float> sines;    // (positions, D/2)
     Global<u32> positions;  // (N)
-    u64 packs;              // N (H + K) D / 16
+    u32 packs;              // N (H + K) D / 16
     u32 row_width;          // (H + 2K) D
     u32 turned_heads;       // H + K
     float sign;             // -1 turns back
@@ -16,13 +16,11 @@ struct Rotate {
 // Grid: ⌈packs / THREADS⌉ blocks.
 KERNEL(rotate, Rotate) {
     constexpr u32 HALF = HEAD_WIDTH / 2;
-    const u64 index = u64(blockIdx.x) * THREADS + threadIdx.x;
+    const u32 index = blockIdx.x * THREADS + threadIdx.x;
     if (index >= arguments.packs) return;
-    const u32 row_packs = arguments.turned_heads * (HALF / 8);
-    const u64 row = index / row_packs;
-    const u32 in_row = u32(index - row * row_packs);
+    const u32 row_packs = arguments.turned_heads * (HALF / 8), row = index / row_packs, in_row = index - row * row_packs;
     const u32 pair = in_row % (HALF / 8) * 8;
-    const u64 at = row * arguments.row_width + in_row / (HALF / 8) * HEAD_WIDTH + pair;
+    const u64 at = u64(row) * arguments.row_width + in_row / (HALF / 8) * HEAD_WIDTH + pair;
     const u64 angle = u64(arguments.positions[row]) * HALF + pair;
     float x[8], y[8];
     unpack(arguments.fused.pack(at), x);

@@ -23,5 +23,5 @@ mod tiles;
 #[cfg(test)]
 mod tests;
 
-pub use backend::Gpu;
+pub use backend::{Gpu, SumOrder};
 pub use device::{Access, Address, Device, DeviceError, DeviceMatrix, DeviceProduct, Launch, Properties, Region};

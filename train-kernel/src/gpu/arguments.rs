@@ -73,9 +73,8 @@ pub(super) struct NormWeight {
 pub(super) struct Swiglu {
     pub(super) gate_up: Address,
     pub(super) out: Address,
-    pub(super) packs: u64,
+    pub(super) packs: u32,
     pub(super) width: u32,
-    pub(super) unused: u32,
 }
 
 #[repr(C)]
@@ -85,9 +84,8 @@ pub(super) struct SwigluBackward {
     pub(super) dout: Address,
     pub(super) dgate_up: Address,
     pub(super) out: Address,
-    pub(super) packs: u64,
+    pub(super) packs: u32,
     pub(super) width: u32,
-    pub(super) unused: u32,
 }
 
 #[repr(C)]
@@ -97,11 +95,10 @@ pub(super) struct Rotate {
     pub(super) cosines: Address,
     pub(super) sines: Address,
     pub(super) positions: Address,
-    pub(super) packs: u64,
+    pub(super) packs: u32,
     pub(super) row_width: u32,
     pub(super) turned_heads: u32,
     pub(super) sign: f32,
-    pub(super) unused: u32,
 }
 
 #[repr(C)]
@@ -110,9 +107,8 @@ pub(super) struct GatherRows {
     pub(super) from: Address,
     pub(super) rows: Address,
     pub(super) out: Address,
-    pub(super) packs: u64,
+    pub(super) packs: u32,
     pub(super) width: u32,
-    pub(super) unused: u32,
 }
 
 #[repr(C)]
@@ -133,12 +129,13 @@ pub(super) struct Dropout {
     pub(super) pass: Address,
     pub(super) input: Address,
     pub(super) output: Address,
-    pub(super) packs: u64,
+    pub(super) packs: u32,
     pub(super) width: u32,
     pub(super) key: [u32; 2],
     pub(super) place: u32,
     pub(super) threshold: u32,
     pub(super) factor: f32,
+    pub(super) unused: u32,
 }
 
 #[repr(C)]
@@ -224,9 +221,10 @@ pub(super) struct AttendDelta {
     pub(super) out: Address,
     pub(super) dout: Address,
     pub(super) delta: Address,
-    pub(super) packs: u64,
+    pub(super) packs: u32,
     pub(super) rows: u32,
     pub(super) heads: u32,
+    pub(super) unused: u32,
 }
 
 #[repr(C)]
@@ -239,10 +237,22 @@ pub(super) struct AttendBackward {
     pub(super) tiles: Address,
     pub(super) tile_count: Address,
     pub(super) dfused: Address,
+    pub(super) dqueries: Address,
     pub(super) rows: u32,
     pub(super) heads: u32,
     pub(super) kv_heads: u32,
     pub(super) window: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, NoUninit)]
+pub(super) struct RoundQueries {
+    pub(super) dqueries: Address,
+    pub(super) dfused: Address,
+    pub(super) packs: u32,
+    pub(super) width: u32,
+    pub(super) fused_width: u32,
+    pub(super) unused: u32,
 }
 
 #[repr(C)]
@@ -253,11 +263,10 @@ pub(super) struct CacheAppend {
     pub(super) positions: Address,
     pub(super) keys: Address,
     pub(super) values: Address,
-    pub(super) packs: u64,
+    pub(super) packs: u32,
     pub(super) heads: u32,
     pub(super) kv_heads: u32,
     pub(super) capacity: u32,
-    pub(super) unused: u32,
 }
 
 #[repr(C)]

@@ -7,6 +7,7 @@ use super::backend::TileList;
 use super::device::{Access, Address, Device};
 use super::kernels::{self, Kernel};
 use super::operands::Operands;
+use super::ops::packs_of;
 use super::tiles::Tile;
 use crate::backend::{Attention, AttentionBackward, CachedAttention};
 
@@ -32,7 +33,7 @@ impl<D: Device> Gpu<D> {
     pub(super) fn attention_forward(&mut self, op: Attention) {
         let (rows, heads) = (self.rows, self.heads);
         let mut operands = self.operands();
-        let (tiles, tile_count) = tile_list(&mut operands, self.tables().query_tiles);
+        let (tiles, tile_count) = tile_list(&mut operands, self.tables().attended_tiles);
         let arguments = of::Attend {
             fused: operands.values(op.fused, Read, rows * heads.fused_width()),
             tiles,
@@ -50,42 +51,65 @@ impl<D: Device> Gpu<D> {
 
     pub(super) fn attention_backward(&mut self, op: AttentionBackward) {
         let (rows, heads, tables) = (self.rows, self.heads, self.tables());
-        let Attention { fused, out, lse } = op.forward;
         let mut operands = self.operands();
         let packs = rows * heads.width() / 8;
         let arguments = of::AttendDelta {
-            out: operands.values(out, Read, rows * heads.width()),
+            out: operands.values(op.forward.out, Read, rows * heads.width()),
             dout: operands.values(op.dout, Read, rows * heads.width()),
             delta: operands.table(tables.delta, Write, 4 * rows * heads.heads),
-            packs: packs as u64,
+            packs: packs_of(packs),
             rows: rows as u32,
             heads: heads.heads as u32,
+            unused: 0,
         };
         let kernel = kernels::attend_delta(heads.head_width);
         self.launch(kernel, Self::flat(kernel, packs), &arguments, &operands);
         // Each writes its own columns of dfused; together they write it whole.
-        let passes = [
-            (kernels::attend_backward_keys(heads.head_width), tables.key_tiles),
-            (kernels::attend_backward_queries(heads.head_width), tables.query_tiles),
-        ];
-        for (kernel, list) in passes {
-            let mut operands = self.operands();
-            let (tiles, tile_count) = tile_list(&mut operands, list);
-            let arguments = of::AttendBackward {
-                fused: operands.values(fused, Read, rows * heads.fused_width()),
-                dout: operands.values(op.dout, Read, rows * heads.width()),
-                lse: operands.exact(lse, Read, rows * heads.heads),
-                delta: operands.table(tables.delta, Read, 4 * rows * heads.heads),
-                tiles,
-                tile_count,
-                dfused: operands.values(op.dfused, Update, rows * heads.fused_width()),
-                rows: rows as u32,
-                heads: heads.heads as u32,
-                kv_heads: heads.kv_heads as u32,
-                window: window(self.shape.window),
-            };
-            self.launch(kernel, self.everywhere(kernel), &arguments, &operands);
+        match tables.dqueries {
+            None => {
+                self.backward_pass(op, kernels::attend_backward_keys(heads.head_width, false), tables.key_tiles);
+                self.backward_pass(op, kernels::attend_backward_queries(heads.head_width), tables.query_tiles);
+            }
+            Some(dqueries) => {
+                let bytes = 4 * rows * heads.width();
+                self.device.clear(self.address(dqueries.words), bytes);
+                self.backward_pass(op, kernels::attend_backward_keys(heads.head_width, true), tables.key_tiles);
+                let mut operands = self.operands();
+                let arguments = of::RoundQueries {
+                    dqueries: operands.table(dqueries, Read, bytes),
+                    dfused: operands.values(op.dfused, Update, rows * heads.fused_width()),
+                    packs: packs_of(packs),
+                    width: heads.width() as u32,
+                    fused_width: heads.fused_width() as u32,
+                    unused: 0,
+                };
+                let kernel = kernels::round_queries(heads.head_width);
+                self.launch(kernel, Self::flat(kernel, packs), &arguments, &operands);
+            }
         }
+    }
+
+    /// One of the kernels that compute probabilities again.
+    fn backward_pass(&mut self, op: AttentionBackward, kernel: Kernel, list: TileList) {
+        let (rows, heads, tables) = (self.rows, self.heads, self.tables());
+        let mut operands = self.operands();
+        let (tiles, tile_count) = tile_list(&mut operands, list);
+        let dqueries = tables.dqueries.map(|table| operands.table(table, Update, 4 * rows * heads.width()));
+        let arguments = of::AttendBackward {
+            fused: operands.values(op.forward.fused, Read, rows * heads.fused_width()),
+            dout: operands.values(op.dout, Read, rows * heads.width()),
+            lse: operands.exact(op.forward.lse, Read, rows * heads.heads),
+            delta: operands.table(tables.delta, Read, 4 * rows * heads.heads),
+            tiles,
+            tile_count,
+            dfused: operands.values(op.dfused, Update, rows * heads.fused_width()),
+            dqueries: dqueries.unwrap_or_default(),
+            rows: rows as u32,
+            heads: heads.heads as u32,
+            kv_heads: heads.kv_heads as u32,
+            window: window(self.shape.window),
+        };
+        self.launch(kernel, self.everywhere(kernel), &arguments, &operands);
     }
 
     pub(super) fn cached_attention(&mut self, op: CachedAttention) {
@@ -99,11 +123,10 @@ impl<D: Device> Gpu<D> {
             positions: operands.table(tables.positions, Read, 4 * rows),
             keys: operands.values(op.keys, Update, cached),
             values: operands.values(op.values, Update, cached),
-            packs: packs as u64,
+            packs: packs_of(packs),
             heads: heads.heads as u32,
             kv_heads: heads.kv_heads as u32,
             capacity: op.capacity as u32,
-            unused: 0,
         };
         let kernel = kernels::cache_append(heads.head_width);
         self.launch(kernel, Self::flat(kernel, packs), &arguments, &operands);

@@ -16,6 +16,17 @@ use crate::shape::Shape;
 /// The most rows of logits that are computed together: 262 MB of them at 32,000 tokens.
 pub(super) const HEAD_ROWS: usize = 4096;
 
+/// In which order sums over several blocks of threads are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SumOrder {
+    /// Always the same: the same bits in every run.
+    #[default]
+    Fixed,
+    /// As blocks come: the gradients of attention take less time, and the last bits of a run are its own. They need
+    /// `4 N C` bytes more, for N rows of a micro-batch of C columns.
+    Any,
+}
+
 /// The operations of a model on a card.
 #[derive(Debug)]
 pub struct Gpu<D: Device> {
@@ -25,6 +36,7 @@ pub struct Gpu<D: Device> {
     base: Address,
     tables: Option<Tables>,
     rotation: Option<RotationTable<f32>>,
+    order: SumOrder,
     /// Rows that are loaded.
     pub(super) rows: usize,
 }
@@ -51,7 +63,8 @@ pub(super) struct Tables {
     /// Rows by token, `(N)`, and where each token's begin, `(N + 1)`.
     pub(super) order: Table,
     pub(super) runs: Table,
-    /// Tiles of queries, and of keys.
+    /// Tiles of queries of the forward; of queries and keys of the backward.
+    pub(super) attended_tiles: TileList,
     pub(super) query_tiles: TileList,
     pub(super) key_tiles: TileList,
     /// Slots of new rows, `(N)`.
@@ -61,6 +74,8 @@ pub(super) struct Tables {
     pub(super) sines: Table,
     /// rowsum(dout · out), `(H, N)` of f32.
     pub(super) delta: Table,
+    /// Gradients of queries, `(N, H D)` of f32, where they are added up in any order.
+    pub(super) dqueries: Option<Table>,
     /// Partial sums of the gradient of a norm's weight, `(⌈N / strip⌉, C)` of f32.
     pub(super) norm_partials: Table,
     /// Partial sums of squares of a vector, f64.
@@ -89,7 +104,14 @@ impl<D: Device> Gpu<D> {
         if !shape.feed_forward.is_multiple_of(8) {
             return unfit("feed-forward width", shape.feed_forward, "a multiple of 8");
         }
-        Ok(Self { device, heads, shape: shape.clone(), base: Address::default(), tables: None, rotation: None, rows: 0 })
+        let (base, order) = (Address::default(), SumOrder::default());
+        Ok(Self { device, heads, shape: shape.clone(), base, tables: None, rotation: None, order, rows: 0 })
+    }
+
+    /// The same, with sums in this order; before anything is planned.
+    #[must_use]
+    pub fn with_order(self, order: SumOrder) -> Self {
+        Self { order, ..self }
     }
 
     /// The card.
@@ -153,12 +175,14 @@ impl<D: Device> Gpu<D> {
             counted: words(rows),
             order: words(rows),
             runs: words(rows + 1),
+            attended_tiles: TileList { tiles: words(tile_words), number: words(1), count: 0 },
             query_tiles: TileList { tiles: words(tile_words), number: words(1), count: 0 },
             key_tiles: TileList { tiles: words(tile_words), number: words(1), count: 0 },
             slots: words(rows),
             cosines: words(positions * half),
             sines: words(positions * half),
             delta: words(self.heads.heads * rows),
+            dqueries: (self.order == SumOrder::Any).then(|| words(self.heads.width() * rows)),
             norm_partials: words(rows.div_ceil(kernels::NORM_STRIP as usize) * self.shape.width),
             square_partials: words(2 * chunks),
             not_finite: words(1),
@@ -171,7 +195,7 @@ impl<D: Device> Gpu<D> {
     pub(super) fn allocate_arena(&mut self, plan: &ArenaPlan) -> Result<(), DeviceError> {
         let remedy = "take a smaller model, micro-batch or recompute mode, or a larger card";
         self.base = self.device.allocate(plan.total_bytes()).map_err(|free| plan.refused(format!("{free} bytes"), remedy))?;
-        let kernels: Vec<Kernel> = kernels::of_model(self.shape.width, self.heads.head_width);
+        let kernels: Vec<Kernel> = kernels::of_model(self.shape.width, self.heads.head_width, self.order == SumOrder::Any);
         self.device.prepare(&kernels)?;
         let (tables, rotation) = (self.tables(), self.rotation.take().expect("planned with the tables"));
         self.put(tables.cosines, rotation.cosines());
@@ -201,9 +225,10 @@ impl<D: Device> Gpu<D> {
         self.put(tables.runs, &runs);
         let spans = tiles::spans(batch);
         let window = self.shape.window;
-        let query_tiles = self.put_tiles(tables.query_tiles, &tiles::queries(&spans, kernels::TILE_ROWS, window));
-        let key_tiles = self.put_tiles(tables.key_tiles, &tiles::keys(&spans, kernels::TILE_ROWS, window));
-        self.tables = Some(Tables { query_tiles, key_tiles, ..tables });
+        let attended_tiles = self.put_tiles(tables.attended_tiles, &tiles::queries(&spans, kernels::QUERY_ROWS, window));
+        let query_tiles = self.put_tiles(tables.query_tiles, &tiles::queries(&spans, kernels::GRADIENT_QUERY_ROWS, window));
+        let key_tiles = self.put_tiles(tables.key_tiles, &tiles::keys(&spans, kernels::GRADIENT_KEY_ROWS, window));
+        self.tables = Some(Tables { attended_tiles, query_tiles, key_tiles, ..tables });
     }
 
     fn put_tiles(&mut self, list: TileList, tiles: &[Tile]) -> TileList {

@@ -9,7 +9,7 @@ mod rows;
 
 use crate::backend::{ArenaPlan, Backend, Buffer, Cpu, Dtype, Extent, Part, Pass};
 use crate::batch::{Batch, SequenceParts};
-use crate::gpu::{Device, Gpu};
+use crate::gpu::{Device, Gpu, SumOrder};
 use crate::random::{Purpose, Stream};
 use crate::shape::Shape;
 
@@ -65,6 +65,7 @@ impl<D: Device + 'static> Checks<'_, D> {
             ("rotation", elementwise::rotation),
             ("dropout", elementwise::dropout),
             ("attention", attention::attention),
+            ("attention in any order", attention::attention_in_any_order),
             ("cached attention", attention::cached),
             ("update", optimizer::updates),
             ("update of what is no number", optimizer::not_finite),
@@ -95,7 +96,13 @@ fn shape(width: usize, feed_forward: usize, vocabulary: usize) -> Shape {
 impl<D: Device> Twins<D> {
     /// For up to `rows` rows; the number decides the order of emulated threads.
     fn new(checks: &Checks<'_, D>, shape: &Shape, rows: usize, order: u64) -> Self {
-        let (cpu, gpu) = (Cpu::new(shape), Gpu::new((checks.card)(order), shape).expect("shapes of checks fit the kernels"));
+        Self::summing(checks, shape, rows, (order, SumOrder::Fixed))
+    }
+
+    /// The same, with sums in this order.
+    fn summing(checks: &Checks<'_, D>, shape: &Shape, rows: usize, (order, sums): (u64, SumOrder)) -> Self {
+        let gpu = Gpu::new((checks.card)(order), shape).expect("shapes of checks fit the kernels").with_order(sums);
+        let cpu = Cpu::new(shape);
         let plans = [cpu.element_bytes(), gpu.element_bytes()].map(ArenaPlan::new);
         let (seed, poison) = (checks.seed, checks.poison);
         let extent = Extent { rows, positions: 512, cache_capacity: None };

@@ -254,6 +254,8 @@ impl Device for Emulated {
         run(launch, &mut request);
         let text = CStr::from_bytes_until_nul(&message).map(CStr::to_string_lossy).unwrap_or_default();
         assert!(text.is_empty(), "emulation: kernel {} of {}: {text}", launch.kernel.name, launch.kernel.module.title());
+        let conflicts = request.bank_conflicts;
+        assert!(conflicts == 0, "emulation: kernel {}: rows of matrices share banks, {conflicts} times", launch.kernel.name);
         let mut statistics = self.statistics.lock().expect("nobody panics while counting");
         statistics.launches += 1;
         statistics.matrix_products += request.matrix_products;

@@ -16,11 +16,14 @@ macro_rules! source {
 }
 
 /// What the files of kernels include.
-pub const HEADERS: [Source; 4] = [source!("memory.cuh"), source!("ptx.cuh"), source!("core.cuh"), source!("attention.cuh")];
+pub const HEADERS: [Source; 5] =
+    [source!("memory.cuh"), source!("ptx.cuh"), source!("core.cuh"), source!("attention.cuh"), source!("attention_backward.cuh")];
 
-const ATTENTION_BACKWARD: Source = source!("attention_backward.cu");
+const ATTENTION_BACKWARD_KEYS: Source = source!("attention_backward_keys.cu");
+const ATTENTION_BACKWARD_QUERIES: Source = source!("attention_backward_queries.cu");
 const ATTENTION_DECODE: Source = source!("attention_decode.cu");
 const ATTENTION_FORWARD: Source = source!("attention_forward.cu");
+const ATTENTION_ROWS: Source = source!("attention_rows.cu");
 const CONVERT: Source = source!("convert.cu");
 const CROSS_ENTROPY: Source = source!("cross_entropy.cu");
 const DROPOUT: Source = source!("dropout.cu");
@@ -137,7 +140,7 @@ pub fn norm_backward(width: usize) -> Kernel {
 
 /// `norm_weight`
 pub fn norm_weight(width: usize) -> Kernel {
-    norms(width).kernel("norm_weight", &[])
+    norms(width).kernel("norm_weight", &[4 * THREADS])
 }
 
 /// `swiglu`
@@ -184,57 +187,104 @@ pub fn rotate(head_width: usize) -> Kernel {
     ROTATIONS[head_width / 128].kernel("rotate", &[])
 }
 
-/// Rows of a tile of attention: queries, or keys of a gradient.
-pub const TILE_ROWS: u32 = 64;
-/// Keys that a block of queries takes at a time.
+/// Queries of a block of the forward: two strips of 16 a warp.
+pub const QUERY_ROWS: u32 = 128;
+/// Keys that it takes at a time; part of the result.
 const KEY_ROWS: u32 = 64;
-/// Queries that a block of keys takes at a time: more would leave one block on a multiprocessor of an A100.
-const QUERY_ROWS: u32 = 32;
-/// Threads of a block of attention: a warp has 16 rows.
-const ATTENTION_THREADS: u32 = 2 * TILE_ROWS;
+/// Keys of a block of the gradient: two strips of 16 a pair of warps.
+pub const GRADIENT_KEY_ROWS: u32 = 128;
+/// Queries of a block of the gradient: a strip of 16 a warp.
+pub const GRADIENT_QUERY_ROWS: u32 = 64;
+/// Rows that a block of the gradient takes at a time.
+const STREAM_ROWS: u32 = 64;
+/// Pairs of warps of a block of the gradient of keys.
+const PAIRS: u32 = GRADIENT_KEY_ROWS / 32;
+/// Threads of the other blocks of attention.
+const ATTENTION_THREADS: u32 = 128;
 
 /// A module of attention. The number of blocks on a multiprocessor is the largest that leaves registers enough for no spill.
 const fn attention(source: Source, blocks_per_multiprocessor: u32, constants: &'static [(&'static str, u32)]) -> Module {
     Module { source, threads: ATTENTION_THREADS, blocks_per_multiprocessor, constants, tensor_cores: true }
 }
 
+/// A module of the gradient of keys.
+const fn attention_keys(constants: &'static [(&'static str, u32)]) -> Module {
+    Module { threads: 64 * PAIRS, ..attention(ATTENTION_BACKWARD_KEYS, 1, constants) }
+}
+
 /// Modules of a head width: 64, then 128.
 const FORWARD: [Module; 2] = [
-    attention(ATTENTION_FORWARD, 3, &[("HEAD_WIDTH", 64), ("QUERY_ROWS", TILE_ROWS), ("KEY_ROWS", KEY_ROWS)]),
-    attention(ATTENTION_FORWARD, 3, &[("HEAD_WIDTH", 128), ("QUERY_ROWS", TILE_ROWS), ("KEY_ROWS", KEY_ROWS)]),
+    attention(ATTENTION_FORWARD, 2, &[("HEAD_WIDTH", 64), ("QUERY_ROWS", QUERY_ROWS), ("KEY_ROWS", KEY_ROWS)]),
+    attention(ATTENTION_FORWARD, 2, &[("HEAD_WIDTH", 128), ("QUERY_ROWS", QUERY_ROWS), ("KEY_ROWS", KEY_ROWS)]),
 ];
+const ROWS: [Module; 2] = [rows_of_attention(&[("HEAD_WIDTH", 64)]), rows_of_attention(&[("HEAD_WIDTH", 128)])];
 const BACKWARD_KEYS: [Module; 2] = [
-    attention(ATTENTION_BACKWARD, 3, &[("HEAD_WIDTH", 64), ("BLOCK_ROWS", TILE_ROWS), ("STREAM_ROWS", QUERY_ROWS)]),
-    attention(ATTENTION_BACKWARD, 2, &[("HEAD_WIDTH", 128), ("BLOCK_ROWS", TILE_ROWS), ("STREAM_ROWS", QUERY_ROWS)]),
+    attention_keys(&[("HEAD_WIDTH", 64), ("BLOCK_ROWS", GRADIENT_KEY_ROWS), ("STREAM_ROWS", STREAM_ROWS), ("PAIRS", PAIRS)]),
+    attention_keys(&[("HEAD_WIDTH", 128), ("BLOCK_ROWS", GRADIENT_KEY_ROWS), ("STREAM_ROWS", STREAM_ROWS), ("PAIRS", PAIRS)]),
+];
+const BACKWARD_ADDING: [Module; 2] = [
+    attention_keys(&[
+        ("HEAD_WIDTH", 64),
+        ("BLOCK_ROWS", GRADIENT_KEY_ROWS),
+        ("STREAM_ROWS", STREAM_ROWS),
+        ("PAIRS", PAIRS),
+        ("ADDS_QUERIES", 1),
+    ]),
+    attention_keys(&[
+        ("HEAD_WIDTH", 128),
+        ("BLOCK_ROWS", GRADIENT_KEY_ROWS),
+        ("STREAM_ROWS", STREAM_ROWS),
+        ("PAIRS", PAIRS),
+        ("ADDS_QUERIES", 1),
+    ]),
 ];
 const BACKWARD_QUERIES: [Module; 2] = [
-    attention(ATTENTION_BACKWARD, 2, &[("HEAD_WIDTH", 64), ("BLOCK_ROWS", TILE_ROWS), ("STREAM_ROWS", KEY_ROWS)]),
-    attention(ATTENTION_BACKWARD, 2, &[("HEAD_WIDTH", 128), ("BLOCK_ROWS", TILE_ROWS), ("STREAM_ROWS", KEY_ROWS)]),
+    attention(
+        ATTENTION_BACKWARD_QUERIES,
+        2,
+        &[("HEAD_WIDTH", 64), ("BLOCK_ROWS", GRADIENT_QUERY_ROWS), ("STREAM_ROWS", STREAM_ROWS)],
+    ),
+    attention(
+        ATTENTION_BACKWARD_QUERIES,
+        2,
+        &[("HEAD_WIDTH", 128), ("BLOCK_ROWS", GRADIENT_QUERY_ROWS), ("STREAM_ROWS", STREAM_ROWS)],
+    ),
 ];
 const DECODE: [Module; 2] =
     [attention(ATTENTION_DECODE, 4, &[("HEAD_WIDTH", 64)]), attention(ATTENTION_DECODE, 2, &[("HEAD_WIDTH", 128)])];
 
+const fn rows_of_attention(constants: &'static [(&'static str, u32)]) -> Module {
+    Module { constants, ..plain(ATTENTION_ROWS) }
+}
+
 /// `attend`, for heads of 64 or 128.
 pub fn attend(head_width: usize) -> Kernel {
-    let tile = 2 * KEY_ROWS * head_width as u32;
-    FORWARD[head_width / 128].kernel("attend", &[3 * tile])
+    let [queries, keys] = [QUERY_ROWS, KEY_ROWS].map(|rows| 2 * rows * head_width as u32);
+    FORWARD[head_width / 128].kernel("attend", &[queries + 2 * keys])
 }
 
 /// `attend_delta`
 pub fn attend_delta(head_width: usize) -> Kernel {
-    BACKWARD_QUERIES[head_width / 128].kernel("attend_delta", &[])
+    ROWS[head_width / 128].kernel("attend_delta", &[])
 }
 
-/// `attend_backward_keys`
-pub fn attend_backward_keys(head_width: usize) -> Kernel {
-    let [block, stream] = [TILE_ROWS, QUERY_ROWS].map(|rows| 2 * rows * head_width as u32);
-    BACKWARD_KEYS[head_width / 128].kernel("attend_backward_keys", &[2 * block, 4 * stream, 4 * 4 * QUERY_ROWS])
+/// `round_queries`
+pub fn round_queries(head_width: usize) -> Kernel {
+    ROWS[head_width / 128].kernel("round_queries", &[])
+}
+
+/// `attend_backward_keys`, which adds the gradients of queries as well when `adds_queries`.
+pub fn attend_backward_keys(head_width: usize, adds_queries: bool) -> Kernel {
+    let module = if adds_queries { BACKWARD_ADDING } else { BACKWARD_KEYS }[head_width / 128];
+    let [own, streamed] = [GRADIENT_KEY_ROWS, STREAM_ROWS].map(|rows| 2 * rows * head_width as u32);
+    let exchanged = PAIRS * 2 * (2 * 32 * STREAM_ROWS);
+    module.kernel("attend_backward_keys", &[2 * own, 4 * streamed, exchanged, 4 * 4 * STREAM_ROWS])
 }
 
 /// `attend_backward_queries`
 pub fn attend_backward_queries(head_width: usize) -> Kernel {
-    let [block, stream] = [TILE_ROWS, KEY_ROWS].map(|rows| 2 * rows * head_width as u32);
-    BACKWARD_QUERIES[head_width / 128].kernel("attend_backward_queries", &[2 * stream + 2 * block])
+    let [own, streamed] = [GRADIENT_QUERY_ROWS, STREAM_ROWS].map(|rows| 2 * rows * head_width as u32);
+    BACKWARD_QUERIES[head_width / 128].kernel("attend_backward_queries", &[2 * streamed + 2 * own])
 }
 
 /// `cache_append`
@@ -248,16 +298,15 @@ pub fn attend_cached(head_width: usize) -> Kernel {
     DECODE[head_width / 128].kernel("attend_cached", &[4 * warps * 16 * head_width as u32, 4 * warps * 16, 4 * warps * 16])
 }
 
-/// Those that a model of these widths is computed with.
-pub fn of_model(width: usize, head_width: usize) -> Vec<Kernel> {
+/// Those that a model of these widths is computed with; `adds_queries` as in [`attend_backward_keys`].
+pub fn of_model(width: usize, head_width: usize, adds_queries: bool) -> Vec<Kernel> {
     let norms = norms(width);
-    let fits = |kernel: &Kernel| match kernel.module.source {
-        NORM => kernel.module == norms,
-        ROTATE => kernel.module == ROTATIONS[head_width / 128],
-        ATTENTION_FORWARD => kernel.module == FORWARD[head_width / 128],
-        ATTENTION_BACKWARD => [BACKWARD_KEYS, BACKWARD_QUERIES].iter().any(|modules| kernel.module == modules[head_width / 128]),
-        ATTENTION_DECODE => kernel.module == DECODE[head_width / 128],
-        _ => true,
+    let of_head = [ROTATIONS, FORWARD, ROWS, BACKWARD_KEYS, BACKWARD_ADDING, BACKWARD_QUERIES, DECODE];
+    let backward = if adds_queries { [BACKWARD_KEYS, BACKWARD_QUERIES] } else { [BACKWARD_ADDING; 2] };
+    let fits = |kernel: &Kernel| {
+        let other_width = of_head.iter().any(|modules| kernel.module == modules[1 - head_width / 128]);
+        let other_way = backward.iter().any(|modules| kernel.module == modules[head_width / 128]);
+        !other_width && !other_way && (kernel.module.source != NORM || kernel.module == norms)
     };
     all().into_iter().filter(fits).collect()
 }
@@ -279,7 +328,8 @@ pub fn all() -> Vec<Kernel> {
         ADAMW,
     ];
     for head_width in [64, 128] {
-        kernels.extend([rotate(head_width), attend(head_width), attend_delta(head_width), attend_backward_keys(head_width)]);
+        kernels.extend([rotate(head_width), attend(head_width), attend_delta(head_width), round_queries(head_width)]);
+        kernels.extend([false, true].map(|adds_queries| attend_backward_keys(head_width, adds_queries)));
         kernels.extend([attend_backward_queries(head_width), cache_append(head_width), attend_cached(head_width)]);
     }
     for chunks in [1, 2, 4, 8] {

@@ -16,6 +16,14 @@ use crate::random::{Purpose, Stream};
 
 use Access::{Read, Update, Write};
 
+/// Packs of 8 elements, as kernels count them.
+///
+/// # Panics
+/// When there are 2^32, of 64 GiB: no buffer of a card has as many.
+pub(super) fn packs_of(packs: usize) -> u32 {
+    u32::try_from(packs).expect("a buffer of activations is below 64 GiB")
+}
+
 impl<D: Device> Backend<f32> for Gpu<D> {
     fn element_bytes(&self) -> ElementBytes {
         ElementBytes { f32: Dtype::F32.device_bytes(), bf16: Dtype::Bf16.device_bytes() }
@@ -141,7 +149,9 @@ impl<D: Device> Backend<f32> for Gpu<D> {
             width: width as u32,
             unused: 0,
         };
-        self.launch(kernels::EMBED_BACKWARD, [rows, 1, 1], &arguments, &operands);
+        let kernel = kernels::EMBED_BACKWARD;
+        let [blocks, ..] = Self::flat(kernel, width.div_ceil(8));
+        self.launch(kernel, [rows, blocks, 1], &arguments, &operands);
     }
 
     fn norm(&mut self, op: Norm) {
@@ -203,8 +213,7 @@ impl<D: Device> Backend<f32> for Gpu<D> {
             strips: strips as u32,
             width: width as u32,
         };
-        let kernel = kernels::norm_weight(width);
-        self.launch(kernel, Self::flat(kernel, width), &arguments, &operands);
+        self.launch(kernels::norm_weight(width), [width.div_ceil(32), 1, 1], &arguments, &operands);
     }
 
     fn rotate(&mut self, fused: Buffer, turn: Turn) {
@@ -217,14 +226,13 @@ impl<D: Device> Backend<f32> for Gpu<D> {
             cosines: operands.table(tables.cosines, Read, 4 * tables.cosines.words.length()),
             sines: operands.table(tables.sines, Read, 4 * tables.sines.words.length()),
             positions: operands.table(tables.positions, Read, 4 * rows),
-            packs: packs as u64,
+            packs: packs_of(packs),
             row_width: heads.fused_width() as u32,
             turned_heads: turned_heads as u32,
             sign: match turn {
                 Turn::Forward => 1.0,
                 Turn::Back => -1.0,
             },
-            unused: 0,
         };
         let kernel = kernels::rotate(heads.head_width);
         self.launch(kernel, Self::flat(kernel, packs), &arguments, &operands);
@@ -248,9 +256,8 @@ impl<D: Device> Backend<f32> for Gpu<D> {
         let arguments = of::Swiglu {
             gate_up: operands.values(gate_up, Read, 2 * length),
             out: operands.values(out, Write, length),
-            packs: (length / 8) as u64,
+            packs: packs_of(length / 8),
             width: self.shape.feed_forward as u32,
-            unused: 0,
         };
         self.launch(kernels::SWIGLU_FORWARD, Self::flat(kernels::SWIGLU_FORWARD, length / 8), &arguments, &operands);
     }
@@ -263,9 +270,8 @@ impl<D: Device> Backend<f32> for Gpu<D> {
             dout: operands.values(dout, Read, length),
             dgate_up: operands.values(dgate_up, Write, 2 * length),
             out: operands.values(out, Write, length),
-            packs: (length / 8) as u64,
+            packs: packs_of(length / 8),
             width: self.shape.feed_forward as u32,
-            unused: 0,
         };
         self.launch(kernels::SWIGLU_BACKWARD, Self::flat(kernels::SWIGLU_BACKWARD, length / 8), &arguments, &operands);
     }
@@ -374,9 +380,8 @@ impl<D: Device> Gpu<D> {
             from: operands.values(from, Read, from.length()),
             rows: operands.table(rows, Read, 4 * count),
             out: operands.values(out, Write, count * width),
-            packs: packs as u64,
+            packs: packs_of(packs),
             width: width as u32,
-            unused: 0,
         };
         self.launch(kernels::GATHER_ROWS, Self::flat(kernels::GATHER_ROWS, packs), &arguments, &operands);
     }
@@ -392,12 +397,13 @@ impl<D: Device> Gpu<D> {
             pass: operands.table(self.tables().pass, Read, size_of::<of::PassScalars>()),
             input: operands.values(input, Read, length),
             output: operands.values(output, access, length),
-            packs: (length / 8) as u64,
+            packs: packs_of(length / 8),
             width: dropout.width as u32,
             key,
             place,
             threshold: (dropout.probability * 4_294_967_296.0) as u32,
             factor: (1.0 / (1.0 - dropout.probability)) as f32,
+            unused: 0,
         };
         self.launch(kernel, Self::flat(kernel, length / 8), &arguments, &operands);
     }

@@ -74,6 +74,11 @@ fn attention_equals_its_twin() {
 }
 
 #[test]
+fn attention_whose_gradients_are_added_in_any_order_equals_its_twin() {
+    check("attention in any order", 1);
+}
+
+#[test]
 fn cached_attention_equals_its_twin() {
     check("cached attention", 4);
 }

@@ -2,7 +2,7 @@
 
 use super::{Checks, Finding, Pair, Twins, shape, tokens};
 use crate::backend::{Attention, AttentionBackward, CacheSpan, CachedAttention, DecodeRows, Extent, Pass};
-use crate::gpu::Device;
+use crate::gpu::{Device, SumOrder};
 use crate::shape::Shape;
 
 /// Bound of outputs: probabilities are rounded to bf16 relative to a running maximum on the card and to the final one on the
@@ -11,11 +11,13 @@ const FORWARD: (f32, f32) = (1.0 / 64.0, 1.0 / 64.0);
 /// Bound of gradients: sums over up to 200 rows of such products.
 const BACKWARD: (f32, f32) = (1.0 / 16.0, 1.0 / 16.0);
 
-/// Head width, query heads, key-value heads, window, and the ends of the documents in sequences of 256 rows.
+/// Head width, query heads, key-value heads, window, and the ends of the documents in sequences of 256 rows, or of the last end.
 type Case = (usize, usize, usize, Option<usize>, &'static [u32]);
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
     (64, 4, 4, None, &[256]),
+    (128, 1, 1, None, &[512]),
+    (64, 2, 1, Some(200), &[400, 512]),
     (64, 4, 2, None, &[1, 3, 18, 34, 51, 114, 178]),
     (128, 2, 1, None, &[65, 156, 256]),
     (128, 4, 1, None, &[128, 250]),
@@ -26,22 +28,31 @@ const CASES: [Case; 7] = [
 
 /// Odd lengths, grouped queries, windows and padding.
 pub(super) fn attention<D: Device>(checks: &Checks<'_, D>) -> Vec<Finding> {
+    every_case(checks, SumOrder::Fixed)
+}
+
+/// The same with gradients of queries that are added up as blocks come.
+pub(super) fn attention_in_any_order<D: Device>(checks: &Checks<'_, D>) -> Vec<Finding> {
+    every_case(checks, SumOrder::Any)
+}
+
+fn every_case<D: Device>(checks: &Checks<'_, D>, sums: SumOrder) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (order, case) in CASES.into_iter().enumerate() {
         for scale in [1.0, 6.0] {
-            findings.append(&mut attention_of(checks, order as u64, case, scale));
+            findings.append(&mut attention_of(checks, (order as u64, sums), case, scale));
         }
     }
     findings
 }
 
-fn attention_of<D: Device>(checks: &Checks<'_, D>, order: u64, case: Case, scale: f64) -> Vec<Finding> {
+fn attention_of<D: Device>(checks: &Checks<'_, D>, order: (u64, SumOrder), case: Case, scale: f64) -> Vec<Finding> {
     let (head_width, heads, kv_heads, window, ends) = case;
-    let (rows, length) = (512, 256);
+    let (rows, length) = (512, ends.last().map_or(256, |end| (*end as usize).max(256)));
     let wide = Shape { heads, kv_heads, window, ..shape(heads * head_width, 64, 50) };
     let name =
         format!("{heads} heads of {head_width} on {kv_heads}, window {window:?}, documents to {ends:?}, values of {scale}");
-    let mut twins = Twins::new(checks, &wide, rows, order);
+    let mut twins = Twins::summing(checks, &wide, rows, order);
     let width = (heads + 2 * kv_heads) * head_width;
     let [fused, dfused] = std::array::from_fn(|_| twins.values(rows * width));
     let [out, dout] = std::array::from_fn(|_| twins.values(rows * heads * head_width));

@@ -13,7 +13,7 @@ fn fault(change: impl Fn(&mut arguments::Swiglu, &mut [Region; 2]), written: usi
     let base = card.allocate(4096).unwrap();
     card.upload(base, &vec![0; 2 * written]);
     let out = base.plus(1024);
-    let mut arguments = arguments::Swiglu { gate_up: base, out, packs: 8, width: 8, unused: 0 };
+    let mut arguments = arguments::Swiglu { gate_up: base, out, packs: 8, width: 8 };
     let mut regions =
         [Region { address: base, bytes: 256, access: Access::Read }, Region { address: out, bytes: 128, access: Access::Write }];
     change(&mut arguments, &mut regions);
