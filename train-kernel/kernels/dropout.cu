@@ -1,6 +1,7 @@
 // Dropout from the counter generator (random.rs: Philox-4x32-10, Salmon and others, SC 2011); twin: ops/dropout.rs. An element
 // is kept or not by its address (seed, step, tensor, row of the step, column), never by the order of computation.
 #include <core.cuh>
+#include <random.cuh>
 
 struct Dropout {
     Global<PassScalars> pass;  // (1)
@@ -13,24 +14,6 @@ struct Dropout {
     u32 threshold;             // numbers below it are dropped
     float factor;              // 1 / share kept
 };
-
-// The four numbers of a block of elements.
-FUNCTION void philox(const u32 (&counter)[4], const u32 (&given)[2], u32 (&out)[4]) {
-    u32 key[2] = {given[0], given[1]};
-#pragma unroll
-    for (u32 i = 0; i < 4; ++i) out[i] = counter[i];
-#pragma unroll
-    for (u32 round = 0; round < 10; ++round) {
-        const u32 high0 = __umulhi(0xD2511F53u, out[0]), low0 = 0xD2511F53u * out[0];
-        const u32 high1 = __umulhi(0xCD9E8D57u, out[2]), low1 = 0xCD9E8D57u * out[2];
-        out[0] = high1 ^ out[1] ^ key[0];
-        out[1] = low1;
-        out[2] = high0 ^ out[3] ^ key[1];
-        out[3] = low0;
-        key[0] += 0x9E3779B9u;
-        key[1] += 0xBB67AE85u;
-    }
-}
 
 // The factor of each of the 8 elements of a pack: that of the kept, or 0.
 FUNCTION void factors(const Dropout& arguments, u32 index, float (&out)[8]) {

@@ -14,6 +14,7 @@ mod machine;
 mod rate;
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 pub use arena::{AllocationError, ArenaPlan, Buffer, Dtype, ElementBytes, Part};
 pub use cpu::Cpu;
@@ -264,17 +265,86 @@ pub struct Judgement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(pub(crate) u64);
 
+/// Weights, and how they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// In one buffer, rounded to nearest to what it holds: trained ones in full precision, frozen ones in any.
+    Plain(Buffer),
+    /// In two halves that are the whole weight together (`ops::split`): trained ones in bf16.
+    Split {
+        /// What the model computes with, in bf16: the weight rounded to nearest, ties away from zero.
+        working: Buffer,
+        /// What makes it whole, [`Dtype::Remainder`].
+        remainder: Buffer,
+    },
+}
+
+impl Weights {
+    /// What the model computes with.
+    pub fn working(self) -> Buffer {
+        match self {
+            Self::Plain(working) | Self::Split { working, .. } => working,
+        }
+    }
+
+    /// Number of weights.
+    pub fn length(self) -> usize {
+        self.working().length()
+    }
+
+    /// Some of them.
+    ///
+    /// # Panics
+    /// When they are not all its own.
+    #[must_use]
+    pub fn part(self, elements: Range<usize>) -> Self {
+        match self {
+            Self::Plain(working) => Self::Plain(working.part(elements)),
+            Self::Split { working, remainder } => {
+                Self::Split { working: working.part(elements.clone()), remainder: remainder.part(elements) }
+            }
+        }
+    }
+
+    /// Its buffers.
+    pub fn buffers(self) -> impl Iterator<Item = Buffer> {
+        let remainder = match self {
+            Self::Plain(_) => None,
+            Self::Split { remainder, .. } => Some(remainder),
+        };
+        std::iter::once(self.working()).chain(remainder)
+    }
+}
+
+/// First and second moments, and how they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moments {
+    /// In full precision.
+    Exact([Buffer; 2]),
+    /// In bf16, rounded up or down by chance so that their mean stays.
+    Drawn([Buffer; 2], Draw),
+}
+
+/// Where the random numbers of an update's rounding are found: they depend on nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// The recipe's seed.
+    pub seed: u64,
+    /// The update, from 1; below 2^32.
+    pub update: u64,
+    /// The index in the whole set of tensors of the first element.
+    pub first_element: u64,
+}
+
 /// One update of AdamW on a part of the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
-    /// Full-precision weights, updated.
-    pub master: Buffer,
-    /// Their rounded copy, `=`; none when the model computes with the former.
-    pub working: Option<Buffer>,
+    /// Updated.
+    pub weights: Weights,
     /// Gradients.
     pub gradient: Buffer,
-    /// First and second moments, updated.
-    pub moments: [Buffer; 2],
+    /// Updated.
+    pub moments: Moments,
     /// Constants of this step.
     pub scalars: crate::optimizer::AdamWScalars,
 }
@@ -325,6 +395,15 @@ pub trait Backend<E: Real>: Debug + Send {
     /// # Errors
     /// [`DeviceError`] when an operation failed.
     fn download(&mut self, from: Buffer, out: &mut [E]) -> Result<(), DeviceError>;
+
+    /// `to =` the weights: in full precision where they are split, else rounded to what the buffer holds.
+    fn upload_weights(&mut self, to: Weights, values: &[E]);
+
+    /// Weights in as much precision as is stored of them; waits for them.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when an operation failed.
+    fn download_weights(&mut self, from: Weights, out: &mut [E]) -> Result<(), DeviceError>;
 
     /// Sends for the values that a buffer has now, without waiting.
     fn fetch(&mut self, from: Buffer) -> Ticket;
@@ -419,8 +498,8 @@ pub trait Backend<E: Real>: Debug + Send {
     /// One update, as judged.
     fn adamw(&mut self, step: AdamWStep);
 
-    /// Euclidean norm of a buffer, summed in f64 in a fixed order.
-    fn norm_of(&mut self, buffer: Buffer) -> Ticket;
+    /// Euclidean norm of weights in full precision, summed in f64 in a fixed order.
+    fn norm_of(&mut self, weights: Weights) -> Ticket;
 
     /// What [`Self::norm_of`] found, once; waits for it.
     ///

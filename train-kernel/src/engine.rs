@@ -21,7 +21,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use loss::{LossSum, SourceLoss};
-pub use spec::{EngineSpec, Precision, Purpose, Recompute};
+pub use spec::{EngineSpec, MomentPrecision, Precision, Purpose, Recompute};
 pub use state::{State, Tensors};
 
 use crate::backend::{ArenaPlan, Backend, Buffer, Cpu, DeviceError, Pass, Ticket};

@@ -27,7 +27,7 @@ pub mod shape;
 pub mod trainer;
 
 pub use batch::{Batch, BatchError, SegmentSpan, SequenceParts};
-pub use engine::{Engine, EngineSpec, LossSum, Precision, Purpose, Recompute, SourceLoss};
+pub use engine::{Engine, EngineSpec, LossSum, MomentPrecision, Precision, Purpose, Recompute, SourceLoss};
 pub use generation::{Continuation, ContinuationScore, Decoder, Finish, Generated, GenerationError, Sampling};
 pub use lora::{AdapterParameters, Adapters, DropoutKey, LoraError, LoraSpec, Merged, Target, merge};
 pub use model::Model;

@@ -16,6 +16,7 @@ pub mod norm;
 mod reduce;
 pub mod rope;
 pub mod rounding;
+pub mod split;
 pub mod swiglu;
 
 #[cfg(test)]

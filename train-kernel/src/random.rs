@@ -44,6 +44,13 @@ impl Stream {
         philox([block as u32, (block >> 32) as u32, self.step, self.place], self.key)
     }
 
+    /// 16 bits for each of elements 8 block to 8 block + 7: the halves of the four numbers, the lower half first.
+    #[inline]
+    pub fn halves(self, block: u64) -> [u16; 8] {
+        let words = self.block(block);
+        std::array::from_fn(|index| (words[index / 2] >> (16 * (index % 2))) as u16)
+    }
+
     /// Its key, and the last word of its counters: what does not depend on the step.
     pub(crate) fn address(self) -> ([u32; 2], u32) {
         (self.key, self.place)
@@ -128,6 +135,15 @@ mod tests {
             assert_ne!(base, *other, "part {index}");
         }
         assert_eq!(base, Stream::new(7, Purpose::Dropout, 3, 5).bits(11));
+    }
+
+    #[test]
+    fn halves_are_those_of_the_words_of_a_block() {
+        let stream = Stream::new(7, Purpose::Rounding, 3, 1);
+        let (words, halves) = (stream.block(9), stream.halves(9));
+        for (index, word) in words.into_iter().enumerate() {
+            assert_eq!(word, u32::from(halves[2 * index]) | u32::from(halves[2 * index + 1]) << 16);
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub trait Real:
     const ONE: Self;
     /// Minus infinity, the start of every maximum.
     const NEG_INFINITY: Self;
+    /// The quiet NaN that stands for every other where NaN is stored.
+    const QUIET_NAN: Self;
     /// `"f32"` or `"f64"`.
     const NAME: &'static str;
 
@@ -58,9 +60,18 @@ pub trait Real:
     fn square_root(self) -> Self;
     /// Whether the value is neither infinite nor NaN.
     fn is_finite(self) -> bool;
+    /// Whether the value is NaN.
+    fn is_nan(self) -> bool;
     /// The nearest bf16, ties to even; NaN stays NaN. From f64 by way of f32.
     #[must_use]
     fn to_bf16(self) -> Self;
+    /// The nearest bf16, ties away from zero; [`Self::QUIET_NAN`] for every NaN. From f64 by way of f32.
+    #[must_use]
+    fn to_bf16_away(self) -> Self;
+    /// A bf16 next to the value: of the 65,536 values of `draw`, as many give the one farther from zero as the value is 65,536ths of
+    /// the way there; [`Self::QUIET_NAN`] for every NaN. From f64 by way of f32.
+    #[must_use]
+    fn to_bf16_by(self, draw: u16) -> Self;
 
     /// The larger of the two; `self` when `other` is NaN.
     #[must_use]
@@ -79,6 +90,7 @@ impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
+    const QUIET_NAN: Self = f32::from_bits(0x7fc0_0000);
     const NAME: &'static str = "f32";
 
     fn from_f64(value: f64) -> Self {
@@ -105,11 +117,27 @@ impl Real for f32 {
     }
 
     #[inline]
+    fn is_nan(self) -> bool {
+        f32::is_nan(self)
+    }
+
+    #[inline]
     fn to_bf16(self) -> Self {
         let bits = self.to_bits();
         // Half of the last place kept, less one where the place is even: the sum carries exactly when rounding up.
         let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
         f32::from_bits(if self.is_nan() { bits } else { rounded })
+    }
+
+    #[inline]
+    fn to_bf16_away(self) -> Self {
+        // Magnitudes grow with the bits: half of the last place kept carries on both sides of zero.
+        if self.is_nan() { Self::QUIET_NAN } else { f32::from_bits(self.to_bits().wrapping_add(0x8000) & 0xffff_0000) }
+    }
+
+    #[inline]
+    fn to_bf16_by(self, draw: u16) -> Self {
+        if self.is_nan() { Self::QUIET_NAN } else { f32::from_bits(self.to_bits().wrapping_add(u32::from(draw)) & 0xffff_0000) }
     }
 }
 
@@ -117,6 +145,7 @@ impl Real for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
+    const QUIET_NAN: Self = f64::NAN;
     const NAME: &'static str = "f64";
 
     fn from_f64(value: f64) -> Self {
@@ -143,8 +172,23 @@ impl Real for f64 {
     }
 
     #[inline]
+    fn is_nan(self) -> bool {
+        f64::is_nan(self)
+    }
+
+    #[inline]
     fn to_bf16(self) -> Self {
         f64::from((self as f32).to_bf16())
+    }
+
+    #[inline]
+    fn to_bf16_away(self) -> Self {
+        f64::from((self as f32).to_bf16_away())
+    }
+
+    #[inline]
+    fn to_bf16_by(self, draw: u16) -> Self {
+        f64::from((self as f32).to_bf16_by(draw))
     }
 }
 
@@ -218,5 +262,22 @@ mod tests {
         assert_eq!(Real::maximum(1.0_f64, 2.0).to_bits(), 2.0_f64.to_bits());
         assert_eq!(Real::maximum(1.0_f32, f32::NAN).to_bits(), 1.0_f32.to_bits());
         assert_eq!(Real::absolute(-3.5_f32).to_bits(), 3.5_f32.to_bits());
+    }
+
+    #[test]
+    fn a_draw_decides_between_neighbours() {
+        let by = |bits: u32, draw: u16| f32::from_bits(bits).to_bf16_by(draw).to_bits();
+        // 0x4000 of 0x10000 of the way: the upper quarter of the draws goes on, on both sides of zero.
+        for sign in [0, 0x8000_0000] {
+            assert_eq!(by(sign | 0x3f80_4000, 0xbfff), sign | 0x3f80_0000);
+            assert_eq!(by(sign | 0x3f80_4000, 0xc000), sign | 0x3f81_0000);
+            assert_eq!(by(sign | 0x3f80_0000, 0xffff), sign | 0x3f80_0000, "a bf16 stays");
+            assert_eq!(by(sign, 0xffff), sign, "so does zero");
+            assert_eq!(by(sign | 0x7f80_0000, 0xffff), sign | 0x7f80_0000, "and infinity");
+            assert_eq!(by(sign | 0x7f7f_8000, 0x7fff), sign | 0x7f7f_0000);
+            assert_eq!(by(sign | 0x7f7f_8000, 0x8000), sign | 0x7f80_0000, "above the largest bf16 lies infinity");
+            assert_eq!(by(sign | 0x7fff_ffff, 0xffff), 0x7fc0_0000);
+            assert_eq!(by(sign | 0x7f80_0001, 0), 0x7fc0_0000);
+        }
     }
 }

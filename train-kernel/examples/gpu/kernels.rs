@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use mellama_train::backend::{
-    AdamWStep, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CrossEntropy, Dtype, Extent, Limits, Matrix, Norm,
-    NormBackward, Part, Pass, Product, Residual, Turn,
+    AdamWStep, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CrossEntropy, Dtype, Extent, Limits, Matrix, Moments,
+    Norm, NormBackward, Part, Pass, Product, Residual, Turn, Weights,
 };
 use mellama_train::gpu::{Device, Gpu};
 use mellama_train::optimizer::{AdamWConstants, AdamWScalars};
@@ -29,7 +29,7 @@ struct Buffers {
     logits: Buffer,
     weight: Buffer,
     vectors: Vec<Buffer>,
-    working: Buffer,
+    weights: Weights,
     gradient: Buffer,
 }
 
@@ -76,6 +76,7 @@ impl<D: Device> Bench<D> {
         let (fused, gate_up) = ([values(fused), values(fused)], [values(2 * n * f), values(2 * n * f)]);
         let activations = [values(n * f), values(n * f)];
         let (logits, weight, working) = (values(n.min(4096) * shape.vocabulary), values(2 * f * c), values(updated));
+        let weights = Weights::Split { working, remainder: plan.buffer(Part::Master, Dtype::Remainder, updated) };
         let mut exact = |length: usize| plan.buffer(Part::Weights, Dtype::F32, length);
         let buffers = Buffers {
             rows,
@@ -86,8 +87,8 @@ impl<D: Device> Bench<D> {
             lse: exact(n * shape.heads),
             logits,
             weight,
-            vectors: (0..4).map(|_| exact(updated)).collect(),
-            working,
+            vectors: (0..3).map(|_| exact(updated)).collect(),
+            weights,
             gradient: exact(2 * f * c),
         };
         gpu.plan_scratch(&mut plan, Extent { rows: n, positions: length, cache_capacity: None });
@@ -98,15 +99,19 @@ impl<D: Device> Bench<D> {
     }
 
     fn fill(&mut self) {
-        let Buffers { rows, fused, gate_up, activations, exact, lse, logits, weight, vectors, working, gradient } = &self.buffers;
+        let Buffers { rows, fused, gate_up, activations, exact, lse, logits, weight, vectors, weights, gradient } = &self.buffers;
         let all = rows.iter().chain(fused).chain(gate_up).chain(activations).chain(exact).chain(vectors);
-        let all: Vec<Buffer> = all.chain([lse, logits, weight, working, gradient]).copied().collect();
+        let all: Vec<Buffer> = all.chain([lse, logits, weight, gradient]).copied().collect();
         let values = random_values(1 << 24, 3);
         for buffer in all {
             for first in (0..buffer.length()).step_by(values.len()) {
                 let end = buffer.length().min(first + values.len());
                 self.gpu.upload(buffer.part(first..end), &values[..end - first]);
             }
+        }
+        for first in (0..weights.length()).step_by(values.len()) {
+            let end = weights.length().min(first + values.len());
+            self.gpu.upload_weights(weights.part(first..end), &values[..end - first]);
         }
         let tokens: Vec<u32> = (0..(SEQUENCES * self.length) as u32).map(|i| i * 7919 % self.shape.vocabulary as u32).collect();
         let segments = [(self.length as u32, 0)];
@@ -195,15 +200,15 @@ impl<D: Device> Bench<D> {
     }
 
     fn optimizer(&mut self) -> Result<(), Box<dyn Error>> {
-        let [master, gradient, first, second] = std::array::from_fn(|index| self.buffers.vectors[index]);
-        let (working, length) = (self.buffers.working, self.buffers.working.length() as f64);
+        let [gradient, first, second] = std::array::from_fn(|index| self.buffers.vectors[index]);
+        let (weights, length) = (self.buffers.weights, self.buffers.weights.length() as f64);
         let constants = AdamWConstants { betas: [0.9, 0.95], epsilon: 1e-8, weight_decay: 1e-5 };
         let judged = self.gpu.judge(gradient, Limits { clip: 1.0, skip_above: f64::INFINITY });
         self.gpu.judgement(judged)?;
         let scalars = AdamWScalars::new(constants, 1e-5, true, 9);
-        self.time("adamw", Work::Bytes(30.0 * length), |gpu| {
-            let moments = [first, second];
-            gpu.adamw(AdamWStep { master, working: Some(working), gradient, moments, scalars });
+        // Both halves of the weights and both moments are read and written, gradients read.
+        self.time("adamw", Work::Bytes(28.0 * length), |gpu| {
+            gpu.adamw(AdamWStep { weights, gradient, moments: Moments::Exact([first, second]), scalars });
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mellama_train::backend::{
     AdamWStep, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CachedAttention, CrossEntropy, DecodeRows, DeviceError,
-    Dropout, Dtype, ElementBytes, Extent, Judgement, Limits, Norm, NormBackward, Pass, Product, Ticket, Turn,
+    Dropout, Dtype, ElementBytes, Extent, Judgement, Limits, Norm, NormBackward, Pass, Product, Ticket, Turn, Weights,
 };
 use mellama_train::{Batch, Real};
 
@@ -78,6 +78,14 @@ impl<E: Real> Backend<E> for Timed<E> {
 
     fn download(&mut self, from: Buffer, out: &mut [E]) -> Result<(), DeviceError> {
         self.times.note("download", || self.inner.download(from, out))
+    }
+
+    fn upload_weights(&mut self, to: Weights, values: &[E]) {
+        self.times.note("upload", || self.inner.upload_weights(to, values));
+    }
+
+    fn download_weights(&mut self, from: Weights, out: &mut [E]) -> Result<(), DeviceError> {
+        self.times.note("download", || self.inner.download_weights(from, out))
     }
 
     fn fetch(&mut self, from: Buffer) -> Ticket {
@@ -184,8 +192,8 @@ impl<E: Real> Backend<E> for Timed<E> {
         self.times.note("adamw", || self.inner.adamw(step));
     }
 
-    fn norm_of(&mut self, buffer: Buffer) -> Ticket {
-        self.times.note("norm_of", || self.inner.norm_of(buffer))
+    fn norm_of(&mut self, weights: Weights) -> Ticket {
+        self.times.note("norm_of", || self.inner.norm_of(weights))
     }
 
     fn found_norm(&mut self, ticket: Ticket) -> Result<f64, DeviceError> {

@@ -16,6 +16,8 @@ pub enum Dtype {
     F32,
     /// Rounded to bf16 whenever it is written.
     Bf16,
+    /// What the rounding of a weight to bf16 left of it, 16 bits on a card; backends of one width keep the whole weight there.
+    Remainder,
 }
 
 impl Dtype {
@@ -23,7 +25,7 @@ impl Dtype {
     pub fn device_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::Bf16 => 2,
+            Self::Bf16 | Self::Remainder => 2,
         }
     }
 }
@@ -33,7 +35,7 @@ impl Dtype {
 pub struct ElementBytes {
     /// Of [`Dtype::F32`].
     pub f32: usize,
-    /// Of [`Dtype::Bf16`].
+    /// Of [`Dtype::Bf16`] and [`Dtype::Remainder`].
     pub bf16: usize,
 }
 
@@ -42,7 +44,7 @@ impl ElementBytes {
     pub fn of(self, dtype: Dtype) -> usize {
         match dtype {
             Dtype::F32 => self.f32,
-            Dtype::Bf16 => self.bf16,
+            Dtype::Bf16 | Dtype::Remainder => self.bf16,
         }
     }
 }
@@ -52,7 +54,7 @@ impl ElementBytes {
 pub enum Part {
     /// Weights that the model computes with.
     Weights,
-    /// Their full-precision masters, where they are others.
+    /// What the former lack of full precision, where they are trained in bf16.
     Master,
     /// Gradients.
     Gradients,

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::{
     AdamWStep, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CachedAttention, CrossEntropy, DecodeRows, DeviceError,
-    Dropout, Dtype, ElementBytes, Judgement, Limits, Matrix, Norm, NormBackward, Part, Pass, Product, Residual, Ticket, Turn,
+    Dropout, Dtype, ElementBytes, Judgement, Limits, Matrix, Moments, Norm, NormBackward, Part, Pass, Product, Residual, Ticket,
+    Turn, Weights,
 };
 use crate::backend::Extent;
 use crate::batch::Batch;
@@ -19,7 +20,7 @@ use crate::ops::gemm::{self, Terms};
 use crate::ops::norm::NormWeight;
 use crate::ops::rope::RotationTable;
 use crate::ops::rounding::Rounding;
-use crate::ops::{Heads, adamw, embedding, norm, swiglu};
+use crate::ops::{Heads, adamw, embedding, norm, split, swiglu};
 use crate::optimizer::clip_factor;
 use crate::random::{Purpose, Stream};
 use crate::real::Real;
@@ -191,6 +192,21 @@ impl<R: Real> Backend<R> for Cpu<R> {
         let [values] = self.views([from]);
         out.copy_from_slice(values);
         Ok(())
+    }
+
+    fn upload_weights(&mut self, to: Weights, values: &[R]) {
+        match to {
+            Weights::Plain(to) => self.upload(to, values),
+            Weights::Split { working, remainder } => {
+                let [whole, working] = self.views([remainder, working]);
+                whole.copy_from_slice(values);
+                split::round(whole, working);
+            }
+        }
+    }
+
+    fn download_weights(&mut self, from: Weights, out: &mut [R]) -> Result<(), DeviceError> {
+        self.download(whole(from), out)
     }
 
     fn fetch(&mut self, from: Buffer) -> Ticket {
@@ -423,17 +439,20 @@ impl<R: Real> Backend<R> for Cpu<R> {
             return;
         }
         let factor = self.judgement.factor;
-        let [first, second] = step.moments;
-        let rounding = Rounding::of(first.dtype());
-        let [master, first, second, gradient] = self.views([step.master, first, second, step.gradient]);
-        adamw::update(adamw::Weights { master, first, second }, gradient, factor, step.scalars, rounding);
-        if let Some(working) = step.working {
-            self.convert(step.master, working);
+        let ([first, second], draw) = match step.moments {
+            Moments::Exact(moments) => (moments, None),
+            Moments::Drawn(moments, draw) => (moments, Some(draw)),
+        };
+        let [master, first, second, gradient] = self.views([whole(step.weights), first, second, step.gradient]);
+        adamw::update(adamw::Weights { master, first, second }, gradient, factor, step.scalars, draw);
+        if let Weights::Split { working, remainder } = step.weights {
+            let [whole, working] = self.views([remainder, working]);
+            split::round(whole, working);
         }
     }
 
-    fn norm_of(&mut self, buffer: Buffer) -> Ticket {
-        let norm = self.norm_in_place(buffer);
+    fn norm_of(&mut self, weights: Weights) -> Ticket {
+        let norm = self.norm_in_place(whole(weights));
         self.keep(Fetched::Norm(norm))
     }
 
@@ -442,6 +461,13 @@ impl<R: Real> Backend<R> for Cpu<R> {
             Some(Fetched::Norm(norm)) => Ok(norm),
             _ => panic!("backend: a ticket is collected once"),
         }
+    }
+}
+
+/// Where whole weights lie: in the place of remainders, which have the width of all values here.
+fn whole(weights: Weights) -> Buffer {
+    match weights {
+        Weights::Plain(buffer) | Weights::Split { remainder: buffer, .. } => buffer,
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::{Dtype, Extent};
 use crate::lora::LoraSpec;
 
-/// Arithmetic of the forward and backward pass. Master weights, gradients and moments are f32 in any case.
+/// Arithmetic of the forward and backward pass. Trained weights keep f32 beside it, gradients are f32 in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -22,6 +22,32 @@ impl Precision {
         match self {
             Self::Bf16 => Dtype::Bf16,
             Self::F32 => Dtype::F32,
+        }
+    }
+}
+
+/// How AdamW's moments are stored from one update to the next; an update computes in f32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MomentPrecision {
+    /// In f32: 8 bytes a trained parameter.
+    #[default]
+    F32,
+    /// In bf16, rounded stochastically: 4 bytes a trained parameter.
+    Bf16,
+}
+
+impl MomentPrecision {
+    /// Whether it is f32.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What they are stored as.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::Bf16 => Dtype::Bf16,
         }
     }
 }
@@ -70,6 +96,10 @@ pub struct EngineSpec {
     pub purpose: Purpose,
     /// Arithmetic.
     pub precision: Precision,
+    /// How moments are stored; for training only.
+    pub moments: MomentPrecision,
+    /// The seed of their rounding.
+    pub seed: u64,
     /// What is kept; for training only.
     pub recompute: Recompute,
     /// Most rows (B T) at once.
@@ -86,6 +116,8 @@ impl EngineSpec {
         Self {
             purpose: Purpose::Evaluate,
             precision: Precision::F32,
+            moments: MomentPrecision::default(),
+            seed: 0,
             recompute: Recompute::Full,
             rows: sequences * sequence_length,
             positions: sequence_length,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::spec::EngineSpec;
-use crate::backend::{AdamWStep, ArenaPlan, Buffer, DeviceError, Dtype, Judgement, Limits, Part, Ticket};
+use super::spec::{EngineSpec, MomentPrecision};
+use crate::backend::{AdamWStep, ArenaPlan, Buffer, DeviceError, Draw, Dtype, Judgement, Limits, Moments, Part, Ticket, Weights};
 use crate::optimizer::{AdamWConstants, AdamWScalars};
 use crate::parameters::{Layout, Parameters};
 use crate::real::Real;
@@ -35,14 +35,12 @@ pub enum State {
 #[derive(Debug, Clone)]
 pub(super) struct Trainable {
     pub(super) layout: Arc<Layout>,
-    working: Buffer,
+    weights: Weights,
     training: Option<TrainingBuffers>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct TrainingBuffers {
-    /// The working weights themselves when these are in full precision.
-    master: Buffer,
     gradient: Buffer,
     moments: [Buffer; 2],
 }
@@ -51,23 +49,26 @@ impl Trainable {
     pub(super) fn new(plan: &mut ArenaPlan, layout: &Arc<Layout>, spec: &EngineSpec, trained: bool) -> Self {
         let (dtype, length) = (spec.precision.dtype(), layout.length());
         let working = plan.buffer(Part::Weights, dtype, length);
+        let weights = if trained && dtype == Dtype::Bf16 {
+            Weights::Split { working, remainder: plan.buffer(Part::Master, Dtype::Remainder, length) }
+        } else {
+            Weights::Plain(working)
+        };
         let training = trained.then(|| TrainingBuffers {
-            master: if dtype == Dtype::F32 { working } else { plan.buffer(Part::Master, Dtype::F32, length) },
             gradient: plan.buffer(Part::Gradients, Dtype::F32, length),
-            moments: [(); 2].map(|()| plan.buffer(Part::Moments, Dtype::F32, length)),
+            moments: [(); 2].map(|()| plan.buffer(Part::Moments, spec.moments.dtype(), length)),
         });
-        Self { layout: Arc::clone(layout), working, training }
+        Self { layout: Arc::clone(layout), weights, training }
     }
 
     /// Every buffer that is read before anything has to be written there.
     pub(super) fn initial(&self) -> impl Iterator<Item = Buffer> {
-        let training = self.training.into_iter().flat_map(|training| [training.master, training.moments[0], training.moments[1]]);
-        std::iter::once(self.working).chain(training)
+        self.weights.buffers().chain(self.training.into_iter().flat_map(|training| training.moments))
     }
 
     /// What the model computes with.
     pub(super) fn working(&self) -> Buffer {
-        self.working
+        self.weights.working()
     }
 
     /// Gradients, when it is trained.
@@ -75,13 +76,14 @@ impl Trainable {
         self.training.map(|training| training.gradient)
     }
 
+    /// The buffer of a state that has one.
     fn of(&self, state: State) -> Option<Buffer> {
-        let training = self.training;
+        let training = self.training?;
         match state {
-            State::Weights => Some(training.map_or(self.working, |training| training.master)),
-            State::Gradients => training.map(|training| training.gradient),
-            State::First => training.map(|training| training.moments[0]),
-            State::Second => training.map(|training| training.moments[1]),
+            State::Weights => None,
+            State::Gradients => Some(training.gradient),
+            State::First => Some(training.moments[0]),
+            State::Second => Some(training.moments[1]),
         }
     }
 }
@@ -100,18 +102,20 @@ impl<E: Real> Engine<E> {
         &self.set(tensors).layout
     }
 
-    /// Puts the weights or the state of one tensor in; weights of a trained set are then the master's, and those that the model
+    /// Puts the weights or the state of one tensor in; weights of a trained set are kept in full precision, and those that the model
     /// computes with are their rounding.
     ///
     /// # Panics
     /// When the engine has no such set, state or tensor, or `values` has another length.
     pub fn load_tensor(&mut self, (tensors, state): (Tensors, State), index: usize, values: &[E]) {
-        let range = self.set(tensors).layout.tensors()[index].range();
-        let to = self.set(tensors).of(state).expect("the engine keeps this state").part(range.clone());
-        self.backend.upload(to, values);
-        let working = self.set(tensors).working.part(range);
-        if state == State::Weights && working != to {
-            self.backend.convert(to, working);
+        let set = self.set(tensors);
+        let range = set.layout.tensors()[index].range();
+        if state == State::Weights {
+            let to = set.weights.part(range);
+            self.backend.upload_weights(to, values);
+        } else {
+            let to = set.of(state).expect("the engine keeps this state").part(range);
+            self.backend.upload(to, values);
         }
     }
 
@@ -124,7 +128,12 @@ impl<E: Real> Engine<E> {
     /// As [`Self::load_tensor`].
     pub fn read_tensor(&mut self, (tensors, state): (Tensors, State), index: usize, out: &mut [E]) -> Result<(), DeviceError> {
         let set = self.set(tensors);
-        let from = set.of(state).expect("the engine keeps this state").part(set.layout.tensors()[index].range());
+        let range = set.layout.tensors()[index].range();
+        if state == State::Weights {
+            let from = set.weights.part(range);
+            return self.backend.download_weights(from, out);
+        }
+        let from = set.of(state).expect("the engine keeps this state").part(range);
         self.backend.download(from, out)
     }
 
@@ -190,12 +199,15 @@ impl<E: Real> Engine<E> {
         let set = self.set(self.trained()).clone();
         let training = set.training.expect("the engine is made for training");
         for (range, decayed) in decay_ranges(&set.layout) {
-            let working = (set.working != training.master).then(|| set.working.part(range.clone()));
+            let moments = training.moments.map(|moment| moment.part(range.clone()));
+            let draw = Draw { seed: self.spec.seed, update: updates, first_element: range.start as u64 };
             self.backend.adamw(AdamWStep {
-                master: training.master.part(range.clone()),
-                working,
+                weights: set.weights.part(range.clone()),
                 gradient: training.gradient.part(range.clone()),
-                moments: training.moments.map(|moment| moment.part(range.clone())),
+                moments: match self.spec.moments {
+                    MomentPrecision::F32 => Moments::Exact(moments),
+                    MomentPrecision::Bf16 => Moments::Drawn(moments, draw),
+                },
                 scalars: AdamWScalars::new(constants, learning_rate, decayed, updates),
             });
         }
@@ -206,7 +218,7 @@ impl<E: Real> Engine<E> {
     /// # Panics
     /// As [`Self::begin_step`].
     pub fn weight_norm(&mut self) -> Ticket {
-        let weights = self.set(self.trained()).of(State::Weights).expect("weights are always there");
+        let weights = self.set(self.trained()).weights;
         self.backend.norm_of(weights)
     }
 

@@ -161,6 +161,15 @@ pub(super) struct SumOfSquares {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, NoUninit)]
+pub(super) struct SumOfSplitSquares {
+    pub(super) working: Address,
+    pub(super) remainder: Address,
+    pub(super) partials: Address,
+    pub(super) length: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, NoUninit)]
 pub(super) struct Judge {
     pub(super) partials: Address,
     pub(super) not_finite: Address,
@@ -174,8 +183,8 @@ pub(super) struct Judge {
 #[derive(Clone, Copy, Debug, NoUninit)]
 pub(super) struct AdamW {
     pub(super) judgement: Address,
-    pub(super) master: Address,
     pub(super) working: Address,
+    pub(super) remainder: Address,
     pub(super) gradient: Address,
     pub(super) first: Address,
     pub(super) second: Address,
@@ -189,7 +198,10 @@ pub(super) struct AdamW {
     pub(super) epsilon: f32,
     pub(super) learning_rate: f32,
     pub(super) decay: f32,
-    pub(super) unused: u32,
+    pub(super) update: u32,
+    pub(super) key: [u32; 2],
+    pub(super) places: [u32; 2],
+    pub(super) first_block: u64,
 }
 
 /// A copy that widens or narrows.

@@ -163,7 +163,8 @@ impl<D: Device> Gpu<D> {
     pub(super) fn plan_tables(&mut self, plan: &mut ArenaPlan, extent: Extent) {
         let Extent { rows, positions, .. } = extent;
         let half = self.heads.head_width / 2;
-        let longest = [Part::Weights, Part::Master, Part::Gradients].map(|part| plan.part_bytes(part)).into_iter().max();
+        // What is measured is trained, and has gradients in f32.
+        let longest = [Part::Weights, Part::Gradients].map(|part| plan.part_bytes(part)).into_iter().max();
         let chunks = longest.unwrap_or(0).div_ceil(kernels::NORM_CHUNK * 4) as usize + 1;
         let mut words = |count: usize| Table { words: plan.buffer(Part::Work, Dtype::F32, count) };
         let tile_words = rows * size_of::<Tile>() / 4;

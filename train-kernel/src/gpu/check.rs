@@ -7,7 +7,7 @@ mod model;
 mod optimizer;
 mod rows;
 
-use crate::backend::{ArenaPlan, Backend, Buffer, Cpu, Dtype, Extent, Part, Pass};
+use crate::backend::{ArenaPlan, Backend, Buffer, Cpu, Dtype, Extent, Part, Pass, Weights};
 use crate::batch::{Batch, SequenceParts};
 use crate::gpu::{Device, Gpu, SumOrder};
 use crate::random::{Purpose, Stream};
@@ -18,6 +18,20 @@ use crate::shape::Shape;
 struct Pair {
     cpu: Buffer,
     gpu: Buffer,
+}
+
+/// The same weights in two halves on both.
+#[derive(Clone, Copy, Debug)]
+struct SplitPair {
+    working: Pair,
+    remainder: Pair,
+}
+
+impl SplitPair {
+    /// Those of one of them.
+    fn at(self, at: impl Fn(Pair) -> Buffer) -> Weights {
+        Weights::Split { working: at(self.working), remainder: at(self.remainder) }
+    }
 }
 
 /// How far an operation was off.
@@ -68,6 +82,8 @@ impl<D: Device + 'static> Checks<'_, D> {
             ("attention in any order", attention::attention_in_any_order),
             ("cached attention", attention::cached),
             ("update", optimizer::updates),
+            ("every pattern of a weight", optimizer::patterns),
+            ("moments in bf16", optimizer::drawn_moments),
             ("update of what is no number", optimizer::not_finite),
             ("model", model::training),
         ]
@@ -124,6 +140,11 @@ impl<D: Device> Twins<D> {
         self.buffer(Dtype::F32, length)
     }
 
+    fn split(&mut self, length: usize) -> SplitPair {
+        let working = self.values(length);
+        SplitPair { working, remainder: self.buffer(Dtype::Remainder, length) }
+    }
+
     /// Allocates what was asked for.
     fn start(&mut self) {
         let extent = self.extent;
@@ -133,7 +154,8 @@ impl<D: Device> Twins<D> {
         self.cpu.allocate(cpu).expect("checks are small");
         self.gpu.allocate(gpu).expect("checks are small");
         if self.poison {
-            for pair in self.pairs.clone() {
+            // Remainders are never written without their weights, which show what is not.
+            for pair in self.pairs.clone().into_iter().filter(|pair| pair.gpu.dtype() != Dtype::Remainder) {
                 self.gpu.upload(pair.gpu, &vec![f32::NAN; pair.gpu.length()]);
             }
         }
@@ -144,11 +166,21 @@ impl<D: Device> Twins<D> {
         self.gpu.upload(pair.gpu, values);
     }
 
+    fn fill_weights(&mut self, weights: SplitPair, values: &[f32]) {
+        self.cpu.upload_weights(weights.at(|pair| pair.cpu), values);
+        self.gpu.upload_weights(weights.at(|pair| pair.gpu), values);
+    }
+
     /// Normal values times `scale`, of a stream of their own.
     fn fill_random(&mut self, pair: Pair, stream: usize, scale: f64) {
-        let stream = Stream::new(self.seed, Purpose::Initialisation, 0, stream);
-        let values: Vec<f32> = (0..pair.cpu.length()).map(|i| (scale * stream.normal(i as u64)) as f32).collect();
+        let values = self.random(pair.cpu.length(), stream, scale);
         self.fill(pair, &values);
+    }
+
+    /// The same values.
+    fn random(&self, length: usize, stream: usize, scale: f64) -> Vec<f32> {
+        let stream = Stream::new(self.seed, Purpose::Initialisation, 0, stream);
+        (0..length).map(|i| (scale * stream.normal(i as u64)) as f32).collect()
     }
 
     /// Asks the same of both.
@@ -164,20 +196,32 @@ impl<D: Device> Twins<D> {
         values
     }
 
+    fn both_weights(&mut self, weights: SplitPair) -> [Vec<f32>; 2] {
+        let mut values = [(); 2].map(|()| vec![0.0; weights.working.cpu.length()]);
+        self.cpu.download_weights(weights.at(|pair| pair.cpu), &mut values[0]).expect("the processor does not fail");
+        self.gpu.download_weights(weights.at(|pair| pair.gpu), &mut values[1]).unwrap_or_else(|error| panic!("{error}"));
+        values
+    }
+
     /// Both hold the same bits.
     fn assert_same(&mut self, operation: &'static str, pair: Pair, case: &str) {
-        let [cpu, gpu] = self.both(pair);
-        for (index, (cpu, gpu)) in cpu.iter().zip(&gpu).enumerate() {
+        let both = self.both(pair);
+        self.assert_same_bits(operation, &both, case);
+    }
+
+    /// Both hold the same bits, in both halves.
+    fn assert_same_weights(&mut self, operation: &'static str, weights: SplitPair, case: &str) {
+        let both = self.both_weights(weights);
+        self.assert_same_bits(operation, &both, case);
+        self.assert_same(operation, weights.working, case);
+    }
+
+    fn assert_same_bits(&mut self, operation: &'static str, [cpu, gpu]: &[Vec<f32>; 2], case: &str) {
+        for (index, (cpu, gpu)) in cpu.iter().zip(gpu).enumerate() {
             let same = cpu.to_bits() == gpu.to_bits();
             assert!(same, "{operation}, {case}: element {index}: {cpu:e} on the processor, {gpu:e} on the card");
         }
-        self.findings.push(Finding {
-            operation,
-            case: case.to_owned(),
-            share_of_bound: 0.0,
-            relative: 0.0,
-            digest: digest(&gpu),
-        });
+        self.findings.push(Finding { operation, case: case.to_owned(), share_of_bound: 0.0, relative: 0.0, digest: digest(gpu) });
     }
 
     /// Elements differ by at most `relative` of the larger and `absolute`.

@@ -185,6 +185,7 @@ impl Emulated {
         match matrix.dtype {
             Dtype::F32 => bytes.chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect(),
             Dtype::Bf16 => bytes.chunks_exact(2).map(|half| widened(u16::from_le_bytes([half[0], half[1]]))).collect(),
+            Dtype::Remainder => unreachable!("remainders are no operands of products"),
         }
     }
 }
@@ -286,6 +287,7 @@ impl Device for Emulated {
                     let narrow: Vec<u16> = values.iter().copied().map(narrowed).collect();
                     self.upload(to, bytemuck::cast_slice(&narrow));
                 }
+                Dtype::Remainder => unreachable!("remainders are no operands of products"),
             }
         }
     }

@@ -16,8 +16,14 @@ macro_rules! source {
 }
 
 /// What the files of kernels include.
-pub const HEADERS: [Source; 5] =
-    [source!("memory.cuh"), source!("ptx.cuh"), source!("core.cuh"), source!("attention.cuh"), source!("attention_backward.cuh")];
+pub const HEADERS: [Source; 6] = [
+    source!("memory.cuh"),
+    source!("ptx.cuh"),
+    source!("core.cuh"),
+    source!("random.cuh"),
+    source!("attention.cuh"),
+    source!("attention_backward.cuh"),
+];
 
 const ATTENTION_BACKWARD_KEYS: Source = source!("attention_backward_keys.cu");
 const ATTENTION_BACKWARD_QUERIES: Source = source!("attention_backward_queries.cu");
@@ -174,10 +180,14 @@ const OPTIMIZER_MODULE: Module = Module {
 };
 /// `sum_of_squares`
 pub const SUM_OF_SQUARES: Kernel = OPTIMIZER_MODULE.kernel("sum_of_squares", &[THREADS / 32 * 8]);
+/// `sum_of_split_squares`
+pub const SUM_OF_SPLIT_SQUARES: Kernel = OPTIMIZER_MODULE.kernel("sum_of_split_squares", &[THREADS / 32 * 8]);
 /// `judge`
 pub const JUDGE: Kernel = OPTIMIZER_MODULE.kernel("judge", &[THREADS / 32 * 8]);
 /// `adamw`
 pub const ADAMW: Kernel = OPTIMIZER_MODULE.kernel("adamw", &[]);
+/// `adamw`, with moments in bf16
+pub const ADAMW_DRAWN: Kernel = OPTIMIZER_MODULE.kernel("adamw_drawn", &[]);
 
 const ROTATIONS: [Module; 2] =
     [Module { constants: &[("HEAD_WIDTH", 64)], ..plain(ROTATE) }, Module { constants: &[("HEAD_WIDTH", 128)], ..plain(ROTATE) }];
@@ -324,8 +334,10 @@ pub fn all() -> Vec<Kernel> {
         WIDEN,
         CROSS_ENTROPY_ROWS,
         SUM_OF_SQUARES,
+        SUM_OF_SPLIT_SQUARES,
         JUDGE,
         ADAMW,
+        ADAMW_DRAWN,
     ];
     for head_width in [64, 128] {
         kernels.extend([rotate(head_width), attend(head_width), attend_delta(head_width), round_queries(head_width)]);

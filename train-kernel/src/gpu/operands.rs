@@ -52,6 +52,14 @@ impl Operands {
         self.buffer(buffer, (Dtype::F32, access), length)
     }
 
+    /// `length` remainders of weights: the whole buffer.
+    ///
+    /// # Panics
+    /// When the buffer holds something else.
+    pub(super) fn remainders(&mut self, buffer: Buffer, access: Access, length: usize) -> Address {
+        self.buffer(buffer, (Dtype::Remainder, access), length)
+    }
+
     /// `length` f32 values that a kernel takes one by one: they may begin at any of them.
     ///
     /// # Panics

@@ -8,10 +8,11 @@ use super::device::{Access, Address, Device, DeviceError, DeviceProduct};
 use super::kernels;
 use super::operands::Table;
 use crate::backend::{
-    AdamWStep, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CachedAttention, CrossEntropy, DecodeRows, Dropout,
-    Dtype, ElementBytes, Extent, Judgement, Limits, Norm, NormBackward, Pass, Product, Ticket, Turn,
+    AdamWStep, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CachedAttention, CrossEntropy, DecodeRows, Draw,
+    Dropout, Dtype, ElementBytes, Extent, Judgement, Limits, Moments, Norm, NormBackward, Pass, Product, Ticket, Turn, Weights,
 };
 use crate::batch::Batch;
+use crate::ops::split::Halves;
 use crate::random::{Purpose, Stream};
 
 use Access::{Read, Update, Write};
@@ -66,12 +67,44 @@ impl<D: Device> Backend<f32> for Gpu<D> {
                 let narrow: Vec<u16> = values.iter().map(|value| half::bf16::from_f32(*value).to_bits()).collect();
                 self.device.upload(address, bytemuck::cast_slice(&narrow));
             }
+            Dtype::Remainder => panic!("upload: remainders come with their weights"),
         }
     }
 
     fn download(&mut self, from: Buffer, out: &mut [f32]) -> Result<(), DeviceError> {
         let ticket = self.fetch(from);
         self.collect(ticket, out)
+    }
+
+    fn upload_weights(&mut self, to: Weights, values: &[f32]) {
+        let Weights::Split { working, remainder } = to else { return self.upload(to.working(), values) };
+        assert_eq!(values.len(), to.length(), "upload: weights");
+        let halves = |value: &f32| {
+            let Halves { working, remainder } = Halves::of(*value);
+            (working, remainder)
+        };
+        let (upper, lower): (Vec<u16>, Vec<u16>) = values.iter().map(halves).unzip();
+        for (buffer, bits) in [(working, upper), (remainder, lower)] {
+            let address = self.address(buffer);
+            self.device.upload(address, bytemuck::cast_slice(&bits));
+        }
+    }
+
+    fn download_weights(&mut self, from: Weights, out: &mut [f32]) -> Result<(), DeviceError> {
+        let Weights::Split { working, remainder } = from else { return self.download(from.working(), out) };
+        let asked = [working, remainder].map(|buffer| {
+            let address = self.address(buffer);
+            self.device.fetch(address, buffer.length() * buffer.dtype().device_bytes())
+        });
+        let mut halves = [(); 2].map(|()| vec![0_u16; out.len()]);
+        for (ticket, bits) in asked.into_iter().zip(&mut halves) {
+            self.device.collect(ticket, bytemuck::cast_slice_mut(bits))?;
+        }
+        let [working, remainder] = halves;
+        for (out, (working, remainder)) in out.iter_mut().zip(working.into_iter().zip(remainder)) {
+            *out = Halves { working, remainder }.whole();
+        }
+        Ok(())
     }
 
     fn fetch(&mut self, from: Buffer) -> Ticket {
@@ -325,7 +358,7 @@ impl<D: Device> Backend<f32> for Gpu<D> {
 
     fn judge(&mut self, gradient: Buffer, limits: Limits) -> Ticket {
         let tables = self.tables();
-        self.square(gradient, Some(tables.not_finite), limits, tables.judgement)
+        self.square(Weights::Plain(gradient), Some(tables.not_finite), limits, tables.judgement)
     }
 
     fn judgement(&mut self, ticket: Ticket) -> Result<Judgement, DeviceError> {
@@ -334,18 +367,29 @@ impl<D: Device> Backend<f32> for Gpu<D> {
     }
 
     fn adamw(&mut self, step: AdamWStep) {
-        let length = step.master.length();
+        let Weights::Split { working, remainder } = step.weights else { panic!("adamw: a card trains weights in two halves") };
+        let length = working.length();
         assert!(length.is_multiple_of(8), "adamw: {length} weights, no multiple of 8");
         let scalars = step.scalars;
         let mut operands = self.operands();
         let [beta1, beta2] = scalars.betas;
+        let (kernel, [first, second], (update, key, places, first_block)) = match step.moments {
+            Moments::Exact(moments) => {
+                let moments = moments.map(|moment| operands.exact(moment, Update, length));
+                (kernels::ADAMW, moments, Default::default())
+            }
+            Moments::Drawn(moments, draw) => {
+                let moments = moments.map(|moment| operands.values(moment, Update, length));
+                (kernels::ADAMW_DRAWN, moments, address_of(draw))
+            }
+        };
         let arguments = of::AdamW {
             judgement: operands.table(self.tables().judgement, Read, size_of::<DeviceJudgement>()),
-            master: operands.exact(step.master, Update, length),
-            working: step.working.map_or_else(Address::default, |working| operands.values(working, Update, length)),
+            working: operands.values(working, Update, length),
+            remainder: operands.remainders(remainder, Update, length),
             gradient: operands.exact(step.gradient, Read, length),
-            first: operands.exact(step.moments[0], Update, length),
-            second: operands.exact(step.moments[1], Update, length),
+            first,
+            second,
             length: length as u64,
             beta1: beta1 as f32,
             beta2: beta2 as f32,
@@ -356,13 +400,17 @@ impl<D: Device> Backend<f32> for Gpu<D> {
             epsilon: scalars.epsilon as f32,
             learning_rate: scalars.learning_rate as f32,
             decay: scalars.weight_decay as f32,
-            unused: 0,
+            update,
+            key,
+            places,
+            first_block,
         };
-        self.launch(kernels::ADAMW, Self::flat(kernels::ADAMW, length / 8), &arguments, &operands);
+        self.launch(kernel, Self::flat(kernel, length / 8), &arguments, &operands);
     }
 
-    fn norm_of(&mut self, buffer: Buffer) -> Ticket {
-        self.square(buffer, None, Limits { clip: 0.0, skip_above: f64::INFINITY }, self.tables().other_norm)
+    fn norm_of(&mut self, weights: Weights) -> Ticket {
+        let limits = Limits { clip: 0.0, skip_above: f64::INFINITY };
+        self.square(weights, None, limits, self.tables().other_norm)
     }
 
     fn found_norm(&mut self, ticket: Ticket) -> Result<f64, DeviceError> {
@@ -409,16 +457,25 @@ impl<D: Device> Gpu<D> {
     }
 
     /// `to =` the norm of a vector, and what follows from it; sends for it.
-    fn square(&mut self, values: Buffer, not_finite: Option<Table>, limits: Limits, to: Table) -> Ticket {
+    fn square(&mut self, values: Weights, not_finite: Option<Table>, limits: Limits, to: Table) -> Ticket {
         let (length, partials) = (values.length(), self.tables().square_partials);
         let chunks = (length as u64).div_ceil(kernels::NORM_CHUNK) as usize;
         let mut operands = self.operands();
-        let arguments = of::SumOfSquares {
-            values: operands.exact(values, Read, length),
-            partials: operands.table(partials, Write, 8 * chunks),
-            length: length as u64,
-        };
-        self.launch(kernels::SUM_OF_SQUARES, [chunks, 1, 1], &arguments, &operands);
+        let sums = operands.table(partials, Write, 8 * chunks);
+        match values {
+            Weights::Plain(values) => {
+                let values = operands.exact(values, Read, length);
+                let arguments = of::SumOfSquares { values, partials: sums, length: length as u64 };
+                self.launch(kernels::SUM_OF_SQUARES, [chunks, 1, 1], &arguments, &operands);
+            }
+            Weights::Split { working, remainder } => {
+                assert!(length.is_multiple_of(8), "norm: {length} weights, no multiple of 8");
+                let working = operands.values(working, Read, length);
+                let remainder = operands.remainders(remainder, Read, length);
+                let arguments = of::SumOfSplitSquares { working, remainder, partials: sums, length: length as u64 };
+                self.launch(kernels::SUM_OF_SPLIT_SQUARES, [chunks, 1, 1], &arguments, &operands);
+            }
+        }
         let mut operands = self.operands();
         let arguments = of::Judge {
             partials: operands.table(partials, Read, 8 * chunks),
@@ -438,4 +495,12 @@ impl<D: Device> Gpu<D> {
         self.device.collect(ticket.0 >> 1, bytemuck::bytes_of_mut(&mut found))?;
         Ok(found)
     }
+}
+
+/// Update, key, places of both moments, and the block of the first elements, as the kernel takes them.
+fn address_of(draw: Draw) -> (u32, [u32; 2], [u32; 2], u64) {
+    assert!(draw.first_element.is_multiple_of(8), "adamw: random numbers from element {}, no multiple of 8", draw.first_element);
+    let update = u32::try_from(draw.update).expect("a run has fewer than 2^32 updates");
+    let [(key, first), (_, second)] = [0, 1].map(|moment| Stream::new(draw.seed, Purpose::Rounding, 0, moment).address());
+    (update, key, [first, second], draw.first_element / 8)
 }

@@ -65,6 +65,8 @@ fn elementwise_operations_equal_their_twins() {
 #[test]
 fn updates_equal_their_twin() {
     check("update", 4);
+    check("every pattern of a weight", 2);
+    check("moments in bf16", 4);
     check("update of what is no number", 4);
 }
 

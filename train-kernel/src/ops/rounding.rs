@@ -16,7 +16,7 @@ impl Rounding {
     /// That of a buffer's type.
     pub fn of(dtype: Dtype) -> Self {
         match dtype {
-            Dtype::F32 => Self::Exact,
+            Dtype::F32 | Dtype::Remainder => Self::Exact,
             Dtype::Bf16 => Self::Bf16,
         }
     }

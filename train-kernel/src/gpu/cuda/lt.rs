@@ -130,6 +130,7 @@ fn data_type(dtype: Dtype) -> sys::cudaDataType {
     match dtype {
         Dtype::F32 => sys::cudaDataType::CUDA_R_32F,
         Dtype::Bf16 => sys::cudaDataType::CUDA_R_16BF,
+        Dtype::Remainder => sys::cudaDataType::CUDA_R_16I,
     }
 }
 

@@ -51,6 +51,7 @@ impl Display for Operand {
         let dtype = match self.dtype {
             Dtype::F32 => "f32",
             Dtype::Bf16 => "bf16",
+            Dtype::Remainder => "remainder",
         };
         let turned = if self.is_transposed { "t" } else { "n" };
         write!(formatter, "{dtype}/{turned}/{}/{}", self.row_stride, self.alignment_bytes)
