@@ -18,7 +18,7 @@ pub use files::{FILE_LIMIT_BYTES, cut, file_name};
 pub use manifest::{CheckpointManifest, Cursor, Digests, FORMAT_VERSION, folder, parse_step};
 pub use pieces::{Partition, Piece};
 pub use read::{Found, check_object, list_steps, newest, newest_of, read_file};
-pub use tensors::{Share, TensorSet, TensorValues, Written, put_tensors};
+pub use tensors::{FileKind, Share, TensorSet, TensorValues, Written, put_tensors};
 pub use write::{CheckpointWriter, discard_after, prune, publish, sweep};
 
 use mellama_storage::{ProtocolError, StoreError};

@@ -14,7 +14,7 @@ mod time;
 mod tests;
 
 pub use choice::{Chosen, Wanted, Warning, WarningKind, choose};
-pub use memory::{ElementSizes, MemoryNeed, Zero, activation_bytes, memory_need, state_bytes};
+pub use memory::{ElementSizes, MemoryNeed, Zero, activation_bytes, adapter_memory_need, memory_need, state_bytes};
 pub use time::{
     StepParts, StepTime, Trained, data_parallel_bytes, elementwise_bytes, gpu_hours, step_parts, step_time, tensor_parallel_bytes,
 };

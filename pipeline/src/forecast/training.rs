@@ -173,6 +173,7 @@ fn layout(train: &TrainSpec, shape: &Shape, length: u64, tokens: Option<u64>) ->
         zero: train.parallel.zero,
         micro_batch_sequences: Some(train.micro_batch_sequences).filter(|&sequences| sequences > 1),
         recompute: Some(train.recompute).filter(|&mode| mode != Recompute::default()),
+        moments: Some(train.moments).filter(|moments| !moments.is_default()),
     });
     Some(described(train, shape, (length, tokens), &machine, chosen))
 }

@@ -5,7 +5,7 @@ use mellama_shards::mixture::{MixtureSpec, Total, Unit};
 use mellama_sources::{Cleaning, Domain, Fields, Format, Limits, ReadOptions, Sensitivity};
 use mellama_train::guard::SpikeSpec;
 use mellama_train::trainer::{DeviceKind, ParallelSpec, TrainSpec};
-use mellama_train::{LoraSpec, Precision, Recompute};
+use mellama_train::{LoraSpec, MomentPrecision, Precision, Recompute};
 use serde::{Deserialize, Serialize};
 
 use super::storage::StorageRecipe;
@@ -312,6 +312,9 @@ pub struct InstructRecipe {
     pub replay_every: u64,
     /// Arithmetic.
     pub precision: Precision,
+    /// How AdamW's moments are stored.
+    #[serde(skip_serializing_if = "MomentPrecision::is_default")]
+    pub moments: MomentPrecision,
     /// As in `[train]`.
     #[serde(skip_serializing_if = "DeviceKind::is_default")]
     pub device: DeviceKind,
@@ -347,6 +350,7 @@ impl Default for InstructRecipe {
             spike: spec.spike,
             replay_every: spec.replay_every,
             precision: spec.precision,
+            moments: spec.moments,
             device: spec.device,
             recompute: spec.recompute,
             parallel: spec.parallel,
@@ -375,6 +379,7 @@ impl InstructRecipe {
             spike: self.spike,
             replay_every: self.replay_every,
             precision: self.precision,
+            moments: self.moments,
             device: self.device,
             recompute: self.recompute,
             parallel: self.parallel.clone(),

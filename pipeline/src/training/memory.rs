@@ -1,19 +1,21 @@
 //! Whether a training can fit this machine at all, asked before the corpus is made. What it takes exactly is known when its engine
 //! is laid out, before the first step.
 
-use mellama_train::Shape;
 use mellama_train::hf::ModelConfig;
-use mellama_train::lora::LoraSpec;
-use mellama_train::trainer::DeviceKind;
+use mellama_train::trainer::{DeviceKind, TrainSpec};
+use mellama_train::{Precision, Shape};
 
 use crate::context::Context;
 use crate::failure::{Failure, chain};
+use crate::recipe::InstructRecipe;
 use crate::stage::Stage;
 
 /// Bytes of a value.
 const VALUE_BYTES: u64 = 4;
-/// Values a trained parameter has: weight, gradient, two moments; and in the copy that checkpoints are written from.
+/// Values a trained parameter has: weight, gradient, two moments; in bf16 the processor keeps the whole weight besides; and in the
+/// copy that checkpoints are written from.
 const TRAINED_VALUES: u64 = 4;
+const WHOLE_VALUES: u64 = 1;
 const COPIED_VALUES: u64 = 3;
 
 /// Refuses a model whose training takes more than the machine has, for the stages named.
@@ -25,10 +27,10 @@ pub(crate) fn check(context: &Context<'_>, stages: &[Stage]) -> Result<(), Failu
     let Some((name, shape)) = shape(context)? else { return Ok(()) };
     let recipe = &context.file.recipe;
     let of_stage = |stage: &Stage| match stage {
-        Stage::Cpt => recipe.train.as_ref().map(|spec| (spec.lora.clone(), spec.device)),
-        _ => recipe.instruct.as_ref().map(|instruct| (instruct.spec().lora, instruct.device)),
+        Stage::Cpt => recipe.train.clone(),
+        _ => recipe.instruct.as_ref().map(InstructRecipe::spec),
     };
-    let needs = stages.iter().filter_map(of_stage).map(|(lora, device)| least_bytes(&shape, lora.as_ref(), device));
+    let needs = stages.iter().filter_map(of_stage).map(|spec| least_bytes(&shape, &spec));
     let Some(needed) = needs.max() else { return Ok(()) };
     if needed <= available {
         return Ok(());
@@ -57,15 +59,16 @@ fn shape(context: &Context<'_>) -> Result<Option<(String, Shape)>, Failure> {
 
 /// Bytes of weights, gradients, moments and the copy, without activations; of the weights as they are loaded and the copy alone,
 /// where a card has the rest.
-fn least_bytes(shape: &Shape, lora: Option<&LoraSpec>, device: DeviceKind) -> u64 {
-    let all = shape.parameter_count();
+fn least_bytes(shape: &Shape, spec: &TrainSpec) -> u64 {
+    let (all, lora) = (shape.parameter_count(), spec.lora.as_ref());
     let trained = lora.map_or(all, |lora| lora.parameter_count(shape));
-    if device == DeviceKind::Cuda {
+    if spec.device == DeviceKind::Cuda {
         return VALUE_BYTES * (all + COPIED_VALUES * trained);
     }
     // The weights as they were loaded are kept for merging adapters; without any, they are dropped once the engine has them.
     let frozen = if lora.is_some() { 2 * all } else { 0 };
-    VALUE_BYTES * (frozen + (TRAINED_VALUES + COPIED_VALUES) * trained)
+    let whole = if spec.precision == Precision::Bf16 { WHOLE_VALUES } else { 0 };
+    VALUE_BYTES * (frozen + (TRAINED_VALUES + whole + COPIED_VALUES) * trained)
 }
 
 /// Memory and swap of the machine, or of the container that limits it; none where the system does not tell.
@@ -87,9 +90,9 @@ fn of_meminfo(text: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use mellama_train::Shape;
     use mellama_train::lora::LoraSpec;
-    use mellama_train::trainer::DeviceKind;
+    use mellama_train::trainer::{DeviceKind, TrainSpec};
+    use mellama_train::{Precision, Shape};
 
     use super::{least_bytes, of_meminfo};
 
@@ -98,9 +101,12 @@ mod tests {
         assert_eq!(of_meminfo("MemTotal:       1024 kB\nMemFree: 1 kB\nSwapTotal:  1 kB\n"), Some((1024 * 1024, 1024)));
         assert_eq!(of_meminfo("nothing"), None);
         let shape = Shape::named("llama-2-7b", 32_000).unwrap();
-        assert_eq!(least_bytes(&shape, None, DeviceKind::Cpu), 28 * 6_738_415_616);
+        let all = TrainSpec::cpt();
+        assert_eq!(least_bytes(&shape, &all), 28 * 6_738_415_616);
+        let narrow = TrainSpec { precision: Precision::Bf16, ..all.clone() };
+        assert_eq!(least_bytes(&shape, &narrow), 32 * 6_738_415_616);
+        assert_eq!(least_bytes(&shape, &TrainSpec { device: DeviceKind::Cuda, ..narrow }), 16 * 6_738_415_616);
         let lora = LoraSpec { rank: 8, ..LoraSpec::default() };
-        assert_eq!(least_bytes(&shape, Some(&lora), DeviceKind::Cpu), 8 * 6_738_415_616 + 28 * 19_988_480);
-        assert_eq!(least_bytes(&shape, None, DeviceKind::Cuda), 16 * 6_738_415_616);
+        assert_eq!(least_bytes(&shape, &TrainSpec { lora: Some(lora), ..all }), 8 * 6_738_415_616 + 28 * 19_988_480);
     }
 }

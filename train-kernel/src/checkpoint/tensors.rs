@@ -44,6 +44,17 @@ pub struct Share {
     pub limit_bytes: u64,
 }
 
+/// What files of tensors are called, say of themselves, and hold.
+#[derive(Debug, Clone, Copy)]
+pub struct FileKind<'a> {
+    /// What their names begin with.
+    pub stem: &'a str,
+    /// Goes into their headers.
+    pub format: &'a str,
+    /// What values are stored as.
+    pub dtype: Dtype,
+}
+
 /// A file that was written and the names of the tensors in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -53,14 +64,13 @@ pub struct Written {
     pub tensors: Vec<String>,
 }
 
-/// Writes a rank's share of the sets, each under its prefix, to files `STEM.safetensors` or `STEM-00001-of-00002.safetensors` in f32.
-/// `format` goes into their headers.
+/// Writes a rank's share of the sets, each under its prefix, to files `STEM.safetensors` or `STEM-00001-of-00002.safetensors`.
 ///
 /// # Errors
 /// [`CheckpointError`] of the store.
 pub fn put_tensors(
     writer: &mut CheckpointWriter<'_>,
-    (stem, format): (&str, &str),
+    FileKind { stem, format, dtype }: FileKind<'_>,
     sets: &[(&str, &dyn TensorValues)],
     share: Share,
 ) -> Result<Vec<Written>, CheckpointError> {
@@ -69,7 +79,7 @@ pub fn put_tensors(
         let pieces = share.partition.pieces(values.layout(), share.rank);
         parts.extend(pieces.into_iter().map(|(index, piece)| Part { prefix, values, index, piece }));
     }
-    let files = cut(parts.iter().map(|part| Dtype::F32.size_bytes() * part.piece.length() as u64), share.limit_bytes);
+    let files = cut(parts.iter().map(|part| dtype.size_bytes() * part.piece.length() as u64), share.limit_bytes);
     let folder = rank_folder(share.rank, share.partition.ranks());
     let mut written = Vec::with_capacity(files.len());
     for (at, range) in files.iter().enumerate() {
@@ -80,11 +90,11 @@ pub fn put_tensors(
             let shapes: Vec<Vec<usize>> = parts.iter().map(|part| part.piece.shape(part.tensor())).collect();
             let header: Vec<(&str, &[usize])> =
                 tensors.iter().map(String::as_str).zip(shapes.iter().map(Vec::as_slice)).collect();
-            write_header(&file, out, (&header, Dtype::F32), &[("format", format)])?;
+            write_header(&file, out, (&header, dtype), &[("format", format)])?;
             for part in parts {
                 let whole = part.values.values(part.index);
                 let mut runs = values_of(part.tensor(), &whole, &part.piece);
-                runs.try_for_each(|values| write_values(&file, out, Dtype::F32, values))?;
+                runs.try_for_each(|values| write_values(&file, out, dtype, values))?;
             }
             Ok(())
         })?;

@@ -2,17 +2,15 @@
 
 use serde::Serialize;
 
-use super::memory::{ElementSizes, MemoryNeed, Zero, batch_bytes, memory_need};
+use super::memory::{ElementSizes, MemoryNeed, Zero, adapter_memory_need, memory_need};
 use super::time::{StepTime, Trained, step_time};
 use super::{Layout, Machine};
-use crate::engine::Recompute;
+use crate::engine::{MomentPrecision, Recompute};
 use crate::lora::LoraSpec;
 use crate::shape::Shape;
 
 /// Tokens of a micro-batch that keep matrix products wide.
 const MICRO_BATCH_TOKENS: u64 = 4096;
-/// Bytes of a trained adapter parameter: weights, gradients, masters and moments.
-const ADAPTER_BYTES: f64 = 18.0;
 /// A layout that leaves less of the card than this is warned of.
 const MARGIN: f64 = 0.03;
 
@@ -39,6 +37,8 @@ pub struct Wanted<'a> {
     pub micro_batch_sequences: Option<u64>,
     /// Recompute mode, when it is fixed.
     pub recompute: Option<Recompute>,
+    /// How moments are stored, when it is fixed.
+    pub moments: Option<MomentPrecision>,
 }
 
 /// A layout with what follows from it.
@@ -96,16 +96,15 @@ struct Attempt {
 }
 
 /// What is given up, one after the other, until a layout fits.
-fn attempts() -> [Attempt; 8] {
-    let sizes = ElementSizes::default();
+fn attempts() -> [Attempt; 7] {
+    let sizes = ElementSizes::SPLIT;
     let first = Attempt { recompute: Recompute::SelA, sizes, zero: Zero::Optimizer };
-    let split = Attempt { sizes: ElementSizes { master: 2.0, ..sizes }, ..first };
-    let sel_b = Attempt { recompute: Recompute::SelB, ..split };
-    let moments = Attempt { sizes: ElementSizes { moment: 2.0, ..split.sizes }, ..sel_b };
+    let sel_b = Attempt { recompute: Recompute::SelB, ..first };
+    let moments = Attempt { sizes: ElementSizes { moment: 2.0, ..sizes }, ..sel_b };
     let gradients = Attempt { sizes: ElementSizes { gradients: 2.0, ..moments.sizes }, ..moments };
     let shared = Attempt { zero: Zero::Gradients, ..gradients };
     let weights = Attempt { zero: Zero::Weights, ..gradients };
-    [first, split, sel_b, moments, gradients, shared, weights, Attempt { recompute: Recompute::Full, ..weights }]
+    [first, sel_b, moments, gradients, shared, weights, Attempt { recompute: Recompute::Full, ..weights }]
 }
 
 /// The cheapest layout that fits; where none does, the smallest, which says so.
@@ -139,7 +138,9 @@ fn candidates(wanted: &Wanted<'_>) -> Vec<Chosen> {
             let data_parallel = (wanted.gpus / width).max(1);
             let alone = if data_parallel == 1 { Zero::None } else { attempt.zero };
             let zero = wanted.zero.unwrap_or(alone);
-            let layout = Layout { zero, tensor_parallel: width, data_parallel, sizes: attempt.sizes };
+            let moment = wanted.moments.map_or(attempt.sizes.moment, |moments| moments.dtype().device_bytes() as f64);
+            let sizes = ElementSizes { moment, ..attempt.sizes };
+            let layout = Layout { zero, tensor_parallel: width, data_parallel, sizes };
             all.push(evaluate(wanted, layout, recompute));
         }
     }
@@ -161,13 +162,7 @@ fn evaluate(wanted: &Wanted<'_>, layout: Layout, recompute: Recompute) -> Chosen
     let accumulation = share.div_ceil(micro);
     let memory = match wanted.lora {
         None => memory_need(wanted.shape, layout, tokens, recompute),
-        Some(lora) => {
-            let trained = lora.parameter_count(wanted.shape) as f64;
-            let state = (layout.sizes.weights * wanted.shape.parameter_count() as f64 + ADAPTER_BYTES * trained)
-                / layout.tensor_parallel as f64;
-            let (activations, work) = batch_bytes(wanted.shape, layout.tensor_parallel, tokens, recompute);
-            MemoryNeed::of(state, activations, work)
-        }
+        Some(lora) => adapter_memory_need((wanted.shape, lora), layout, tokens, recompute),
     };
     let trained = Trained { parameters: wanted.lora.map(|lora| lora.parameter_count(wanted.shape)) };
     let time =

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Layout;
 use crate::engine::Recompute;
+use crate::lora::LoraSpec;
 use crate::shape::Shape;
 
 /// Bytes of a bf16 element.
@@ -56,14 +57,24 @@ pub struct ElementSizes {
     pub weights: f64,
     /// Gradients: 4, or 2 as a last resort.
     pub gradients: f64,
-    /// Masters: 4, or 2 where they are split and share their upper half with the weights.
+    /// Masters: 4, or 2 where they are split and share their upper half with the weights, as this program's are.
     pub master: f64,
     /// Each moment: 4 or 2.
     pub moment: f64,
 }
 
+impl ElementSizes {
+    /// What this program trains with: split masters, and moments in f32 unless they are asked for in bf16.
+    pub const SPLIT: Self = Self { weights: 2.0, gradients: 4.0, master: 2.0, moment: 4.0 };
+
+    /// Of all that a trained parameter has.
+    fn trained(self) -> f64 {
+        self.weights + self.gradients + self.master + 2.0 * self.moment
+    }
+}
+
 impl Default for ElementSizes {
-    /// bf16 weights; f32 gradients, masters and moments.
+    /// bf16 weights; f32 gradients, masters and moments: the reference's.
     fn default() -> Self {
         Self { weights: 2.0, gradients: 4.0, master: 4.0, moment: 4.0 }
     }
@@ -123,8 +134,16 @@ pub fn memory_need(shape: &Shape, layout: Layout, tokens: u64, mode: Recompute) 
     MemoryNeed::of(state_bytes(shape, layout), activations, work)
 }
 
+/// Bytes of one rank where adapters are trained on frozen weights; adapters are cut with the matrices.
+pub fn adapter_memory_need((shape, lora): (&Shape, &LoraSpec), layout: Layout, tokens: u64, mode: Recompute) -> MemoryNeed {
+    let (frozen, trained) = (shape.parameter_count() as f64, lora.parameter_count(shape) as f64);
+    let state = (layout.sizes.weights * frozen + layout.sizes.trained() * trained) / layout.tensor_parallel as f64;
+    let (activations, work) = batch_bytes(shape, layout.tensor_parallel, tokens, mode);
+    MemoryNeed::of(state, activations, work)
+}
+
 /// Bytes of activations and work of one rank.
-pub(super) fn batch_bytes(shape: &Shape, tensor_parallel: u64, tokens: u64, mode: Recompute) -> (f64, f64) {
+fn batch_bytes(shape: &Shape, tensor_parallel: u64, tokens: u64, mode: Recompute) -> (f64, f64) {
     let (tp, tokens) = (tensor_parallel as f64, tokens as f64);
     let kept = activation_bytes(shape, mode);
     let [h, f, vocabulary] = [shape.width, shape.feed_forward, shape.vocabulary].map(|size| size as f64);

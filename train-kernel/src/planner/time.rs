@@ -92,8 +92,11 @@ pub fn step_parts(
     };
     let elementwise: f64 = elementwise_bytes(shape).iter().map(|(_, bytes)| bytes).sum();
     let optimizer_shards = if layout.zero == Zero::None { 1.0 } else { layout.data_parallel as f64 };
-    // Gradients are read twice, by the norm and the update; masters and moments are read and written, weights written.
-    let optimizer_bytes = 2.0 * layout.sizes.gradients + 24.0 + BF16;
+    let sizes = layout.sizes;
+    // Gradients are read twice, by the norm and the update; moments are read and written, and so are weights in two halves; of a
+    // whole master the rounding is written besides.
+    let weights = if sizes.master < 4.0 { 2.0 * (BF16 + sizes.master) } else { 2.0 * sizes.master + BF16 };
+    let optimizer_bytes = 2.0 * sizes.gradients + 4.0 * sizes.moment + weights;
     StepParts {
         gemm: 3.0 * (layers_forward + head_forward) / machine.gemm_flops / tp,
         attention: (attention_forward / machine.attention_forward_flops

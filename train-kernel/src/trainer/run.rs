@@ -283,6 +283,8 @@ fn start(plan: &Plan<'_>, base: &Parameters<f32>, choices: Option<&Value>) -> Re
     let micro = spec.micro_batch_sequences.min(spec.batch_sequences).min(plan.total_positions);
     let wanted = EngineSpec {
         precision: spec.precision,
+        moments: spec.moments,
+        seed: plan.job.seed,
         recompute: spec.recompute,
         ..EngineSpec::train(micro as usize, length).with_lora(spec.lora.clone())
     };

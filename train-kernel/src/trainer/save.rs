@@ -11,9 +11,10 @@ use super::spec::Kind;
 use super::step::{Plan, State};
 use crate::checkpoint::tensor_file::Dtype;
 use crate::checkpoint::{
-    CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, Found, Partition, Share,
+    CheckpointError, CheckpointManifest, CheckpointWriter, Cursor, Digests, FORMAT_VERSION, FileKind, Found, Partition, Share,
     TensorValues, prune, publish, put_tensors, sweep,
 };
+use crate::engine::MomentPrecision;
 use crate::hf::adapter::config_json;
 use crate::hf::{INDEX, ModelConfig, SUMS, encode_sums, index_json};
 use crate::lora::{LoraSpec, Merge};
@@ -31,6 +32,11 @@ pub(super) const OPTIMIZER: &str = "optimizer";
 const WEIGHTS_FORMAT: &str = "pt";
 /// What moments are.
 const MOMENTS_FORMAT: &str = "mellama-moments-1";
+
+/// Weights are stored in full precision, whatever the model computes with.
+fn weights_kind(stem: &str) -> FileKind<'_> {
+    FileKind { stem, format: WEIGHTS_FORMAT, dtype: Dtype::F32 }
+}
 
 /// Writes the checkpoints of one run.
 pub(super) struct Saver<'a> {
@@ -71,7 +77,12 @@ impl Saver<'_> {
             None => self.put_model(writer, "", weights)?,
             Some(lora) => self.put_adapters(writer, lora, weights)?,
         }
-        put_tensors(writer, (OPTIMIZER, MOMENTS_FORMAT), &[("first.", first), ("second.", second)], self.share())?;
+        let dtype = match job.spec.moments {
+            MomentPrecision::F32 => Dtype::F32,
+            MomentPrecision::Bf16 => Dtype::BF16,
+        };
+        let kind = FileKind { stem: OPTIMIZER, format: MOMENTS_FORMAT, dtype };
+        put_tensors(writer, kind, &[("first.", first), ("second.", second)], self.share())?;
         if let (Some(lora), Some(base)) = (job.spec.lora.as_ref().filter(|_| step == self.total_steps), &self.base) {
             self.put_model(writer, MERGED, &Merge::new(self.plan.model.shape(), base, (lora, weights)))?;
         }
@@ -131,7 +142,7 @@ impl Saver<'_> {
         let base = &self.plan.job.base.model;
         let config = ModelConfig { shape: base.shape.clone(), tokens: base.tokens };
         let stem = format!("{prefix}{MODEL}");
-        let mut files = put_tensors(writer, (&stem, WEIGHTS_FORMAT), &[("", values)], self.share())?;
+        let mut files = put_tensors(writer, weights_kind(&stem), &[("", values)], self.share())?;
         for written in &mut files {
             written.file = written.file[prefix.len()..].to_owned();
         }
@@ -151,7 +162,7 @@ impl Saver<'_> {
         spec: &LoraSpec,
         weights: &Parameters<f32>,
     ) -> Result<(), CheckpointError> {
-        put_tensors(writer, (ADAPTERS, WEIGHTS_FORMAT), &[("", weights)], Share { limit_bytes: u64::MAX, ..self.share() })?;
+        put_tensors(writer, weights_kind(ADAPTERS), &[("", weights)], Share { limit_bytes: u64::MAX, ..self.share() })?;
         writer.put_bytes("adapter_config.json", 1, &config_json(spec, &self.plan.job.base.name))?;
         self.put_companions(writer, "")?;
         Self::put_sums(writer, "")

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Machine, Processor};
-use crate::engine::{Precision, Recompute};
+use crate::engine::{MomentPrecision, Precision, Recompute};
 use crate::gpu::cuda::FirstCard;
 use crate::guard::SpikeSpec;
 use crate::lora::{LoraError, LoraSpec};
@@ -82,6 +82,9 @@ pub struct TrainSpec {
     pub replay_every: u64,
     /// Arithmetic.
     pub precision: Precision,
+    /// How AdamW's moments are stored; bf16 only with weights in bf16.
+    #[serde(skip_serializing_if = "MomentPrecision::is_default")]
+    pub moments: MomentPrecision,
     /// What computes.
     #[serde(skip_serializing_if = "DeviceKind::is_default")]
     pub device: DeviceKind,
@@ -210,6 +213,7 @@ impl TrainSpec {
             spike: SpikeSpec::default(),
             replay_every: REPLAY_EVERY,
             precision: Precision::F32,
+            moments: MomentPrecision::F32,
             device: DeviceKind::Cpu,
             recompute: Recompute::SelA,
             lora: None,
@@ -249,6 +253,8 @@ impl TrainSpec {
         }
         let computes = self.device == DeviceKind::Cpu || self.precision == Precision::Bf16;
         require(computes, "precision", &"f32", "\"bf16\" where device is \"cuda\"")?;
+        let stores = self.moments == MomentPrecision::F32 || self.precision == Precision::Bf16;
+        require(stores, "moments", &"bf16", "\"f32\" where precision is \"f32\"")?;
         self.parallel.machine()?;
         self.lora.as_ref().map_or(Ok(()), LoraSpec::check)?;
         Ok(())
@@ -330,7 +336,7 @@ fn require(holds: bool, key: &'static str, got: &dyn Display, expected: &'static
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, ParallelSpec, Recompute, SpecError, TrainSpec};
+    use super::{Kind, MomentPrecision, ParallelSpec, Recompute, SpecError, TrainSpec};
 
     fn parse(json: &str) -> Result<TrainSpec, serde_json::Error> {
         serde_json::from_str(json)
@@ -373,6 +379,7 @@ mod tests {
         check(r#"{"checkpoint_every":0}"#, "checkpoint_every");
         check(r#"{"keep_last":0}"#, "keep_last");
         check(r#"{"max_bad_steps":0}"#, "max_bad_steps");
+        check(r#"{"moments":"bf16"}"#, "moments");
         check(r#"{"parallel":{"gpu":"a100"}}"#, "parallel.gpu");
         check(r#"{"parallel":{"gpus":0}}"#, "parallel.gpus");
         let lora = parse(r#"{"lora":{"rank":0,"alpha":8,"dropout":0,"targets":["q_proj"]}}"#).unwrap();
@@ -402,6 +409,8 @@ mod tests {
         assert_eq!(digest(&spec, 10), digest(&other, 10), "memory and speed decide nothing");
         assert_ne!(digest(&spec, 10), digest(&spec, 11));
         assert_ne!(digest(&spec, 10), digest(&TrainSpec { clip: 0.5, ..spec.clone() }, 10));
+        assert_ne!(digest(&spec, 10), digest(&TrainSpec { moments: MomentPrecision::Bf16, ..spec.clone() }, 10));
+        assert!(!serde_json::to_string(&spec).unwrap().contains("moments"), "digests of recipes without the key stay");
         assert_ne!(digest(&spec, 10), spec.digest(Kind::Instruct, 1, 10));
         assert_ne!(digest(&spec, 10), spec.digest(Kind::Cpt, 2, 10));
     }

@@ -7,6 +7,7 @@ use mellama_storage::{Effect, Fault, FaultStore, Key, MemoryStore, Schedule, Wor
 
 use super::samples::{adapter_job, clean_run, job, run_on};
 use crate::checkpoint::CheckpointError;
+use crate::engine::{MomentPrecision, Precision};
 use crate::trainer::{Hooks, NoHooks, StepRecord, StepTiming, TrainError, TrainJob, TrainSpec};
 
 /// Stops after the step that it names, and keeps every record.
@@ -31,6 +32,12 @@ fn records(job: TrainJob, store: &MemoryStore, stop_after: u64) -> Vec<StepRecor
     hooks.records
 }
 
+/// The same in bf16, moments too.
+fn narrow(job: TrainJob) -> TrainJob {
+    let spec = TrainSpec { precision: Precision::Bf16, moments: MomentPrecision::Bf16, ..job.spec };
+    TrainJob { spec, ..job }
+}
+
 /// Everything but the checkpoint that a stop made off the schedule.
 fn without(mut objects: BTreeMap<Key, Vec<u8>>, step: u64) -> BTreeMap<Key, Vec<u8>> {
     objects.retain(|key, _| !key.as_str().contains(&format!("step-{step:08}/")));
@@ -39,7 +46,7 @@ fn without(mut objects: BTreeMap<Key, Vec<u8>>, step: u64) -> BTreeMap<Key, Vec<
 
 #[test]
 fn resume_after_a_stop_at_any_step_equals_the_uninterrupted_run() {
-    for job in [job(), adapter_job()] {
+    for job in [job(), adapter_job(), narrow(job()), narrow(adapter_job())] {
         let all = records(job.clone(), &MemoryStore::new("whole"), u64::MAX);
         let (outcome, clean) = clean_run(job.clone());
         assert_eq!((outcome.step, outcome.total_steps, outcome.resumed_from), (6, 6, None));
@@ -53,6 +60,19 @@ fn resume_after_a_stop_at_any_step_equals_the_uninterrupted_run() {
             assert_eq!(without(store.snapshot(), off_schedule), clean, "objects after a stop at step {stop}");
         }
     }
+}
+
+#[test]
+fn moments_in_bf16_halve_their_files() {
+    let bytes = |job: TrainJob| {
+        let (_, objects) = clean_run(job);
+        let size = |file: &str| objects[&Key::new(format!("checkpoints/cpt/step-00000006/{file}")).unwrap()].len();
+        [size("model.safetensors"), size("optimizer.safetensors")]
+    };
+    let ([weights, moments], [narrow_weights, narrow_moments]) = (bytes(job()), bytes(narrow(job())));
+    assert_eq!(weights, narrow_weights, "weights stay f32");
+    // The headers differ by the names of types.
+    assert!(narrow_moments > moments / 2 && narrow_moments < moments * 6 / 10, "{narrow_moments} of {moments}");
 }
 
 /// Fifty steps of four sequences, cut into so many micro-batches, without a checkpoint before the last.

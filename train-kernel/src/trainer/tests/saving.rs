@@ -7,8 +7,9 @@ use mellama_storage::{Effect, Fault, FaultStore, Key, MemoryStore, Refusal, Sche
 
 use super::guards::{ODD_STEP, data, spiky};
 use super::samples::{adapter_job, clean_run, job, run_on};
+use crate::checkpoint::tensor_file::Dtype;
 use crate::checkpoint::{
-    CheckpointError, CheckpointManifest, CheckpointWriter, Partition, Share, TensorSet, newest, put_tensors,
+    CheckpointError, CheckpointManifest, CheckpointWriter, FileKind, Partition, Share, TensorSet, newest, put_tensors,
 };
 use crate::guard::SpikePolicy;
 use crate::hf::load;
@@ -280,8 +281,9 @@ fn reshard(workdir: &Workdir, manifest: &CheckpointManifest, partition: Partitio
     let mut writer = CheckpointWriter::new(workdir, manifest.kind, manifest.step);
     for rank in 0..partition.ranks() {
         let share = Share { partition, rank, limit_bytes: 2_000 };
-        put_tensors(&mut writer, ("model", "pt"), &[("", &weights)], share).unwrap();
-        put_tensors(&mut writer, ("optimizer", "m"), &[("first.", &first), ("second.", &second)], share).unwrap();
+        let kind = |stem| FileKind { stem, format: "test", dtype: Dtype::F32 };
+        put_tensors(&mut writer, kind("model"), &[("", &weights)], share).unwrap();
+        put_tensors(&mut writer, kind("optimizer"), &[("first.", &first), ("second.", &second)], share).unwrap();
     }
     writer.put_bytes("metrics.jsonl", 0, &metrics).unwrap();
     writer.finish(CheckpointManifest { partition, objects: Vec::new(), ..manifest.clone() }).unwrap().0
