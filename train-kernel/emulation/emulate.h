@@ -76,6 +76,11 @@ struct Coordinates {
 };
 
 constexpr uint32_t STACK_BYTES = 128 * 1024;
+// Accesses to memory and waits of a block, after which it is taken for one that never ends: some ten seconds. The kernels of the
+// checks take less than a hundredth of it.
+#ifndef MOST_STEPS
+#define MOST_STEPS (1u << 28)
+#endif
 constexpr uint64_t ALL_BLOCKS = 0xffffffff;
 constexpr uint16_t NOBODY = 0xffff;
 constexpr uint16_t SEVERAL = 0xfffe;
@@ -137,7 +142,7 @@ struct Block {
     Coordinates index;
     uint64_t number;
     uint32_t running, epoch, barrier_arrived, barrier_line, finished;
-    uint64_t barrier_generation;
+    uint64_t barrier_generation, steps;
     uint32_t last_region;
     bool progress, faulty;
 };
@@ -148,7 +153,7 @@ inline Block*& block() {
 }
 inline Thread& thread() { return block()->threads[block()->running]; }
 
-inline void yield() {
+inline void leave() {
     Block& b = *block();
 #if defined(__x86_64__)
     switch_context(&thread().context, b.scheduler);
@@ -170,7 +175,17 @@ inline void yield() {
         snprintf(b.request->message, b.request->message_bytes, "block (%u, %u, %u), thread %u: %s", b.index.x, b.index.y,
                  b.index.z, b.running, text);
     }
-    for (;;) yield();
+    for (;;) leave();
+}
+
+// One more step of the block.
+inline void count_step() {
+    if (++block()->steps > MOST_STEPS) fault("no end after %llu accesses and waits", (unsigned long long)MOST_STEPS);
+}
+
+inline void yield() {
+    count_step();
+    leave();
 }
 
 inline const Region& region_of(const void* pointer, uint32_t bytes, const char* what) {
@@ -200,6 +215,7 @@ inline uint64_t stamp(uint64_t block_number) { return uint64_t(block()->request-
 
 inline void global_read(const void* pointer, uint32_t bytes) {
     Block& b = *block();
+    count_step();
     const Region& region = region_of(pointer, bytes, "read");
     if (reinterpret_cast<uint64_t>(pointer) % bytes) fault("read of %u bytes at no multiple of them", bytes);
     const Shadow& shadow = b.request->shadow;
@@ -217,6 +233,7 @@ inline void global_read(const void* pointer, uint32_t bytes) {
 
 inline void global_write(const void* pointer, uint32_t bytes, bool atomic) {
     Block& b = *block();
+    count_step();
     const Region& region = region_of(pointer, bytes, "write");
     if (reinterpret_cast<uint64_t>(pointer) % bytes) fault("write of %u bytes at no multiple of them", bytes);
     if (region.access == READ) fault("write to an operand that is only read");
@@ -237,6 +254,7 @@ inline void global_write(const void* pointer, uint32_t bytes, bool atomic) {
 inline uint64_t shared_offset(const void* pointer, uint32_t bytes, const char* what) {
     Block& b = *block();
     const uint64_t offset = static_cast<const uint8_t*>(pointer) - b.shared;
+    count_step();
     if (offset + bytes > b.request->shared_bytes || offset > b.request->shared_bytes)
         fault("%s of %u bytes outside shared memory: at byte %lld of %u", what, bytes, (long long)offset,
               b.request->shared_bytes);
@@ -450,6 +468,7 @@ inline void run_block(Block& b, const std::vector<uint64_t>& order) {
     const Request& request = *b.request;
     b.epoch = 1;
     b.barrier_arrived = b.finished = 0;
+    b.steps = 0;
     b.cells.assign(request.shared_bytes / 2 + 8, Cell{0, 0, 0, 0, 0, 0, NOBODY, NOBODY, NOBODY, NOBODY, UNWRITTEN});
     memset(b.shared, 0xff, request.shared_bytes);
     for (Warp& w : b.warps) w = Warp{};

@@ -4,7 +4,7 @@
 //! out: the card, or its emulation on the processor, which the tests use. Kernels are CUDA C++ (`kernels/`, one operation a
 //! file). Files of this folder: the device (`device`), the kernels and their constants (`kernels`), their parameters
 //! (`arguments`) and operands (`operands`), memory and batches (`backend`), the operations (`ops`, `attention`), the tiles of
-//! attention (`tiles`).
+//! attention (`tiles`), passes that are recorded (`recording`).
 
 mod arguments;
 mod attention;
@@ -18,6 +18,9 @@ pub mod emulated;
 pub mod kernels;
 mod operands;
 mod ops;
+#[cfg(any(test, feature = "emulation"))]
+pub mod recorded;
+mod recording;
 mod tiles;
 
 #[cfg(test)]

@@ -18,9 +18,12 @@ fn window(window: Option<usize>) -> u32 {
     window.map_or(0, |window| u32::try_from(window).unwrap_or(0))
 }
 
-/// A list of tiles and their number.
+/// A list of tiles and their number. A pass that was recorded is repeated with the tiles of another batch, so the operand is the
+/// whole list, whatever is in it now.
 fn tile_list(operands: &mut Operands, list: TileList) -> (Address, Address) {
-    let tiles = operands.table(list.tiles, Read, list.count * size_of::<Tile>());
+    let bytes = 4 * list.tiles.words.length();
+    debug_assert!(list.count * size_of::<Tile>() <= bytes, "{} tiles: more than their list holds", list.count);
+    let tiles = operands.table(list.tiles, Read, bytes);
     (tiles, operands.table(list.number, Read, 4))
 }
 

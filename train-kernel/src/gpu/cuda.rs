@@ -2,8 +2,8 @@
 //!
 //! [`Card`] is what the rest of the crate uses. Each file of `cuda/` has one part: what the libraries are and whether they open
 //! (`libraries`), versions and targets (`version`), compilation (`compile`, `ptxas_log`, `cubin`), where compiled code is kept
-//! (`cache`, `embedded`, `images`), matrix products (`products`), copies (`staging`, `returns`) and recorded passes
-//! (`recording`). Only `driver`, `lt`, `compile` and `libraries` call into shared libraries. Nothing here knows of models, and
+//! (`cache`, `embedded`, `images`), matrix products (`products`) and copies (`staging`, `returns`). Only `driver`, `lt`, `compile`
+//! and `libraries` call into shared libraries. Nothing here knows of models, and
 //! building it needs neither CUDA nor a card.
 
 #[cfg(all(feature = "cuda-12080", feature = "cuda-13000"))]
@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use super::device::{Address, Device, DeviceError, DeviceProduct, Launch, Properties};
 use super::kernels::{Kernel, Module};
+use super::recording::{self, Begin, Passes};
 use crate::backend::{Backend, Machine};
 use crate::gpu::Gpu;
 use crate::shape::Shape;
@@ -34,7 +35,6 @@ mod libraries;
 mod lt;
 mod products;
 mod ptxas_log;
-mod recording;
 mod returns;
 mod staging;
 mod version;
@@ -49,7 +49,6 @@ use driver::{Code, Extents, Function, Memory, Recording};
 use images::{Image, Images};
 use libraries::guarded;
 use products::{ProductKey, Products};
-use recording::{Begin, Passes};
 use returns::Returns;
 use staging::Staging;
 

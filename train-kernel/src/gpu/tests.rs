@@ -1,6 +1,7 @@
 //! Operations against their twins on the processor, through the emulated card.
 
 mod faults;
+mod recorded;
 
 use crate::gpu::check::Checks;
 use crate::gpu::emulated::{Emulated, is_available};

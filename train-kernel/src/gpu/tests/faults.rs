@@ -25,6 +25,35 @@ fn fault(change: impl Fn(&mut arguments::Swiglu, &mut [Region; 2]), written: usi
     }
 }
 
+/// What a launch of this kernel of one parameter, a place with a number, says.
+fn fault_of(text: &'static str) -> String {
+    const STEPS: &[(&str, u32)] = &[("MOST_STEPS", 10_000)];
+    let module =
+        kernels::Module { source: kernels::Source { name: "endless.cu", text }, constants: STEPS, ..kernels::NARROW.module };
+    let kernel = kernels::Kernel { name: "endless", module, shared_bytes: 0 };
+    let mut card = Emulated::new(0);
+    let at = card.allocate(4096).unwrap();
+    card.upload(at, &[0; 16]);
+    let regions = [Region { address: at, bytes: 16, access: Access::Read }];
+    let launch = || card.launch(&Launch { kernel, grid: [1, 1, 1], arguments: bytes_of(&at), regions: &regions });
+    catch_unwind(AssertUnwindSafe(launch)).unwrap_err().downcast_ref::<String>().cloned().unwrap_or_default()
+}
+
+#[test]
+fn emulation_ends_kernels_that_do_not() {
+    if !emulated() {
+        return;
+    }
+    let expected = "no end after 10000 accesses and waits";
+    let reading = "#include <core.cuh>\nstruct One { Global<u32> at; };\n\
+                   KERNEL(endless, One) { while (arguments.at[0] == 0) {} }\n";
+    let waiting = "#include <core.cuh>\nstruct One { Global<u32> at; };\nKERNEL(endless, One) { for (;;) __syncthreads(); }\n";
+    for text in [reading, waiting] {
+        let message = fault_of(text);
+        assert!(message.contains(expected) && message.contains("kernel endless of endless.cu"), "{message}");
+    }
+}
+
 #[test]
 fn launches_that_touch_what_they_may_not_are_found() {
     if !emulated() {
