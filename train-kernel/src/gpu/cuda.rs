@@ -199,7 +199,7 @@ impl Card {
         if self.failed.is_some() {
             return;
         }
-        let mut done = work(self);
+        let mut done = guarded(Library::Driver, || work(self));
         if self.waits {
             done = done.and_then(|()| self.stream.synchronize().map_err(|error| lost(operation, error)));
         }
@@ -288,7 +288,7 @@ impl Card {
         if !self.products.is_planned(&key) && !self.passes.is_recording() {
             guarded(Library::Products, || self.plan(key, product))?;
         }
-        self.products.run(&key, product, &self.stream)
+        guarded(Library::Products, || self.products.run(&key, product, &self.stream))
     }
 
     fn replay(&mut self, key: u64) {
@@ -368,14 +368,16 @@ impl Device for Card {
         let modules: Vec<Module> = missing.keys().copied().collect();
         let sources = &self.images;
         let images: Vec<Image> = modules.par_iter().map(|module| sources.get(module)).collect::<Result<_, _>>()?;
-        for ((module, kernels), image) in missing.into_iter().zip(&images) {
-            let code = self.load(&module, image)?;
-            for kernel in &kernels {
-                self.make_ready(&code, kernel)?;
+        guarded(Library::Driver, || {
+            for ((module, kernels), image) in missing.into_iter().zip(&images) {
+                let code = self.load(&module, image)?;
+                for kernel in &kernels {
+                    self.make_ready(&code, kernel)?;
+                }
+                self.codes.push(code);
             }
-            self.codes.push(code);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn launch(&mut self, launch: &Launch<'_>) {
@@ -458,8 +460,8 @@ impl Device for Card {
     fn end_pass(&mut self) {
         let Some(key) = self.passes.end() else { return };
         // A recording that began has to end, whatever failed in it.
-        let recorded = Recording::end(&self.stream);
-        self.drive("recording", |card| {
+        let recorded = guarded(Library::Driver, || Recording::end(&self.stream).map_err(|error| lost("recording", error)));
+        self.attempt("recording", |card| {
             if let Some(recording) = recorded? {
                 card.passes.keep(key, recording);
             }

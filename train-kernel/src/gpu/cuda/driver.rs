@@ -60,6 +60,39 @@ pub(super) fn open(index: usize) -> Result<Arc<CudaStream>, DriverError> {
     context.new_stream()
 }
 
+/// A mark in a stream that the host waits for without spinning, and that measures no time.
+#[derive(Debug)]
+pub(super) struct Mark {
+    context: Arc<CudaContext>,
+    event: calls::Event,
+}
+
+impl Mark {
+    pub(super) fn new(context: &Arc<CudaContext>) -> Result<Self, DriverError> {
+        context.bind_to_thread()?;
+        Ok(Self { context: Arc::clone(context), event: calls::Event::new()? })
+    }
+
+    /// Puts it behind what was asked of the stream so far.
+    pub(super) fn record(&self, stream: &CudaStream) -> Result<(), DriverError> {
+        self.context.bind_to_thread()?;
+        self.event.record(stream.cu_stream())
+    }
+
+    /// Waits until the stream has passed it.
+    pub(super) fn wait(&self) -> Result<(), DriverError> {
+        self.context.bind_to_thread()?;
+        self.event.wait()
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.context.record_err(self.context.bind_to_thread());
+        self.context.record_err(self.event.destroy());
+    }
+}
+
 /// Memory of the card, freed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -106,15 +139,15 @@ impl Pinned {
         self.memory.copy_to_card(at, bytes.len(), to.0, stream.cu_stream())
     }
 
-    /// Has the card write its bytes at the beginning; they are there when the stream has passed.
-    pub(super) fn fetch(&mut self, from: Address, bytes: usize, stream: &CudaStream) -> Result<(), DriverError> {
+    /// Has the card write its bytes at a place; they are there when the stream has passed.
+    pub(super) fn fetch(&mut self, at: usize, from: Address, bytes: usize, stream: &CudaStream) -> Result<(), DriverError> {
         self.context.bind_to_thread()?;
-        self.memory.copy_from_card(bytes, from.0, stream.cu_stream())
+        self.memory.copy_from_card(at, bytes, from.0, stream.cu_stream())
     }
 
-    /// The bytes at the beginning.
-    pub(super) fn read(&self, out: &mut [u8]) {
-        self.memory.read(out);
+    /// The bytes at a place.
+    pub(super) fn read(&self, at: usize, out: &mut [u8]) {
+        self.memory.read(at, out);
     }
 }
 
@@ -317,10 +350,10 @@ mod calls {
             unsafe { self.start.add(at).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         }
 
-        pub(super) fn read(&self, out: &mut [u8]) {
-            assert!(out.len() <= self.bytes, "staging holds {} bytes", self.bytes);
+        pub(super) fn read(&self, at: usize, out: &mut [u8]) {
+            assert!(out.len() <= self.bytes.saturating_sub(at), "staging holds {} bytes", self.bytes);
             // SAFETY: they lie inside, were written at least once (zeros), and `out` is another place.
-            unsafe { self.start.copy_to_nonoverlapping(out.as_mut_ptr(), out.len()) };
+            unsafe { self.start.add(at).copy_to_nonoverlapping(out.as_mut_ptr(), out.len()) };
         }
 
         pub(super) fn copy_to_card(&self, at: usize, bytes: usize, to: u64, stream: sys::CUstream) -> Driven<()> {
@@ -331,10 +364,45 @@ mod calls {
             unsafe { sys::cuMemcpyHtoDAsync_v2(to, from.cast(), bytes, stream) }.result()
         }
 
-        pub(super) fn copy_from_card(&mut self, bytes: usize, from: u64, stream: sys::CUstream) -> Driven<()> {
-            assert!(bytes <= self.bytes, "staging holds {} bytes", self.bytes);
+        pub(super) fn copy_from_card(&mut self, at: usize, bytes: usize, from: u64, stream: sys::CUstream) -> Driven<()> {
+            assert!(bytes <= self.bytes.saturating_sub(at), "staging holds {} bytes", self.bytes);
+            // SAFETY: the place lies inside, as was just checked.
+            let to = unsafe { self.start.add(at) };
             // SAFETY: the card writes page-locked memory that no reference points to, freed only after the stream was waited for.
-            unsafe { sys::cuMemcpyDtoHAsync_v2(self.start.cast(), from, bytes, stream) }.result()
+            unsafe { sys::cuMemcpyDtoHAsync_v2(to.cast(), from, bytes, stream) }.result()
+        }
+    }
+
+    /// An event.
+    #[derive(Debug)]
+    pub(super) struct Event(sys::CUevent);
+
+    // SAFETY: a handle, which the driver takes from any thread.
+    unsafe impl Send for Event {}
+
+    impl Event {
+        pub(super) fn new() -> Driven<Self> {
+            // cudarc's type of the flags takes one of them; the driver takes their sum.
+            let flags = sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC as u32 | sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
+            let mut event = std::ptr::null_mut();
+            // SAFETY: `event` is a place for a handle.
+            unsafe { sys::cuEventCreate(&raw mut event, flags) }.result()?;
+            Ok(Self(event))
+        }
+
+        pub(super) fn record(&self, stream: sys::CUstream) -> Driven<()> {
+            // SAFETY: the event lives as long as this value, and the stream as long as its card.
+            unsafe { result::event::record(self.0, stream) }
+        }
+
+        pub(super) fn wait(&self) -> Driven<()> {
+            // SAFETY: the event lives as long as this value.
+            unsafe { result::event::synchronize(self.0) }
+        }
+
+        pub(super) fn destroy(&mut self) -> Driven<()> {
+            // SAFETY: its one owner is being dropped.
+            unsafe { result::event::destroy(self.0) }
         }
     }
 

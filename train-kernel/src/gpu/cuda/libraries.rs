@@ -3,9 +3,12 @@
 //!
 //! cudarc looks for a library at its first use and panics where it finds none, so each is asked for here before.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use super::super::device::DeviceError;
 use super::version::LEVEL;
@@ -66,17 +69,48 @@ impl Library {
 }
 
 /// Does what calls into this library. A function that the library lacks is a panic in cudarc, without another way to ask for
-/// it first; here it becomes an error.
+/// it first; here it becomes an error, and no message of a panic is printed. Other panics go on: they are faults of the program.
 ///
 /// # Errors
 /// What `work` returns, and [`DeviceError::BadLibrary`].
 pub(super) fn guarded<T>(library: Library, work: impl FnOnce() -> Result<T, DeviceError>) -> Result<T, DeviceError> {
+    silence_missing_functions();
+    GUARDS.set(GUARDS.get() + 1);
     // What the closure leaves behind when it is cut off is dropped with it: nothing half-made is looked at afterwards.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        let reason = said.unwrap_or("a call into it was cut off").lines().next().unwrap_or_default().to_owned();
-        Err(DeviceError::BadLibrary { library: library.file_name().to_owned(), reason })
+    let done = catch_unwind(AssertUnwindSafe(work));
+    GUARDS.set(GUARDS.get() - 1);
+    done.unwrap_or_else(|panic| match missing(&*panic) {
+        Some(reason) => Err(DeviceError::BadLibrary { library: library.file_name().to_owned(), reason }),
+        None => resume_unwind(panic),
     })
+}
+
+thread_local! {
+    /// Calls of [`guarded`] that this thread is in.
+    static GUARDS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Puts a hook before the one that is there, which is not asked about panics that become errors.
+fn silence_missing_functions() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if GUARDS.get() == 0 || missing(panic.payload()).is_none() {
+                before(panic);
+            }
+        }));
+    });
+}
+
+/// What is missing, when a panic of cudarc says that a library or a function is. The words are those of its release 0.19.
+fn missing(panic: &(dyn Any + Send)) -> Option<String> {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())?;
+    if let Some(rest) = said.strip_prefix("Missing symbol ") {
+        let name = rest.split(':').next().unwrap_or(rest);
+        return Some(format!("it lacks the function {name}"));
+    }
+    said.starts_with("Unable to dynamically load ").then(|| "it does not open".to_owned())
 }
 
 /// Opens the libraries that lie in a folder, for this program and for all that it opens later: in the folder itself, in `lib`,
@@ -168,12 +202,27 @@ mod calls {
 mod tests {
     use super::*;
 
+    fn bad(library: Library, reason: &str) -> DeviceError {
+        DeviceError::BadLibrary { library: library.file_name().to_owned(), reason: reason.to_owned() }
+    }
+
     #[test]
-    fn a_panic_becomes_an_error_that_names_the_library() {
-        let error = guarded::<()>(Library::Products, || panic!("Missing symbol cublasLtNothing: gone")).unwrap_err();
-        let expected = "Missing symbol cublasLtNothing: gone".to_owned();
-        assert_eq!(error, DeviceError::BadLibrary { library: Library::Products.file_name().to_owned(), reason: expected });
+    fn what_a_library_lacks_becomes_an_error_that_names_it() {
+        let error = guarded::<()>(Library::Products, || panic!("Missing symbol cublasLtNothing: undefined")).unwrap_err();
+        assert_eq!(error, bad(Library::Products, "it lacks the function cublasLtNothing"));
+        let inner = || guarded::<()>(Library::Products, || panic!("Missing symbol {}: undefined", "cublasLtNothing"));
+        assert_eq!(guarded(Library::Driver, inner), Err(bad(Library::Products, "it lacks the function cublasLtNothing")));
+        let error = guarded::<()>(Library::Compiler, || panic!("Unable to dynamically load the \"nvrtc\" shared library"));
+        assert_eq!(error, Err(bad(Library::Compiler, "it does not open")));
         assert_eq!(guarded(Library::Driver, || Ok(7)), Ok(7));
+        assert_eq!(GUARDS.get(), 0);
+    }
+
+    #[test]
+    fn other_panics_stay_panics() {
+        let panicked = catch_unwind(|| guarded::<()>(Library::Driver, || panic!("a fault of the program")));
+        assert_eq!(panicked.unwrap_err().downcast_ref::<&str>(), Some(&"a fault of the program"));
+        assert_eq!(GUARDS.get(), 0);
     }
 
     #[test]

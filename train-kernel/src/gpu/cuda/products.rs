@@ -13,12 +13,18 @@ use super::super::device::{DeviceError, DeviceMatrix, DeviceProduct};
 use super::driver::Memory;
 use super::libraries::{Library, guarded};
 use super::lt::{self, Algorithm, Description, Handle, Operands, Workspace};
+use super::version::LEVEL;
 use crate::backend::Dtype;
 
 /// Bytes of the card's memory for sums that are made in parts.
 pub const WORKSPACE_BYTES: usize = 64 << 20;
 /// Algorithms that are timed for a product.
 const MAX_CANDIDATES: usize = 16;
+/// Timed runs of each, of which the best counts: what disturbs a run only makes it longer.
+const TIMED_RUNS: usize = 5;
+/// How much faster than the library's own first another has to be. Below this it is noise, and a choice that the noise makes is
+/// another one at every start.
+const FASTER: f32 = 1.02;
 /// What of an address's alignment makes a difference: the widest access is of 16 bytes.
 const MAX_ALIGNMENT_BYTES: u32 = 16;
 
@@ -191,7 +197,9 @@ impl Products {
         Library::Products.require()?;
         let (handle, library_version) = guarded(Library::Products, || {
             let refused = |reason| DeviceError::BadLibrary { library: Library::Products.file_name().to_owned(), reason };
-            Ok((Handle::new().map_err(refused)?, Handle::version()))
+            let version = Handle::version();
+            check_version(version)?;
+            Ok((Handle::new().map_err(refused)?, version))
         })?;
         let context = stream.context();
         let free = || context.mem_get_info().map_or(0, |(free, _)| free as u64);
@@ -238,36 +246,41 @@ impl Products {
         Ok(Unplanned { description, candidates, is_from_table: false })
     }
 
-    /// Does the product with every candidate, and leaves the fastest only. `c` is written by each: what it held is lost.
+    /// Does the product with every candidate, and leaves one only. `c` is written by each: what it held is lost.
     pub(super) fn time(
         &self,
         unplanned: &mut Unplanned,
         product: &DeviceProduct,
         stream: &CudaStream,
     ) -> Result<(), DeviceError> {
-        let of_timing = |error| lost("timing of a matrix product", error);
-        let mut fastest: Option<(f32, Algorithm)> = None;
+        let mut milliseconds = Vec::with_capacity(unplanned.candidates.len());
         for algorithm in &unplanned.candidates {
-            let is_done = || self.multiply(&unplanned.description, algorithm, product, stream).is_ok();
-            // Its code is loaded the first time.
-            if !is_done() {
-                continue;
-            }
-            self.start.record(stream).map_err(of_timing)?;
-            if !is_done() {
-                continue;
-            }
-            self.end.record(stream).map_err(of_timing)?;
-            let milliseconds = self.start.elapsed_ms(&self.end).map_err(of_timing)?;
-            if fastest.is_none_or(|(least, _)| milliseconds < least) {
-                fastest = Some((milliseconds, *algorithm));
-            }
+            let run = || self.multiply(&unplanned.description, algorithm, product, stream).is_ok();
+            milliseconds.push(self.best_of_runs(&run, stream).map_err(|error| lost("timing of a matrix product", error))?);
         }
         let none = || "every algorithm that the library proposes fails".to_owned();
         let shape = || ProductKey::of(product).map(|key| key.to_string()).unwrap_or_default();
-        let (_, algorithm) = fastest.ok_or_else(|| DeviceError::Product { shape: shape(), reason: none() })?;
-        unplanned.candidates = vec![algorithm];
+        let chosen = chosen(&milliseconds).ok_or_else(|| DeviceError::Product { shape: shape(), reason: none() })?;
+        unplanned.candidates = vec![unplanned.candidates[chosen]];
         Ok(())
+    }
+
+    /// The shortest of some runs in milliseconds; none when one of them fails.
+    fn best_of_runs(&self, run: &dyn Fn() -> bool, stream: &CudaStream) -> Result<Option<f32>, DriverError> {
+        // Its code is loaded the first time.
+        if !run() {
+            return Ok(None);
+        }
+        let mut best = f32::INFINITY;
+        for _ in 0..TIMED_RUNS {
+            self.start.record(stream)?;
+            if !run() {
+                return Ok(None);
+            }
+            self.end.record(stream)?;
+            best = best.min(self.start.elapsed_ms(&self.end)?);
+        }
+        Ok(Some(best))
     }
 
     /// Keeps the choice: the first candidate that is left.
@@ -310,6 +323,27 @@ impl Products {
         let workspace = Workspace { address: self.workspace.address(), bytes: WORKSPACE_BYTES };
         self.handle.multiply(description, algorithm, operands, workspace, stream.cu_stream())
     }
+}
+
+/// Which of the candidates, in the library's order with their milliseconds, is taken: the first that works, unless another is
+/// clearly faster.
+fn chosen(milliseconds: &[Option<f32>]) -> Option<usize> {
+    let works = |(index, time): (usize, &Option<f32>)| time.map(|time| (index, time));
+    let (first, of_first) = milliseconds.iter().enumerate().find_map(works)?;
+    // Of equal times the library's order decides.
+    let fastest = milliseconds.iter().enumerate().filter_map(works).min_by(|(_, a), (_, b)| a.total_cmp(b));
+    Some(fastest.filter(|(_, time)| *time * FASTER < of_first).map_or(first, |(index, _)| index))
+}
+
+/// Refuses a library that is not of the CUDA that this program is built for: its numbers are those of other tables.
+fn check_version(library_version: u64) -> Result<(), DeviceError> {
+    // 120804 is 12.8.4.
+    let (major, minor) = (library_version / 10_000, library_version / 100 % 100);
+    if major == u64::from(LEVEL.major) {
+        return Ok(());
+    }
+    let reason = format!("it is of CUDA {major}.{minor}, expected {}", LEVEL.major);
+    Err(DeviceError::BadLibrary { library: Library::Products.file_name().to_owned(), reason })
 }
 
 fn lost(operation: &'static str, error: DriverError) -> DeviceError {
@@ -376,6 +410,33 @@ mod tests {
         let mut wide = product();
         (wide.a.dtype, wide.b.dtype) = (Dtype::F32, Dtype::F32);
         assert!(ProductKey::of(&wide).is_ok());
+    }
+
+    #[test]
+    fn the_librarys_first_is_kept_unless_another_is_clearly_faster() {
+        let check = |times: &[Option<f32>], expected: Option<usize>| assert_eq!(chosen(times), expected, "{times:?}");
+        check(&[], None);
+        check(&[None, None], None);
+        check(&[Some(1.0)], Some(0));
+        check(&[Some(1.0), Some(0.99), Some(0.985)], Some(0));
+        check(&[Some(1.0), Some(0.99), Some(0.97)], Some(2));
+        check(&[Some(1.0), Some(0.5), Some(0.499)], Some(2));
+        check(&[Some(1.0), Some(0.5), Some(0.5)], Some(1));
+        check(&[None, Some(1.0), Some(0.99)], Some(1));
+        check(&[None, Some(1.0), None, Some(0.9)], Some(3));
+        check(&[Some(f32::INFINITY), Some(1.0)], Some(1));
+        check(&[Some(0.0), Some(0.0)], Some(0));
+    }
+
+    #[test]
+    fn a_library_of_another_cuda_is_refused() {
+        let of = |major: u32| u64::from(major) * 10_000 + 804;
+        assert_eq!(check_version(of(LEVEL.major)), Ok(()));
+        for major in [LEVEL.major - 1, LEVEL.major + 1] {
+            let message = check_version(of(major)).unwrap_err().to_string();
+            let parts = [Library::Products.file_name(), &format!("CUDA {major}.8, expected {}", LEVEL.major), "--cuda-libs"];
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        }
     }
 
     #[test]

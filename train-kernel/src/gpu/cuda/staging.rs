@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use cudarc::driver::CudaStream;
 use cudarc::driver::result::DriverError;
-use cudarc::driver::{CudaEvent, CudaStream};
 
 use super::super::device::Address;
-use super::driver::Pinned;
+use super::driver::{Mark, Pinned};
 
 /// Bytes of each of the two halves.
 const HALF_BYTES: usize = 8 << 20;
@@ -49,7 +49,7 @@ impl Ring {
 struct Half {
     memory: Pinned,
     /// Recorded behind the last copy that reads or writes it.
-    done: CudaEvent,
+    done: Mark,
 }
 
 /// The memory. One stream uses it.
@@ -62,7 +62,7 @@ pub(super) struct Staging {
 impl Staging {
     pub(super) fn new(stream: &Arc<CudaStream>) -> Result<Self, DriverError> {
         let context = stream.context();
-        let half = || Ok(Half { memory: Pinned::new(context, HALF_BYTES)?, done: context.new_event(None)? });
+        let half = || Ok(Half { memory: Pinned::new(context, HALF_BYTES)?, done: Mark::new(context)? });
         Ok(Self { halves: [half()?, half()?], ring: Ring::default() })
     }
 
@@ -73,7 +73,7 @@ impl Staging {
             let place = self.ring.take(bytes.len() - sent);
             if place.is_turn {
                 self.halves[1 - place.half].done.record(stream)?;
-                self.halves[place.half].done.synchronize()?;
+                self.halves[place.half].done.wait()?;
             }
             let piece = &bytes[sent..sent + place.bytes];
             self.halves[place.half].memory.send(place.at, piece, to.plus(sent), stream)?;
@@ -91,13 +91,13 @@ impl Staging {
             let next = pieces.next();
             if let Some((index, piece)) = &next {
                 let half = &mut self.halves[index % 2];
-                half.memory.fetch(from.plus(index * HALF_BYTES), piece.len(), stream)?;
+                half.memory.fetch(0, from.plus(index * HALF_BYTES), piece.len(), stream)?;
                 half.done.record(stream)?;
             }
             if let Some((index, piece)) = waiting.take() {
                 let half = &self.halves[index % 2];
-                half.done.synchronize()?;
-                half.memory.read(piece);
+                half.done.wait()?;
+                half.memory.read(0, piece);
             }
             waiting = next;
             if waiting.is_none() {
