@@ -7,6 +7,7 @@
 
 mod buffers;
 mod decode;
+mod fit;
 mod head;
 mod layer;
 mod loss;
@@ -20,6 +21,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use fit::check_fit;
 pub use loss::{LossSum, SourceLoss};
 pub use spec::{EngineSpec, MomentPrecision, Precision, Purpose, Recompute};
 pub use state::{State, Tensors};
@@ -55,6 +57,27 @@ impl PassKind {
     }
 }
 
+/// An arena, and what lies where in it.
+struct LaidOut {
+    plan: ArenaPlan,
+    base: Trainable,
+    adapters: Option<Trainable>,
+    buffers: Buffers,
+}
+
+impl LaidOut {
+    /// Plans the arena of a model for what `spec` says; the backend's scratch is then that of this arena.
+    fn new<E: Real>(backend: &mut dyn Backend<E>, model: &Model, spec: &EngineSpec) -> Self {
+        let mut plan = ArenaPlan::new(backend.element_bytes());
+        let base = Trainable::new(&mut plan, model.layout(), spec, spec.trains_base());
+        let lora = spec.lora.as_ref().map(|lora| Arc::new(lora.layout(model.shape())));
+        let adapters = lora.map(|layout| Trainable::new(&mut plan, &layout, spec, spec.trains_adapters()));
+        let buffers = Buffers::new(&mut plan, model.shape(), spec, backend.head_rows(model.shape().vocabulary));
+        backend.plan_scratch(&mut plan, spec.extent());
+        Self { plan, base, adapters, buffers }
+    }
+}
+
 /// One model on one backend.
 #[derive(Debug)]
 pub struct Engine<E: Real> {
@@ -75,18 +98,15 @@ impl<E: Real> Engine<E> {
     /// Lays out and allocates the buffers of `model` for what `spec` says. Weights are zero until they are loaded.
     ///
     /// # Errors
-    /// [`DeviceError`]: with every part's bytes when the device has not enough memory.
+    /// [`DeviceError`]: with every part's bytes, and what would fit, when the device has not enough memory.
     pub fn new(mut backend: Box<dyn Backend<E>>, model: Arc<Model>, spec: EngineSpec) -> Result<Self, DeviceError> {
         if !backend.computes_in(spec.precision.dtype()) {
             return Err(DeviceError::Unfit { what: "precision", got: "f32".to_owned(), expected: "bf16" });
         }
-        let mut plan = ArenaPlan::new(backend.element_bytes());
-        let base = Trainable::new(&mut plan, model.layout(), &spec, spec.trains_base());
-        let lora = spec.lora.as_ref().map(|lora| Arc::new(lora.layout(model.shape())));
-        let adapters = lora.map(|layout| Trainable::new(&mut plan, &layout, &spec, spec.trains_adapters()));
-        let buffers = Buffers::new(&mut plan, model.shape(), &spec, backend.head_rows(model.shape().vocabulary));
-        backend.plan_scratch(&mut plan, spec.extent());
-        backend.allocate(&plan)?;
+        let LaidOut { plan, base, adapters, buffers } = LaidOut::new(&mut *backend, &model, &spec);
+        if let Err(error) = backend.allocate(&plan) {
+            return Err(fit::with_what_fits(error, &mut *backend, (&model, &spec)));
+        }
         base.initial().chain(adapters.iter().flat_map(Trainable::initial)).for_each(|buffer| backend.zero(buffer));
         let losses = vec![E::ZERO; spec.rows];
         Ok(Self { backend, model, spec, plan, base, adapters, buffers, dropout_seed: None, losses })

@@ -4,7 +4,7 @@
 //! out: the card, or its emulation on the processor, which the tests use. Kernels are CUDA C++ (`kernels/`, one operation a
 //! file). Files of this folder: the device (`device`), the kernels and their constants (`kernels`), their parameters
 //! (`arguments`) and operands (`operands`), memory and batches (`backend`), the operations (`ops`, `attention`), the tiles of
-//! attention (`tiles`), passes that are recorded (`recording`).
+//! attention (`tiles`), passes that are recorded (`recording`), cards that are only planned for (`unopened`).
 
 mod arguments;
 mod attention;
@@ -22,9 +22,11 @@ mod ops;
 pub mod recorded;
 mod recording;
 mod tiles;
+mod unopened;
 
 #[cfg(test)]
 mod tests;
 
 pub use backend::{Gpu, SumOrder};
 pub use device::{Access, Address, Device, DeviceError, DeviceMatrix, DeviceProduct, Launch, Properties, Region};
+pub use unopened::Unopened;

@@ -4,6 +4,7 @@
 //! checkpoints are written beside the steps, each on a thread of its own. It draws no progress and knows nothing of recipes, and
 //! no clock has a part in what it writes; the mathematics is `engine`'s.
 
+mod fit;
 mod heldout;
 mod job;
 mod prefetch;
@@ -17,6 +18,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use fit::check_memory;
 pub use heldout::{Heldout, HeldoutSource};
 pub use job::{Base, CheckpointInfo, Companion, FailedSave, Hooks, NoHooks, StepTiming, TrainError, TrainJob, TrainOutcome};
 pub use record::{HeldoutRecord, MeanLoss, MetricLine, RewindRecord, StepRecord};

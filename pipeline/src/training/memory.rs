@@ -1,13 +1,14 @@
-//! Whether a training can fit this machine at all, asked before the corpus is made. What it takes exactly is known when its engine
-//! is laid out, before the first step.
+//! Whether a training fits this machine, asked before the corpus is made: its arena is planned as the engine lays it out, and what
+//! else has the machine's memory is estimated.
 
+use mellama_train::gpu::cuda;
 use mellama_train::hf::ModelConfig;
-use mellama_train::trainer::{DeviceKind, TrainSpec};
+use mellama_train::lora::LoraSpec;
+use mellama_train::trainer::{DeviceKind, TrainSpec, check_memory};
 use mellama_train::{Precision, Shape};
 
 use crate::context::Context;
 use crate::failure::{Failure, chain};
-use crate::recipe::InstructRecipe;
 use crate::stage::Stage;
 
 /// Bytes of a value.
@@ -18,29 +19,74 @@ const TRAINED_VALUES: u64 = 4;
 const WHOLE_VALUES: u64 = 1;
 const COPIED_VALUES: u64 = 3;
 
+/// A training whose memory is asked for.
+struct Asked<'a> {
+    /// Its model, as the recipe names it.
+    name: &'a str,
+    shape: &'a Shape,
+    spec: TrainSpec,
+    /// Tokens of a sequence; none where the recipe does not say.
+    length: Option<u32>,
+}
+
 /// Refuses a model whose training takes more than the machine has, for the stages named.
 ///
 /// # Errors
-/// `Failure::Policy` with both numbers.
+/// `Failure::Policy` with the numbers, and what would fit where anything does.
 pub(crate) fn check(context: &Context<'_>, stages: &[Stage]) -> Result<(), Failure> {
-    let Some(available) = machine_bytes() else { return Ok(()) };
+    let machine = machine_bytes();
     let Some((name, shape)) = shape(context)? else { return Ok(()) };
     let recipe = &context.file.recipe;
-    let of_stage = |stage: &Stage| match stage {
-        Stage::Cpt => recipe.train.clone(),
-        _ => recipe.instruct.as_ref().map(InstructRecipe::spec),
-    };
-    let needs = stages.iter().filter_map(of_stage).map(|spec| least_bytes(&shape, &spec));
-    let Some(needed) = needs.max() else { return Ok(()) };
-    if needed <= available {
-        return Ok(());
+    let packed = recipe.corpus.as_ref().and_then(|corpus| corpus.pack.as_ref()).map(|pack| pack.sequence_length);
+    for stage in stages {
+        let asked = match stage {
+            Stage::Cpt => recipe.train.clone().map(|spec| (spec, packed)),
+            _ => recipe.instruct.as_ref().map(|instruct| (instruct.spec(), instruct.sequence_length.or(packed))),
+        };
+        let Some((spec, length)) = asked else { continue };
+        let asked = Asked { name: &name, shape: &shape, spec, length };
+        if let Some(available) = machine {
+            asked.check_machine(available)?;
+        }
+        // A card that is not there is told by who asks for it.
+        let card = if asked.spec.device == DeviceKind::Cuda { cuda::cards().ok() } else { None };
+        if let Some(card) = card.iter().flatten().next() {
+            asked.check_arena(cuda::most_arena_bytes(card), &format!("card {}", card.name))?;
+        }
     }
-    Err(Failure::Policy(format!(
-        "{name}: training takes at least {:.1} GB here, beside its activations; the machine has {:.1} GB. Take a larger machine or a \
-         smaller model, or make the corpus alone with --until publish",
-        needed as f64 / 1e9,
-        available as f64 / 1e9
-    )))
+    Ok(())
+}
+
+impl Asked<'_> {
+    /// Refuses what cannot be trained with so much of the processor's memory.
+    fn check_machine(&self, available: u64) -> Result<(), Failure> {
+        let Self { name, shape, spec, .. } = self;
+        let needed = least_bytes(shape, spec);
+        if needed > available {
+            return Err(Failure::Policy(format!(
+                "{name}: training takes at least {:.1} GB here, beside its activations; the machine has {:.1} GB. Take a larger machine \
+                 or a smaller model, or make the corpus alone with --until publish",
+                needed as f64 / 1e9,
+                available as f64 / 1e9
+            )));
+        }
+        if spec.device == DeviceKind::Cuda {
+            return Ok(());
+        }
+        self.check_arena(available - beside_arena(shape, spec.lora.as_ref()), "machine")
+    }
+
+    /// Refuses an arena that is larger than so many bytes of `place`.
+    fn check_arena(&self, available: u64, place: &str) -> Result<(), Failure> {
+        let Some(length) = self.length else { return Ok(()) };
+        // A sequence longer than the model's positions is refused by who compares them, with other words.
+        let shape = Shape { max_positions: self.shape.max_positions.max(length as usize), ..self.shape.clone() };
+        let fits = check_memory(&self.spec, &shape, length as usize, available);
+        fits.map_err(|error| {
+            let text = chain(&error);
+            Failure::Policy(format!("{}: {place}: {text}; or make the corpus alone with --until publish", self.name))
+        })
+    }
 }
 
 /// The model that is trained, where it is named and can be read.
@@ -65,10 +111,17 @@ fn least_bytes(shape: &Shape, spec: &TrainSpec) -> u64 {
     if spec.device == DeviceKind::Cuda {
         return VALUE_BYTES * (all + COPIED_VALUES * trained);
     }
-    // The weights as they were loaded are kept for merging adapters; without any, they are dropped once the engine has them.
-    let frozen = if lora.is_some() { 2 * all } else { 0 };
+    // Those that are frozen are in the arena, too.
+    let frozen = if lora.is_some() { all } else { 0 };
     let whole = if spec.precision == Precision::Bf16 { WHOLE_VALUES } else { 0 };
-    VALUE_BYTES * (frozen + (TRAINED_VALUES + whole + COPIED_VALUES) * trained)
+    VALUE_BYTES * (frozen + (TRAINED_VALUES + whole) * trained) + beside_arena(shape, lora)
+}
+
+/// Bytes that a training on the processor takes beside its arena.
+fn beside_arena(shape: &Shape, lora: Option<&LoraSpec>) -> u64 {
+    let all = shape.parameter_count();
+    // The weights as they were loaded are kept for merging adapters; without any, they are dropped once the engine has them.
+    lora.map_or(VALUE_BYTES * COPIED_VALUES * all, |lora| VALUE_BYTES * (all + COPIED_VALUES * lora.parameter_count(shape)))
 }
 
 /// Memory and swap of the machine, or of the container that limits it; none where the system does not tell.
@@ -94,7 +147,7 @@ mod tests {
     use mellama_train::trainer::{DeviceKind, TrainSpec};
     use mellama_train::{Precision, Shape};
 
-    use super::{least_bytes, of_meminfo};
+    use super::{Asked, least_bytes, of_meminfo};
 
     #[test]
     fn memory_is_read_and_counted() {
@@ -108,5 +161,29 @@ mod tests {
         assert_eq!(least_bytes(&shape, &TrainSpec { device: DeviceKind::Cuda, ..narrow }), 16 * 6_738_415_616);
         let lora = LoraSpec { rank: 8, ..LoraSpec::default() };
         assert_eq!(least_bytes(&shape, &TrainSpec { lora: Some(lora), ..all }), 8 * 6_738_415_616 + 28 * 19_988_480);
+    }
+
+    #[test]
+    fn an_arena_that_does_not_fit_is_refused_with_what_would() {
+        let shape = Shape::named("llama-2-7b", 32_000).unwrap();
+        let spec = TrainSpec { batch_sequences: 64, micro_batch_sequences: 16, ..TrainSpec::cpt() };
+        let asked = |spec: TrainSpec, length| Asked { name: "llama-2-7b", shape: &shape, spec, length };
+        let check = |asked: Asked<'_>, gigabytes: u64, expected: &[&str]| {
+            let told = asked.check_machine(gigabytes * 1_000_000_000).map_err(|failure| failure.to_string());
+            let told = told.err().unwrap_or_default();
+            assert!(told.is_empty() == expected.is_empty() && expected.iter().all(|part| told.contains(part)), "{told}");
+        };
+        let fitting =
+            ["llama-2-7b: machine: memory: ", "what fits is recompute = \"sel-a\" with micro_batch_sequences = ", "--until"];
+        check(asked(spec.clone(), Some(4096)), 260, &fitting);
+        check(asked(spec.clone(), Some(4096)), 189, &["nothing of it fits, the least is recompute = \"full\""]);
+        check(asked(spec.clone(), Some(4096)), 100, &["training takes at least 188.7 GB"]);
+        check(asked(spec.clone(), Some(4096)), 2_000, &[]);
+        check(asked(spec.clone(), None), 189, &[]);
+        // A card has the arena, the machine has what is beside it.
+        let on_card = TrainSpec { device: DeviceKind::Cuda, ..spec };
+        check(asked(on_card.clone(), Some(4096)), 189, &[]);
+        let told = asked(on_card, Some(4096)).check_arena(140_000_000_000, "card X").unwrap_err().to_string();
+        assert!(told.contains("card X: memory: ") && told.contains("what fits is recompute"), "{told}");
     }
 }

@@ -153,16 +153,20 @@ pub struct ArenaPlan {
 
 /// A device that has not enough memory.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("memory: {needed_bytes} bytes needed ({table}), {available} can be had; {remedy}")]
+#[error("memory: {needed_bytes} bytes needed ({table}), {} can be had; {remedy}", available(*.available_bytes))]
 pub struct AllocationError {
     /// Bytes of the whole arena.
     pub needed_bytes: u64,
     /// Bytes by part.
     pub table: String,
-    /// What there is, in words.
-    pub available: String,
-    /// What to do.
-    pub remedy: &'static str,
+    /// What there is; none where the system does not tell.
+    pub available_bytes: Option<u64>,
+    /// What would fit, or what to do.
+    pub remedy: String,
+}
+
+fn available(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "less".to_owned(), |bytes| format!("{bytes} bytes"))
 }
 
 impl ArenaPlan {
@@ -197,9 +201,9 @@ impl ArenaPlan {
     }
 
     /// The refusal of this plan by a device with so much memory.
-    pub fn refused(&self, available: String, remedy: &'static str) -> AllocationError {
+    pub fn refused(&self, available_bytes: Option<u64>, remedy: impl Into<String>) -> AllocationError {
         let parts: Vec<String> = self.table().map(|(part, bytes)| format!("{} {bytes}", part.as_str())).collect();
-        AllocationError { needed_bytes: self.end_bytes as u64, table: parts.join(", "), available, remedy }
+        AllocationError { needed_bytes: self.end_bytes as u64, table: parts.join(", "), available_bytes, remedy: remedy.into() }
     }
 }
 
@@ -243,9 +247,10 @@ mod tests {
         let mut plan = ArenaPlan::new(GPU);
         plan.buffer(Part::Weights, Dtype::F32, 64);
         plan.buffer(Part::Cache, Dtype::F32, 64);
-        let message = plan.refused("100 bytes".to_owned(), "lower train.micro_batch_sequences").to_string();
+        let message = plan.refused(Some(100), "lower train.micro_batch_sequences").to_string();
         let expected =
             "memory: 512 bytes needed (weights 256, cache 256), 100 bytes can be had; lower train.micro_batch_sequences";
         assert_eq!(message, expected);
+        assert!(plan.refused(None, "wait").to_string().ends_with("less can be had; wait"));
     }
 }

@@ -175,7 +175,7 @@ impl<R: Real> Backend<R> for Cpu<R> {
         let elements = plan.total_bytes() / size_of::<R>();
         let mut arena = Vec::new();
         let reserved = arena.try_reserve_exact(elements);
-        reserved.map_err(|_| plan.refused("less".to_owned(), "take a smaller model, micro-batch or recompute mode"))?;
+        reserved.map_err(|_| plan.refused(None, "take a smaller model, micro-batch or recompute mode"))?;
         // Written now, so that memory that the system only promised is missed here and not in the middle of a run.
         arena.resize(elements, R::ZERO);
         self.arena = arena;

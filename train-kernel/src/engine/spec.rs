@@ -71,6 +71,16 @@ pub enum Recompute {
 impl Recompute {
     /// Every mode, the fastest first.
     pub const ALL: [Self; 4] = [Self::None, Self::SelA, Self::SelB, Self::Full];
+
+    /// As recipes name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::SelA => "sel-a",
+            Self::SelB => "sel-b",
+            Self::Full => "full",
+        }
+    }
 }
 
 /// What is asked of an engine.

@@ -194,10 +194,11 @@ impl<D: Device> Gpu<D> {
     }
 
     pub(super) fn allocate_arena(&mut self, plan: &ArenaPlan) -> Result<(), DeviceError> {
-        let remedy = "take a smaller model, micro-batch or recompute mode, or a larger card";
-        self.base = self.device.allocate(plan.total_bytes()).map_err(|free| plan.refused(format!("{free} bytes"), remedy))?;
+        // Kernels take memory too, and come first, so that the arena is measured against what is left.
         let kernels: Vec<Kernel> = kernels::of_model(self.shape.width, self.heads.head_width, self.order == SumOrder::Any);
         self.device.prepare(&kernels)?;
+        let remedy = "take a smaller model, or a larger card";
+        self.base = self.device.allocate(plan.total_bytes()).map_err(|available| plan.refused(Some(available), remedy))?;
         let (tables, rotation) = (self.tables(), self.rotation.take().expect("planned with the tables"));
         self.put(tables.cosines, rotation.cosines());
         self.put(tables.sines, rotation.sines());

@@ -54,6 +54,10 @@ use staging::Staging;
 
 /// What kernels need at least.
 const OLDEST_CAPABILITY: &str = "8.0";
+/// Bytes of the card's memory that stay free beside the arena. The driver takes memory later, where nothing can be refused any
+/// more: for recorded passes (some kilobytes an operation, up to 64 passes), for the code of cuBLASLt, which it loads at the first
+/// use of each algorithm, and for the stacks and lists of its own. None of it is known beforehand; estimated, not measured.
+pub const RESERVE_BYTES: u64 = 768 << 20;
 /// Shared memory that a block has without being asked for, in bytes.
 const PLAIN_SHARED_BYTES: u32 = 48 * 1024;
 
@@ -319,11 +323,15 @@ pub struct FirstCard;
 
 impl Machine for FirstCard {
     fn backend(&self, shape: &Shape, choices: Option<&Value>) -> Result<Box<dyn Backend<f32>>, DeviceError> {
-        // Choices that cannot be read are another program's: they are made again, and that is told.
-        let products = choices.map(|choices| serde_json::from_value(choices.clone()).unwrap_or_default());
-        let card = Card::open(0, CardOptions { products, ..CardOptions::default() })?;
+        let card = Card::open(0, CardOptions { products: given_products(choices), ..CardOptions::default() })?;
         Ok(Box::new(Gpu::new(card, shape)?))
     }
+}
+
+/// The choices that a run goes on with. Those that cannot be read are another program's: they are a table of no card, so that they
+/// are made again, and that is told.
+fn given_products(choices: Option<&Value>) -> Option<ProductTable> {
+    choices.map(|choices| serde_json::from_value(choices.clone()).unwrap_or_default())
 }
 
 impl Device for Card {
@@ -348,8 +356,12 @@ impl Device for Card {
     fn allocate(&mut self, bytes: usize) -> Result<Address, u64> {
         debug_assert!(self.arena.is_none(), "there is one allocation");
         let context = self.stream.context();
-        let (free, _) = context.mem_get_info().unwrap_or_default();
-        let arena = Memory::new(context, bytes.max(1)).map_err(|_| free as u64)?;
+        // A driver that does not answer here refuses the allocation, too.
+        let available = beside_reserve(context.mem_get_info().map_or(0, |(free, _)| free as u64));
+        if bytes as u64 > available {
+            return Err(available);
+        }
+        let arena = Memory::new(context, bytes.max(1)).map_err(|_| available)?;
         let address = arena.address();
         self.arena = Some(arena);
         // Nobody counts on zeros; but where somebody does by mistake, every run goes the same way.
@@ -469,6 +481,16 @@ impl Device for Card {
         });
         self.replay(key);
     }
+}
+
+/// What of so many free bytes an arena may take.
+fn beside_reserve(free_bytes: u64) -> u64 {
+    free_bytes.saturating_sub(RESERVE_BYTES)
+}
+
+/// The most bytes that an arena can have on a card that nobody else uses.
+pub fn most_arena_bytes(card: &Properties) -> u64 {
+    beside_reserve(card.memory_bytes).saturating_sub(WORKSPACE_BYTES as u64)
 }
 
 /// How many cards there are, and the CUDA that the driver knows.

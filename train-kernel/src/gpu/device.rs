@@ -244,10 +244,10 @@ pub trait Device: Debug + Send {
         Vec::new()
     }
 
-    /// The one allocation. What it holds means nothing.
+    /// The one allocation, once kernels are ready. What it holds means nothing.
     ///
     /// # Errors
-    /// The bytes that could be had, when there are fewer.
+    /// The bytes that could be had, when there are fewer: without those that have to stay free.
     fn allocate(&mut self, bytes: usize) -> Result<Address, u64>;
 
     /// Makes the kernels ready, so that no later launch has to.

@@ -259,9 +259,23 @@ pub enum TrainError {
     /// The adapters are impossible.
     #[error(transparent)]
     Lora(#[from] LoraError),
-    /// The device has not enough memory, known before the first step, or fails.
+    /// The device has not enough memory or cannot be used, known before the first step.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The device failed in the middle of the run.
+    #[error("step {step}: the device failed; {}", named(.last_good.as_deref()))]
+    Lost {
+        /// The step that was asked for, from 0.
+        step: u64,
+        /// Folder of the newest complete checkpoint.
+        last_good: Option<String>,
+        /// What failed.
+        source: DeviceError,
+    },
+}
+
+fn named(folder: Option<&str>) -> String {
+    folder.map_or_else(|| "there is no checkpoint yet".to_owned(), |folder| format!("the last good checkpoint is {folder}"))
 }
 
 impl From<CheckpointError> for TrainError {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mellama_storage::Workdir;
 use serde_json::Value;
 
+use super::fit::engine_spec;
 use super::heldout::Heldout;
 use super::job::{Hooks, StepTiming, TrainError, TrainJob, TrainOutcome, check_layout};
 use super::prefetch::Prefetch;
@@ -18,7 +19,7 @@ use super::step::{Done, Plan, State, UnderWay};
 use crate::checkpoint::{
     CheckpointError, CheckpointManifest, Digests, Found, Piece, TensorSet, discard_after, newest_of, read_file,
 };
-use crate::engine::{Engine, EngineSpec, State as Of, Tensors};
+use crate::engine::{Engine, State as Of, Tensors};
 use crate::guard::{SpikePolicy, SpikeSpec};
 use crate::lora::Adapters;
 use crate::model::Model;
@@ -88,7 +89,7 @@ pub fn train(
         if let Err(error) = run.go(hooks) {
             // What is being written comes to its end and is told; the error is this one.
             let _ = run.saving.settle(hooks);
-            return Err(error);
+            return Err(run.ended_by(error));
         }
         let last = run.saving.last().expect("a run ends with a checkpoint or an error");
         Ok(outcome(last, resumed_from, &run.lines))
@@ -148,6 +149,13 @@ impl Run<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// The error that ends the run, with the newest checkpoint where the device failed.
+    fn ended_by(&self, error: TrainError) -> TrainError {
+        let TrainError::Device(source) = error else { return error };
+        let last_good = self.saving.last().map(|found| found.manifest.folder());
+        TrainError::Lost { step: self.state.step, last_good, source }
     }
 
     /// Whether something follows this step that needs it finished: a measurement, a checkpoint, the end.
@@ -280,14 +288,7 @@ fn can_resume(spec: &TrainSpec, step: u64, steps: &[u64]) -> bool {
 fn start(plan: &Plan<'_>, base: &Parameters<f32>, choices: Option<&Value>) -> Result<State, TrainError> {
     let spec = &plan.job.spec;
     let length = plan.data.sequence(0)?.tokens.len();
-    let micro = spec.micro_batch_sequences.min(spec.batch_sequences).min(plan.total_positions);
-    let wanted = EngineSpec {
-        precision: spec.precision,
-        moments: spec.moments,
-        seed: plan.job.seed,
-        recompute: spec.recompute,
-        ..EngineSpec::train(micro as usize, length).with_lora(spec.lora.clone())
-    };
+    let wanted = engine_spec(spec, plan.job.seed, plan.total_positions, length);
     let backend = plan.job.machine.backend(plan.model.shape(), choices)?;
     let mut engine = Engine::new(backend, Arc::clone(&plan.model), wanted)?;
     engine.load((Tensors::Base, Of::Weights), base);

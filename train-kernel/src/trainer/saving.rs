@@ -119,7 +119,8 @@ impl Saving {
     /// the schedule.
     ///
     /// # Errors
-    /// [`TrainError::Checkpoint`] when the checkpoint before failed for another reason than the store.
+    /// [`TrainError::Checkpoint`] when the checkpoint before failed for another reason than the store; [`TrainError::Device`] when
+    /// the state cannot be read.
     pub(super) fn begin(
         &mut self,
         (saver, state): (&Saver<'_>, &mut State),
@@ -128,7 +129,11 @@ impl Saving {
     ) -> Result<(), TrainError> {
         self.settle(hooks)?;
         let mut tensors = self.room.take().expect("the room is back once the checkpoint before is settled");
-        tensors.take(&mut state.engine)?;
+        if let Err(error) = tensors.take(&mut state.engine) {
+            // Nothing is being written: nobody is to wait for it.
+            self.room = Some(tensors);
+            return Err(error.into());
+        }
         if saver.is_scheduled(state.step) {
             self.pending.push(Segment { step: state.step, lines: lines.to_vec() });
         }

@@ -3,6 +3,8 @@
 mod ahead;
 mod guards;
 mod learning;
+mod lost;
+mod machines;
 mod refusals;
 mod resume;
 mod samples;

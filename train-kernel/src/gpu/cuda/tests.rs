@@ -47,6 +47,26 @@ fn without_a_compiler_a_compilation_says_so() {
 }
 
 #[test]
+fn resume_takes_choices_that_it_can_read() {
+    assert_eq!(given_products(None), None);
+    let entries = BTreeMap::from([("a product".to_owned(), "00".repeat(64))]);
+    let table = ProductTable { library_version: 120_804, device_name: "a card".to_owned(), entries };
+    assert_eq!(given_products(Some(&serde_json::to_value(&table).unwrap())), Some(table));
+    for strange in [Value::Null, serde_json::json!("text"), serde_json::json!({ "library_version": "new" })] {
+        assert_eq!(given_products(Some(&strange)), Some(ProductTable::default()), "{strange}");
+    }
+}
+
+#[test]
+fn the_arena_leaves_room_beside_it() {
+    assert_eq!(beside_reserve(80 << 30), (80 << 30) - (768 << 20));
+    assert_eq!(beside_reserve(RESERVE_BYTES - 1), 0);
+    let card = Properties { name: "a card".to_owned(), capability: (8, 0), multiprocessors: 1, memory_bytes: 1 << 30 };
+    assert_eq!(most_arena_bytes(&card), (1 << 30) - (768 << 20) - (64 << 20));
+    assert_eq!(most_arena_bytes(&Properties { memory_bytes: 1 << 29, ..card }), 0);
+}
+
+#[test]
 fn messages_name_what_was_found_and_what_is_needed() {
     let check = |error: DeviceError, expected: &[&str]| {
         let message = error.to_string();
@@ -155,10 +175,12 @@ fn embedded_kernels_are_those_of_this_program() {
         println!("not run: this program was built without MELLAMA_CUBINS");
         return;
     }
-    for target in Target::SHIPPED {
+    // Those that are shipped and those for cards that came later: all that tests/kernels/run embeds.
+    for target in Target::SHIPPED.into_iter().chain([Target::Ptx80]) {
         let images = Images::new(target, LEVEL, None, CompileOptions::default());
         for kernel in kernels::all() {
-            let image = images.get(&kernel.module).unwrap();
+            // Without an embedded one it would be compiled, or no compiler be found.
+            let image = images.get(&kernel.module).unwrap_or_else(|error| panic!("{}: {error}", kernel.module.title()));
             assert!(!image.is_new, "{} for {} is not embedded", kernel.module.title(), target.as_str());
         }
     }
