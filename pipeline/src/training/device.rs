@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::stage::Stage;
 
-/// What a device says before the first step is the machine's or the recipe's; what it says later is a failure.
+/// What a device says before the first step is the machine's or the recipe's; what it says later is a failure, and not asked here.
 pub(super) fn failure(error: &DeviceError, text: String) -> Failure {
     match error {
         DeviceError::NoDriver { .. }
@@ -19,6 +19,8 @@ pub(super) fn failure(error: &DeviceError, text: String) -> Failure {
         | DeviceError::Architecture { .. }
         | DeviceError::NoLibrary { .. }
         | DeviceError::BadLibrary { .. }
+        | DeviceError::Memory(_)
+        | DeviceError::Workspace { .. }
         | DeviceError::Unfit { .. } => Failure::Policy(text),
         _ => Failure::Failed(text),
     }

@@ -42,7 +42,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 "{}",
                 json!({ "card": describe(&card), "driver": card.driver_version().to_string(), "target": card.target().as_str() })
             );
-            drop(card);
+            // It stays open, so that the cards of the checks find the driver's context made; they follow each other, and it holds
+            // little but a workspace.
             let checked = |_| open(false).unwrap_or_else(|error| panic!("{error}"));
             run((&checked, &|_| open(true).unwrap_or_else(|error| panic!("{error}"))), (seed, true), parts)
         }

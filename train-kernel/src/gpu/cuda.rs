@@ -2,8 +2,8 @@
 //!
 //! [`Card`] is what the rest of the crate uses. Each file of `cuda/` has one part: what the libraries are and whether they open
 //! (`libraries`), versions and targets (`version`), compilation (`compile`, `ptxas_log`, `cubin`), where compiled code is kept
-//! (`cache`, `embedded`, `images`), matrix products (`products`) and copies (`staging`, `returns`). Only `driver`, `lt`, `compile`
-//! and `libraries` call into shared libraries. Nothing here knows of models, and
+//! (`cache`, `embedded`, `images`), matrix products (`products`), copies (`staging`, `returns`), and what kernels may take of a
+//! card (`budget`). Only `driver`, `lt`, `compile` and `libraries` call into shared libraries. Nothing here knows of models, and
 //! building it needs neither CUDA nor a card.
 
 #[cfg(all(feature = "cuda-12080", feature = "cuda-13000"))]
@@ -25,6 +25,7 @@ use crate::backend::{Backend, Machine};
 use crate::gpu::Gpu;
 use crate::shape::Shape;
 
+pub mod budget;
 mod cache;
 pub mod compile;
 pub mod cubin;
