@@ -24,13 +24,14 @@ pub struct Recorded<D: Device> {
     passes: Passes<Vec<Operation>>,
     /// Those of the pass that is being recorded.
     recording: Vec<Operation>,
+    is_allocated: bool,
     repeated: Arc<AtomicU64>,
 }
 
 impl<D: Device> Recorded<D> {
     /// In front of this card.
     pub fn new(device: D) -> Self {
-        Self { device, passes: Passes::new(MAX_RECORDINGS), recording: Vec::new(), repeated: Arc::default() }
+        Self { device, passes: Passes::new(MAX_RECORDINGS), recording: Vec::new(), is_allocated: false, repeated: Arc::default() }
     }
 
     /// How many passes were carried out from a recording; shared with the card, so that it can be read after the card is given
@@ -86,11 +87,13 @@ impl<D: Device> Device for Recorded<D> {
 
     fn allocate(&mut self, bytes: usize) -> Result<Address, u64> {
         self.check_between("an allocation");
+        self.is_allocated = true;
         self.device.allocate(bytes)
     }
 
     fn prepare(&mut self, kernels: &[Kernel]) -> Result<(), DeviceError> {
         self.check_between("the loading of kernels");
+        assert!(!self.is_allocated, "kernels are loaded after the arena was measured against free memory");
         self.device.prepare(kernels)
     }
 

@@ -63,11 +63,15 @@ fn norm<D: Device>(checks: &Checks<'_, D>, order: u64, (rows, width): (usize, us
     twins.assert_rounded_alike("norm", out, &case);
     twins.assert_rounded_alike("norm", plain, &case);
     twins.assert_repeated("norm_rebuild", [out, again], &case);
-    twins.assert_rounded_alike("norm_backward: dx", dx, &case);
+    twins.assert_rounded_within("norm_backward: dx", dx, GRADIENT_OF_INPUT, &case);
     // Sums of up to 33 terms of size 1 in two orders.
     twins.assert_near("norm_backward: dweight", dweight, (1e-5, 1e-4), &case);
     twins.findings
 }
+
+/// What two sums of a row's gradient differ by: a mean of terms of size 1, off by at most 64 steps times 2^-24, times an element of up
+/// to 5.
+const GRADIENT_OF_INPUT: f32 = 5.0 * 64.0 / 16_777_216.0;
 
 /// The gradient of the input alone.
 pub(super) fn frozen_norm<D: Device>(checks: &Checks<'_, D>) -> Vec<Finding> {
@@ -83,7 +87,7 @@ pub(super) fn frozen_norm<D: Device>(checks: &Checks<'_, D>) -> Vec<Finding> {
         let (x, weight, rstd, dout, dx) = (at(x), at(weight), at(rstd), at(dout), at(dx));
         backend.norm_backward(NormBackward { x, weight, rstd, dout, dx, dweight: None });
     });
-    twins.assert_rounded_alike("norm_backward: dx", dx, "frozen weight");
+    twins.assert_rounded_within("norm_backward: dx", dx, GRADIENT_OF_INPUT, "frozen weight");
     twins.findings
 }
 
