@@ -103,7 +103,7 @@ impl Training<'_> {
         let card = |form: Form| Companion { name: model_card::CARD.into(), bytes: self.card(context, (&data_digest, form)) };
         companions.push(card(if self.spec.lora.is_some() { Form::Adapters } else { Form::Model }));
         merged_companions.push(card(Form::Merged));
-        let machine = self.spec.device.machine();
+        let machine = self.spec.machine();
         let job = TrainJob {
             kind: self.kind,
             spec: self.spec,

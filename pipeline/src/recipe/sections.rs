@@ -312,6 +312,9 @@ pub struct InstructRecipe {
     pub replay_every: u64,
     /// Arithmetic.
     pub precision: Precision,
+    /// Whether a card computes the same bits in every run.
+    #[serde(skip_serializing_if = "is_true")]
+    pub deterministic: bool,
     /// How AdamW's moments are stored.
     #[serde(skip_serializing_if = "MomentPrecision::is_default")]
     pub moments: MomentPrecision,
@@ -350,6 +353,7 @@ impl Default for InstructRecipe {
             spike: spec.spike,
             replay_every: spec.replay_every,
             precision: spec.precision,
+            deterministic: spec.deterministic,
             moments: spec.moments,
             device: spec.device,
             recompute: spec.recompute,
@@ -379,6 +383,7 @@ impl InstructRecipe {
             spike: self.spike,
             replay_every: self.replay_every,
             precision: self.precision,
+            deterministic: self.deterministic,
             moments: self.moments,
             device: self.device,
             recompute: self.recompute,
@@ -431,4 +436,9 @@ fn shard_sequences() -> u64 {
 }
 fn jsonl() -> String {
     "jsonl".into()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
 }

@@ -6,7 +6,7 @@ use mellama_train::backend::{
     AdamWStep, ArenaPlan, Attention, AttentionBackward, Backend, Buffer, CrossEntropy, Dtype, Extent, Limits, Matrix, Moments,
     Norm, NormBackward, Part, Pass, Product, Residual, Turn, Weights,
 };
-use mellama_train::gpu::{Device, Gpu};
+use mellama_train::gpu::{Device, Gpu, SumOrder};
 use mellama_train::optimizer::{AdamWConstants, AdamWScalars};
 use mellama_train::{Batch, SequenceParts, Shape};
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ fn small() -> Result<Shape, Box<dyn Error>> {
 
 impl<D: Device> Bench<D> {
     fn new(card: D, shape: Shape, length: usize, updated: usize) -> Result<Self, Box<dyn Error>> {
-        let mut gpu = Gpu::new(card, &shape)?;
+        let mut gpu = Gpu::new(card, &shape)?.with_order(SumOrder::Any);
         let mut plan = ArenaPlan::new(gpu.element_bytes());
         let (n, c, f) = (SEQUENCES * length, shape.width, shape.feed_forward);
         let fused = n * (c + 2 * shape.kv_width());
@@ -179,9 +179,13 @@ impl<D: Device> Bench<D> {
         let [out, dout] = std::array::from_fn(|index| self.buffers.rows[index]);
         let product = SEQUENCES as f64 * (self.length as f64).powi(2) * self.shape.width as f64;
         self.time("attention", Work::Flops(2.0 * product), |gpu| gpu.attend(Attention { fused, out, lse }))?;
-        self.time("attention backward", Work::Flops(5.0 * product), |gpu| {
-            gpu.attend_backward(AttentionBackward { forward: Attention { fused, out, lse }, dout, dfused });
-        })
+        for (order, name) in [(SumOrder::Any, "attention backward, any order"), (SumOrder::Fixed, "attention backward")] {
+            self.gpu.set_order(order);
+            self.time(name, Work::Flops(5.0 * product), |gpu| {
+                gpu.attend_backward(AttentionBackward { forward: Attention { fused, out, lse }, dout, dfused });
+            })?;
+        }
+        Ok(())
     }
 
     /// The products of gate and up: forward, of the input's gradient, of the weight's.

@@ -68,7 +68,7 @@ impl<D: Device> Gpu<D> {
         let kernel = kernels::attend_delta(heads.head_width);
         self.launch(kernel, Self::flat(kernel, packs), &arguments, &operands);
         // Each writes its own columns of dfused; together they write it whole.
-        match tables.dqueries {
+        match self.added_queries() {
             None => {
                 self.backward_pass(op, kernels::attend_backward_keys(heads.head_width, false), tables.key_tiles);
                 self.backward_pass(op, kernels::attend_backward_queries(heads.head_width), tables.query_tiles);
@@ -97,7 +97,7 @@ impl<D: Device> Gpu<D> {
         let (rows, heads, tables) = (self.rows, self.heads, self.tables());
         let mut operands = self.operands();
         let (tiles, tile_count) = tile_list(&mut operands, list);
-        let dqueries = tables.dqueries.map(|table| operands.table(table, Update, 4 * rows * heads.width()));
+        let dqueries = self.added_queries().map(|table| operands.table(table, Update, 4 * rows * heads.width()));
         let arguments = of::AttendBackward {
             fused: operands.values(op.forward.fused, Read, rows * heads.fused_width()),
             dout: operands.values(op.dout, Read, rows * heads.width()),

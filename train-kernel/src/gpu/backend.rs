@@ -114,6 +114,20 @@ impl<D: Device> Gpu<D> {
         Self { order, ..self }
     }
 
+    /// Goes on with sums in this order.
+    ///
+    /// # Panics
+    /// When it was planned for [`SumOrder::Fixed`], and lacks the memory of the other.
+    pub fn set_order(&mut self, order: SumOrder) {
+        assert!(order == SumOrder::Fixed || self.tables().dqueries.is_some(), "sums in any order were not planned");
+        self.order = order;
+    }
+
+    /// Where gradients of queries are added up.
+    pub(super) fn added_queries(&self) -> Option<Table> {
+        self.tables().dqueries.filter(|_| self.order == SumOrder::Any)
+    }
+
     /// The card.
     pub fn device(&self) -> &D {
         &self.device

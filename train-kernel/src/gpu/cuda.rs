@@ -18,6 +18,7 @@ use cudarc::driver::{CudaStream, DriverError};
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::Value;
 
+use super::backend::SumOrder;
 use super::device::{Address, Device, DeviceError, DeviceProduct, Launch, Properties};
 use super::kernels::{Kernel, Module};
 use super::recording::{self, Begin, Passes};
@@ -32,6 +33,7 @@ pub mod cubin;
 mod driver;
 mod embedded;
 mod images;
+mod known;
 mod libraries;
 mod lt;
 mod products;
@@ -65,7 +67,8 @@ const PLAIN_SHARED_BYTES: u32 = 48 * 1024;
 /// How a card is used.
 #[derive(Clone, Debug)]
 pub struct CardOptions {
-    /// Where compiled kernels are kept; without one they are compiled at every start.
+    /// Where compiled kernels are kept, and the algorithms of matrix products that were timed; without one they are compiled and
+    /// timed at every start.
     pub cache: Option<Cache>,
     /// How they are compiled.
     pub compile: CompileOptions,
@@ -156,7 +159,7 @@ impl Card {
         let target = target_of(&properties)?;
         Library::Products.require()?;
         let stream = driver::open(index).map_err(refused)?;
-        let products = Products::new(&stream, &properties.name, options.products)?;
+        let products = Products::new(&stream, &properties.name, options.products, options.cache.clone())?;
         let staging = Staging::new(&stream).map_err(refused)?;
         let warnings = Vec::from_iter((target == Target::Ptx80).then(|| unforeseen(&properties)));
         Ok(Self {
@@ -266,7 +269,8 @@ impl Card {
     /// Chooses how a product is done.
     fn plan(&mut self, key: ProductKey, product: &DeviceProduct) -> Result<(), DeviceError> {
         let mut unplanned = self.products.candidates(&key)?;
-        if unplanned.has_choice() && self.times_products {
+        let is_timed = unplanned.has_choice() && self.times_products;
+        if is_timed {
             // Timing writes the result, again and again. Where the product is to be added to what is there, that is kept on the
             // host meanwhile: the arena may have all of the card's memory.
             let of_copy = |error| lost("timing of a matrix product", error);
@@ -276,7 +280,7 @@ impl Card {
             self.staging.upload(product.c.address, &held, &self.stream).map_err(of_copy)?;
             timed?;
         }
-        self.products.keep(key, unplanned);
+        self.products.keep(key, unplanned, is_timed);
         Ok(())
     }
 
@@ -320,12 +324,15 @@ impl Drop for Card {
 
 /// The first card that the driver shows, as the machine of a run.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct FirstCard;
+pub struct FirstCard {
+    /// The order of its sums.
+    pub order: SumOrder,
+}
 
 impl Machine for FirstCard {
     fn backend(&self, shape: &Shape, choices: Option<&Value>) -> Result<Box<dyn Backend<f32>>, DeviceError> {
         let card = Card::open(0, CardOptions { products: given_products(choices), ..CardOptions::default() })?;
-        Ok(Box::new(Gpu::new(card, shape)?))
+        Ok(Box::new(Gpu::new(card, shape)?.with_order(self.order)))
     }
 }
 

@@ -308,14 +308,13 @@ pub fn attend_cached(head_width: usize) -> Kernel {
     DECODE[head_width / 128].kernel("attend_cached", &[4 * warps * 16 * head_width as u32, 4 * warps * 16, 4 * warps * 16])
 }
 
-/// Those that a model of these widths is computed with; `adds_queries` as in [`attend_backward_keys`].
+/// Those that a model of these widths is computed with; with `adds_queries` both forms of [`attend_backward_keys`].
 pub fn of_model(width: usize, head_width: usize, adds_queries: bool) -> Vec<Kernel> {
     let norms = norms(width);
     let of_head = [ROTATIONS, FORWARD, ROWS, BACKWARD_KEYS, BACKWARD_ADDING, BACKWARD_QUERIES, DECODE];
-    let backward = if adds_queries { [BACKWARD_KEYS, BACKWARD_QUERIES] } else { [BACKWARD_ADDING; 2] };
     let fits = |kernel: &Kernel| {
         let other_width = of_head.iter().any(|modules| kernel.module == modules[1 - head_width / 128]);
-        let other_way = backward.iter().any(|modules| kernel.module == modules[head_width / 128]);
+        let other_way = !adds_queries && kernel.module == BACKWARD_ADDING[head_width / 128];
         !other_width && !other_way && (kernel.module.source != NORM || kernel.module == norms)
     };
     all().into_iter().filter(fits).collect()

@@ -29,7 +29,7 @@ pub fn check_memory(spec: &TrainSpec, shape: &Shape, length: usize, available_by
     let model = Model::new(shape.clone())?;
     let backend: Box<dyn Backend<f32>> = match spec.device {
         DeviceKind::Cpu => Box::new(Cpu::new(shape)),
-        DeviceKind::Cuda => Box::new(Gpu::new(Unopened(unknown(available_bytes)), shape)?),
+        DeviceKind::Cuda => Box::new(Gpu::new(Unopened(unknown(available_bytes)), shape)?.with_order(spec.sum_order())),
     };
     let wanted = engine_spec(spec, 0, u64::MAX, length);
     check_fit(backend, (&model, &wanted), available_bytes).map_err(|error| DeviceError::Memory(error).into())

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Machine, Processor};
 use crate::engine::{MomentPrecision, Precision, Recompute};
+use crate::gpu::SumOrder;
 use crate::gpu::cuda::FirstCard;
 use crate::guard::SpikeSpec;
 use crate::lora::{LoraError, LoraSpec};
@@ -88,6 +89,10 @@ pub struct TrainSpec {
     /// What computes.
     #[serde(skip_serializing_if = "DeviceKind::is_default")]
     pub device: DeviceKind,
+    /// Whether a card computes the same bits in every run. Without it gradients of attention take less time. The processor always
+    /// does.
+    #[serde(skip_serializing_if = "is_true")]
+    pub deterministic: bool,
     /// What is computed again in the backward in place of being kept: memory against time, never the result.
     #[serde(skip_serializing_if = "is_default")]
     pub recompute: Recompute,
@@ -113,14 +118,6 @@ impl DeviceKind {
     /// Whether it is the processor.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-
-    /// The machine.
-    pub fn machine(self) -> Arc<dyn Machine> {
-        match self {
-            Self::Cpu => Arc::new(Processor),
-            Self::Cuda => Arc::new(FirstCard),
-        }
     }
 }
 
@@ -215,6 +212,7 @@ impl TrainSpec {
             precision: Precision::F32,
             moments: MomentPrecision::F32,
             device: DeviceKind::Cpu,
+            deterministic: true,
             recompute: Recompute::SelA,
             lora: None,
             parallel: ParallelSpec::default(),
@@ -292,6 +290,19 @@ impl TrainSpec {
         Schedule::new(self.learning_rate, self.min_learning_rate, self.warmup_ratio, total_steps)
     }
 
+    /// The order of a card's sums.
+    pub fn sum_order(&self) -> SumOrder {
+        if self.deterministic { SumOrder::Fixed } else { SumOrder::Any }
+    }
+
+    /// What computes the run.
+    pub fn machine(&self) -> Arc<dyn Machine> {
+        match self.device {
+            DeviceKind::Cpu => Arc::new(Processor),
+            DeviceKind::Cuda => Arc::new(FirstCard { order: self.sum_order() }),
+        }
+    }
+
     /// AdamW's constants.
     pub fn adamw(&self) -> AdamWConstants {
         AdamWConstants { betas: self.betas, epsilon: self.epsilon, weight_decay: self.weight_decay }
@@ -314,6 +325,12 @@ impl TrainSpec {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_replay_default(steps: &u64) -> bool {
     *steps == REPLAY_EVERY
+}
+
+/// Whether a key that plans of earlier versions do not know has its default.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// Whether a mode is the default, which digests of earlier versions do not know.

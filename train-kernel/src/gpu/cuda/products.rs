@@ -10,7 +10,9 @@ use cudarc::driver::{CudaEvent, CudaStream, DriverError};
 use serde::{Deserialize, Serialize};
 
 use super::super::device::{DeviceError, DeviceMatrix, DeviceProduct};
+use super::cache::Cache;
 use super::driver::Memory;
+use super::known::Known;
 use super::libraries::{Library, guarded};
 use super::lt::{self, Algorithm, Description, Handle, Operands, Workspace};
 use super::version::LEVEL;
@@ -129,7 +131,7 @@ pub struct ProductTable {
 
 impl ProductTable {
     /// Whether its algorithms mean the same there.
-    fn is_of(&self, library_version: u64, device_name: &str) -> bool {
+    pub(super) fn is_of(&self, library_version: u64, device_name: &str) -> bool {
         self.library_version == library_version && self.device_name == device_name
     }
 
@@ -165,8 +167,18 @@ pub(super) struct Unplanned {
     description: Description,
     /// One or more, the most promising first.
     candidates: Vec<Algorithm>,
-    /// Whether the only one comes from the table.
-    is_from_table: bool,
+    origin: Origin,
+}
+
+/// Where an algorithm comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The run's own table: it is the only candidate.
+    Table,
+    /// An earlier choice on this machine: likewise.
+    Known,
+    /// The library.
+    Proposed,
 }
 
 impl Unplanned {
@@ -184,6 +196,8 @@ pub(super) struct Products {
     plans: HashMap<ProductKey, Plan>,
     /// What was taken over and what was chosen.
     table: ProductTable,
+    /// What earlier runs on this machine chose.
+    known: Known,
     /// Whether a table was given that says nothing here.
     is_table_strange: bool,
     chosen_again: bool,
@@ -193,7 +207,12 @@ pub(super) struct Products {
 
 impl Products {
     /// Takes over the choices of a table when it is of this card and this library.
-    pub(super) fn new(stream: &Arc<CudaStream>, device_name: &str, given: Option<ProductTable>) -> Result<Self, DeviceError> {
+    pub(super) fn new(
+        stream: &Arc<CudaStream>,
+        device_name: &str,
+        given: Option<ProductTable>,
+        cache: Option<Cache>,
+    ) -> Result<Self, DeviceError> {
         Library::Products.require()?;
         let (handle, library_version) = guarded(Library::Products, || {
             let refused = |reason| DeviceError::BadLibrary { library: Library::Products.file_name().to_owned(), reason };
@@ -209,9 +228,11 @@ impl Products {
         let event = || context.new_event(timing).map_err(|error| lost("event", error));
         let own = ProductTable { library_version, device_name: device_name.to_owned(), entries: BTreeMap::new() };
         let is_table_strange = given.as_ref().is_some_and(|table| !table.is_of(library_version, device_name));
+        let known = Known::of(&own, cache);
         let table = given.filter(|_| !is_table_strange).unwrap_or(own);
         let (start, end) = (event()?, event()?);
-        Ok(Self { handle, workspace, plans: HashMap::new(), table, is_table_strange, chosen_again: false, start, end })
+        let plans = HashMap::new();
+        Ok(Self { handle, workspace, plans, table, known, is_table_strange, chosen_again: false, start, end })
     }
 
     /// The choices so far, with those that were taken over.
@@ -228,14 +249,17 @@ impl Products {
         self.plans.contains_key(key)
     }
 
-    /// What there is to choose from: the table's algorithm, or what the library proposes.
+    /// What there is to choose from: the table's algorithm, that of earlier runs on this machine, or what the library proposes.
     pub(super) fn candidates(&self, key: &ProductKey) -> Result<Unplanned, DeviceError> {
         let refused = |reason| DeviceError::Product { shape: key.to_string(), reason };
         let description = Description::new(key).map_err(refused)?;
-        if let Some(algorithm) = self.table.get(&key.to_string())
-            && self.handle.takes(&description, &algorithm, WORKSPACE_BYTES)
-        {
-            return Ok(Unplanned { description, candidates: vec![algorithm], is_from_table: true });
+        let product = key.to_string();
+        for (origin, table) in [(Origin::Table, &self.table), (Origin::Known, self.known.table())] {
+            if let Some(algorithm) = table.get(&product)
+                && self.handle.takes(&description, &algorithm, WORKSPACE_BYTES)
+            {
+                return Ok(Unplanned { description, candidates: vec![algorithm], origin });
+            }
         }
         let proposed = self.handle.candidates(&description, WORKSPACE_BYTES, MAX_CANDIDATES).map_err(refused)?;
         let is_exact = |algorithm: &Algorithm| lt::summation(algorithm).is_ok_and(lt::Summation::is_exact);
@@ -243,7 +267,7 @@ impl Products {
         if candidates.is_empty() {
             return Err(refused("the library has no algorithm whose result is the same in every run".to_owned()));
         }
-        Ok(Unplanned { description, candidates, is_from_table: false })
+        Ok(Unplanned { description, candidates, origin: Origin::Proposed })
     }
 
     /// Does the product with every candidate, and leaves one only. `c` is written by each: what it held is lost.
@@ -283,14 +307,18 @@ impl Products {
         Ok(Some(best))
     }
 
-    /// Keeps the choice: the first candidate that is left.
-    pub(super) fn keep(&mut self, key: ProductKey, unplanned: Unplanned) {
-        let Unplanned { description, candidates, is_from_table } = unplanned;
+    /// Keeps the choice: the first candidate that is left; for later runs as well when it is one of a timing.
+    pub(super) fn keep(&mut self, key: ProductKey, unplanned: Unplanned, was_timed: bool) {
+        let Unplanned { description, candidates, origin } = unplanned;
         let Some(algorithm) = candidates.first().copied() else { return };
         let product = key.to_string();
-        if !is_from_table {
+        if origin != Origin::Table {
             self.chosen_again |= self.is_table_strange || self.table.entries.contains_key(&product);
-            self.table.put(product, algorithm);
+            self.table.put(product.clone(), algorithm);
+        }
+        if was_timed {
+            // Compiled kernels lie in the same folder: that it cannot be written is told for them.
+            let _ = self.known.add(&self.table, &product);
         }
         self.plans.insert(key, Plan { description, algorithm });
     }
