@@ -23,7 +23,7 @@ MINUTES = 9.5
 HERE = pathlib.Path(__file__).resolve().parent
 # Steps by the bytes of the card's memory that they need: full and LoRA.
 STEPS = [
-    (140e9, ["llama-2-7b:1:8", "llama-2-7b:2:4:lora"]),
+    (140e9, ["llama-2-7b:2:8", "llama-2-7b:2:4:lora"]),
     (75e9, ["llama-3.2-3b:1:8", "llama-2-7b:2:4:lora"]),
     (0, ["llama-3.2-1b:1:4", "llama-3.2-1b:1:4:lora"]),
 ]

@@ -1,7 +1,7 @@
 //! Whether a training fits this machine, asked before the corpus is made: its arena is planned as the engine lays it out, and what
 //! else has the machine's memory is estimated.
 
-use mellama_train::gpu::cuda;
+use mellama_train::gpu::{Gpu, Unopened, cuda};
 use mellama_train::hf::ModelConfig;
 use mellama_train::lora::LoraSpec;
 use mellama_train::trainer::{DeviceKind, TrainSpec, check_memory};
@@ -51,6 +51,7 @@ pub(crate) fn check(context: &Context<'_>, stages: &[Stage]) -> Result<(), Failu
         // A card that is not there is told by who asks for it.
         let card = if asked.spec.device == DeviceKind::Cuda { cuda::cards().ok() } else { None };
         if let Some(card) = card.iter().flatten().next() {
+            Gpu::new(Unopened(card.clone()), &shape).map_err(|error| Failure::Policy(format!("{name}: {}", chain(&error))))?;
             asked.check_arena(cuda::most_arena_bytes(card), &format!("card {}", card.name))?;
         }
     }
@@ -109,7 +110,7 @@ fn least_bytes(shape: &Shape, spec: &TrainSpec) -> u64 {
     let (all, lora) = (shape.parameter_count(), spec.lora.as_ref());
     let trained = lora.map_or(all, |lora| lora.parameter_count(shape));
     if spec.device == DeviceKind::Cuda {
-        return VALUE_BYTES * (all + COPIED_VALUES * trained);
+        return beside_arena(shape, lora);
     }
     // Those that are frozen are in the arena, too.
     let frozen = if lora.is_some() { all } else { 0 };
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!(least_bytes(&shape, &all), 28 * 6_738_415_616);
         let narrow = TrainSpec { precision: Precision::Bf16, ..all.clone() };
         assert_eq!(least_bytes(&shape, &narrow), 32 * 6_738_415_616);
-        assert_eq!(least_bytes(&shape, &TrainSpec { device: DeviceKind::Cuda, ..narrow }), 16 * 6_738_415_616);
+        assert_eq!(least_bytes(&shape, &TrainSpec { device: DeviceKind::Cuda, ..narrow }), 12 * 6_738_415_616);
         let lora = LoraSpec { rank: 8, ..LoraSpec::default() };
         assert_eq!(least_bytes(&shape, &TrainSpec { lora: Some(lora), ..all }), 8 * 6_738_415_616 + 28 * 19_988_480);
     }

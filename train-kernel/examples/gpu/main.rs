@@ -96,7 +96,8 @@ fn check<D: Device + 'static>(checks: &Checks<'_, D>, wanted: &str) -> usize {
             Ok(findings) => json!({ "check": name, "findings": findings.iter().map(finding).collect::<Vec<_>>() }),
             Err(panic) => {
                 wrong += 1;
-                let text = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "panicked".to_owned());
+                let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                let text = panic.downcast_ref::<String>().cloned().or(literal).unwrap_or_else(|| "panicked".to_owned());
                 json!({ "check": name, "wrong": text })
             }
         };

@@ -120,12 +120,11 @@ fn flops(asked: &Asked) -> Flops {
 /// Random weights: zeros would be faster than any model.
 fn load(engine: &mut Engine<f32>, lora: Option<&LoraSpec>) -> Result<(), Box<dyn Error>> {
     let layout = Arc::clone(engine.layout(Tensors::Base));
+    let longest = layout.tensors().iter().map(|tensor| tensor.length()).max().unwrap_or(0);
+    let (values, ones) = (random_values(longest, 1), vec![1.0; engine.model().shape().width]);
     for (index, tensor) in layout.tensors().iter().enumerate() {
-        let mut values = random_values(tensor.length(), index as u64 + 1);
-        if !tensor.matrix {
-            values.fill(1.0);
-        }
-        engine.load_tensor((Tensors::Base, State::Weights), index, &values);
+        let values = if tensor.matrix { &values } else { &ones };
+        engine.load_tensor((Tensors::Base, State::Weights), index, &values[..tensor.length()]);
     }
     if let Some(lora) = lora {
         let adapters = Adapters::<f32>::initialised(engine.model().shape(), lora.clone(), 1)?;

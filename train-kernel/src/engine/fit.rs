@@ -156,7 +156,8 @@ mod tests {
     }
 
     fn card(memory_bytes: u64) -> Box<dyn Backend<f32>> {
-        let properties = Properties { name: "a card".to_owned(), capability: (8, 0), multiprocessors: 1, memory_bytes };
+        let properties =
+            Properties { name: "a card".to_owned(), capability: (8, 0), multiprocessors: 1, memory_bytes, shared_bytes: 166_912 };
         Box::new(Gpu::new(Unopened(properties), &shape()).unwrap())
     }
 

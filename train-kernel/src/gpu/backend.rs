@@ -104,6 +104,10 @@ impl<D: Device> Gpu<D> {
         if !shape.feed_forward.is_multiple_of(8) {
             return unfit("feed-forward width", shape.feed_forward, "a multiple of 8");
         }
+        let shared = kernels::attend_backward_keys(heads.head_width, false).shared_bytes;
+        if shared > device.properties().shared_bytes {
+            return unfit("head width", heads.head_width, "64 where a block has less than 161 KiB of shared memory");
+        }
         let (base, order) = (Address::default(), SumOrder::default());
         Ok(Self { device, heads, shape: shape.clone(), base, tables: None, rotation: None, order, rows: 0 })
     }

@@ -61,6 +61,8 @@ const OLDEST_CAPABILITY: &str = "8.0";
 /// more: for recorded passes (some kilobytes an operation, up to 64 passes), for the code of cuBLASLt, which it loads at the first
 /// use of each algorithm, and for the stacks and lists of its own. None of it is known beforehand; estimated, not measured.
 pub const RESERVE_BYTES: u64 = 768 << 20;
+/// Bytes that the driver's context and the code of the kernels take before an arena is measured; estimated, not measured.
+const CONTEXT_BYTES: u64 = 700 << 20;
 /// Shared memory that a block has without being asked for, in bytes.
 const PLAIN_SHARED_BYTES: u32 = 48 * 1024;
 
@@ -254,7 +256,7 @@ impl Card {
         let of_driver = |error| self.unfit(&kernel.module, format!("{}: {}", kernel.name, driver::words(error)));
         let function = code.function(kernel.name).map_err(of_driver)?;
         let shared_bytes = kernel.shared_bytes + function.fixed_shared_bytes(context).map_err(of_driver)?;
-        let most = driver::max_shared_bytes(context).map_err(of_driver)?;
+        let most = self.properties.shared_bytes;
         if shared_bytes > most {
             let reason = format!("{}: takes {shared_bytes} bytes of shared memory, a block of this card has {most}", kernel.name);
             return Err(self.unfit(&kernel.module, reason));
@@ -365,11 +367,14 @@ impl Device for Card {
         debug_assert!(self.arena.is_none(), "there is one allocation");
         let context = self.stream.context();
         // A driver that does not answer here refuses the allocation, too.
-        let available = beside_reserve(context.mem_get_info().map_or(0, |(free, _)| free as u64));
-        if bytes as u64 > available {
-            return Err(available);
+        let available = || beside_reserve(context.mem_get_info().map_or(0, |(free, _)| free as u64));
+        let before = available();
+        if bytes as u64 > before {
+            return Err(before);
         }
-        let arena = Memory::new(context, bytes.max(1)).map_err(|_| available)?;
+        // Others took it meanwhile: what is told is less than what was asked for, whatever the driver says now.
+        let taken = |_| available().min((bytes as u64).saturating_sub(1));
+        let arena = Memory::new(context, bytes.max(1)).map_err(taken)?;
         let address = arena.address();
         self.arena = Some(arena);
         // Nobody counts on zeros; but where somebody does by mistake, every run goes the same way.
@@ -498,7 +503,7 @@ fn beside_reserve(free_bytes: u64) -> u64 {
 
 /// The most bytes that an arena can have on a card that nobody else uses.
 pub fn most_arena_bytes(card: &Properties) -> u64 {
-    beside_reserve(card.memory_bytes).saturating_sub(WORKSPACE_BYTES as u64)
+    beside_reserve(card.memory_bytes).saturating_sub(WORKSPACE_BYTES as u64 + CONTEXT_BYTES)
 }
 
 /// How many cards there are, and the CUDA that the driver knows.
@@ -538,6 +543,9 @@ fn refused(error: DriverError) -> DeviceError {
 }
 
 fn lost(operation: &'static str, error: DriverError) -> DeviceError {
+    if driver::means_no_memory(error) {
+        return DeviceError::Full { operation };
+    }
     DeviceError::Lost { operation, reason: driver::words(error) }
 }
 

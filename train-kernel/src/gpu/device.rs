@@ -111,6 +111,8 @@ pub struct Properties {
     pub multiprocessors: u32,
     /// Bytes of its memory.
     pub memory_bytes: u64,
+    /// Bytes of shared memory that a block may have.
+    pub shared_bytes: u32,
 }
 
 /// Why a card cannot be used, or can no longer.
@@ -212,6 +214,15 @@ pub enum DeviceError {
         operation: &'static str,
         /// What the driver said.
         reason: String,
+    },
+    /// The card's memory is full in the middle of a run, though what the run needs was allocated before it.
+    #[error(
+        "GPU: {operation}: the card's memory is full; end what else runs on it, or take a `recompute` that keeps less, and go on \
+         from the last checkpoint with the same command"
+    )]
+    Full {
+        /// What was asked of it.
+        operation: &'static str,
     },
     /// There is not enough memory.
     #[error(transparent)]

@@ -121,6 +121,7 @@ impl Emulated {
             capability: (8, 0),
             multiprocessors: MULTIPROCESSORS,
             memory_bytes: 1 << 32,
+            shared_bytes: 166_912,
         };
         Self {
             properties,

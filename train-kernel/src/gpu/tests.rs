@@ -5,6 +5,8 @@ mod recorded;
 
 use crate::gpu::check::Checks;
 use crate::gpu::emulated::{Emulated, is_available};
+use crate::gpu::{Gpu, Properties, Unopened};
+use crate::shape::Shape;
 
 /// Whether kernels can be emulated here; says so when not.
 fn emulated() -> bool {
@@ -38,6 +40,19 @@ fn check(name: &str, orders: u64) {
     for order in 1..orders {
         assert!(run(order) == findings, "{name}: other bits in another order of threads and blocks");
     }
+}
+
+#[test]
+fn heads_of_128_are_refused_where_blocks_have_too_little_shared_memory() {
+    let new = |shared_bytes: u32, head_width: usize| {
+        let memory_bytes = 1 << 35;
+        let card = Properties { name: "L40S".to_owned(), capability: (8, 9), multiprocessors: 142, memory_bytes, shared_bytes };
+        let shape = Shape { width: 2 * head_width, heads: 2, kv_heads: 2, ..Shape::named("tiny", 50).unwrap() };
+        Gpu::new(Unopened(card), &shape).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!((new(101_376, 64), new(166_912, 128)), (Ok(()), Ok(())));
+    let told = new(101_376, 128).unwrap_err();
+    assert!(told.contains("head width: got 128, kernels take 64 where a block has less than 161 KiB"), "{told}");
 }
 
 #[test]

@@ -96,15 +96,16 @@ struct Attempt {
 }
 
 /// What is given up, one after the other, until a layout fits.
-fn attempts() -> [Attempt; 7] {
-    let sizes = ElementSizes::SPLIT;
+fn attempts() -> [Attempt; 8] {
+    let sizes = ElementSizes::default();
     let first = Attempt { recompute: Recompute::SelA, sizes, zero: Zero::Optimizer };
-    let sel_b = Attempt { recompute: Recompute::SelB, ..first };
-    let moments = Attempt { sizes: ElementSizes { moment: 2.0, ..sizes }, ..sel_b };
+    let split = Attempt { sizes: ElementSizes { master: 2.0, ..sizes }, ..first };
+    let sel_b = Attempt { recompute: Recompute::SelB, ..split };
+    let moments = Attempt { sizes: ElementSizes { moment: 2.0, ..split.sizes }, ..sel_b };
     let gradients = Attempt { sizes: ElementSizes { gradients: 2.0, ..moments.sizes }, ..moments };
     let shared = Attempt { zero: Zero::Gradients, ..gradients };
     let weights = Attempt { zero: Zero::Weights, ..gradients };
-    [first, sel_b, moments, gradients, shared, weights, Attempt { recompute: Recompute::Full, ..weights }]
+    [first, split, sel_b, moments, gradients, shared, weights, Attempt { recompute: Recompute::Full, ..weights }]
 }
 
 /// The cheapest layout that fits; where none does, the smallest, which says so.

@@ -64,9 +64,6 @@ pub struct ElementSizes {
 }
 
 impl ElementSizes {
-    /// What this program trains with: split masters, and moments in f32 unless they are asked for in bf16.
-    pub const SPLIT: Self = Self { weights: 2.0, gradients: 4.0, master: 2.0, moment: 4.0 };
-
     /// Of all that a trained parameter has.
     fn trained(self) -> f64 {
         self.weights + self.gradients + self.master + 2.0 * self.moment

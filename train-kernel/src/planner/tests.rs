@@ -224,12 +224,12 @@ fn recommended_layouts_are_found() {
         assert_eq!(got, expected, "{name} on {gpus} {}", machine.name);
         assert!(chosen.fits, "{name} on {gpus} {}", machine.name);
     };
-    check("70B", &A100, 160, (8, 1, Recompute::SelA, 2.0, 4.0));
-    check("13B", &A100, 160, (2, 1, Recompute::SelA, 2.0, 4.0));
-    check("13B", &A100, 8, (2, 1, Recompute::SelA, 2.0, 4.0));
-    check("7B", &A100, 8, (1, 1, Recompute::SelA, 2.0, 4.0));
-    check("7B", &H200, 1, (1, 0, Recompute::SelA, 2.0, 4.0));
-    // By a hair.
+    check("70B", &A100, 160, (8, 1, Recompute::SelA, 4.0, 4.0));
+    check("13B", &A100, 160, (2, 1, Recompute::SelA, 4.0, 4.0));
+    check("13B", &A100, 8, (2, 1, Recompute::SelA, 4.0, 4.0));
+    check("7B", &A100, 8, (1, 1, Recompute::SelA, 4.0, 4.0));
+    check("7B", &H200, 1, (1, 0, Recompute::SelA, 4.0, 4.0));
+    // A split master is enough, by a hair.
     check("70B", &A100, 32, (8, 1, Recompute::SelA, 2.0, 4.0));
 }
 

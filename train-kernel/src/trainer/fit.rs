@@ -37,5 +37,5 @@ pub fn check_memory(spec: &TrainSpec, shape: &Shape, length: usize, available_by
 
 /// A card of which nothing but its memory has a part in a plan.
 fn unknown(memory_bytes: u64) -> Properties {
-    Properties { name: String::new(), capability: (0, 0), multiprocessors: 0, memory_bytes }
+    Properties { name: String::new(), capability: (0, 0), multiprocessors: 0, memory_bytes, shared_bytes: u32::MAX }
 }

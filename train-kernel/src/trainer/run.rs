@@ -16,6 +16,7 @@ use super::save::{ADAPTERS, MODEL, OPTIMIZER, Saver};
 use super::saving::Saving;
 use super::spec::TrainSpec;
 use super::step::{Done, Plan, State, UnderWay};
+use crate::backend::DeviceError;
 use crate::checkpoint::{
     CheckpointError, CheckpointManifest, Digests, Found, Piece, TensorSet, discard_after, newest_of, read_file,
 };
@@ -154,6 +155,10 @@ impl Run<'_, '_> {
     /// The error that ends the run, with the newest checkpoint where the device failed.
     fn ended_by(&self, error: TrainError) -> TrainError {
         let TrainError::Device(source) = error else { return error };
+        // Others are of the program, its libraries and the recipe, and going on meets them again.
+        if !matches!(source, DeviceError::Lost { .. } | DeviceError::Driver { .. } | DeviceError::Full { .. }) {
+            return TrainError::Device(source);
+        }
         let last_good = self.saving.last().map(|found| found.manifest.folder());
         TrainError::Lost { step: self.state.step, last_good, source }
     }

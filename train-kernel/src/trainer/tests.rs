@@ -1,6 +1,7 @@
 //! The training loop as a whole: it learns, it resumes bit for bit, it stops when it must.
 
 mod ahead;
+mod card;
 mod guards;
 mod learning;
 mod lost;

@@ -26,6 +26,11 @@ pub(super) fn means_no_card(error: DriverError) -> bool {
     error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE
 }
 
+/// Whether the card's memory, or the driver's of it, is full.
+pub(super) fn means_no_memory(error: DriverError) -> bool {
+    error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY
+}
+
 /// Cards that the driver shows.
 pub(super) fn card_count() -> Result<usize, DriverError> {
     result::init()?;
@@ -44,13 +49,8 @@ pub(super) fn properties(index: usize) -> Result<Properties, DriverError> {
         capability: (major, minor),
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         memory_bytes: calls::memory_bytes(card)? as u64,
+        shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
     })
-}
-
-/// The most shared memory that a block of this card may have, in bytes.
-pub(super) fn max_shared_bytes(context: &CudaContext) -> Result<u32, DriverError> {
-    let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-    Ok(context.attribute(attribute)?.unsigned_abs())
 }
 
 /// A card's context with one stream, which no other stream waits for.

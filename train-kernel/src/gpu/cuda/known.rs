@@ -31,16 +31,18 @@ impl Known {
         &self.table
     }
 
-    /// Adds choices, and keeps them. What another program kept meanwhile stays, and is taken over by the next run.
+    /// Adds a choice, and keeps it. What another program kept meanwhile stays, and is taken over by the next run; what was known
+    /// before and is of no use here is replaced.
     ///
     /// # Errors
     /// When the folder cannot be written; they are known to this run all the same.
     pub(super) fn add(&mut self, chosen: &ProductTable, product: &str) -> io::Result<()> {
         let Some(algorithm) = chosen.entries.get(product) else { return Ok(()) };
-        self.table.entries.entry(product.to_owned()).or_insert_with(|| algorithm.clone());
+        let useless = self.table.entries.insert(product.to_owned(), algorithm.clone());
         let Some(cache) = &self.cache else { return Ok(()) };
         let mut kept = self.table.clone();
-        kept.entries.extend(self.read().map(|kept| kept.entries).unwrap_or_default());
+        let others = self.read().map(|kept| kept.entries).unwrap_or_default();
+        kept.entries.extend(others.into_iter().filter(|(name, kept)| name != product || Some(kept) != useless.as_ref()));
         cache.write(&self.name, &serde_json::to_vec(&kept).expect("names and digits are JSON"))
     }
 
@@ -79,6 +81,10 @@ mod tests {
         assert_eq!(open(&empty).table(), &table("X", &[("a", "1"), ("b", "3")]));
         assert_eq!(open(&table("Y", &[])).table(), &table("Y", &[]));
         assert_eq!(open(&ProductTable { library_version: 130_000, ..empty.clone() }).table().entries, BTreeMap::new());
+        // Chosen again, because what was kept is of no use.
+        let mut third = open(&empty);
+        third.add(&table("X", &[("b", "4")]), "b").unwrap();
+        assert_eq!(open(&empty).table(), &table("X", &[("a", "1"), ("b", "4")]));
         for file in fs::read_dir(folder.path()).unwrap() {
             fs::write(file.unwrap().path(), "damaged").unwrap();
         }

@@ -14,6 +14,7 @@ use super::cache::Cache;
 use super::driver::Memory;
 use super::known::Known;
 use super::libraries::{Library, guarded};
+use super::lost;
 use super::lt::{self, Algorithm, Description, Handle, Operands, Workspace};
 use super::version::LEVEL;
 use crate::backend::Dtype;
@@ -372,10 +373,6 @@ fn check_version(library_version: u64) -> Result<(), DeviceError> {
     }
     let reason = format!("it is of CUDA {major}.{minor}, expected {}", LEVEL.major);
     Err(DeviceError::BadLibrary { library: Library::Products.file_name().to_owned(), reason })
-}
-
-fn lost(operation: &'static str, error: DriverError) -> DeviceError {
-    DeviceError::Lost { operation, reason: super::driver::words(error) }
 }
 
 #[cfg(test)]
