@@ -184,9 +184,9 @@ FUNCTION void store_strips(const Sums<STRIPS, HALF_PACKS>& sums, float factor, S
 
 // A block's shared memory.
 struct KeysMemory {
-    Shared<bf16> own;         // keys, then values
-    Shared<bf16> streamed;    // twice queries and the gradients of their outputs
-    Shared<bf16> exchanged;   // a pair after the other
+    Shared<bf16> own;          // keys, then values
+    Shared<bf16> streamed;     // twice queries and the gradients of their outputs
+    Shared<bf16> exchanged;    // a pair after the other
     Shared<float> statistics;  // of both streamed tiles
 };
 

@@ -11,25 +11,34 @@ struct SumOfSquares {
     u64 length;
 };
 
-// Grid: ⌈length / CHUNK⌉ blocks. The chunks, and the order of the sum inside, depend on the length alone.
-KERNEL(sum_of_squares, SumOfSquares) {
+// The sum of this block's chunk: `add` adds the squares of up to STEP elements from one on, of those before the second number.
+// The chunks, and the order of the sum inside, depend on the length alone.
+template <u32 STEP, class Add>
+FUNCTION void sum_chunk(const Global<double>& partials, u64 length, const Add& add) {
     SharedMemory memory;
     const Shared<double> scratch = memory.take<double>(THREADS / 32);
     const u64 first = u64(blockIdx.x) * CHUNK;
-    const u64 end = first + CHUNK < arguments.length ? first + CHUNK : arguments.length;
+    const u64 end = first + CHUNK < length ? first + CHUNK : length;
     double sum = 0.0;
-    for (u64 at = first + threadIdx.x * 4; at < end; at += THREADS * 4) {
+    for (u64 at = first + threadIdx.x * STEP; at < end; at += THREADS * STEP) add(sum, at, end);
+    const double total = block_sum(sum, scratch);
+    if (threadIdx.x == 0) partials.set(blockIdx.x, total);
+}
+
+FUNCTION void add_square(double& sum, float value) { sum += double(value) * double(value); }
+
+// Grid: ⌈length / CHUNK⌉ blocks.
+KERNEL(sum_of_squares, SumOfSquares) {
+    sum_chunk<4>(arguments.partials, arguments.length, [&](double& sum, u64 at, u64 end) {
         if (at + 4 <= end) {
             float values[4];
             unpack(arguments.values.pack(at), values);
 #pragma unroll
-            for (u32 i = 0; i < 4; ++i) sum += double(values[i]) * double(values[i]);
+            for (u32 i = 0; i < 4; ++i) add_square(sum, values[i]);
         } else {
-            for (u64 i = at; i < end; ++i) sum += double(arguments.values[i]) * double(arguments.values[i]);
+            for (u64 i = at; i < end; ++i) add_square(sum, arguments.values[i]);
         }
-    }
-    const double total = block_sum(sum, scratch);
-    if (threadIdx.x == 0) arguments.partials.set(blockIdx.x, total);
+    });
 }
 
 // Weights in two halves (ops/split.rs): the bf16 that the model computes with, and the remainder that makes them whole.
@@ -69,21 +78,14 @@ struct SumOfSplitSquares {
     u64 length;               // a multiple of 8
 };
 
-// Grid: ⌈length / CHUNK⌉ blocks. The chunks, and the order of the sum inside, depend on the length alone.
+// Grid: ⌈length / CHUNK⌉ blocks.
 KERNEL(sum_of_split_squares, SumOfSplitSquares) {
-    SharedMemory memory;
-    const Shared<double> scratch = memory.take<double>(THREADS / 32);
-    const u64 first = u64(blockIdx.x) * CHUNK;
-    const u64 end = first + CHUNK < arguments.length ? first + CHUNK : arguments.length;
-    double sum = 0.0;
-    for (u64 at = first + threadIdx.x * 8; at < end; at += THREADS * 8) {
+    sum_chunk<8>(arguments.partials, arguments.length, [&](double& sum, u64 at, u64) {
         float weights[8];
         unpack(Halves{arguments.working.pack(at), arguments.remainder.pack(at)}, weights);
 #pragma unroll
-        for (u32 i = 0; i < 8; ++i) sum += double(weights[i]) * double(weights[i]);
-    }
-    const double total = block_sum(sum, scratch);
-    if (threadIdx.x == 0) arguments.partials.set(blockIdx.x, total);
+        for (u32 i = 0; i < 8; ++i) add_square(sum, weights[i]);
+    });
 }
 
 // The twin of gpu/arguments.rs, DeviceJudgement.

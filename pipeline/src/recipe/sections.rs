@@ -313,7 +313,7 @@ pub struct InstructRecipe {
     /// Arithmetic.
     pub precision: Precision,
     /// Whether a card computes the same bits in every run.
-    #[serde(skip_serializing_if = "is_true")]
+    #[serde(skip_serializing_if = "bool::clone")]
     pub deterministic: bool,
     /// How AdamW's moments are stored.
     #[serde(skip_serializing_if = "MomentPrecision::is_default")]
@@ -436,9 +436,4 @@ fn shard_sequences() -> u64 {
 }
 fn jsonl() -> String {
     "jsonl".into()
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_true(value: &bool) -> bool {
-    *value
 }

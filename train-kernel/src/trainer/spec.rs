@@ -91,7 +91,7 @@ pub struct TrainSpec {
     pub device: DeviceKind,
     /// Whether a card computes the same bits in every run. Without it gradients of attention take less time. The processor always
     /// does.
-    #[serde(skip_serializing_if = "is_true")]
+    #[serde(skip_serializing_if = "bool::clone")]
     pub deterministic: bool,
     /// What is computed again in the backward in place of being kept: memory against time, never the result.
     #[serde(skip_serializing_if = "is_default")]
@@ -327,12 +327,6 @@ fn is_replay_default(steps: &u64) -> bool {
     *steps == REPLAY_EVERY
 }
 
-/// Whether a key that plans of earlier versions do not know has its default.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_true(value: &bool) -> bool {
-    *value
-}
-
 /// Whether a mode is the default, which digests of earlier versions do not know.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_default(mode: &Recompute) -> bool {
@@ -353,7 +347,10 @@ fn require(holds: bool, key: &'static str, got: &dyn Display, expected: &'static
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, MomentPrecision, ParallelSpec, Recompute, SpecError, TrainSpec};
+    use super::{Kind, MomentPrecision, ParallelSpec, Recompute, SpecError, SumOrder, TrainSpec};
+    use crate::backend::DeviceError;
+    use crate::shape::Shape;
+    use crate::trainer::{TrainError, check_memory};
 
     fn parse(json: &str) -> Result<TrainSpec, serde_json::Error> {
         serde_json::from_str(json)
@@ -414,6 +411,23 @@ mod tests {
         check(3, None, 101, 31);
         check(3, Some(7), 101, 7);
         check(1, Some(1000), 100, 10);
+    }
+
+    #[test]
+    fn the_order_of_sums_is_part_of_the_result_and_of_the_arena() {
+        let fixed = parse(r#"{"precision":"bf16","device":"cuda"}"#).unwrap();
+        let any = parse(r#"{"precision":"bf16","device":"cuda","deterministic":false}"#).unwrap();
+        assert_eq!((fixed.sum_order(), any.sum_order()), (SumOrder::Fixed, SumOrder::Any));
+        assert_ne!(fixed.digest(Kind::Cpt, 1, 10), any.digest(Kind::Cpt, 1, 10));
+        assert!(!serde_json::to_string(&fixed).unwrap().contains("deterministic"), "plans without the key stay");
+        assert!(serde_json::to_string(&any).unwrap().contains(r#""deterministic":false"#));
+        // Gradients of queries are added up in f32, for every row of a micro-batch.
+        let shape = Shape { width: 128, heads: 2, kv_heads: 2, ..Shape::named("tiny", 64).unwrap() };
+        let needed = |spec: &TrainSpec| match check_memory(spec, &shape, 64, 0).unwrap_err() {
+            TrainError::Device(DeviceError::Memory(refused)) => refused.needed_bytes,
+            other => panic!("{other}"),
+        };
+        assert_eq!(needed(&any) - needed(&fixed), 4 * fixed.micro_batch_sequences * 64 * 128);
     }
 
     #[test]

@@ -51,10 +51,15 @@ impl Budget {
     }
 
     /// Adds what a kernel was compiled to.
+    ///
+    /// # Panics
+    /// When it is there: two configurations of a kernel have to differ in name.
     pub fn add(&mut self, kernel: &Kernel, target: Target, (registers, shared_bytes): (u32, u32)) {
         let (name, configuration) = (kernel.name.to_owned(), kernel.module.title());
         let key = Key { kernel: name, configuration, target: target.as_str().to_owned() };
-        self.needs.insert(key, Need { registers, shared_bytes });
+        let words = key.words();
+        let before = self.needs.insert(key, Need { registers, shared_bytes });
+        assert!(before.is_none(), "{words}: is in the budget already");
     }
 
     /// Reads a file's text.

@@ -46,6 +46,10 @@ fn without_a_compiler_a_compilation_says_so() {
     assert!(error.to_string().contains("does not open; install it (nvidia-cuda-nvrtc"), "{error}");
 }
 
+fn card(name: &str, capability: (u32, u32)) -> Properties {
+    Properties { name: name.to_owned(), capability, multiprocessors: 108, memory_bytes: 80 << 30, shared_bytes: 166_912 }
+}
+
 #[test]
 fn resume_takes_choices_that_it_can_read() {
     assert_eq!(given_products(None), None);
@@ -61,13 +65,7 @@ fn resume_takes_choices_that_it_can_read() {
 fn the_arena_leaves_room_beside_it() {
     assert_eq!(beside_reserve(80 << 30), (80 << 30) - (768 << 20));
     assert_eq!(beside_reserve(RESERVE_BYTES - 1), 0);
-    let card = Properties {
-        name: "a card".to_owned(),
-        capability: (8, 0),
-        multiprocessors: 1,
-        memory_bytes: 80 << 30,
-        shared_bytes: 166_912,
-    };
+    let card = card("a card", (8, 0));
     assert_eq!(most_arena_bytes(&card), (80 << 30) - (768 << 20) - (700 << 20) - (64 << 20));
     assert_eq!(most_arena_bytes(&Properties { memory_bytes: 1 << 30, ..card }), 0);
 }
@@ -79,13 +77,7 @@ fn messages_name_what_was_found_and_what_is_needed() {
         assert!(message.starts_with("GPU: ") && !message.contains('\n'), "{message}");
         assert!(expected.iter().all(|part| message.contains(part)), "{message}");
     };
-    let old = Properties {
-        name: "Tesla V100".to_owned(),
-        capability: (7, 0),
-        multiprocessors: 80,
-        memory_bytes: 1 << 34,
-        shared_bytes: 98_304,
-    };
+    let old = card("Tesla V100", (7, 0));
     check(target_of(&old).unwrap_err(), &["Tesla V100", "7.0", "8.0"]);
     check(DeviceError::NoSuchCard { index: 3, count: 2 }, &["card 3", "shows 2", "CUDA_VISIBLE_DEVICES"]);
     check(DeviceError::Workspace { needed_bytes: 64, free_bytes: 7 }, &["workspace", "64 bytes", "7 are free"]);
